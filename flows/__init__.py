@@ -1,0 +1,1 @@
+"""Prefect flows: each reads, calls the library, writes and logs."""

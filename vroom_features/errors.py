@@ -1,0 +1,76 @@
+"""Errors of the feature library.
+
+::
+
+    VroomFeaturesError
+    ├── MissingColumnsError         an input frame lacks columns
+    ├── DataContractError           a CSV file cannot be taken
+    ├── SourceStoreError            the source database cannot be used
+    │   ├── VehicleNotFoundError    no such vehicle
+    │   ├── NotDeletableError       the vehicle belongs to the CSV fleet
+    │   └── IdempotencyConflictError  a key was used before with another body
+    ├── OfflineStoreError           a snapshot cannot be written or read
+    │   └── NoSnapshotError         nothing was materialized yet
+    └── OnlineStoreError            Redis cannot be used
+"""
+
+from collections.abc import Iterable
+
+
+class VroomFeaturesError(Exception):
+    """Base of every error this library raises on purpose."""
+
+
+class MissingColumnsError(VroomFeaturesError):
+    """An input frame lacks columns that a feature needs."""
+
+    def __init__(self, missing: Iterable[str], available: Iterable[str]) -> None:
+        self.missing = sorted(missing)
+        super().__init__(f"columns {self.missing} are missing; got {sorted(available)}")
+
+
+class DataContractError(VroomFeaturesError):
+    """A CSV file breaks the data contract so far that none of it was taken."""
+
+
+class SourceStoreError(VroomFeaturesError):
+    """The source database cannot be opened, read or written."""
+
+
+class VehicleNotFoundError(SourceStoreError):
+    """No vehicle has this id."""
+
+    def __init__(self, vehicle_id: int) -> None:
+        self.vehicle_id = vehicle_id
+        super().__init__(f"there is no vehicle {vehicle_id}")
+
+
+class NotDeletableError(SourceStoreError):
+    """Only vehicles added in the web app can be deleted there."""
+
+    def __init__(self, vehicle_id: int) -> None:
+        self.vehicle_id = vehicle_id
+        super().__init__(f"vehicle {vehicle_id} came from a CSV file; remove it there and seed again")
+
+
+class IdempotencyConflictError(SourceStoreError):
+    """An idempotency key came again with a different vehicle."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(f"idempotency key {key!r} was used for a different vehicle; use a new key")
+
+
+class OfflineStoreError(VroomFeaturesError):
+    """A snapshot of the offline store cannot be written or read."""
+
+
+class NoSnapshotError(OfflineStoreError):
+    """The offline store has no snapshot yet."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(f"the offline store {root} holds no snapshot; run materialize first")
+
+
+class OnlineStoreError(VroomFeaturesError):
+    """The online store cannot be reached or answers with an error."""

@@ -1,0 +1,103 @@
+"""Feature functions: pure, and the same for one request and for a whole fleet.
+
+A function is named as the column it makes and its parameters as the columns it reads.  Nothing here imports
+pandas or NumPy: the arithmetic is left to whatever comes in, so importing this module costs nothing.
+"""
+
+from typing import TYPE_CHECKING, TypeVar
+
+from vroom_features.errors import MissingColumnsError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+Numeric = TypeVar("Numeric", float, "np.ndarray", "pd.Series[float]")
+
+
+def price_diff(actual_price: Numeric, recommended_price: Numeric) -> Numeric:
+    """Return how far the owner's price sits above the market price.
+
+    Parameters
+    ----------
+    actual_price : float, or array or Series of shape (n_vehicles,)
+        Set by the owner, in listing currency per day.  Source: ``vehicles.csv`` or the web form.
+    recommended_price : same kind and shape
+        Market price, same unit and source.
+
+    Returns
+    -------
+    same kind and shape
+        Listing currency per day; negative when cheaper than the market.
+
+    Examples
+    --------
+    >>> price_diff(45.0, 50.0)
+    -5.0
+    """
+    return actual_price - recommended_price
+
+
+def num_reservations(vehicles: "pd.DataFrame", reservations: "pd.DataFrame") -> "pd.Series[int]":
+    """Count each vehicle's reservations: the label.
+
+    Parameters
+    ----------
+    vehicles : DataFrame of shape (n_vehicles, ...)
+        Columns ``vehicle_id`` and ``source`` (``'csv'`` or ``'ui'``).
+    reservations : DataFrame of shape (n_reservations, ...)
+        Column ``vehicle_id``.  Rows of vehicles not in ``vehicles`` are left out.
+
+    Returns
+    -------
+    Series of shape (n_vehicles,), dtype Int64
+        On the index of ``vehicles``.  Without any reservation: 0 for a csv vehicle (watched, never booked),
+        missing for a ui vehicle (not watched yet).
+
+    Raises
+    ------
+    MissingColumnsError
+        If a column named above is not there.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> vehicles = pd.DataFrame({"vehicle_id": [1, 2, 3], "source": ["csv", "csv", "ui"]})
+    >>> num_reservations(vehicles, pd.DataFrame({"vehicle_id": [1, 1]})).tolist()
+    [2, 0, <NA>]
+    """
+    _require(vehicles, "vehicle_id", "source")
+    _require(reservations, "vehicle_id")
+    counts = reservations["vehicle_id"].value_counts()
+    return observed_count(vehicles["vehicle_id"].map(counts), vehicles["source"])
+
+
+def observed_count(count: "pd.Series[int]", source: "pd.Series[str]") -> "pd.Series[int]":
+    """Turn counted bookings into the label: no booking means 0 only where somebody watched.
+
+    Parameters
+    ----------
+    count : Series of shape (n_vehicles,)
+        Reservations counted per vehicle; missing or 0 where there are none.
+    source : Series of shape (n_vehicles,)
+        ``'csv'`` or ``'ui'``.
+
+    Returns
+    -------
+    Series of shape (n_vehicles,), dtype Int64, named ``num_reservations``
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> observed_count(pd.Series([None, 0, 3]), pd.Series(["csv", "ui", "ui"])).tolist()
+    [0, <NA>, 3]
+    """
+    watched = source == "csv"
+    counted = count.astype("Int64").fillna(0)
+    return counted.where(watched | (counted > 0)).rename("num_reservations")
+
+
+def _require(frame: "pd.DataFrame", *columns: str) -> None:
+    """Raise unless the frame has these columns."""
+    if missing := set(columns) - set(frame.columns):
+        raise MissingColumnsError(missing, frame.columns)

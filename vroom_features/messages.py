@@ -1,0 +1,55 @@
+"""Messages over Redis: publisher and subscriber share the class, channel included.
+
+A message is a hint that something changed; whoever hears one reads the database or the registry for the truth.
+"""
+
+from datetime import datetime
+from typing import ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+PREFIX = "vroom-forecast"
+
+
+class MessageError(ValueError):
+    """A message cannot be understood."""
+
+
+class Message(BaseModel):
+    """Base of the messages; subclasses name their channel."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    channel: ClassVar[str]
+
+    def encode(self) -> str:
+        """Return the message as JSON."""
+        return self.model_dump_json()
+
+    @classmethod
+    def decode(cls, payload: bytes | str) -> Self:
+        """Read a message.
+
+        Raises
+        ------
+        MessageError
+            If the payload is not one of these.
+        """
+        try:
+            return cls.model_validate_json(payload)
+        except ValidationError as exc:
+            raise MessageError(f"not a {cls.channel} message: {exc.error_count()} errors") from exc
+
+
+class VehicleSaved(Message):
+    """A vehicle was saved in the web app."""
+
+    channel: ClassVar[str] = f"{PREFIX}:vehicle-saved"
+    vehicle_id: int = Field(gt=0)
+
+
+class VehicleMaterialized(Message):
+    """Features of vehicles were written to the online store."""
+
+    channel: ClassVar[str] = f"{PREFIX}:vehicle-materialized"
+    vehicle_ids: tuple[int, ...] = Field(max_length=1000)
+    materialized_at: datetime

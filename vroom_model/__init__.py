@@ -1,0 +1,1 @@
+"""The model: training, honest comparison, registry and prediction."""
