@@ -1,6 +1,7 @@
-"""Every setting of the system, in one class: environment variables with the prefix ``VROOM_``, or a ``.env`` file."""
+"""Every setting of the system, in one class: environment variables prefixed ``VROOM_``, or a ``.env`` file."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -20,11 +21,50 @@ class Settings(BaseSettings):
         default=SecretStr(""), description="online store and messages; empty: 127.0.0.1 at VROOM_REDIS_PORT"
     )
     mlflow_uri: str = Field(default="", description="MLflow server; empty: 127.0.0.1 at VROOM_MLFLOW_PORT")
+    data_dir: Path = Field(
+        default=Path("data"), description="folder with vehicles.csv and reservations.csv to seed from"
+    )
     model_name: str = Field(default="vroom-forecast", description="registered model's name in MLflow")
 
     web_host: str = Field(default="127.0.0.1", description="address the web app listens on")
     web_port: int = Field(default=8000, ge=1, le=65535, description="port of the web app")
     web_workers: int = Field(default=2, ge=1, le=64, description="worker processes of the web app")
+    web_events_port: int = Field(
+        default=8001, ge=1, le=65535, description="port of the server of event streams"
+    )
+    web_events_url: str = Field(
+        default="",
+        description="where browsers find the event streams; empty: the web host at VROOM_WEB_EVENTS_PORT",
+    )
+    web_trusted_hosts: str = Field(
+        default="",
+        description="host names answered to, comma-separated; empty: any, or loopback's on loopback",
+    )
+    web_tls: bool = Field(
+        default=False, description="the web app is reached over HTTPS: cookies are Secure, HSTS is sent"
+    )
+    web_proxies: int = Field(
+        default=0, ge=0, le=8, description="reverse proxies in front whose X-Forwarded headers count"
+    )
+    web_open_saving: Literal["auto", "yes", "no"] = Field(
+        default="auto", description="whether anyone may save a vehicle; auto: only while bound to loopback"
+    )
+    web_predict_limit: str = Field(
+        default="",
+        description="forecasts one client may ask for, as '600 per minute'; empty: no limit on loopback",
+    )
+    web_benchmark: bool = Field(default=False, description="add the echo route that benchmarks compare with")
+    operator_password: SecretStr = Field(
+        default=SecretStr(""),
+        description="operator's password and API token; empty: made at first start in VROOM_HOME",
+    )
+    secret_key: SecretStr = Field(
+        default=SecretStr(""), description="key that signs cookies; empty: made at first start in VROOM_HOME"
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="how the web app logs; auto: console in a terminal, JSON lines elsewhere"
+    )
+    prefect_url: str = Field(default="", description="Prefect server; empty: 127.0.0.1 at VROOM_PREFECT_PORT")
     prefect_port: int = Field(default=4200, ge=1, le=65535, description="port of the Prefect server")
     mlflow_port: int = Field(default=5000, ge=1, le=65535, description="port of the MLflow server")
     redis_port: int = Field(default=6379, ge=1, le=65535, description="port of the embedded Redis")
@@ -48,3 +88,13 @@ class Settings(BaseSettings):
     def mlflow(self) -> str:
         """URL of the MLflow server."""
         return self.mlflow_uri or f"http://127.0.0.1:{self.mlflow_port}"
+
+    @property
+    def prefect(self) -> str:
+        """URL of the Prefect server, without ``/api``."""
+        return self.prefect_url or f"http://127.0.0.1:{self.prefect_port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the web app can be reached from this machine only."""
+        return self.web_host in {"127.0.0.1", "::1", "localhost"}
