@@ -1,0 +1,34 @@
+"""The main job, once, through the deployments: what `make run` does after the services are up."""
+
+from prefect.deployments import arun_deployment
+from prefect.exceptions import ObjectNotFound
+from rich.console import Console
+
+STEPS = ("vroom_forecast_materialize", "vroom_forecast_pipeline")
+STEP_TIMEOUT_S = 3600
+
+
+async def first_run(console: Console) -> bool:
+    """Run materialize and the pipeline by their deployments, and print what each did.
+
+    Returns
+    -------
+    bool
+        Whether every step completed; a step after a failed one is not started.
+    """
+    for step in STEPS:
+        with console.status(f"{step} is running"):
+            try:
+                run = await arun_deployment(f"{step}/{step}", timeout=STEP_TIMEOUT_S, poll_interval=0.5)
+            except ObjectNotFound:
+                console.print(
+                    f"{step} is not deployed; run: prefect deploy --all", style="red", highlight=False
+                )
+                return False
+        state = run.state
+        if state is None or not state.is_completed():
+            reason = "it did not end in time" if state is None or not state.is_final() else state.message
+            console.print(f"{step} failed: {reason}", style="red", highlight=False, soft_wrap=True)
+            return False
+        console.print(f"{step}: {state.message or 'completed'}", highlight=False, soft_wrap=True)
+    return True

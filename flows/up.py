@@ -1,0 +1,213 @@
+"""Start the whole system on this machine: check, supervise, run the main job once, wait, stop everything."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import FrameType
+
+import httpx
+import redis
+from rich.console import Console
+from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from vroom_features.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = ROOT / "supervisord.conf"
+FREE_BYTES_NEEDED = 500_000_000
+SOCKET_PATH_MAX = 100  # the system's limit for a Unix socket is about 108 characters
+START_TIMEOUT_S = 120
+STOP_TIMEOUT_S = 60
+
+
+class StartError(Exception):
+    """The system cannot start; the message says why and what to do."""
+
+
+def up(settings: Settings, console: Console) -> int:
+    """Start everything, run the main job, and stay until Ctrl-C or SIGTERM.
+
+    Returns
+    -------
+    int
+        Exit code: 0 when stopped on request, 1 when something did not come up.
+    """
+    settings = settings.model_copy(update={"home": settings.home.resolve()})
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        check(settings)
+        with supervised(settings) as (supervisor, environment):
+            _bring_up(settings, environment, console)
+            console.print("Ctrl-C stops everything.", highlight=False)
+            supervisor.wait()
+            raise StartError(f"the supervisor ended; see {settings.home / 'log' / 'supervisord.log'}")
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+        return 0
+    except StartError as exc:
+        console.print(f"Not started: {exc}", style="red", highlight=False, soft_wrap=True)
+        return 1
+
+
+def check(settings: Settings) -> None:
+    """Refuse to start where it cannot work: no folder, no space, a port in use.
+
+    Raises
+    ------
+    StartError
+        With what is in the way and the setting that moves it.
+    """
+    for name in ("vehicles.csv", "reservations.csv"):
+        if not (settings.data_dir / name).is_file():
+            raise StartError(
+                f"{settings.data_dir / name} is missing; give a folder that has it: make run DATA=folder"
+            )
+    try:
+        for folder in ("log", "redis", "mlflow", "prefect"):
+            (settings.home / folder).mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise StartError(
+            f"cannot make folders in {settings.home}: {exc.strerror}; set VROOM_HOME elsewhere"
+        ) from exc
+    if len(str(settings.home / "supervisor.sock")) > SOCKET_PATH_MAX:
+        raise StartError(
+            f"the path {settings.home} is too long for a socket; set VROOM_HOME to a shorter one"
+        )
+    free = shutil.disk_usage(settings.home).free
+    if free < FREE_BYTES_NEEDED:
+        raise StartError(
+            f"{settings.home} has {free / 1e6:.0f} MB free and needs {FREE_BYTES_NEEDED / 1e6:.0f} MB"
+        )
+    ports = {
+        "VROOM_WEB_PORT": settings.web_port,
+        "VROOM_REDIS_PORT": settings.redis_port,
+        "VROOM_MLFLOW_PORT": settings.mlflow_port,
+        "VROOM_PREFECT_PORT": settings.prefect_port,
+    }
+    for name, port in ports.items():
+        with closing(socket.socket()) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError as exc:
+                raise StartError(
+                    f"port {port} is in use ({exc.strerror}); is Vroom running already? Else set {name} to a free one"
+                ) from exc
+
+
+@contextmanager
+def supervised(settings: Settings) -> Iterator[tuple["subprocess.Popen[bytes]", dict[str, str]]]:
+    """Run supervisord for the time of the block, and stop all it started at the end."""
+    environment = child_environment(settings)
+    command = [_program("supervisord"), "-c", str(CONFIG)]
+    # Its own session: a Ctrl-C in the terminal reaches this process alone, which then stops the others in order.
+    supervisor = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603
+    try:
+        yield supervisor, environment
+    finally:
+        supervisor.terminate()
+        try:
+            supervisor.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            supervisor.kill()
+            supervisor.wait()
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """Return the environment of every process: the resolved settings, and no call home."""
+    return os.environ | {
+        "PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PYTHONUNBUFFERED": "1",
+        "VROOM_HOME": str(settings.home),
+        "VROOM_DATA_DIR": str(settings.data_dir.resolve()),
+        "VROOM_WEB_HOST": settings.web_host,
+        "VROOM_WEB_PORT": str(settings.web_port),
+        "VROOM_WEB_WORKERS": str(settings.web_workers),
+        "VROOM_REDIS_PORT": str(settings.redis_port),
+        "VROOM_MLFLOW_PORT": str(settings.mlflow_port),
+        "VROOM_PREFECT_PORT": str(settings.prefect_port),
+        "PREFECT_HOME": str(settings.home / "prefect"),
+        "PREFECT_API_URL": f"http://127.0.0.1:{settings.prefect_port}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+
+
+def _bring_up(settings: Settings, environment: dict[str, str], console: Console) -> None:
+    """Start the services in order and run the main job once."""
+    page = f"http://{settings.web_host}:{settings.web_port}"
+    with console.status("Starting Redis and the web app"):
+        _wait_for_redis(settings)
+        _wait_for("web", f"{page}/health", settings)
+    console.print(f"The page is open at {page} and says what it waits for.", highlight=False)
+    with console.status("Starting MLflow and Prefect"):
+        _run(environment, "supervisorctl", "-c", str(CONFIG), "start", "mlflow", "prefect")
+        _wait_for("mlflow", f"{settings.mlflow}/health", settings)
+        _wait_for("prefect", f"http://127.0.0.1:{settings.prefect_port}/api/health", settings)
+    console.print("MLflow and Prefect are up.")
+    with console.status("Deploying the flows"):
+        _run(environment, "prefect", "work-pool", "create", "vroom", "--type", "process", "--overwrite")
+        _run(environment, "prefect", "--no-prompt", "deploy", "--all")
+        _run(environment, "supervisorctl", "-c", str(CONFIG), "start", "worker")
+    subprocess.run([sys.executable, "-m", "flows", "first-run"], cwd=ROOT, env=environment, check=False)  # noqa: S603
+    rows = {
+        "Page": page,
+        "Prefect": f"http://127.0.0.1:{settings.prefect_port}",
+        "MLflow": settings.mlflow,
+        "Logs": str(settings.home / "log"),
+        "Data": str(settings.home),
+    }
+    for name, value in rows.items():
+        console.print(f"  {name:8} {value}", highlight=False, soft_wrap=True)
+
+
+def _wait_for(name: str, url: str, settings: Settings) -> None:
+    """Wait until a service answers at all."""
+    try:
+        for attempt in _retrying(httpx.TransportError):
+            with attempt:
+                httpx.get(url, timeout=5)
+    except RetryError as exc:
+        raise StartError(f"{name} did not answer; see {settings.home / 'log' / name}.log") from exc
+
+
+def _wait_for_redis(settings: Settings) -> None:
+    """Wait until Redis answers."""
+    try:
+        with redis.Redis.from_url(settings.redis) as client:
+            for attempt in _retrying(redis.RedisError):
+                with attempt:
+                    client.ping()
+    except RetryError as exc:
+        raise StartError(f"Redis did not answer; see {settings.home / 'log' / 'redis.log'}") from exc
+
+
+def _retrying(error: type[Exception]) -> Retrying:
+    return Retrying(
+        stop=stop_after_delay(START_TIMEOUT_S), wait=wait_fixed(0.1), retry=retry_if_exception_type(error)
+    )
+
+
+def _run(environment: dict[str, str], program: str, *arguments: str) -> None:
+    """Run an installed command to its end; its output is shown only when it fails."""
+    command = [_program(program), *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise StartError(f"`{program} {' '.join(arguments)}` failed: {(done.stdout + done.stderr).strip()}")
+
+
+def _program(name: str) -> str:
+    """Return the path of a command that was installed with this Python."""
+    return str(Path(sysconfig.get_path("scripts")) / name)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
