@@ -1,0 +1,252 @@
+"""The JSON API: forecasts, the model, the state of the app."""
+
+import logging
+from typing import Literal
+
+import numpy as np
+import orjson
+from flask import Response
+from flask_openapi3 import Tag
+from flask_openapi3.types import ResponseDict
+from pydantic import BaseModel, Field
+from redis.exceptions import RedisError
+
+from vroom_features.errors import OnlineStoreError, VehicleNotFoundError
+from vroom_features.view import VEHICLE_VIEW
+from vroom_model.messages import ModelPromoted
+from vroom_model.predictor import Forecast
+from webapp.auth import operator_required
+from webapp.model_slot import Served
+from webapp.problems import Problem, ProblemError
+from webapp.schemas import (
+    BatchDocument,
+    BatchForecastDocument,
+    ForecastDocument,
+    Interval,
+    StoredForecastDocument,
+    VehicleDocument,
+    VehicleKey,
+)
+from webapp.services import Services, services
+from webapp.strict import StrictBlueprint
+from webapp.upkeep import WorkerState
+
+logger = logging.getLogger(__name__)
+
+PROBLEMS: ResponseDict = dict.fromkeys((400, 415, 422), Problem)
+api = StrictBlueprint("api", __name__, abp_tags=[Tag(name="forecasts")])
+
+
+class HealthQuery(BaseModel):
+    """How much to tell."""
+
+    all: bool = Field(default=False, description="every worker's model as well, as Redis knows them")
+
+
+class HealthDocument(BaseModel):
+    """How this worker is."""
+
+    status: Literal["ok", "loading", "no_model", "degraded"]
+    reasons: list[str] = Field(description="why the status is not ok")
+    model_name: str
+    model_version: int | None
+    since: str | None = Field(description="when this model began to serve here")
+    mlflow_uri: str
+    online_store: Literal["up", "down"]
+    listener: Literal["subscribed", "polling"]
+    worker: str
+    workers: list[WorkerState] | None = None
+
+
+class ModelDocument(BaseModel):
+    """The model that serves."""
+
+    version: int
+    run_id: str
+    trained_at: str
+    since: str
+    metrics: dict[str, float]
+    params: dict[str, float | int | bool]
+    feature_importances: dict[str, float] = Field(
+        description="how much the out-of-fold error rises when the feature is shuffled"
+    )
+    feature_view: str
+    features: list[str]
+    coverage: float
+    price_ratio: tuple[float, float] = Field(description="owner's over market price, range seen in training")
+    snapshot_id: str
+    snapshot_digest: str
+    manifest_sha256: str
+
+
+class ReloadDocument(BaseModel):
+    """What a reload found."""
+
+    model_version: int | None
+    problem: str | None
+
+
+def serving() -> Served:
+    """Return the model that serves, for the whole of this request.
+
+    Raises
+    ------
+    ProblemError
+        503 while there is none.
+    """
+    slot = services().slot
+    served = slot.current
+    if served is None:
+        detail = slot.problem or "no champion yet: train and promote a model, and this works at once"
+        raise ProblemError(503, "No model yet", detail, Retry_After="2")
+    return served
+
+
+def forecast_document(forecast: Forecast, version: int) -> ForecastDocument:
+    """Return a forecast as the API shows it."""
+    return ForecastDocument(
+        predicted_reservations=forecast.predicted_reservations,
+        model_version=version,
+        interval=Interval(low=forecast.low, high=forecast.high, coverage=forecast.coverage),
+    )
+
+
+@api.post("/predict", responses={200: ForecastDocument, 503: Problem, **PROBLEMS})
+def predict(body: VehicleDocument) -> BaseModel:
+    """Forecast a vehicle."""
+    served = serving()
+    return forecast_document(served.predictor.predict_one(body.model_dump()), served.version)
+
+
+@api.post("/predict/id", responses={200: StoredForecastDocument, 404: Problem, 503: Problem, **PROBLEMS})
+def predict_id(body: VehicleKey) -> BaseModel:
+    """Forecast a stored vehicle."""
+    served = serving()
+    forecast, source = predict_stored(services(), served, body.vehicle_id)
+    document = forecast_document(forecast, served.version)
+    return StoredForecastDocument(vehicle_id=body.vehicle_id, source=source, **document.model_dump())
+
+
+def predict_stored(
+    app: Services, served: Served, vehicle_id: int
+) -> tuple[Forecast, Literal["online_store", "database"]]:
+    """Forecast from the online store; from the database when the store has no such row or is away.
+
+    Raises
+    ------
+    VehicleNotFoundError
+        If there is no such vehicle.
+    """
+    if app.upkeep.is_redis_up:
+        try:
+            row = app.online.get(vehicle_id)
+        except OnlineStoreError:
+            app.upkeep.owe()
+        else:
+            if row is not None:
+                return served.predictor.predict_features(row.features), "online_store"
+    vehicle = app.source.get_vehicle(vehicle_id)
+    if vehicle is None:
+        raise VehicleNotFoundError(vehicle_id)
+    return served.predictor.predict_one(vehicle.as_row()), "database"
+
+
+@api.post("/predict/batch", responses={200: BatchForecastDocument, 503: Problem, **PROBLEMS})
+def predict_batch(body: BatchDocument) -> Response:
+    """Forecast up to 1,000 vehicles, all by one model."""
+    served = serving()
+    vehicles = body.root
+    columns = {
+        name: np.fromiter((getattr(vehicle, name) for vehicle in vehicles), np.float64, len(vehicles))
+        for name in VEHICLE_VIEW.sources
+    }
+    forecasts = served.predictor.predict_many(columns)
+    version, coverage = served.version, forecasts.coverage
+    predictions = [
+        {
+            "predicted_reservations": value,
+            "model_version": version,
+            "interval": {"low": low, "high": high, "coverage": coverage},
+        }
+        for value, low, high in zip(
+            forecasts.predicted_reservations.tolist(),
+            forecasts.low.tolist(),
+            forecasts.high.tolist(),
+            strict=True,
+        )
+    ]
+    document = {"predictions": predictions, "model_version": version}
+    return Response(orjson.dumps(document), content_type="application/json")
+
+
+@api.get("/health", tags=[Tag(name="state")], responses={200: HealthDocument, 422: Problem})
+def health(query: HealthQuery) -> BaseModel:
+    """Tell how this worker is, and with ``all`` every worker."""
+    app = services()
+    served, slot = app.slot.current, app.slot
+    reasons = [slot.problem] if slot.problem else []
+    if not app.upkeep.is_redis_up:
+        reasons.append("the online store is away: answers come from the database")
+    if served is None:
+        status: Literal["ok", "loading", "no_model", "degraded"]
+        status = "loading" if not slot.settled.is_set() else "no_model"
+    else:
+        status = "degraded" if reasons else "ok"
+    return HealthDocument(
+        status=status,
+        reasons=reasons,
+        model_name=app.settings.model_name,
+        model_version=served.version if served else None,
+        since=served.since.isoformat() if served else None,
+        mlflow_uri=app.settings.mlflow,
+        online_store="up" if app.upkeep.is_redis_up else "down",
+        listener="subscribed" if app.listener.is_subscribed else "polling",
+        worker=app.worker,
+        workers=_workers(app) if query.all else None,
+    )
+
+
+def _workers(app: Services) -> list[WorkerState] | None:
+    try:
+        return list(app.upkeep.workers())
+    except RedisError:
+        return None
+
+
+@api.get("/model", tags=[Tag(name="state")], responses={200: ModelDocument, 503: Problem})
+def model() -> BaseModel:
+    """Describe the model that serves."""
+    served = serving()
+    manifest = served.predictor.manifest
+    return ModelDocument(
+        version=served.version,
+        run_id=served.ref.run_id,
+        trained_at=manifest.trained_at.isoformat(),
+        since=served.since.isoformat(),
+        metrics=manifest.metrics,
+        params=manifest.params,
+        feature_importances={item.feature: item.mae_increase for item in manifest.feature_importances},
+        feature_view=f"{manifest.view.name}:{manifest.view.version}",
+        features=list(VEHICLE_VIEW.columns),
+        coverage=manifest.coverage,
+        price_ratio=manifest.price_ratio,
+        snapshot_id=manifest.snapshot.id,
+        snapshot_digest=manifest.snapshot.digest,
+        manifest_sha256=served.ref.manifest_sha256,
+    )
+
+
+@api.post("/reload", tags=[Tag(name="operations")], responses={200: ReloadDocument, 401: Problem})
+@operator_required
+def reload() -> BaseModel:
+    """Read the registry now instead of at the next poll, in this worker and, by message, in all."""
+    app = services()
+    app.listener.refresh()
+    served = app.slot.current
+    if served is not None:
+        hint = ModelPromoted(model_name=app.settings.model_name, version=served.version)
+        try:
+            app.redis.publish(hint.channel, hint.encode())
+        except RedisError as exc:
+            logger.warning("other workers were not told to look, and will at their next poll: %s", exc)
+    return ReloadDocument(model_version=served.version if served else None, problem=app.slot.problem)

@@ -1,0 +1,87 @@
+"""Putting the web app together."""
+
+import os
+import socket
+
+import redis
+from flask import Flask
+from flask_openapi3 import Info, OpenAPI
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from vroom_features.materialize import catch_up
+from vroom_features.settings import Settings
+from vroom_features.stores.online import OnlineStore
+from vroom_features.stores.source import SourceStore
+from vroom_model.champion import ChampionSource
+from webapp import auth, logs, problems, security
+from webapp.api import api
+from webapp.clock import now
+from webapp.listener import REDIS_TIMEOUT_S, ModelListener
+from webapp.model_slot import ModelSlot, Served
+from webapp.operations_api import operations_api
+from webapp.pages import pages
+from webapp.services import Services
+from webapp.upkeep import Upkeep
+from webapp.vehicles_api import vehicles_api
+from webapp.workflows import Workflows
+
+FIRST_MODEL_TIMEOUT_S = 3.0
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Return the app, with its model loaded if one could be found in time.
+
+    The threads that follow the champion and tend the online store run from here on;
+    ``app.extensions["vroom"].close()`` ends them.
+    """
+    settings = settings or Settings()
+    logs.configure(settings)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    app = OpenAPI("webapp", info=Info(title="Vroom Forecast", version="1"), doc_ui=False)
+    limiter = security.install(app, settings)
+    problems.install(app)
+    auth.install(app, settings, limiter)
+    app.register_blueprint(pages)
+    for blueprint in (api, vehicles_api, operations_api):
+        auth.csrf.exempt(blueprint)
+        app.register_api(blueprint)
+    app.add_url_rule("/openapi.json", view_func=lambda: app.api_doc)
+    app.extensions["vroom"] = open_services(settings)
+    return app
+
+
+def open_services(settings: Settings) -> Services:
+    """Open every service and start the threads; wait a moment for the first model."""
+    source = SourceStore.open(settings.source_database)
+    client = redis.Redis.from_url(
+        settings.redis,
+        socket_timeout=REDIS_TIMEOUT_S,
+        socket_connect_timeout=REDIS_TIMEOUT_S,
+        retry=Retry(NoBackoff(), 1),  # once more, for a connection that the server closed meanwhile
+    )
+    online = OnlineStore(client)
+    slot = ModelSlot()
+    worker = f"{socket.gethostname()}:{os.getpid()}"
+    upkeep = Upkeep(client, slot, worker=worker, catch_up=lambda: catch_up(source, online, as_of=now()))
+
+    def swapped(served: Served) -> None:
+        upkeep.beat_soon()
+
+    champion = ChampionSource(settings.mlflow, settings.model_name, cache_dir=settings.home / "models")
+    listener = ModelListener(champion, slot, redis_url=settings.redis, on_swap=swapped)
+    services = Services(
+        settings=settings,
+        source=source,
+        online=online,
+        redis=client,
+        slot=slot,
+        listener=listener,
+        upkeep=upkeep,
+        workflows=Workflows(settings.prefect),
+        worker=worker,
+    )
+    upkeep.start()
+    listener.start()
+    slot.settled.wait(FIRST_MODEL_TIMEOUT_S)
+    return services

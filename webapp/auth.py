@@ -1,0 +1,167 @@
+"""The operator: who may delete, materialize, train, promote, roll back and reload.
+
+A person signs in with the password, or by the link printed at first start; a program sends the password as a
+bearer token.  What a person does by cookie also needs the CSRF token; no page can forge a bearer token.
+"""
+
+import hashlib
+import hmac
+import logging
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from flask import Blueprint, Flask, current_app, redirect, render_template, request, session, url_for
+from flask_limiter import Limiter
+from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
+from flask_wtf import FlaskForm
+from flask_wtf.csrf import CSRFProtect
+from werkzeug.wrappers import Response
+from wtforms import HiddenField, PasswordField
+from wtforms.validators import InputRequired
+
+from vroom_features.settings import Settings
+from webapp.problems import ProblemError
+from webapp.secrets_file import secret_in
+from webapp.services import services
+
+logger = logging.getLogger(__name__)
+P = ParamSpec("P")
+R = TypeVar("R")
+SIGN_IN_LIMIT = "10 per minute; 50 per hour"
+
+auth = Blueprint("auth", __name__)
+csrf = CSRFProtect()
+login_manager = LoginManager()
+
+
+class Operator(UserMixin):  # type: ignore[misc]  # flask-login is not typed
+    """The one user.  The id changes with the password, so that a new password ends every session."""
+
+    def __init__(self, identity: str) -> None:
+        self.id = identity
+
+
+class SignInForm(FlaskForm):  # type: ignore[misc]  # flask-wtf is not typed
+    """Password, and where to go afterwards."""
+
+    password = PasswordField("Operator password", validators=[InputRequired()])
+    next = HiddenField()
+
+
+def install(app: Flask, settings: Settings, limiter: Limiter) -> None:
+    """Set up sign-in, and print the sign-in link when the password was made just now."""
+    if given := settings.operator_password.get_secret_value():
+        password = given
+    else:
+        path = settings.home / "operator-password"
+        secret = secret_in(path)
+        password = secret.value
+        if secret.is_new:
+            link = f"http://{settings.web_host}:{settings.web_port}/sign-in?token={password}"
+            logger.warning("operator sign-in link, shown once: %s (password in %s)", link, path)
+    app.extensions["vroom-operator"] = (
+        password,
+        hashlib.sha256(b"operator:" + password.encode()).hexdigest(),
+    )
+    csrf.init_app(app)
+    login_manager.init_app(app)
+    login_manager.login_view = "auth.sign_in"
+    app.register_blueprint(auth)
+    app.view_functions["auth.sign_in"] = limiter.limit(SIGN_IN_LIMIT)(sign_in)
+
+
+@login_manager.user_loader  # type: ignore[untyped-decorator]
+def load_operator(identity: str) -> Operator | None:
+    """Return the operator if the cookie was made with today's password."""
+    return Operator(identity) if hmac.compare_digest(identity, _operator()[1]) else None
+
+
+def is_operator() -> bool:
+    """Tell whether this request comes from the operator, by cookie or by bearer token.
+
+    Raises
+    ------
+    ProblemError
+        If a bearer token came and is wrong.
+    """
+    authorization = request.authorization
+    if authorization is not None and authorization.type == "bearer":
+        if not _is_password(authorization.token or ""):
+            raise ProblemError(
+                401, "Wrong token", "the bearer token is not the operator's", WWW_Authenticate="Bearer"
+            )
+        return True
+    return bool(current_user.is_authenticated)
+
+
+def operator_required(view: Callable[P, R]) -> Callable[P, R]:
+    """Refuse everyone but the operator, and forged requests in the operator's name."""
+
+    @wraps(view)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        require_operator()
+        return view(*args, **kwargs)
+
+    return guarded
+
+
+def require_operator() -> None:
+    """Raise unless the operator asks; a cookie needs its CSRF token as well."""
+    if not is_operator():
+        raise ProblemError(
+            401, "Sign-in needed", "only the signed-in operator may do this", WWW_Authenticate="Bearer"
+        )
+    if request.authorization is None and request.method not in {"GET", "HEAD", "OPTIONS"}:
+        csrf.protect()
+
+
+def may_save() -> bool:
+    """Tell whether this request may save a vehicle: anyone while bound to loopback, else the operator."""
+    settings = services().settings
+    is_open = settings.web_open_saving == "yes" or (
+        settings.web_open_saving == "auto" and settings.is_loopback
+    )
+    return is_open or is_operator()
+
+
+@auth.route("/sign-in", methods=["GET", "POST"])
+def sign_in() -> Response | str | tuple[str, int]:
+    """Ask for the password, or take it from the link printed at first start."""
+    form = SignInForm(next=request.args.get("next", ""))
+    token = request.args.get("token")
+    if token is not None:
+        if _is_password(token):
+            return _enter("")
+        return render_template("sign_in.html", form=form, error="This sign-in link is not valid."), 401
+    if form.validate_on_submit():
+        if _is_password(form.password.data):
+            return _enter(form.next.data or "")
+        return render_template("sign_in.html", form=form, error="That is not the operator's password."), 401
+    return render_template("sign_in.html", form=form, error=None)
+
+
+@auth.post("/sign-out")
+def sign_out() -> Response:
+    """End the session."""
+    logout_user()
+    session.clear()
+    return redirect(url_for("pages.forecast"))
+
+
+def _enter(target: str) -> Response:
+    session.clear()
+    login_user(Operator(_operator()[1]))
+    logger.info("operator signed in from %s", request.remote_addr)
+    # A path of this site only: neither another host nor a scheme.
+    is_local = target.startswith("/") and not target.startswith(("//", "/\\"))
+    return redirect(target if is_local else url_for("pages.forecast"))
+
+
+def _operator() -> tuple[str, str]:
+    found: tuple[str, str] = current_app.extensions["vroom-operator"]
+    return found
+
+
+def _is_password(given: str) -> bool:
+    return hmac.compare_digest(given.encode(), _operator()[0].encode())

@@ -1,0 +1,194 @@
+"""The thread that keeps a worker on the champion.
+
+A Redis message is a hint that the champion changed; the registry is the truth.  The thread reads the registry
+when it starts (after it subscribed, so that no promotion falls between), on every message, after every
+reconnect, and every few seconds whatever happens.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.client import PubSub
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from vroom_features.messages import MessageError
+from vroom_model.champion import ChampionRef, ChampionSource
+from vroom_model.errors import VroomModelError
+from vroom_model.messages import ModelPromoted
+from vroom_model.predictor import Predictor
+from webapp.clock import now
+from webapp.model_slot import ModelSlot, Served
+
+logger = logging.getLogger(__name__)
+
+POLL_INTERVAL_S = 5.0
+RECONNECT_INTERVAL_S = 1.0
+REDIS_TIMEOUT_S = 1.0
+
+
+class ModelListener:
+    """Follow the champion: subscribe, read the registry, load beside, check, swap.
+
+    Parameters
+    ----------
+    champion : ChampionSource
+        The registry.
+    slot : ModelSlot
+        Where the model goes.
+    redis_url : str
+        Where messages come from.
+    on_swap : callable
+        Told of every swap, after it.
+    """
+
+    def __init__(
+        self,
+        champion: ChampionSource,
+        slot: ModelSlot,
+        *,
+        redis_url: str,
+        on_swap: Callable[[Served], None],
+        poll_interval_s: float = POLL_INTERVAL_S,
+    ) -> None:
+        self._champion = champion
+        self._slot = slot
+        self._on_swap = on_swap
+        self._poll_interval_s = poll_interval_s
+        self._redis = redis.Redis.from_url(
+            redis_url,
+            socket_timeout=REDIS_TIMEOUT_S,
+            socket_connect_timeout=REDIS_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+            health_check_interval=15,
+        )
+        self._stopping = threading.Event()
+        self._next_poll = 0.0
+        self._refreshing = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="model-listener", daemon=True)
+        self.is_subscribed = False
+        self.last_message_at: datetime | None = None
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop following."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout=10)
+        self._redis.close()
+        self._champion.close()
+
+    def refresh(self) -> None:
+        """Read the registry and, if another model is champion, load it beside and swap it in.
+
+        Whatever goes wrong, the model that serves goes on serving and the slot says why.
+        """
+        with self._refreshing:
+            try:
+                self._follow(self._champion.current())
+            except VroomModelError as exc:
+                if str(exc) != self._slot.problem:
+                    logger.warning("champion not followed: %s", exc)
+                self._slot.problem = str(exc)
+                if self._slot.current is None:
+                    self._restore()
+            finally:
+                self._slot.settled.set()
+
+    def _follow(self, ref: ChampionRef | None) -> None:
+        serving = self._slot.current
+        if ref is None:
+            self._slot.problem = "the registry has no champion" if serving else None
+        elif serving is not None and serving.ref == ref:
+            self._slot.problem = None
+        else:
+            self._load(ref)
+            self._champion.remember(ref)
+
+    def _load(self, ref: ChampionRef) -> None:
+        """Load beside and swap; a broken copy is discarded, so that the next try downloads again."""
+        directory = self._champion.fetch(ref)
+        try:
+            predictor = Predictor.load(directory, version=ref.version, manifest_sha256=ref.manifest_sha256)
+        except VroomModelError:
+            self._champion.discard(ref)
+            raise
+        served = Served(predictor=predictor, ref=ref, since=now())
+        previous = self._slot.swap(served)
+        logger.info(
+            "champion swapped model_version=%s previous=%s", ref.version, previous and previous.version
+        )
+        self._on_swap(served)
+
+    def _restore(self) -> None:
+        """Serve what served last on this machine, while the registry is away."""
+        ref = self._champion.last_good()
+        if ref is None:
+            return
+        problem = self._slot.problem
+        try:
+            self._load(ref)
+        except VroomModelError as exc:
+            logger.warning("last good model not restored model_version=%s: %s", ref.version, exc)
+        self._slot.problem = problem
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with self._redis.pubsub() as pubsub:  # type: ignore[no-untyped-call]  # of redis-py
+                    self._listen(pubsub)
+            except RedisError as exc:
+                if self.is_subscribed:
+                    logger.warning("messages lost, the registry is still read: %s", exc)
+                self.is_subscribed = False
+                self._refresh_when_due()
+                self._stopping.wait(RECONNECT_INTERVAL_S)
+            except Exception:
+                logger.exception("listener met the unexpected and lives on")
+                self._stopping.wait(RECONNECT_INTERVAL_S)
+
+    def _listen(self, pubsub: PubSub) -> None:
+        """Hear messages until the connection breaks."""
+        pubsub.subscribe(ModelPromoted.channel)
+        while not self._stopping.is_set():
+            wait_s = (
+                min(1.0, max(0.0, self._next_poll - time.monotonic()))
+                if self.is_subscribed
+                else REDIS_TIMEOUT_S
+            )
+            message = pubsub.get_message(timeout=wait_s)
+            if not self.is_subscribed and message is None:
+                raise redis.TimeoutError("no answer to SUBSCRIBE")
+            if message is not None and self._is_reason_to_look(message):
+                self._next_poll = 0.0
+                if pubsub.connection is not None and pubsub.connection.can_read(timeout=0):
+                    continue  # one look answers all that was said before it
+            self._refresh_when_due()
+
+    def _is_reason_to_look(self, message: dict[str, Any]) -> bool:
+        """Tell whether a message means that the champion may have changed."""
+        if message["type"] == "subscribe":  # the first one, and one after each reconnect
+            self.is_subscribed = True
+            return True
+        if message["type"] != "message":
+            return False
+        self.last_message_at = now()
+        try:
+            return ModelPromoted.decode(message["data"]).model_name == self._champion.model_name
+        except MessageError as exc:
+            logger.warning("message ignored: %s", exc)
+            return False
+
+    def _refresh_when_due(self) -> None:
+        if time.monotonic() >= self._next_poll:
+            self.refresh()
+            self._next_poll = time.monotonic() + self._poll_interval_s

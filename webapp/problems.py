@@ -1,0 +1,128 @@
+"""Errors as RFC 9457 problem documents; pages get an error page instead."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from flask import Flask, Response, g, render_template, request
+from flask_wtf.csrf import CSRFError
+from jinja2 import TemplateNotFound
+from pydantic import BaseModel, ConfigDict, Field
+from werkzeug.exceptions import HTTPException, InternalServerError
+
+from vroom_features.errors import (
+    IdempotencyConflictError,
+    NotDeletableError,
+    SourceStoreError,
+    VehicleNotFoundError,
+)
+from webapp.workflows import WorkflowError
+
+logger = logging.getLogger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one field."""
+
+    field: str = Field(description="path of the field, as in 0.actual_price; empty: the whole document")
+    message: str
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem document."""
+
+    model_config = ConfigDict(json_schema_extra={"description": "RFC 9457 problem document"})
+
+    type: str = Field(default="about:blank", description="what kind of problem, as a URI")
+    title: str
+    status: int
+    detail: str
+    instance: str = Field(description="the path that was asked for")
+    request_id: str = Field(description="names this request in the logs")
+    errors: list[FieldProblem] = Field(default=[], description="what is wrong with which field")
+
+
+class ProblemError(Exception):
+    """A request cannot be answered, and this is why."""
+
+    def __init__(
+        self, status: int, title: str, detail: str, *, errors: Sequence[FieldProblem] = (), **headers: str
+    ) -> None:
+        self.status = status
+        self.title = title
+        self.detail = detail
+        self.errors = list(errors)
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        super().__init__(f"{status} {title}: {detail}")
+
+
+def problem_response(problem: ProblemError) -> Response:
+    """Return the document for a problem."""
+    document = Problem(
+        title=problem.title,
+        status=problem.status,
+        detail=problem.detail,
+        instance=request.path,
+        request_id=g.get("request_id", ""),
+        errors=problem.errors,
+    )
+    return Response(
+        document.model_dump_json(), status=problem.status, content_type=CONTENT_TYPE, headers=problem.headers
+    )
+
+
+def wants_page() -> bool:
+    """Tell whether this request came from a person looking at a page."""
+    accepted = request.accept_mimetypes
+    best = accepted.best_match(["application/json", CONTENT_TYPE, "text/html"])
+    return best == "text/html" and accepted["text/html"] > accepted["application/json"]
+
+
+def install(app: Flask) -> None:
+    """Turn every error of the app into a problem document or an error page."""
+
+    def answer(problem: ProblemError) -> Response:
+        if wants_page():
+            try:
+                page = render_template("error.html", problem=problem, request_id=g.get("request_id", ""))
+            except TemplateNotFound:
+                return problem_response(problem)
+            return Response(page, status=problem.status, headers=problem.headers, mimetype="text/html")
+        return problem_response(problem)
+
+    def known(status: int, title: str) -> Any:  # flask's handlers are typed for one error class each
+        return lambda error: answer(ProblemError(status, title, str(error)))
+
+    app.register_error_handler(ProblemError, answer)
+    app.register_error_handler(VehicleNotFoundError, known(404, "No such vehicle"))
+    app.register_error_handler(NotDeletableError, known(409, "This vehicle cannot be deleted"))
+    app.register_error_handler(IdempotencyConflictError, known(409, "Idempotency key already used"))
+    app.register_error_handler(WorkflowError, known(503, "Prefect cannot start the run"))
+
+    @app.errorhandler(SourceStoreError)
+    def database_away(error: SourceStoreError) -> Response:
+        logger.error("source database: %s", error)
+        return answer(
+            ProblemError(503, "Source database unavailable", "try again in a moment", Retry_After="5")
+        )
+
+    @app.errorhandler(CSRFError)
+    def forged(error: CSRFError) -> Response:
+        return answer(ProblemError(403, "Form expired", f"{error.description} Load the page again."))
+
+    @app.errorhandler(HTTPException)
+    def refused(error: HTTPException) -> Response:
+        if isinstance(error, InternalServerError):
+            logger.error("request failed", exc_info=error.original_exception or error)
+            error.description = "something went wrong here; the request id finds it in the log"
+        problem = ProblemError(error.code or 500, error.name, error.description or error.name)
+        problem.headers = {
+            name: value
+            for name, value in error.get_headers()
+            if name.lower() in {"allow", "retry-after", "location", "www-authenticate"}
+        }
+        if error.code is not None and error.code < 400:
+            return Response(status=error.code, headers=problem.headers)
+        return answer(problem)

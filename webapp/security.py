@@ -1,0 +1,82 @@
+"""Headers, cookies, hosts and limits: what protects people from pages that are not ours."""
+
+import re
+import secrets
+
+from flask import Flask, Response, g, request
+from flask_limiter import Limiter
+from flask_limiter.util import get_remote_address
+from flask_talisman import Talisman
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from vroom_features.settings import Settings
+from webapp.secrets_file import secret_in
+
+LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+BODY_MAX_BYTES = 4 * 1024 * 1024
+REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
+
+
+def events_url(settings: Settings) -> str:
+    """Return where browsers find the event streams."""
+    return settings.web_events_url or f"http://{settings.web_host}:{settings.web_events_port}/events"
+
+
+def install(app: Flask, settings: Settings) -> Limiter:
+    """Protect the app, and return its rate limiter."""
+    app.config.update(
+        SECRET_KEY=settings.secret_key.get_secret_value() or secret_in(settings.home / "secret-key").value,
+        MAX_CONTENT_LENGTH=BODY_MAX_BYTES,
+        TRUSTED_HOSTS=_trusted_hosts(settings),
+        SESSION_COOKIE_NAME="vroom",
+        WTF_CSRF_TIME_LIMIT=None,  # as long as the session: a page may stay open
+    )
+    if settings.web_proxies:
+        n = settings.web_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=n, x_proto=n, x_host=n)  # type: ignore[method-assign]
+    app.before_request(_name_request)
+    app.after_request(_tell_request_id)
+    Talisman(
+        app,
+        force_https=False,  # the proxy in front does that
+        strict_transport_security=settings.web_tls,
+        session_cookie_secure=settings.web_tls,
+        session_cookie_samesite="Lax",
+        frame_options="DENY",
+        referrer_policy="same-origin",
+        content_security_policy={
+            "default-src": "'none'",
+            "script-src": "'self'",
+            "style-src": "'self'",
+            "img-src": "'self' data:",
+            "font-src": "'self'",
+            "connect-src": f"'self' {_origin(events_url(settings))}",
+            "manifest-src": "'self'",
+            "form-action": "'self'",
+            "base-uri": "'none'",
+            "frame-ancestors": "'none'",
+        },
+    )
+    return Limiter(get_remote_address, app=app, storage_uri="memory://")
+
+
+def _trusted_hosts(settings: Settings) -> list[str] | None:
+    """Return the host names answered to; on loopback a foreign name means a rebound DNS entry."""
+    if settings.web_trusted_hosts:
+        return [host.strip() for host in settings.web_trusted_hosts.split(",") if host.strip()]
+    return LOOPBACK_HOSTS if settings.is_loopback else None
+
+
+def _origin(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}"
+
+
+def _name_request() -> None:
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def _tell_request_id(response: Response) -> Response:
+    response.headers["X-Request-ID"] = g.get("request_id", "")
+    return response

@@ -1,0 +1,47 @@
+"""What a request can use: the one object that holds every service of the app."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import redis
+from flask import current_app
+
+from vroom_features.settings import Settings
+from vroom_features.stores.online import OnlineStore
+from vroom_features.stores.source import SourceStore
+from webapp.model_slot import ModelSlot
+
+if TYPE_CHECKING:
+    from webapp.listener import ModelListener
+    from webapp.upkeep import Upkeep
+    from webapp.workflows import Workflows
+
+
+@dataclass(frozen=True)
+class Services:
+    """The services of one worker process."""
+
+    settings: Settings
+    source: SourceStore
+    online: OnlineStore
+    redis: redis.Redis
+    slot: ModelSlot
+    listener: "ModelListener"
+    upkeep: "Upkeep"
+    workflows: "Workflows"
+    worker: str
+    """This worker's name: host and process id."""
+
+    def close(self) -> None:
+        """Stop the threads and close the connections."""
+        self.listener.stop()
+        self.upkeep.stop()
+        self.workflows.close()
+        self.source.close()
+        self.redis.close()
+
+
+def services() -> Services:
+    """Return the services of the app that handles this request."""
+    found: Services = current_app.extensions["vroom"]
+    return found

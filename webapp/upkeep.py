@@ -1,0 +1,136 @@
+"""The thread that keeps a worker's place in Redis: its heartbeat, and the online store's debts.
+
+While Redis is away, saves go on; what the online store missed is made good as soon as Redis answers again,
+also when it comes back empty.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+
+import redis
+from pydantic import BaseModel, ValidationError
+from redis.exceptions import RedisError
+
+from vroom_features.errors import VroomFeaturesError
+from vroom_features.messages import PREFIX
+from webapp.clock import now
+from webapp.model_slot import ModelSlot
+
+logger = logging.getLogger(__name__)
+
+BEAT_INTERVAL_S = 5.0
+RETRY_INTERVAL_S = 1.0
+BEAT_TTL_S = 15
+KEY = f"{PREFIX}:worker:"
+
+
+class WorkerState(BaseModel):
+    """What a worker says of itself."""
+
+    worker: str
+    model_version: int | None
+    since: str | None
+    problem: str | None
+    seen_at: str
+
+
+class Upkeep:
+    """Tell Redis that this worker lives, and pay what the online store is owed.
+
+    Parameters
+    ----------
+    client : redis.Redis
+        With short time-outs.
+    catch_up : callable
+        Makes the online store equal to the database; returns how many rows it wrote or removed.
+    """
+
+    def __init__(
+        self, client: redis.Redis, slot: ModelSlot, *, worker: str, catch_up: Callable[[], int]
+    ) -> None:
+        self._redis = client
+        self._slot = slot
+        self._worker = worker
+        self._catch_up = catch_up
+        self._stopping = False
+        self._wake = threading.Event()
+        self._is_owing = True
+        self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
+        self.is_redis_up = False
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, and take this worker off the roster."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout=10)
+
+    def owe(self) -> None:
+        """Note that the online store missed something; requests leave Redis alone until it answers again."""
+        self._is_owing = True
+        self.is_redis_up = False
+        self._wake.set()
+
+    def beat_soon(self) -> None:
+        """Tell the others of a change without waiting for the next beat."""
+        self._wake.set()
+
+    def workers(self) -> Iterator[WorkerState]:
+        """Yield the state of every worker that lives.
+
+        Raises
+        ------
+        redis.RedisError
+            If Redis is away.
+        """
+        keys = sorted(self._redis.scan_iter(match=f"{KEY}*", count=1000))
+        for value in self._redis.mget(keys) if keys else []:
+            if value is not None:
+                try:
+                    yield WorkerState.model_validate_json(value)
+                except ValidationError:
+                    logger.warning("a worker's state cannot be read")
+
+    def _state(self) -> WorkerState:
+        served = self._slot.current
+        return WorkerState(
+            worker=self._worker,
+            model_version=served.version if served else None,
+            since=served.since.isoformat() if served else None,
+            problem=self._slot.problem,
+            seen_at=now().isoformat(),
+        )
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                self._beat()
+            except (RedisError, VroomFeaturesError) as exc:
+                if self.is_redis_up:
+                    logger.warning("online store away, answering from the database: %s", exc)
+                self.is_redis_up = False
+            except Exception:
+                logger.exception("upkeep met the unexpected and lives on")
+            self._wake.wait(BEAT_INTERVAL_S if self.is_redis_up else RETRY_INTERVAL_S)
+
+    def _beat(self) -> None:
+        before = self._redis.set(KEY + self._worker, self._state().model_dump_json(), ex=BEAT_TTL_S, get=True)
+        # A beat that finds its own key gone has met a Redis that was emptied, or was away for long.
+        if before is None:
+            self._is_owing = True
+        if self._is_owing:
+            self._is_owing = False  # before the work: a debt made meanwhile must not be forgotten
+            try:
+                num_rows = self._catch_up()
+            except BaseException:
+                self._is_owing = True
+                raise
+            if num_rows:
+                logger.info("online store caught up num_rows=%s", num_rows)
+        self.is_redis_up = not self._is_owing

@@ -1,0 +1,210 @@
+"""The JSON API's vehicles: stored ones, their features, and the stores."""
+
+from typing import Literal
+
+from flask import Response, request
+from flask_openapi3 import Tag
+from pydantic import BaseModel, Field
+
+from vroom_features.errors import OnlineStoreError, VehicleNotFoundError
+from vroom_features.stores.online import OnlineRow, online_row
+from vroom_features.stores.source import StoredVehicle
+from vroom_features.tables import VehicleCreate
+from vroom_features.view import VEHICLE_VIEW
+from webapp import saving
+from webapp.auth import may_save, operator_required
+from webapp.clock import now
+from webapp.problems import Problem, ProblemError
+from webapp.schemas import (
+    FeaturesDocument,
+    FeaturesPageDocument,
+    SaveHeader,
+    StoredVehicleDocument,
+    VehicleDocument,
+    VehiclePageDocument,
+    VehiclePath,
+    VehicleQuery,
+)
+from webapp.services import services
+from webapp.strict import StrictBlueprint
+
+vehicles_api = StrictBlueprint("vehicles_api", __name__, abp_tags=[Tag(name="vehicles")])
+
+
+class PageQuery(BaseModel):
+    """Which page."""
+
+    page: int = Field(default=1, ge=1, le=1_000_000)
+    page_size: int = Field(default=50, ge=1, le=1_000)
+
+
+class StoreDocument(BaseModel):
+    """One store."""
+
+    status: Literal["up", "down"]
+    location: str
+    num_rows: int | None
+
+
+class FeatureDocument(BaseModel):
+    """One model input."""
+
+    name: str
+    unit: str
+    sources: list[str]
+
+
+class ViewDocument(BaseModel):
+    """The feature view."""
+
+    name: str
+    version: int
+    label: str
+    features: list[FeatureDocument]
+
+
+class StoresDocument(BaseModel):
+    """Both stores and the view they hold."""
+
+    offline_store: StoreDocument
+    online_store: StoreDocument
+    feature_view: ViewDocument
+
+
+def vehicle_document(vehicle: StoredVehicle) -> StoredVehicleDocument:
+    """Return a stored vehicle as the API shows it."""
+    return StoredVehicleDocument(
+        status="new_arrival" if vehicle.is_new_arrival else "fleet",
+        **{name: getattr(vehicle, name) for name in StoredVehicleDocument.model_fields if name != "status"},
+    )
+
+
+@vehicles_api.get("/vehicles", responses={200: VehiclePageDocument, 422: Problem})
+def list_vehicles(query: VehicleQuery) -> BaseModel:
+    """List vehicles, a page at a time."""
+    page = services().source.list_vehicles(**query.model_dump())
+    return VehiclePageDocument(
+        vehicles=[vehicle_document(vehicle) for vehicle in page.items],
+        total=page.total,
+        page=query.page,
+        page_size=query.page_size,
+    )
+
+
+@vehicles_api.post(
+    "/vehicles",
+    responses={
+        200: StoredVehicleDocument,
+        201: StoredVehicleDocument,
+        400: Problem,
+        401: Problem,
+        409: Problem,
+        415: Problem,
+        422: Problem,
+    },
+)
+def save_vehicle(header: SaveHeader, body: VehicleDocument) -> Response:
+    """Save a vehicle; the same Idempotency-Key saves it once, and answers 200 from the second time on."""
+    if not may_save():
+        raise ProblemError(401, "Sign-in needed", "saving needs the operator here", WWW_Authenticate="Bearer")
+    vehicle = VehicleCreate.model_validate(body.model_dump())
+    saved = saving.save(services(), vehicle, saved_at=now(), idempotency_key=header.idempotency_key)
+    return Response(
+        vehicle_document(saved.vehicle).model_dump_json(),
+        status=201 if saved.created else 200,
+        content_type="application/json",
+        headers={"Location": f"/vehicles/{saved.vehicle.vehicle_id}/features"},
+    )
+
+
+@vehicles_api.delete(
+    "/vehicles/<int:vehicle_id>",
+    responses={204: None, 401: Problem, 403: Problem, 404: Problem, 409: Problem, 422: Problem},
+)
+@operator_required
+def delete_vehicle(path: VehiclePath) -> Response:
+    """Delete a vehicle that was typed in."""
+    saving.delete(services(), path.vehicle_id)
+    return Response(status=204)
+
+
+@vehicles_api.get("/vehicles/features", responses={200: FeaturesPageDocument, 422: Problem})
+def list_features(query: PageQuery) -> BaseModel:
+    """List the features of the new arrivals, computed from the database."""
+    page = services().source.list_vehicles(kind="new", page=query.page, page_size=query.page_size)
+    moment = now()
+    return FeaturesPageDocument(
+        features=[
+            features_document(online_row(vehicle, materialized_at=moment), "database")
+            for vehicle in page.items
+        ],
+        total=page.total,
+        page=query.page,
+        page_size=query.page_size,
+    )
+
+
+@vehicles_api.get("/vehicles/<int:vehicle_id>/features", responses={200: FeaturesDocument, 404: Problem})
+def vehicle_features(path: VehiclePath) -> Response:
+    """Return a vehicle's features, from the online store when it holds them."""
+    app = services()
+    row: OnlineRow | None = None
+    if app.upkeep.is_redis_up:
+        try:
+            row = app.online.get(path.vehicle_id)
+        except OnlineStoreError:
+            app.upkeep.owe()
+    source: Literal["online_store", "database"] = "online_store"
+    if row is None:
+        vehicle = app.source.get_vehicle(path.vehicle_id)
+        if vehicle is None:
+            raise VehicleNotFoundError(path.vehicle_id)
+        row, source = online_row(vehicle, materialized_at=now()), "database"
+    response = Response(features_document(row, source).model_dump_json(), content_type="application/json")
+    response.set_etag(f"{row.vehicle_id}-{row.row_version}-{row.view_version}-{source}")
+    response.make_conditional(request)
+    return response
+
+
+def features_document(row: OnlineRow, source: Literal["online_store", "database"]) -> FeaturesDocument:
+    """Return an online row as the API shows it."""
+    return FeaturesDocument(
+        vehicle_id=row.vehicle_id,
+        features=row.features,
+        attributes={name: getattr(row, name) for name in VEHICLE_VIEW.attributes},
+        source=source,
+        row_version=row.row_version,
+        materialized_at=row.materialized_at if source == "online_store" else None,
+    )
+
+
+@vehicles_api.get("/stores", responses={200: StoresDocument})
+def stores() -> BaseModel:
+    """Describe both stores and the feature view."""
+    app = services()
+    num_online: int | None = None
+    if app.upkeep.is_redis_up:
+        try:
+            num_online = app.online.stats().num_rows
+        except OnlineStoreError:
+            app.upkeep.owe()
+    num_offline = None
+    return StoresDocument(
+        offline_store=StoreDocument(
+            status="down" if num_offline is None else "up",
+            location=app.settings.offline_store,
+            num_rows=num_offline,
+        ),
+        online_store=StoreDocument(
+            status="down" if num_online is None else "up", location="redis", num_rows=num_online
+        ),
+        feature_view=ViewDocument(
+            name=VEHICLE_VIEW.name,
+            version=VEHICLE_VIEW.version,
+            label=VEHICLE_VIEW.label,
+            features=[
+                FeatureDocument(name=feature.name, unit=feature.unit, sources=list(feature.sources))
+                for feature in VEHICLE_VIEW.features
+            ],
+        ),
+    )
