@@ -1,11 +1,180 @@
 """Pages for people who list vehicles: the forecast, new arrivals, the fleet, the model that serves."""
 
-from flask import Blueprint, render_template
+from functools import partial
+from secrets import token_urlsafe
+from typing import Any
+
+from flask import Blueprint, flash, g, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response
+
+from vroom_features.errors import VehicleNotFoundError
+from vroom_features.stores.source import StoredVehicle
+from vroom_model.predictor import Forecast
+from webapp import formats, saving
+from webapp.auth import may_save, require_operator
+from webapp.clock import now
+from webapp.listing import FLEET_COLUMNS, Listing, freshness
+from webapp.model_slot import Served
+from webapp.services import services
+from webapp.vehicle_form import DEFAULTS, FIELDS, Entry, read_entry
 
 pages = Blueprint("pages", __name__)
+formats.install(pages)
+
+NAVIGATION = (
+    ("pages.forecast", "Forecast"),
+    ("pages.arrivals", "New arrivals"),
+    ("pages.fleet", "Fleet"),
+    ("pages.models", "Models"),
+)
+
+
+def serving_now() -> Served | None:
+    """Return the model of this request: one and the same for all that the page shows."""
+    if "served" not in g:
+        g.served = services().slot.current
+    served: Served | None = g.served
+    return served
+
+
+@pages.app_context_processor
+def frame() -> dict[str, Any]:
+    """Give every page what its frame shows."""
+    theme = request.cookies.get("theme")
+    return {
+        "navigation": NAVIGATION,
+        "served": serving_now(),
+        "theme": theme if theme in {"light", "dark"} else None,
+    }
 
 
 @pages.get("/")
 def forecast() -> str:
-    """Show the form and its forecast."""
-    return render_template("forecast.html")
+    """Show the form and its forecast; ``?vehicle_id=`` starts from a vehicle that is stored."""
+    values = DEFAULTS
+    vehicle_id = request.args.get("vehicle_id", type=int)
+    if vehicle_id is not None:
+        vehicle = services().source.get_vehicle(vehicle_id)
+        if vehicle is None:
+            raise VehicleNotFoundError(vehicle_id)
+        values = {field.name: formats.plain(getattr(vehicle, field.name)) for field in FIELDS}
+    return _forecast_page(read_entry(values))
+
+
+@pages.post("/")
+def submit() -> Response | str | tuple[str, int]:
+    """Forecast or save what the form holds."""
+    entry = read_entry(request.form)
+    if entry.vehicle is None:
+        return _forecast_page(entry), 422
+    if request.form.get("action") != "save":
+        return _forecast_page(entry)
+    if not may_save():
+        return _forecast_page(entry, save_problem="Only the signed-in operator may save cars here."), 403
+    # The key holds for this form and this content: the same twice is one car, a changed one is another.
+    key = f"form-{request.form.get('form_key', '')[:64]}-{entry.digest}"
+    saved = saving.save(services(), entry.vehicle, saved_at=now(), idempotency_key=key)
+    vehicle_id = saved.vehicle.vehicle_id
+    flash(f"Saved as car {vehicle_id}." if saved.created else f"Car {vehicle_id} was saved already.", "good")
+    return redirect(url_for("pages.arrivals", saved=vehicle_id), 303)
+
+
+@pages.post("/details")
+def details() -> tuple[str, int] | str | tuple[dict[str, Any], int]:
+    """Return what the page shows beside the number, for the form as it stands; or what is wrong with it."""
+    entry = read_entry(request.form)
+    if entry.vehicle is None:
+        return {"errors": entry.errors}, 422
+    return render_template("_details.html", **_answer(entry))
+
+
+def _forecast_page(entry: Entry, *, save_problem: str = "") -> str:
+    return render_template(
+        "forecast.html",
+        fields=FIELDS,
+        entry=entry,
+        form_key=token_urlsafe(12),
+        save_problem=save_problem,
+        may_save=may_save(),
+        **_answer(entry),
+    )
+
+
+def _answer(entry: Entry) -> dict[str, Any]:
+    """Return what the templates say of a vehicle."""
+    served = serving_now()
+    found: Forecast | None = None
+    if served is not None and entry.vehicle is not None:
+        found = served.predictor.predict_one(entry.vehicle.model_dump())
+    return {"forecast": found, "scale_top": formats.scale_top(found.high) if found else formats.scale_top()}
+
+
+@pages.get("/arrivals")
+def arrivals() -> str:
+    """List the vehicles saved here that have no bookings yet."""
+    listing = Listing.of(request.args, kind="new", sort="vehicle_id", descending=True)
+    found = listing.page_of(services().source)
+    forecasts = _forecasts(found.items)
+    fresh = freshness(services().online, found.items)
+    rows = [
+        {
+            "vehicle": vehicle,
+            "forecast": forecasts.get(vehicle.vehicle_id),
+            "freshness": fresh[vehicle.vehicle_id],
+        }
+        for vehicle in found.items
+    ]
+    return render_template(
+        "arrivals.html",
+        arrivals=rows,
+        highlighted=request.args.get("saved", type=int),
+        scale_top=formats.scale_top(*(f.high for f in forecasts.values())),
+        link=partial(listing.link, "pages.arrivals"),
+        **listing.position(found.total),
+    )
+
+
+@pages.post("/arrivals/<int:vehicle_id>/delete")
+def delete_vehicle(vehicle_id: int) -> Response:
+    """Delete a vehicle that was saved here."""
+    require_operator()
+    saving.delete(services(), vehicle_id)
+    flash(f"Car {vehicle_id} is deleted.", "good")
+    return redirect(url_for("pages.arrivals"), 303)
+
+
+@pages.get("/fleet")
+def fleet() -> str:
+    """List the vehicles with a booking history: forecast against what happened."""
+    listing = Listing.of(request.args, kind="fleet", sort="vehicle_id", descending=False)
+    source = services().source
+    found = listing.page_of(source)
+    forecasts = _forecasts(found.items)
+    rows = [{"vehicle": vehicle, "forecast": forecasts.get(vehicle.vehicle_id)} for vehicle in found.items]
+    tops = [*(f.high for f in forecasts.values()), *(float(v.num_reservations or 0) for v in found.items)]
+    return render_template(
+        "fleet.html",
+        counts=source.count_vehicles(),
+        columns=FLEET_COLUMNS,
+        vehicles=rows,
+        search=listing.search,
+        sort=listing.sort,
+        order="desc" if listing.descending else "asc",
+        scale_top=formats.scale_top(*tops),
+        link=partial(listing.link, "pages.fleet"),
+        **listing.position(found.total),
+    )
+
+
+@pages.get("/models")
+def models() -> str:
+    """Describe the model that serves."""
+    return render_template("models.html", problem=services().slot.problem)
+
+
+def _forecasts(vehicles: tuple[StoredVehicle, ...]) -> dict[int, Forecast]:
+    """Forecast stored vehicles by id; none without a model."""
+    served = serving_now()
+    if served is None:
+        return {}
+    return {vehicle.vehicle_id: served.predictor.predict_one(vehicle.as_row()) for vehicle in vehicles}

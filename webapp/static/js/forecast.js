@@ -1,0 +1,140 @@
+// The forecast follows the form: the number from POST /predict at once, the rest from the page's own details.
+import { on } from "./live.js";
+
+const WAIT_MS = 120;
+const form = document.getElementById("vehicle");
+const answer = document.getElementById("answer");
+const details = document.getElementById("details");
+const follow = document.getElementById("follow");
+const counted = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+let timer = 0;
+let turn = 0;
+
+function put(name, text) {
+  for (const place of document.querySelectorAll(`[data-answer="${name}"]`)) place.textContent = text;
+}
+
+function vehicle() {
+  const data = new FormData(form);
+  const names = new Set([...form.querySelectorAll("[data-field]")].map((el) => el.dataset.field));
+  const values = {};
+  for (const name of names) {
+    const text = data.get(name);
+    if (text === null || text === "" || !Number.isFinite(Number(text))) return null;
+    values[name] = Number(text);
+  }
+  return values;
+}
+
+function showErrors(errors) {
+  for (const field of form.querySelectorAll("[data-field]")) {
+    const error = errors[field.dataset.field] ?? "";
+    field.classList.toggle("bad", Boolean(error));
+    field.querySelector(".error").textContent = error;
+    field.querySelector("input").toggleAttribute("aria-invalid", Boolean(error));
+  }
+}
+
+function showRange(low, middle, high) {
+  const top = Math.max(20, Math.ceil(high / 5) * 5);
+  const share = (value) => `${((100 * value) / top).toFixed(2)}%`;
+  const range = document.getElementById("range");
+  range.setAttribute("aria-label", `Range from ${counted.format(low)} to ${counted.format(high)} on a scale from 0 to ${top}`);
+  const marks = document.getElementById("range-marks");
+  marks.removeAttribute("visibility");
+  marks.querySelector(".spread").setAttribute("x", share(low));
+  marks.querySelector(".spread").setAttribute("width", share(high - low));
+  marks.querySelector(".middle").setAttribute("x", share(middle));
+  for (const [end, value] of [["low", low], ["high", high]]) {
+    const text = marks.querySelector(`[data-end=${end}]`);
+    text.setAttribute("x", share(value));
+    text.textContent = counted.format(value);
+  }
+}
+
+function showForecast(forecast) {
+  const { low, high, coverage } = forecast.interval;
+  const number = counted.format(forecast.predicted_reservations);
+  answer.dataset.state = "ready";
+  put("figure", number);
+  put("says", `${Math.round(coverage * 10)} in 10 cars like this one get between ${counted.format(low)} and ${counted.format(high)} reservations.`);
+  put("short", `reservations, ${counted.format(low)} to ${counted.format(high)}`);
+  const link = document.createElement("a");
+  link.href = "/models";
+  link.textContent = `model ${forecast.model_version}`;
+  for (const place of document.querySelectorAll('[data-answer="source"]')) place.replaceChildren("By ", link, ".");
+  showRange(low, forecast.predicted_reservations, high);
+}
+
+function showNothing(state, text) {
+  answer.dataset.state = state;
+  put("figure", "–");
+  put("says", text);
+  put("short", "");
+  put("source", "");
+  document.getElementById("range-marks").setAttribute("visibility", "hidden");
+  document.getElementById("range").setAttribute("aria-label", "No range yet");
+}
+
+async function update() {
+  const mine = ++turn;
+  const values = vehicle();
+  const number = values === null ? null : predict(values);
+  const rest = fetch(form.dataset.details, { method: "POST", body: new FormData(form), headers: { Accept: "text/html, application/json" } });
+  try {
+    const forecast = await number;
+    if (mine !== turn) return;
+    if (forecast) showForecast(forecast);
+    const response = await rest;
+    if (mine !== turn) return;
+    if (response.status === 422) {
+      showErrors((await response.json()).errors);
+      details.replaceChildren();
+      if (!forecast) showNothing("incomplete", "Fill in every field to see the forecast.");
+    } else if (response.ok) {
+      showErrors({});
+      const text = await response.text();
+      if (mine !== turn) return;
+      showDetails(text);
+    }
+  } catch {
+    if (mine === turn) showNothing("waiting", "The server cannot be reached. What you typed stays here.");
+  }
+}
+
+async function predict(values) {
+  const response = await fetch(form.dataset.predict, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", Accept: "application/json" },
+    body: JSON.stringify(values),
+  });
+  if (response.ok) return response.json();
+  if (response.status === 503) {
+    showNothing("waiting", "No model serves yet. This page starts forecasting by itself as soon as there is one. You can save cars meanwhile.");
+  } else if (response.status === 429) {
+    showNothing("waiting", "Too many forecasts in a short time. Wait a moment, then change a field.");
+  }
+  return null;
+}
+
+function showDetails(html) {
+  const parsed = new DOMParser().parseFromString(html, "text/html");
+  details.replaceChildren(...parsed.body.childNodes);
+  document.dispatchEvent(new CustomEvent("details", { detail: details }));
+}
+
+form.addEventListener("input", () => {
+  clearTimeout(timer);
+  timer = setTimeout(update, WAIT_MS);
+});
+form.addEventListener("submit", (event) => {
+  if (event.submitter?.value === "save") return; // the server saves, once, whatever is clicked twice
+  event.preventDefault();
+  update();
+});
+on("model", update);
+
+document.getElementById("forecast-button").hidden = true; // the forecast needs no asking
+put("short", answer.dataset.state === "ready" ? "reservations" : "");
+put("figure", document.querySelector(".figure").textContent);
+new IntersectionObserver(([entry]) => follow.toggleAttribute("data-seen", entry.isIntersecting)).observe(answer);

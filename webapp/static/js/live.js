@@ -1,0 +1,85 @@
+// What happens on the server, told to the page: each kind of event to whoever asked for it.
+const POLL_MS = 3000;
+const REFRESH_MS = 150;
+const listeners = new Map();
+let version = document.getElementById("model-chip").dataset.version;
+
+export function on(kind, callback) {
+  listeners.set(kind, [...(listeners.get(kind) ?? []), callback]);
+}
+
+export function tell(kind, detail) {
+  for (const callback of listeners.get(kind) ?? []) callback(detail);
+  refreshRegions(kind);
+}
+
+export function currentVersion() {
+  return version;
+}
+
+export async function checkHealth() {
+  let health;
+  try {
+    const response = await fetch("/health", { headers: { Accept: "application/json" }, cache: "no-store" });
+    health = await response.json();
+  } catch {
+    health = { status: "away", model_version: version ? Number(version) : null };
+  }
+  const chip = document.getElementById("model-chip");
+  const now = health.model_version === null ? "" : String(health.model_version);
+  chip.dataset.status = health.status;
+  chip.title = (health.reasons ?? []).join("; ");
+  chip.textContent = health.status === "away" ? "Server away" : now ? `Model ${now}` : "No model yet";
+  if (now !== version) {
+    version = now;
+    chip.dataset.version = now;
+    tell("model", { version: now });
+  }
+}
+
+// Every element with data-live="kind kind" is replaced by its new self when one of those kinds happens.
+let pending = 0;
+const touched = new Set();
+
+function refreshRegions(kind) {
+  const regions = [...document.querySelectorAll("[data-live]")].filter((el) => el.dataset.live.split(" ").includes(kind));
+  if (!regions.length) return;
+  for (const region of regions) touched.add(region.id);
+  clearTimeout(pending);
+  pending = setTimeout(replaceRegions, REFRESH_MS);
+}
+
+async function replaceRegions() {
+  if (document.querySelector("dialog[open]")) {
+    pending = setTimeout(replaceRegions, 1000);
+    return;
+  }
+  const ids = [...touched];
+  touched.clear();
+  let page;
+  try {
+    const response = await fetch(location.href, { headers: { Accept: "text/html" } });
+    if (!response.ok) return;
+    page = new DOMParser().parseFromString(await response.text(), "text/html");
+  } catch {
+    return; // the poll says that the server is away, and what it says on its return refreshes this
+  }
+  const focused = document.activeElement?.id;
+  for (const id of ids) {
+    const old = document.getElementById(id);
+    const fresh = page.getElementById(id);
+    if (!old || !fresh) continue;
+    old.replaceWith(fresh);
+    for (const callback of listeners.get("replaced") ?? []) callback(fresh);
+  }
+  if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+}
+
+function poll() {
+  if (!document.hidden) checkHealth();
+}
+
+export function start() {
+  setInterval(poll, POLL_MS);
+  document.addEventListener("visibilitychange", poll);
+}
