@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response
 from vroom_features.errors import VehicleNotFoundError
 from vroom_features.stores.source import StoredVehicle
 from vroom_model.predictor import Forecast
-from webapp import formats, saving
+from webapp import formats, insight, saving
 from webapp.auth import may_save, require_operator
 from webapp.clock import now
 from webapp.listing import FLEET_COLUMNS, Listing, freshness
@@ -103,10 +103,11 @@ def _forecast_page(entry: Entry, *, save_problem: str = "") -> str:
 def _answer(entry: Entry) -> dict[str, Any]:
     """Return what the templates say of a vehicle."""
     served = serving_now()
-    found: Forecast | None = None
-    if served is not None and entry.vehicle is not None:
-        found = served.predictor.predict_one(entry.vehicle.model_dump())
-    return {"forecast": found, "scale_top": formats.scale_top(found.high) if found else formats.scale_top()}
+    if served is None or entry.vehicle is None:
+        return {"forecast": None, "scale_top": formats.scale_top()}
+    found = served.predictor.predict_one(entry.vehicle.model_dump())
+    beside = insight.beside(served, entry.vehicle, found)
+    return {"forecast": found, "scale_top": formats.scale_top(found.high), **beside}
 
 
 @pages.get("/arrivals")

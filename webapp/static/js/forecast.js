@@ -1,4 +1,5 @@
 // The forecast follows the form: the number from POST /predict at once, the rest from the page's own details.
+import { drawCurve } from "./curve.js";
 import { on } from "./live.js";
 
 const WAIT_MS = 120;
@@ -110,7 +111,7 @@ async function predict(values) {
   });
   if (response.ok) return response.json();
   if (response.status === 503) {
-    showNothing("waiting", "No model serves yet. This page starts forecasting by itself as soon as there is one. You can save cars meanwhile.");
+    showNothing("waiting", "No model serves yet. As soon as one is promoted, this page starts forecasting by itself.");
   } else if (response.status === 429) {
     showNothing("waiting", "Too many forecasts in a short time. Wait a moment, then change a field.");
   }
@@ -119,8 +120,14 @@ async function predict(values) {
 
 function showDetails(html) {
   const parsed = new DOMParser().parseFromString(html, "text/html");
+  const open = details.querySelector("details")?.open ?? false;
   details.replaceChildren(...parsed.body.childNodes);
-  document.dispatchEvent(new CustomEvent("details", { detail: details }));
+  details.querySelector("details")?.toggleAttribute("open", open);
+  drawDetails();
+}
+
+function drawDetails() {
+  for (const figure of details.querySelectorAll("[data-chart=curve]")) drawCurve(figure);
 }
 
 form.addEventListener("input", () => {
@@ -137,4 +144,5 @@ on("model", update);
 document.getElementById("forecast-button").hidden = true; // the forecast needs no asking
 put("short", answer.dataset.state === "ready" ? "reservations" : "");
 put("figure", document.querySelector(".figure").textContent);
+drawDetails();
 new IntersectionObserver(([entry]) => follow.toggleAttribute("data-seen", entry.isIntersecting)).observe(answer);

@@ -1,0 +1,98 @@
+// Charts are drawn from the tables on the page: the table is the data, and what a screen reader or a printer gets.
+/* global uPlot */
+// A cell may carry a more exact value in data-v.
+const drawn = new Set();
+
+export function cells(table) {
+  const columns = {};
+  const heads = [...table.tHead.rows[0].cells].map((cell) => cell.dataset.key);
+  for (const key of heads) if (key) columns[key] = [];
+  for (const row of table.tBodies[0].rows) {
+    heads.forEach((key, i) => key && columns[key].push(numberOf(row.cells[i].dataset.v ?? row.cells[i].textContent)));
+  }
+  return columns;
+}
+
+function numberOf(text) {
+  const clean = text.replace(/[\s,%]/g, "").replace("−", "-");
+  return clean === "" || clean === "–" ? null : Number(clean);
+}
+
+export function colour(name) {
+  const probe = document.createElement("span");
+  probe.style.color = `var(--${name})`;
+  document.body.append(probe);
+  const found = getComputedStyle(probe).color;
+  probe.remove();
+  return found;
+}
+
+export function alpha(name, share) {
+  return `color-mix(in srgb, ${colour(name)} ${share * 100}%, transparent)`;
+}
+
+function axis(label, extra = {}) {
+  return {
+    stroke: colour("soft"),
+    font: `12px ${getComputedStyle(document.body).fontFamily}`,
+    labelFont: `12px ${getComputedStyle(document.body).fontFamily}`,
+    label,
+    labelSize: 18,
+    labelGap: 2,
+    grid: { stroke: colour("line"), width: 1 },
+    ticks: { show: false },
+    ...extra,
+  };
+}
+
+// draw(figure, build): build({ table data }) gives { data, options }; drawn again when size or theme changes.
+export function draw(figure, build) {
+  const place = figure.querySelector(".plot");
+  const columns = cells(figure.querySelector("table"));
+  const chart = { plot: null };
+  const render = () => {
+    const width = Math.floor(place.clientWidth);
+    if (!width || !place.isConnected) return;
+    chart.plot?.destroy();
+    const height = Number(figure.dataset.height ?? 280);
+    const { data, options, x = "", y = "" } = build(columns);
+    chart.plot = new uPlot(
+      {
+        width,
+        height,
+        legend: { show: false },
+        scales: { x: { time: false } },
+        axes: [axis(x, { size: 34 }), axis(y, { size: 44 })],
+        ...options,
+        cursor: { drag: { x: false, y: false }, points: { size: 9 }, ...options.cursor },
+      },
+      data,
+      place,
+    );
+    chart.ready?.();
+  };
+  chart.render = render;
+  chart.place = place;
+  drawn.add(chart);
+  render();
+  return chart;
+}
+
+let timer = 0;
+function redrawAll() {
+  clearTimeout(timer);
+  timer = setTimeout(() => {
+    for (const chart of drawn) {
+      if (chart.place.isConnected) chart.render();
+      else {
+        chart.plot?.destroy();
+        drawn.delete(chart);
+      }
+    }
+  }, 60);
+}
+
+addEventListener("resize", redrawAll);
+document.addEventListener("themechange", redrawAll);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawAll);
+document.addEventListener("toggle", redrawAll, true);
