@@ -35,7 +35,8 @@ def price_diff(actual_price: Numeric, recommended_price: Numeric) -> Numeric:
     >>> price_diff(45.0, 50.0)
     -5.0
     """
-    return actual_price - recommended_price
+    difference: Numeric = actual_price - recommended_price
+    return difference
 
 
 def num_reservations(vehicles: "pd.DataFrame", reservations: "pd.DataFrame") -> "pd.Series[int]":

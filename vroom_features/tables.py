@@ -3,20 +3,60 @@
 ``Vehicle`` is a table and so validates nothing; everything from outside goes through ``VehicleCreate`` first.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from pydantic import ConfigDict, FiniteFloat, field_validator
-from sqlalchemy import CheckConstraint, Identity
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, Dialect, Identity, Integer
+from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import Field, SQLModel
+
+SCHEMA_VERSION = 1
+"""Kept in the database; a program that knows another version refuses to touch it."""
 
 PRICE_MAX = 10_000_000.0
 NUM_IMAGES_MAX = 1_000
 DESCRIPTION_MAX = 100_000
 UI_VEHICLE_ID_START = 1_000_000_001
-"""Ids of vehicles typed in begin here, far above those of CSV files: a growing CSV meets none of them."""
+"""Ids of vehicles typed in begin here, so far above those of CSV files that a growing CSV meets none."""
 
 Source = Literal["csv", "ui"]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment: ``timestamptz`` on PostgreSQL, microseconds since 1970 on SQLite, which has no such type.
+
+    It takes and gives datetimes that know their zone; one that does not is refused.
+    """
+
+    impl = BigInteger
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Choose the column type."""
+        kind = BigInteger() if dialect.name == "sqlite" else DateTime(timezone=True)
+        return dialect.type_descriptor(kind)
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:  # what the driver takes
+        """Turn a moment into what the column holds."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"expected a datetime with a zone, got {value!r}")
+        return (value - EPOCH) // MICROSECOND if dialect.name == "sqlite" else value.astimezone(UTC)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """Turn what the column holds into a moment in UTC."""
+        if value is None:
+            return None
+        moment: datetime = EPOCH + value * MICROSECOND if dialect.name == "sqlite" else value
+        return moment.astimezone(UTC)
+
+
+BigId = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows only in a plain INTEGER key
 
 
 class VehicleBase(SQLModel):
@@ -26,9 +66,7 @@ class VehicleBase(SQLModel):
     actual_price: FiniteFloat = Field(
         gt=0, le=PRICE_MAX, description="the owner's price, listing currency per day"
     )
-    recommended_price: FiniteFloat = Field(
-        gt=0, le=PRICE_MAX, description="the market's price, same unit"
-    )
+    recommended_price: FiniteFloat = Field(gt=0, le=PRICE_MAX, description="the market's price, same unit")
     num_images: int = Field(ge=0, le=NUM_IMAGES_MAX, description="photos in the listing")
     street_parked: int = Field(ge=0, le=1, description="1 if it stands on the street")
     description: int = Field(ge=0, le=DESCRIPTION_MAX, description="characters in the owner's description")
@@ -57,11 +95,19 @@ class Vehicle(VehicleBase, table=True):
     )
 
     vehicle_id: int | None = Field(
-        default=None, primary_key=True, sa_column_args=[Identity(start=UI_VEHICLE_ID_START)]
+        default=None,
+        primary_key=True,
+        sa_type=BigId,
+        sa_column_args=[Identity(start=UI_VEHICLE_ID_START)],
     )
     source: str = Field(max_length=3)
-    row_version: int = Field(default=1, description="rises with each change of the row or its bookings")
-    saved_at: datetime | None = Field(default=None, description="when it was typed in (UTC); NULL for csv")
+    row_version: int = Field(
+        sa_type=BigInteger,
+        description="the change that last touched the row or its bookings; only ever rises",
+    )
+    saved_at: datetime | None = Field(
+        default=None, sa_type=UtcDateTime, description="when it was typed in (UTC); NULL for csv"
+    )
 
 
 class Reservation(SQLModel, table=True):
@@ -69,6 +115,48 @@ class Reservation(SQLModel, table=True):
 
     __tablename__ = "reservations"
 
-    id: int | None = Field(default=None, primary_key=True)
-    vehicle_id: int = Field(foreign_key="vehicles.vehicle_id", index=True)
-    created_at: datetime = Field(description="when the booking was made (UTC)")
+    id: int | None = Field(
+        default=None,
+        primary_key=True,
+        sa_type=BigId,
+    )
+    vehicle_id: int = Field(foreign_key="vehicles.vehicle_id", index=True, sa_type=BigInteger)
+    created_at: datetime = Field(sa_type=UtcDateTime, description="when the booking was made (UTC)")
+
+
+class DatabaseState(SQLModel, table=True):
+    """One row: which schema this is, and the number of the last change.
+
+    Each transaction that changes a vehicle or its bookings takes the next number and writes it as the
+    ``row_version`` of what it touched.  It starts at the database's birth in milliseconds since 1970, so a
+    database made anew counts on from above the one it replaces and its rows win in the online store.
+    """
+
+    __tablename__ = "database_state"
+
+    id: int = Field(default=1, primary_key=True)
+    schema_version: int
+    change_number: int = Field(sa_type=BigInteger)
+
+
+class Deletion(SQLModel, table=True):
+    """A vehicle that is gone, and the change that took it: what the stores need to forget it."""
+
+    __tablename__ = "deletions"
+
+    vehicle_id: int = Field(
+        primary_key=True,
+        sa_type=BigInteger,
+        sa_column_kwargs={"autoincrement": False},
+    )
+    row_version: int = Field(sa_type=BigInteger, index=True)
+
+
+class IdempotencyKey(SQLModel, table=True):
+    """A save's key, and what it saved, so that a repeated request makes no second row."""
+
+    __tablename__ = "idempotency_keys"
+
+    key: str = Field(primary_key=True, max_length=255)
+    body: str = Field(description="the vehicle as JSON, to notice a key used for another one")
+    vehicle_id: int = Field(sa_type=BigInteger)

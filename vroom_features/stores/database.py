@@ -1,0 +1,128 @@
+"""Engines, transactions and the schema's creation, for SQLite and PostgreSQL alike."""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, make_url, select, text
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlmodel import SQLModel
+
+from vroom_features import tables
+from vroom_features.errors import SourceStoreError
+
+LOCK_TIMEOUT_S = 10.0
+"""How long a transaction waits for another one to end before it gives up."""
+
+TABLES: tuple[Table, ...] = tuple(
+    SQLModel.metadata.tables[table.__tablename__]
+    for table in (
+        tables.Vehicle,
+        tables.Reservation,
+        tables.DatabaseState,
+        tables.Deletion,
+        tables.IdempotencyKey,
+    )
+)
+_SCHEMA_LOCK = 0x76726F6F6D  # number of the advisory lock on PostgreSQL
+
+
+def connect(url: str) -> Engine:
+    """Return an engine of a database that has the schema.
+
+    Raises
+    ------
+    SourceStoreError
+        If the database cannot be opened, or holds a schema of another version.
+    """
+    with translated(url):
+        engine = _engine(url)
+        try:
+            with engine.connect().execution_options(vroom_writes=True) as connection, connection.begin():
+                _create_schema(connection)
+        except BaseException:
+            engine.dispose()
+            raise
+    return engine
+
+
+@contextmanager
+def translated(url: str) -> Iterator[None]:
+    """Turn a driver's error into one that says which database and what is wrong."""
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error, OSError) as exc:
+        reason = str(getattr(exc, "orig", None) or exc).strip().splitlines()
+        raise SourceStoreError(
+            f"database {_shown(url)}: {reason[0] if reason else type(exc).__name__}"
+        ) from exc
+
+
+def _engine(url: str) -> Engine:
+    """Make an engine; nothing but SQLite's folder is created yet."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        if parsed.database and parsed.database != ":memory:":
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(parsed, connect_args={"timeout": LOCK_TIMEOUT_S})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    if parsed.get_backend_name() in {"postgresql", "postgres"}:
+        timeouts = f"-c lock_timeout={int(LOCK_TIMEOUT_S * 1000)} -c timezone=UTC"
+        return create_engine(
+            parsed.set(drivername="postgresql+psycopg"),
+            connect_args={"options": timeouts, "connect_timeout": int(LOCK_TIMEOUT_S)},
+            isolation_level="REPEATABLE READ",
+            pool_pre_ping=True,
+        )
+    raise SourceStoreError(f"expected a sqlite:/// or postgresql:// URL, got {_shown(url)}")
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:  # the driver's own objects
+    """Let readers run beside one writer, and hold SQLite to its foreign keys."""
+    connection.isolation_level = None  # transactions begin in _begin_sqlite, not by the driver's guess
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """Take the write lock at once where a transaction will write, so that it cannot lose it half-way."""
+    writes = connection.get_execution_options().get("vroom_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _create_schema(connection: Connection) -> None:
+    """Create what is missing, one process at a time, and refuse another version's schema."""
+    vehicles, _, state, *_ = TABLES
+    sqlite = connection.dialect.name == "sqlite"
+    if not sqlite:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _SCHEMA_LOCK})
+    SQLModel.metadata.create_all(connection, tables=list(TABLES))
+    found = connection.execute(select(state.c.schema_version)).scalar()
+    if found is None:
+        birth = time.time_ns() // 1_000_000  # see DatabaseState
+        connection.execute(
+            insert(state).values(id=1, schema_version=tables.SCHEMA_VERSION, change_number=birth)
+        )
+        if sqlite:  # PostgreSQL starts its identity there by itself
+            connection.execute(
+                text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :seq)"),
+                {"name": vehicles.name, "seq": tables.UI_VEHICLE_ID_START - 1},
+            )
+    elif found != tables.SCHEMA_VERSION:
+        raise SourceStoreError(
+            f"expected schema version {tables.SCHEMA_VERSION}, the database has {found};"
+            " use the program that made it, or a new database"
+        )
+
+
+def _shown(url: str) -> str:
+    """Return the URL without its password."""
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        return "(not a URL)"

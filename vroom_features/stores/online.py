@@ -1,0 +1,232 @@
+"""The online store: the latest features of each new arrival, in Redis.
+
+Vehicles are spread over ``NUM_BUCKETS`` hashes, so every command names keys of one slot and the store runs on
+Redis Cluster as it does on one server.  A value begins with its row version; a write of an older version than
+the stored one is left out, and a vehicle that left (deleted, or booked) leaves its row version behind for a
+day, so that a write that was under way cannot bring it back.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Self, cast
+
+import redis
+from redis.cluster import RedisCluster
+
+from vroom_features.errors import OnlineStoreError
+from vroom_features.stores.online_rows import (
+    VIEW_ID,
+    Freshness,
+    OnlineRow,
+    decode,
+    encode,
+    freshness,
+    online_row,
+)
+
+__all__ = ["VIEW_ID", "Freshness", "OnlineRow", "OnlineStats", "OnlineStore", "freshness", "online_row"]
+
+NUM_BUCKETS = 256
+CALL_TIMEOUT_S = 2.0
+"""How long one call to Redis may take before the store counts as away."""
+TOMBSTONE_TTL_S = 86_400
+_ROWS_A_CALL = 500
+_SYNCED = "vroom-forecast:synced"
+
+_PUT = """
+local written = 0
+for i = 1, #ARGV, 3 do
+  local id, version = ARGV[i], tonumber(ARGV[i + 1])
+  local now, gone = redis.call('HGET', KEYS[1], id), redis.call('HGET', KEYS[2], id)
+  local newest = now and tonumber(string.match(now, '^%d+')) or 0
+  if version >= newest and (not gone or version > tonumber(gone)) then
+    redis.call('HSET', KEYS[1], id, ARGV[i + 2])
+    if gone then redis.call('HDEL', KEYS[2], id) end
+    written = written + 1
+  end
+end
+return written
+"""
+
+_DELETE = """
+local removed = 0
+for i = 2, #ARGV, 2 do
+  local id, version = ARGV[i], tonumber(ARGV[i + 1])
+  local now, gone = redis.call('HGET', KEYS[1], id), redis.call('HGET', KEYS[2], id)
+  local newest = now and tonumber(string.match(now, '^%d+')) or 0
+  if version >= newest then
+    removed = removed + redis.call('HDEL', KEYS[1], id)
+    if not gone or version > tonumber(gone) then redis.call('HSET', KEYS[2], id, ARGV[i + 1]) end
+  end
+end
+redis.call('EXPIRE', KEYS[2], ARGV[1])
+return removed
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineStats:
+    """How much the online store holds, and which change of the database it last followed."""
+
+    num_rows: int
+    synced_change: int | None
+
+
+class OnlineStore:
+    """New arrivals' features in Redis.
+
+    Parameters
+    ----------
+    client : redis.Redis or RedisCluster
+        Gives bytes (``decode_responses=False``).
+    """
+
+    def __init__(self, client: "redis.Redis | RedisCluster") -> None:
+        self.client = client
+        self._put = client.register_script(_PUT)
+        self._delete = client.register_script(_DELETE)
+
+    @classmethod
+    def connect(cls, url: str) -> Self:
+        """Return a store at a URL; nothing is sent before the first call.
+
+        Parameters
+        ----------
+        url : str
+            ``redis://``, ``rediss://`` or ``unix://``; ``redis+cluster://host:port`` for Redis Cluster.
+        """
+        timeouts = {"socket_timeout": CALL_TIMEOUT_S, "socket_connect_timeout": CALL_TIMEOUT_S}
+        with _translated():
+            if url.startswith("redis+cluster://"):
+                return cls(RedisCluster.from_url(url.replace("redis+cluster", "redis", 1), **timeouts))
+            return cls(redis.Redis.from_url(url, **timeouts))
+
+    def get(self, vehicle_id: int) -> OnlineRow | None:
+        """Return a vehicle's row, or None when the store has none.
+
+        Raises
+        ------
+        OnlineStoreError
+            If Redis does not answer, or holds something else in the row's place.
+        """
+        with _translated():
+            value = cast("bytes | None", self.client.hget(_rows_key(_bucket(vehicle_id)), str(vehicle_id)))
+        return None if value is None else decode(vehicle_id, value)
+
+    def put(self, rows: Iterable[OnlineRow]) -> int:
+        """Write rows; one that is older than the stored row, or than the vehicle's deletion, is left out.
+
+        Returns
+        -------
+        int
+            How many were written.
+        """
+        parts: dict[int, list[str | int | bytes]] = defaultdict(list)
+        for row in rows:
+            parts[_bucket(row.vehicle_id)] += (row.vehicle_id, row.row_version, encode(row))
+        return self._call(self._put, parts, width=3)
+
+    def delete(self, vehicle_ids: Iterable[int], *, row_version: int) -> int:
+        """Take vehicles out, unless the store has a newer version; an older write cannot bring them back.
+
+        Parameters
+        ----------
+        vehicle_ids : iterable of int
+            Those that were deleted or booked.
+        row_version : int
+            The change that did it, or any later one.
+
+        Returns
+        -------
+        int
+            How many were there.
+        """
+        parts: dict[int, list[str | int | bytes]] = defaultdict(list)
+        for vehicle_id in vehicle_ids:
+            parts[_bucket(vehicle_id)] += (vehicle_id, row_version)
+        return self._call(self._delete, parts, width=2, first=(TOMBSTONE_TTL_S,))
+
+    def vehicle_ids(self) -> Iterator[int]:
+        """Give the id of every row, bucket by bucket."""
+        for bucket in range(NUM_BUCKETS):
+            with _translated():
+                keys = cast("list[bytes]", self.client.hkeys(_rows_key(bucket)))
+            yield from (int(key) for key in keys if key.isdigit())
+
+    def bucket(self, number: int) -> dict[int, bytes]:
+        """Return every value of one bucket by vehicle, as it is stored."""
+        with _translated():
+            found = cast("dict[bytes, bytes]", self.client.hgetall(_rows_key(number)))
+        return {int(key): value for key, value in found.items() if key.isdigit()}
+
+    def stats(self) -> OnlineStats:
+        """Count the rows."""
+        with _translated():
+            pipeline = self.client.pipeline(transaction=False)
+            for bucket in range(NUM_BUCKETS):
+                pipeline.hlen(_rows_key(bucket))
+            num_rows = sum(cast("list[int]", pipeline.execute()))
+        return OnlineStats(num_rows, self.synced_change())
+
+    def synced_change(self) -> int | None:
+        """Return the database's change that the store last followed; None when it never did."""
+        with _translated():
+            value = cast("bytes | None", self.client.get(_SYNCED))
+        return int(value) if value is not None and value.isdigit() else None
+
+    def mark_synced(self, change_number: int) -> None:
+        """Remember that every change up to this one is in the store."""
+        with _translated():
+            self.client.set(_SYNCED, change_number)
+
+    def ping(self) -> None:
+        """Raise OnlineStoreError unless Redis answers."""
+        with _translated():
+            self.client.ping()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.client.close()
+
+    def _call(
+        self,
+        script: Any,  # redis-py's Script, generic over its client
+        parts: Mapping[int, list[str | int | bytes]],
+        *,
+        width: int,
+        first: tuple[int, ...] = (),
+    ) -> int:
+        """Run a script on each bucket, a bounded number of rows at a time, and add up what it says."""
+        total, step = 0, width * _ROWS_A_CALL
+        for bucket, arguments in parts.items():
+            keys = [_rows_key(bucket), _gone_key(bucket)]
+            for start in range(0, len(arguments), step):
+                with _translated():
+                    total += int(script(keys=keys, args=[*first, *arguments[start : start + step]]))
+        return total
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn Redis's errors into ours."""
+    try:
+        yield
+    except (redis.RedisError, OSError) as exc:
+        raise OnlineStoreError(f"Redis: {exc}") from exc
+
+
+def _bucket(vehicle_id: int) -> int:
+    """Return the hash that holds a vehicle."""
+    return vehicle_id % NUM_BUCKETS
+
+
+def _rows_key(bucket: int) -> str:
+    """Name a bucket's rows; the braces put both keys of a bucket in one slot of a cluster."""
+    return f"vroom-forecast:{{{bucket:03}}}:rows"
+
+
+def _gone_key(bucket: int) -> str:
+    """Name a bucket's deletions."""
+    return f"vroom-forecast:{{{bucket:03}}}:gone"

@@ -1,0 +1,87 @@
+"""Rows of the online store: what is in one, and how it is written down."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import orjson
+
+from vroom_features.errors import OnlineStoreError
+from vroom_features.stores.rows import StoredVehicle
+from vroom_features.view import VEHICLE_VIEW
+
+VIEW_ID = f"{VEHICLE_VIEW.name}:{VEHICLE_VIEW.version}"
+Freshness = Literal["fresh", "stale", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineRow:
+    """One vehicle's features, when they were made and from which version of its database row."""
+
+    vehicle_id: int
+    row_version: int
+    view: str
+    materialized_at: datetime
+    features: dict[str, float]
+    actual_price: float
+    recommended_price: float
+
+
+def online_row(vehicle: StoredVehicle, *, materialized_at: datetime) -> OnlineRow:
+    """Turn a vehicle of the database into its online row: the request path's way to the features."""
+    return row_from(vehicle.as_row(), materialized_at=materialized_at)
+
+
+def row_from(row: Mapping[str, Any], *, materialized_at: datetime) -> OnlineRow:
+    """Turn raw columns of a vehicle, ``vehicle_id`` and ``row_version`` among them, into its online row."""
+    return OnlineRow(
+        vehicle_id=row["vehicle_id"],
+        row_version=row["row_version"],
+        view=VIEW_ID,
+        materialized_at=materialized_at,
+        features={name: float(value) for name, value in VEHICLE_VIEW.compute(row).items()},
+        actual_price=row["actual_price"],
+        recommended_price=row["recommended_price"],
+    )
+
+
+def freshness(row: OnlineRow | None, vehicle: StoredVehicle) -> Freshness:
+    """Say whether an online row was made from the vehicle as it is now, by this program's view."""
+    if row is None:
+        return "missing"
+    return "fresh" if (row.row_version, row.view) == (vehicle.row_version, VIEW_ID) else "stale"
+
+
+def encode(row: OnlineRow) -> bytes:
+    """Write a row as its version and JSON."""
+    body = {
+        "view": row.view,
+        "materialized_at": row.materialized_at,
+        "features": row.features,
+        "actual_price": row.actual_price,
+        "recommended_price": row.recommended_price,
+    }
+    return b"%d %b" % (row.row_version, orjson.dumps(body))
+
+
+def decode(vehicle_id: int, value: bytes) -> OnlineRow:
+    """Read a row back."""
+    version, _, body = value.partition(b" ")
+    try:
+        fields = orjson.loads(body)
+        row = OnlineRow(
+            vehicle_id=vehicle_id,
+            row_version=int(version),
+            view=fields["view"],
+            materialized_at=datetime.fromisoformat(fields["materialized_at"]),
+            features={name: float(fields["features"][name]) for name in VEHICLE_VIEW.columns},
+            actual_price=float(fields["actual_price"]),
+            recommended_price=float(fields["recommended_price"]),
+        )
+    except (ValueError, TypeError, KeyError) as exc:
+        raise OnlineStoreError(f"Redis: the row of vehicle {vehicle_id} cannot be read: {exc!r}") from exc
+    if not all(math.isfinite(value) for value in row.features.values()):
+        raise OnlineStoreError(f"Redis: the row of vehicle {vehicle_id} holds a number that is not finite")
+    return row

@@ -1,0 +1,76 @@
+"""Queries over vehicles that the source store is made of."""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, exists, false, func, or_, select, update
+
+from vroom_features.stores.database import TABLES
+from vroom_features.stores.rows import StoredVehicle
+
+vehicles, reservations, state, deletions, keys = TABLES
+BIGGEST_ID = 2**63 - 1
+
+_count_bookings = (
+    select(func.count())
+    .select_from(reservations)
+    .where(reservations.c.vehicle_id == vehicles.c.vehicle_id)
+    .scalar_subquery()
+)
+is_fleet = or_(
+    vehicles.c.source == "csv",
+    exists().where(reservations.c.vehicle_id == vehicles.c.vehicle_id),
+)
+num_reservations = func.nullif(_count_bookings, 0)
+SORTS: dict[str, ColumnElement[Any]] = {
+    **{c.name: c for c in vehicles.c},
+    "price_diff": vehicles.c.actual_price - vehicles.c.recommended_price,
+    "num_reservations": func.coalesce(num_reservations, 0),
+}
+
+
+def select_vehicles() -> Select[Any]:
+    """Select vehicles with their bookings counted."""
+    return select(vehicles, num_reservations.label("counted"))
+
+
+def count_vehicles() -> Select[Any]:
+    """Count vehicles."""
+    return select(func.count()).select_from(vehicles)
+
+
+def stored(row: Row[Any]) -> StoredVehicle:
+    """Turn a selected row into what callers get; no booking means 0 only where somebody watched."""
+    values = dict(row._mapping)
+    counted = values.pop("counted")
+    watched = 0 if values["source"] == "csv" else None
+    return StoredVehicle(**values, num_reservations=watched if counted is None else counted)
+
+
+def get_one(connection: Connection, vehicle_id: int) -> StoredVehicle | None:
+    """Read one vehicle."""
+    if abs(vehicle_id) > BIGGEST_ID:
+        return None
+    row = connection.execute(select_vehicles().where(vehicles.c.vehicle_id == vehicle_id)).first()
+    return None if row is None else stored(row)
+
+
+def next_change(connection: Connection) -> int:
+    """Take the next change number."""
+    number = update(state).values(change_number=state.c.change_number + 1)
+    return int(connection.execute(number.returning(state.c.change_number)).scalar_one())
+
+
+def id_starts_with(digits: str) -> ColumnElement[bool]:
+    """Match ids that begin so, as ranges of the key rather than text."""
+    if not (digits.isascii() and digits.isdigit()) or digits.startswith("0"):
+        return false()
+    first = int(digits)
+    spans = [(first * 10**n, (first + 1) * 10**n - 1) for n in range(19 - len(digits) + 1)]
+    return or_(
+        false(),
+        *(
+            vehicles.c.vehicle_id.between(low, min(high, BIGGEST_ID))
+            for low, high in spans
+            if low <= BIGGEST_ID
+        ),
+    )

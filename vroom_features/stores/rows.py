@@ -1,0 +1,70 @@
+"""What the source database gives back: small frozen rows, light to import."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVehicle:
+    """A vehicle as the database holds it; ``num_reservations`` is None for a new arrival."""
+
+    vehicle_id: int
+    technology: int
+    actual_price: float
+    recommended_price: float
+    num_images: int
+    street_parked: int
+    description: int
+    source: str
+    row_version: int
+    saved_at: datetime | None
+    num_reservations: int | None
+
+    @property
+    def is_new_arrival(self) -> bool:
+        """True when nobody has watched it long enough to know its bookings."""
+        return self.num_reservations is None
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the columns as a dict, ready for ``VEHICLE_VIEW.compute``."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class SavedVehicle:
+    """What a save did: the row, and whether this call made it (False for a repeated key)."""
+
+    vehicle: StoredVehicle
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VehiclePage:
+    """One page of a list, and how many rows the whole list has."""
+
+    items: tuple[StoredVehicle, ...]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class VehicleCounts:
+    """How much the database holds."""
+
+    fleet: int
+    new_arrivals: int
+    reservations: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What happened to typed-in vehicles after a change number.
+
+    ``deleted`` gives each deleted vehicle's row version; ``change_number`` is the database's last one;
+    ``complete`` is False when there were more vehicles than asked for.
+    """
+
+    vehicles: tuple[StoredVehicle, ...]
+    deleted: dict[int, int]
+    change_number: int
+    complete: bool

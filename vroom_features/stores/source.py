@@ -1,0 +1,242 @@
+"""The source database: SQLite or PostgreSQL, by URL."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import Connection, Engine, and_, delete, func, insert, not_, select, true
+
+from vroom_features.errors import (
+    IdempotencyConflictError,
+    NotDeletableError,
+    SourceStoreError,
+    VehicleNotFoundError,
+)
+from vroom_features.stores import queries
+from vroom_features.stores.database import connect, translated
+from vroom_features.stores.rows import Changes, SavedVehicle, StoredVehicle, VehicleCounts, VehiclePage
+from vroom_features.tables import VehicleCreate
+
+__all__ = ["SORTS", "SavedVehicle", "SourceStore", "StoredVehicle", "VehicleCounts", "VehiclePage"]
+
+SORTS = tuple(queries.SORTS)
+"""Names that ``list_vehicles`` can sort by."""
+
+
+class SourceStore:
+    """Vehicles and reservations in a database.
+
+    Parameters
+    ----------
+    engine : sqlalchemy.Engine
+        Of a database that has the schema; ``SourceStore.open`` makes both.
+    url : str
+        Where it is, for the bulk readers, which speak to the database by themselves.
+    """
+
+    def __init__(self, engine: Engine, url: str) -> None:
+        self.engine = engine
+        self.url = url
+
+    @classmethod
+    def open(cls, url: str) -> "SourceStore":
+        """Open a database, and create its schema where there is none.
+
+        Parameters
+        ----------
+        url : str
+            ``sqlite:///path/to/file.db`` or ``postgresql://user:password@host:port/name``.
+
+        Raises
+        ------
+        SourceStoreError
+            If it cannot be opened, or holds a schema of another version.
+        """
+        return cls(connect(url), url)
+
+    def save_vehicle(
+        self, vehicle: VehicleCreate, *, saved_at: datetime, idempotency_key: str | None = None
+    ) -> SavedVehicle:
+        """Save a vehicle that was typed in; when this returns it is on the disk.
+
+        Parameters
+        ----------
+        vehicle : VehicleCreate
+            Validated before.
+        saved_at : datetime
+            The moment, with its zone.
+        idempotency_key : str, optional
+            A second save with the same key returns the first one's vehicle.
+
+        Raises
+        ------
+        IdempotencyConflictError
+            If the key was used for a vehicle that differs.
+        VehicleNotFoundError
+            If the key's vehicle was deleted since.
+        SourceStoreError
+            If the database cannot be written; then nothing was saved.
+        """
+        values = vehicle.model_dump()
+        body = VehicleCreate.model_validate(values).model_dump_json()
+        with self._write() as connection:
+            if idempotency_key is not None and (
+                found := connection.execute(
+                    select(queries.keys).where(queries.keys.c.key == idempotency_key)
+                ).first()
+            ):
+                if found.body != body:
+                    raise IdempotencyConflictError(idempotency_key)
+                saved = queries.get_one(connection, found.vehicle_id)
+                if saved is None:
+                    raise VehicleNotFoundError(found.vehicle_id)
+                return SavedVehicle(saved, created=False)
+            row_version = queries.next_change(connection)
+            row = insert(queries.vehicles).values(
+                source="ui", row_version=row_version, saved_at=saved_at, **values
+            )
+            vehicle_id = connection.execute(row).inserted_primary_key[0]  # type: ignore[index]  # one row has one
+            if idempotency_key is not None:
+                connection.execute(
+                    insert(queries.keys).values(key=idempotency_key, body=body, vehicle_id=vehicle_id)
+                )
+            saved = queries.get_one(connection, vehicle_id)
+        if saved is None:
+            raise SourceStoreError(f"vehicle {vehicle_id} is not there right after it was saved")
+        return SavedVehicle(saved, created=True)
+
+    def delete_vehicle(self, vehicle_id: int) -> int:
+        """Delete a vehicle that was typed in and never booked.
+
+        Returns
+        -------
+        int
+            The deletion's row version, for ``OnlineStore.delete``.
+
+        Raises
+        ------
+        VehicleNotFoundError
+            If there is none.
+        NotDeletableError
+            If it came from a CSV file, or was booked.
+        """
+        with self._write() as connection:
+            vehicle = queries.get_one(connection, vehicle_id)
+            if vehicle is None:
+                raise VehicleNotFoundError(vehicle_id)
+            if not vehicle.is_new_arrival:
+                raise NotDeletableError(vehicle_id)
+            row_version = queries.next_change(connection)
+            connection.execute(delete(queries.vehicles).where(queries.vehicles.c.vehicle_id == vehicle_id))
+            connection.execute(
+                insert(queries.deletions).values(vehicle_id=vehicle_id, row_version=row_version)
+            )
+        return row_version
+
+    def get_vehicle(self, vehicle_id: int) -> StoredVehicle | None:
+        """Return a vehicle, or None when there is none with this id."""
+        with self._read() as connection:
+            return queries.get_one(connection, vehicle_id)
+
+    def list_vehicles(
+        self,
+        *,
+        kind: Literal["fleet", "new"] | None = None,
+        search: str = "",
+        sort: str = "vehicle_id",
+        descending: bool = False,
+        page: int = 1,
+        page_size: int = 50,
+    ) -> VehiclePage:
+        """Return one page of the vehicles, sorted and counted by the database.
+
+        Parameters
+        ----------
+        kind : {'fleet', 'new'}, optional
+            Only those watched, or only new arrivals.
+        search : str
+            The first digits of an id; empty for all.
+        sort : str
+            One of ``SORTS``; ties are in the order of ids.
+        descending : bool
+            Largest first.
+        page, page_size : int
+            From 1.
+        """
+        if sort not in queries.SORTS or page < 1 or page_size < 1:
+            raise ValueError(
+                f"expected sort in {SORTS}, page and page_size >= 1; got {sort!r}, {page}, {page_size}"
+            )
+        wanted = and_(
+            queries.is_fleet if kind == "fleet" else not_(queries.is_fleet) if kind == "new" else true(),
+            queries.id_starts_with(search.strip()) if search.strip() else true(),
+        )
+        key = queries.SORTS[sort].desc() if descending else queries.SORTS[sort].asc()
+        query = queries.select_vehicles().where(wanted).order_by(key, queries.vehicles.c.vehicle_id)
+        with self._read() as connection:
+            total = connection.execute(
+                select(func.count()).select_from(queries.vehicles).where(wanted)
+            ).scalar_one()
+            rows = connection.execute(query.limit(page_size).offset((page - 1) * page_size))
+            return VehiclePage(tuple(queries.stored(row) for row in rows), total)
+
+    def count_vehicles(self) -> VehicleCounts:
+        """Count what the database holds."""
+        everything = queries.count_vehicles()
+        with self._read() as connection:
+            new = connection.execute(everything.where(not_(queries.is_fleet))).scalar_one()
+            return VehicleCounts(
+                fleet=connection.execute(everything).scalar_one() - new,
+                new_arrivals=new,
+                reservations=connection.execute(
+                    select(func.count()).select_from(queries.reservations)
+                ).scalar_one(),
+            )
+
+    def changes_since(self, row_version: int, *, limit: int = 10_000) -> Changes:
+        """Return which typed-in vehicles changed after a change number, in one consistent look.
+
+        Parameters
+        ----------
+        row_version : int
+            A change number seen before; 0 for everything.
+        limit : int
+            At most so many vehicles, the oldest changes first.
+        """
+        changed = (
+            queries.select_vehicles()
+            .where(queries.vehicles.c.source == "ui", queries.vehicles.c.row_version > row_version)
+            .order_by(queries.vehicles.c.row_version, queries.vehicles.c.vehicle_id)
+            .limit(limit)
+        )
+        gone = select(queries.deletions).where(queries.deletions.c.row_version > row_version)
+        with self._read() as connection:
+            last = connection.execute(select(queries.state.c.change_number)).scalar_one()
+            vehicles = tuple(queries.stored(row) for row in connection.execute(changed))
+            deleted = {row.vehicle_id: row.row_version for row in connection.execute(gone)}
+            return Changes(vehicles, deleted, last, complete=len(vehicles) < limit)
+
+    def ping(self) -> None:
+        """Raise SourceStoreError unless the database answers."""
+        with self._read() as connection:
+            connection.execute(select(queries.state.c.change_number)).scalar_one()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        """Give a connection whose queries all see one moment."""
+        with translated(self.url), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        """Give a connection that no other writer runs beside; commit at the end."""
+        with translated(self.url), self.engine.connect() as connection:
+            connection = connection.execution_options(vroom_writes=True)
+            with connection.begin():
+                connection.execute(select(queries.state).with_for_update())
+                yield connection
