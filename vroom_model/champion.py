@@ -5,7 +5,6 @@ Importing mlflow costs a web worker three seconds and 190 MB; two GET requests c
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
@@ -113,11 +112,22 @@ class ChampionSource:
         shutil.rmtree(self._directory(ref), ignore_errors=True)
 
     def remember(self, ref: ChampionRef) -> None:
-        """Note on disk that this version serves, for a start while MLflow is away."""
-        descriptor, name = tempfile.mkstemp(prefix=".last-", dir=self.cache_dir)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(asdict(ref), file)
-        Path(name).replace(self.cache_dir / LAST_GOOD)
+        """Note on disk that this version serves, for a start while MLflow is away.
+
+        Raises
+        ------
+        RegistryError
+            If the disk does not take it.
+        """
+        try:
+            with tempfile.TemporaryDirectory(prefix=".last-", dir=self.cache_dir) as name:
+                aside = Path(name) / LAST_GOOD
+                aside.write_text(json.dumps(asdict(ref)))
+                aside.replace(self.cache_dir / LAST_GOOD)
+        except OSError as exc:
+            raise RegistryError(
+                f"cannot note in {self.cache_dir} which model serves: {exc.strerror}"
+            ) from exc
 
     def last_good(self) -> ChampionRef | None:
         """Return the version that served last on this machine and is still on disk, or None."""

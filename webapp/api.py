@@ -1,28 +1,26 @@
 """The JSON API: forecasts, the model, the state of the app."""
 
 import logging
+from collections.abc import Mapping
 from typing import Literal
 
-import numpy as np
 import orjson
-from flask import Response
+from flask import Response, request
 from flask_openapi3 import Tag
 from flask_openapi3.types import ResponseDict
 from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 
-from vroom_features.errors import OnlineStoreError, VehicleNotFoundError
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.messages import ModelPromoted
-from vroom_model.predictor import Forecast
 from webapp.auth import operator_required
+from webapp.forecasts import document, predict_batch, predict_stored
 from webapp.model_slot import Served
 from webapp.problems import Problem, ProblemError
 from webapp.schemas import (
     BatchDocument,
     BatchForecastDocument,
     ForecastDocument,
-    Interval,
     StoredForecastDocument,
     VehicleDocument,
     VehicleKey,
@@ -92,91 +90,48 @@ def serving() -> Served:
     Raises
     ------
     ProblemError
-        503 while there is none.
+        429 when this client asked too often, 503 while there is no model.
     """
-    slot = services().slot
-    served = slot.current
+    app = services()
+    if not app.limit.allows(request.environ):
+        raise ProblemError(429, "Too many requests", "this client asks too often", Retry_After="60")
+    served = app.slot.current
     if served is None:
-        detail = slot.problem or "no champion yet: train and promote a model, and this works at once"
-        raise ProblemError(503, "No model yet", detail, Retry_After="2")
+        raise no_model()
     return served
 
 
-def forecast_document(forecast: Forecast, version: int) -> ForecastDocument:
-    """Return a forecast as the API shows it."""
-    return ForecastDocument(
-        predicted_reservations=forecast.predicted_reservations,
-        model_version=version,
-        interval=Interval(low=forecast.low, high=forecast.high, coverage=forecast.coverage),
-    )
+def no_model() -> ProblemError:
+    """Return why there is no forecast."""
+    detail = services().slot.problem or "no champion yet: train and promote a model, and this works at once"
+    return ProblemError(503, "No model yet", detail, Retry_After="2")
 
 
-@api.post("/predict", responses={200: ForecastDocument, 503: Problem, **PROBLEMS})
-def predict(body: VehicleDocument) -> BaseModel:
+def json(content: Mapping[str, object]) -> Response:
+    """Return a JSON answer."""
+    return Response(orjson.dumps(content), content_type="application/json")
+
+
+@api.post("/predict", responses={200: ForecastDocument, 429: Problem, 503: Problem, **PROBLEMS})
+def predict(body: VehicleDocument) -> Response:
     """Forecast a vehicle."""
     served = serving()
-    return forecast_document(served.predictor.predict_one(body.model_dump()), served.version)
+    return json(document(served.predictor.predict_one(body.model_dump()), served.version))
 
 
-@api.post("/predict/id", responses={200: StoredForecastDocument, 404: Problem, 503: Problem, **PROBLEMS})
-def predict_id(body: VehicleKey) -> BaseModel:
+@api.post(
+    "/predict/id",
+    responses={200: StoredForecastDocument, 404: Problem, 429: Problem, 503: Problem, **PROBLEMS},
+)
+def predict_id(body: VehicleKey) -> Response:
     """Forecast a stored vehicle."""
-    served = serving()
-    forecast, source = predict_stored(services(), served, body.vehicle_id)
-    document = forecast_document(forecast, served.version)
-    return StoredForecastDocument(vehicle_id=body.vehicle_id, source=source, **document.model_dump())
+    return json(predict_stored(services(), serving(), body.vehicle_id))
 
 
-def predict_stored(
-    app: Services, served: Served, vehicle_id: int
-) -> tuple[Forecast, Literal["online_store", "database"]]:
-    """Forecast from the online store; from the database when the store has no such row or is away.
-
-    Raises
-    ------
-    VehicleNotFoundError
-        If there is no such vehicle.
-    """
-    if app.upkeep.is_redis_up:
-        try:
-            row = app.online.get(vehicle_id)
-        except OnlineStoreError:
-            app.upkeep.owe()
-        else:
-            if row is not None:
-                return served.predictor.predict_features(row.features), "online_store"
-    vehicle = app.source.get_vehicle(vehicle_id)
-    if vehicle is None:
-        raise VehicleNotFoundError(vehicle_id)
-    return served.predictor.predict_one(vehicle.as_row()), "database"
-
-
-@api.post("/predict/batch", responses={200: BatchForecastDocument, 503: Problem, **PROBLEMS})
-def predict_batch(body: BatchDocument) -> Response:
+@api.post("/predict/batch", responses={200: BatchForecastDocument, 429: Problem, 503: Problem, **PROBLEMS})
+def predict_many(body: BatchDocument) -> Response:
     """Forecast up to 1,000 vehicles, all by one model."""
-    served = serving()
-    vehicles = body.root
-    columns = {
-        name: np.fromiter((getattr(vehicle, name) for vehicle in vehicles), np.float64, len(vehicles))
-        for name in VEHICLE_VIEW.sources
-    }
-    forecasts = served.predictor.predict_many(columns)
-    version, coverage = served.version, forecasts.coverage
-    predictions = [
-        {
-            "predicted_reservations": value,
-            "model_version": version,
-            "interval": {"low": low, "high": high, "coverage": coverage},
-        }
-        for value, low, high in zip(
-            forecasts.predicted_reservations.tolist(),
-            forecasts.low.tolist(),
-            forecasts.high.tolist(),
-            strict=True,
-        )
-    ]
-    document = {"predictions": predictions, "model_version": version}
-    return Response(orjson.dumps(document), content_type="application/json")
+    return json(predict_batch(serving(), body))
 
 
 @api.get("/health", tags=[Tag(name="state")], responses={200: HealthDocument, 422: Problem})
@@ -216,7 +171,9 @@ def _workers(app: Services) -> list[WorkerState] | None:
 @api.get("/model", tags=[Tag(name="state")], responses={200: ModelDocument, 503: Problem})
 def model() -> BaseModel:
     """Describe the model that serves."""
-    served = serving()
+    served = services().slot.current
+    if served is None:
+        raise no_model()
     manifest = served.predictor.manifest
     return ModelDocument(
         version=served.version,

@@ -8,15 +8,19 @@ from flask import Flask
 from flask_openapi3 import Info, OpenAPI
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from vroom_features.materialize import catch_up
 from vroom_features.settings import Settings
 from vroom_features.stores.online import OnlineStore
 from vroom_features.stores.source import SourceStore
 from vroom_model.champion import ChampionSource
-from webapp import auth, logs, problems, security
+from webapp import auth, logs, observation, problems, security
 from webapp.api import api
 from webapp.clock import now
+from webapp.fastpath import FastPath
+from webapp.inference_api import inference_api
+from webapp.limits import ClientLimit
 from webapp.listener import REDIS_TIMEOUT_S, ModelListener
 from webapp.model_slot import ModelSlot, Served
 from webapp.operations_api import operations_api
@@ -41,13 +45,21 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = OpenAPI("webapp", info=Info(title="Vroom Forecast", version="1"), doc_ui=False)
     limiter = security.install(app, settings)
     problems.install(app)
+    observation.install(app)
     auth.install(app, settings, limiter)
     app.register_blueprint(pages)
+    app.register_blueprint(inference_api)
     for blueprint in (api, vehicles_api, operations_api):
         auth.csrf.exempt(blueprint)
         app.register_api(blueprint)
+    auth.csrf.exempt(inference_api)
     app.add_url_rule("/openapi.json", view_func=lambda: app.api_doc)
-    app.extensions["vroom"] = open_services(settings)
+    services = open_services(settings)
+    app.extensions["vroom"] = services
+    app.wsgi_app = FastPath(app.wsgi_app, services)  # type: ignore[method-assign]  # as Flask documents
+    if settings.web_proxies:  # outermost: everything inside sees the client's address
+        n = settings.web_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=n, x_proto=n, x_host=n)  # type: ignore[method-assign]
     return app
 
 
@@ -79,6 +91,7 @@ def open_services(settings: Settings) -> Services:
         listener=listener,
         upkeep=upkeep,
         workflows=Workflows(settings.prefect),
+        limit=ClientLimit(settings),
         worker=worker,
     )
     upkeep.start()

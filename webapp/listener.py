@@ -23,6 +23,7 @@ from vroom_model.champion import ChampionRef, ChampionSource
 from vroom_model.errors import VroomModelError
 from vroom_model.messages import ModelPromoted
 from vroom_model.predictor import Predictor
+from webapp import metrics
 from webapp.clock import now
 from webapp.model_slot import ModelSlot, Served
 
@@ -95,7 +96,9 @@ class ModelListener:
         with self._refreshing:
             try:
                 self._follow(self._champion.current())
+                metrics.REGISTRY_READS.labels("ok").inc()
             except VroomModelError as exc:
+                metrics.REGISTRY_READS.labels("failed").inc()
                 if str(exc) != self._slot.problem:
                     logger.warning("champion not followed: %s", exc)
                 self._slot.problem = str(exc)
@@ -111,7 +114,8 @@ class ModelListener:
         elif serving is not None and serving.ref == ref:
             self._slot.problem = None
         else:
-            self._load(ref)
+            with metrics.SWAP_TIME.time():
+                self._load(ref)
             self._champion.remember(ref)
 
     def _load(self, ref: ChampionRef) -> None:
@@ -120,10 +124,14 @@ class ModelListener:
         try:
             predictor = Predictor.load(directory, version=ref.version, manifest_sha256=ref.manifest_sha256)
         except VroomModelError:
+            metrics.SWAPS.labels("broken").inc()
             self._champion.discard(ref)
             raise
         served = Served(predictor=predictor, ref=ref, since=now())
         previous = self._slot.swap(served)
+        metrics.SWAPS.labels("ok").inc()
+        metrics.MODEL_VERSION.set(ref.version)
+        metrics.MODEL_SINCE.set(served.since.timestamp())
         logger.info(
             "champion swapped model_version=%s previous=%s", ref.version, previous and previous.version
         )
@@ -149,7 +157,7 @@ class ModelListener:
             except RedisError as exc:
                 if self.is_subscribed:
                     logger.warning("messages lost, the registry is still read: %s", exc)
-                self.is_subscribed = False
+                self._set_subscribed(False)
                 self._refresh_when_due()
                 self._stopping.wait(RECONNECT_INTERVAL_S)
             except Exception:
@@ -177,16 +185,24 @@ class ModelListener:
     def _is_reason_to_look(self, message: dict[str, Any]) -> bool:
         """Tell whether a message means that the champion may have changed."""
         if message["type"] == "subscribe":  # the first one, and one after each reconnect
-            self.is_subscribed = True
+            self._set_subscribed(True)
             return True
         if message["type"] != "message":
             return False
         self.last_message_at = now()
+        metrics.LAST_MESSAGE.set(self.last_message_at.timestamp())
         try:
-            return ModelPromoted.decode(message["data"]).model_name == self._champion.model_name
+            is_ours = ModelPromoted.decode(message["data"]).model_name == self._champion.model_name
         except MessageError as exc:
+            metrics.MESSAGES.labels("garbled").inc()
             logger.warning("message ignored: %s", exc)
             return False
+        metrics.MESSAGES.labels("promoted" if is_ours else "other_model").inc()
+        return is_ours
+
+    def _set_subscribed(self, is_subscribed: bool) -> None:
+        self.is_subscribed = is_subscribed
+        metrics.SUBSCRIBED.set(is_subscribed)
 
     def _refresh_when_due(self) -> None:
         if time.monotonic() >= self._next_poll:

@@ -10,6 +10,7 @@ from vroom_features.messages import VehicleSaved
 from vroom_features.stores.online import online_row
 from vroom_features.stores.source import SavedVehicle
 from vroom_features.tables import VehicleCreate
+from webapp import metrics
 from webapp.services import Services
 
 logger = logging.getLogger(__name__)
@@ -30,8 +31,13 @@ def save(
         If the vehicle is not saved.
     """
     saved = services.source.save_vehicle(vehicle, saved_at=saved_at, idempotency_key=idempotency_key)
-    if saved.created:
-        logger.info("vehicle saved vehicle_id=%s", saved.vehicle.vehicle_id)
+    if not saved.created:
+        return saved
+    metrics.SAVES.inc()
+    logger.info("vehicle saved vehicle_id=%s", saved.vehicle.vehicle_id)
+    if not services.upkeep.is_redis_up:
+        services.upkeep.owe()
+        return saved
     try:
         services.online.put([online_row(saved.vehicle, materialized_at=saved_at)])
         message = VehicleSaved(vehicle_id=saved.vehicle.vehicle_id)
@@ -52,10 +58,13 @@ def delete(services: Services, vehicle_id: int) -> None:
     NotDeletableError
         If it belongs to the CSV fleet.
     """
-    services.source.delete_vehicle(vehicle_id)
+    row_version = services.source.delete_vehicle(vehicle_id)
     logger.info("vehicle deleted vehicle_id=%s", vehicle_id)
+    if not services.upkeep.is_redis_up:
+        services.upkeep.owe()
+        return
     try:
-        services.online.delete([vehicle_id])
+        services.online.delete([vehicle_id], row_version=row_version)
     except OnlineStoreError as exc:
         logger.warning("online store missed a deletion vehicle_id=%s: %s", vehicle_id, exc)
         services.upkeep.owe()

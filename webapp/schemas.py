@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel, TypeAdapter, create_model
 
 from vroom_features.tables import VehicleCreate
-from vroom_features.view import VEHICLE_VIEW
 
 BATCH_MAX = 1_000
 ID_MAX = 2**63 - 1
@@ -135,7 +134,7 @@ class FeaturesDocument(BaseModel):
     attributes: dict[str, float]
     source: Literal["online_store", "database"]
     row_version: int
-    view: str = f"{VEHICLE_VIEW.name}:{VEHICLE_VIEW.version}"
+    view: str = Field(description="name and version of the feature view")
     materialized_at: datetime | None = None
 
 

@@ -7,7 +7,6 @@ from flask import Flask, Response, g, request
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 from flask_talisman import Talisman
-from werkzeug.middleware.proxy_fix import ProxyFix
 
 from vroom_features.settings import Settings
 from webapp.secrets_file import secret_in
@@ -31,9 +30,6 @@ def install(app: Flask, settings: Settings) -> Limiter:
         SESSION_COOKIE_NAME="vroom",
         WTF_CSRF_TIME_LIMIT=None,  # as long as the session: a page may stay open
     )
-    if settings.web_proxies:
-        n = settings.web_proxies
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=n, x_proto=n, x_host=n)  # type: ignore[method-assign]
     app.before_request(_name_request)
     app.after_request(_tell_request_id)
     Talisman(

@@ -9,6 +9,7 @@ from flask import current_app
 from vroom_features.settings import Settings
 from vroom_features.stores.online import OnlineStore
 from vroom_features.stores.source import SourceStore
+from webapp.limits import ClientLimit
 from webapp.model_slot import ModelSlot
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Services:
     listener: "ModelListener"
     upkeep: "Upkeep"
     workflows: "Workflows"
+    limit: ClientLimit
     worker: str
     """This worker's name: host and process id."""
 

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from vroom_features.errors import VroomFeaturesError
 from vroom_features.messages import PREFIX
+from webapp import metrics
 from webapp.clock import now
 from webapp.model_slot import ModelSlot
 
@@ -73,7 +74,7 @@ class Upkeep:
     def owe(self) -> None:
         """Note that the online store missed something; requests leave Redis alone until it answers again."""
         self._is_owing = True
-        self.is_redis_up = False
+        self._set_redis_up(False)
         self._wake.set()
 
     def beat_soon(self) -> None:
@@ -114,7 +115,7 @@ class Upkeep:
             except (RedisError, VroomFeaturesError) as exc:
                 if self.is_redis_up:
                     logger.warning("online store away, answering from the database: %s", exc)
-                self.is_redis_up = False
+                self._set_redis_up(False)
             except Exception:
                 logger.exception("upkeep met the unexpected and lives on")
             self._wake.wait(BEAT_INTERVAL_S if self.is_redis_up else RETRY_INTERVAL_S)
@@ -131,6 +132,11 @@ class Upkeep:
             except BaseException:
                 self._is_owing = True
                 raise
+            metrics.CAUGHT_UP.inc(num_rows)
             if num_rows:
                 logger.info("online store caught up num_rows=%s", num_rows)
-        self.is_redis_up = not self._is_owing
+        self._set_redis_up(not self._is_owing)
+
+    def _set_redis_up(self, is_up: bool) -> None:
+        self.is_redis_up = is_up
+        metrics.ONLINE_UP.set(is_up)

@@ -161,7 +161,7 @@ def vehicle_features(path: VehiclePath) -> Response:
             raise VehicleNotFoundError(path.vehicle_id)
         row, source = online_row(vehicle, materialized_at=now()), "database"
     response = Response(features_document(row, source).model_dump_json(), content_type="application/json")
-    response.set_etag(f"{row.vehicle_id}-{row.row_version}-{row.view_version}-{source}")
+    response.set_etag(f"{row.vehicle_id}-{row.row_version}-{row.view}-{source}")
     response.make_conditional(request)
     return response
 
@@ -171,6 +171,7 @@ def features_document(row: OnlineRow, source: Literal["online_store", "database"
     return FeaturesDocument(
         vehicle_id=row.vehicle_id,
         features=row.features,
+        view=row.view,
         attributes={name: getattr(row, name) for name in VEHICLE_VIEW.attributes},
         source=source,
         row_version=row.row_version,

@@ -1,0 +1,154 @@
+"""The server of event streams: ``granian --interface asgi webapp.events:app``.
+
+A stream holds its connection for hours, which would take a thread from the workers that forecast; here it
+costs one coroutine.  Each message on a Redis channel becomes one server-sent event for everybody who listens.
+Events are hints, as messages are: who missed some reads the API.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from vroom_features.messages import Message, MessageError, VehicleMaterialized, VehicleSaved
+from vroom_features.settings import Settings
+from vroom_model.messages import ModelLoaded, ModelPromoted, PipelineCompleted
+
+logger = logging.getLogger(__name__)
+
+EVENTS: dict[str, tuple[str, type[Message]]] = {
+    ModelPromoted.channel: ("model-promoted", ModelPromoted),
+    ModelLoaded.channel: ("model-swapped", ModelLoaded),
+    VehicleSaved.channel: ("vehicle-saved", VehicleSaved),
+    VehicleMaterialized.channel: ("vehicle-materialized", VehicleMaterialized),
+    PipelineCompleted.channel: ("run-finished", PipelineCompleted),
+}
+QUEUE_MAX = 256
+KEEPALIVE_S = 15.0
+RECONNECT_S = 1.0
+HELLO = b"retry: 2000\n\n"
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+class Broadcast:
+    """Hand every message on to every stream; a stream that does not keep up is closed and comes back.
+
+    Parameters
+    ----------
+    redis_url : str
+        Where messages come from.
+    """
+
+    def __init__(self, redis_url: str) -> None:
+        self._redis_url = redis_url
+        self._queues: set[asyncio.Queue[bytes | None]] = set()
+        self.is_subscribed = False
+
+    @property
+    def num_streams(self) -> int:
+        """How many listen."""
+        return len(self._queues)
+
+    async def run(self) -> None:
+        """Follow the channels for ever, whatever happens to Redis."""
+        while True:
+            client: Redis = Redis.from_url(
+                self._redis_url, socket_connect_timeout=1.0, health_check_interval=15
+            )
+            try:
+                async with client.pubsub() as pubsub:
+                    await self._follow(pubsub)
+            except RedisError as exc:
+                if self.is_subscribed:
+                    logger.warning("event messages lost: %s", exc)
+                self.is_subscribed = False
+                await asyncio.sleep(RECONNECT_S)
+            finally:
+                await client.aclose()
+
+    async def _follow(self, pubsub: PubSub) -> None:
+        await pubsub.subscribe(*EVENTS)
+        async for message in pubsub.listen():
+            self.is_subscribed = True
+            if message["type"] == "message":
+                with suppress(MessageError):  # garbage on a channel is nobody's event
+                    self._send(encode(message["channel"].decode(), message["data"]))
+
+    def _send(self, event: bytes) -> None:
+        for queue in tuple(self._queues):
+            if queue.full():
+                self._queues.discard(queue)
+                queue.get_nowait()
+                queue.put_nowait(None)
+            else:
+                queue.put_nowait(event)
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """Yield events as they come, and a comment now and then, which shows who has gone."""
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUE_MAX)
+        self._queues.add(queue)
+        try:
+            yield HELLO
+            while True:
+                try:
+                    event = await asyncio.wait_for(queue.get(), KEEPALIVE_S)
+                except TimeoutError:
+                    event = b": still here\n\n"
+                if event is None:
+                    return
+                yield event
+        finally:
+            self._queues.discard(queue)
+
+
+def encode(channel: str, payload: bytes) -> bytes:
+    """Return a message as a server-sent event.
+
+    Raises
+    ------
+    MessageError
+        If it is not what its channel carries.
+    """
+    name, kind = EVENTS[channel]
+    return f"event: {name}\ndata: {kind.decode(payload).encode()}\n\n".encode()
+
+
+def create_events_app(settings: Settings | None = None) -> Starlette:
+    """Return the ASGI app; it connects to Redis when its server starts it."""
+    settings = settings or Settings()
+    broadcast = Broadcast(settings.redis)
+    allowed = {host.strip() for host in settings.web_trusted_hosts.split(",") if host.strip()} | LOOPBACK
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        task = asyncio.create_task(broadcast.run())
+        yield
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    async def events(request: Request) -> Response:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Origin"}
+        origin = request.headers.get("origin", "")
+        # The page comes from another port of this machine, or through the same proxy.
+        if urlsplit(origin).hostname in allowed | {request.url.hostname}:
+            headers["Access-Control-Allow-Origin"] = origin
+        return StreamingResponse(broadcast.stream(), media_type="text/event-stream", headers=headers)
+
+    async def health(_request: Request) -> Response:
+        state = {"status": "ok" if broadcast.is_subscribed else "degraded", "streams": broadcast.num_streams}
+        return JSONResponse(state)
+
+    return Starlette(routes=[Route("/events", events), Route("/health", health)], lifespan=lifespan)
+
+
+app = create_events_app()

@@ -1,0 +1,74 @@
+"""Forecasts as the API gives them: one place for the short way and for Flask's views."""
+
+from typing import Any
+
+import numpy as np
+
+from vroom_features.errors import OnlineStoreError, VehicleNotFoundError
+from vroom_features.stores.online import VIEW_ID
+from vroom_features.view import VEHICLE_VIEW
+from vroom_model.predictor import Forecast
+from webapp import metrics
+from webapp.model_slot import Served
+from webapp.schemas import BatchDocument
+from webapp.services import Services
+
+_HIT = metrics.ONLINE_READS.labels("hit")
+_MISS = metrics.ONLINE_READS.labels("miss")
+_STALE = metrics.ONLINE_READS.labels("stale")
+_AWAY = metrics.ONLINE_READS.labels("away")
+
+
+def document(forecast: Forecast, version: int) -> dict[str, Any]:
+    """Return a forecast and the model that made it: a ``ForecastDocument``."""
+    return {
+        "predicted_reservations": forecast.predicted_reservations,
+        "model_version": version,
+        "interval": {"low": forecast.low, "high": forecast.high, "coverage": forecast.coverage},
+    }
+
+
+def predict_stored(app: Services, served: Served, vehicle_id: int) -> dict[str, Any]:
+    """Forecast from the online store; from the database when the store has no such row or is away.
+
+    Raises
+    ------
+    VehicleNotFoundError
+        If there is no such vehicle.
+    """
+    row = None
+    if app.upkeep.is_redis_up:
+        try:
+            row = app.online.get(vehicle_id)
+        except OnlineStoreError:
+            app.upkeep.owe()
+    if row is not None and row.view == VIEW_ID:
+        _HIT.inc()
+        forecast, source = served.predictor.predict_features(row.features), "online_store"
+    else:
+        (_STALE if row is not None else _MISS if app.upkeep.is_redis_up else _AWAY).inc()
+        vehicle = app.source.get_vehicle(vehicle_id)
+        if vehicle is None:
+            raise VehicleNotFoundError(vehicle_id)
+        forecast, source = served.predictor.predict_one(vehicle.as_row()), "database"
+    return {"vehicle_id": vehicle_id, "source": source, **document(forecast, served.version)}
+
+
+def predict_batch(served: Served, batch: BatchDocument) -> dict[str, Any]:
+    """Forecast many vehicles with one call: a ``BatchForecastDocument``."""
+    vehicles = batch.root
+    columns = {
+        name: np.fromiter((getattr(vehicle, name) for vehicle in vehicles), np.float64, len(vehicles))
+        for name in VEHICLE_VIEW.sources
+    }
+    forecasts = served.predictor.predict_many(columns)
+    rows = zip(
+        forecasts.predicted_reservations.tolist(),
+        forecasts.low.tolist(),
+        forecasts.high.tolist(),
+        strict=True,
+    )
+    predictions = [
+        document(Forecast(value, low, high, forecasts.coverage), served.version) for value, low, high in rows
+    ]
+    return {"predictions": predictions, "model_version": served.version}
