@@ -1,8 +1,8 @@
 """Generate a sample fleet: `python data/generate.py --out DIR [--vehicles N] [--seed S]`.
 
-The recipe was fitted to a real fleet of a public car-sharing data set; data/README.md has its figures.  A fleet
-of N vehicles is the same on every machine for the same seed.  Rows are made and written a block at a time, so that
-a fleet of ten million needs no more memory than one of a hundred thousand.
+The recipe was fitted to a real fleet of a public car-sharing data set; data/README.md has its figures.  The
+same seed gives the same fleet.  Rows are made and written a block at a time, so that a fleet of ten million
+needs no more memory than one of a hundred thousand.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Segment:
-    """How the vehicles of a segment are booked: Binomial(trials, Beta(mean * weight, (1 - mean) * weight))."""
+    """How a segment is booked: Binomial(trials, Beta(mean * weight, (1 - mean) * weight))."""
 
     trials: int
     mean: float
