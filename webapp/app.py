@@ -10,13 +10,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from vroom_features.materialize import catch_up
 from vroom_features.settings import Settings
 from vroom_features.stores.online import OnlineStore
 from vroom_features.stores.source import SourceStore
 from vroom_model.champion import ChampionSource
 from webapp import auth, logs, observation, problems, security
 from webapp.api import api
+from webapp.catching_up import catch_up
 from webapp.clock import now
 from webapp.fastpath import FastPath
 from webapp.inference_api import inference_api
