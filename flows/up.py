@@ -87,6 +87,7 @@ def check(settings: Settings) -> None:
         )
     ports = {
         "VROOM_WEB_PORT": settings.web_port,
+        "VROOM_WEB_EVENTS_PORT": settings.web_events_port,
         "VROOM_REDIS_PORT": settings.redis_port,
         "VROOM_MLFLOW_PORT": settings.mlflow_port,
         "VROOM_PREFECT_PORT": settings.prefect_port,
@@ -129,6 +130,7 @@ def child_environment(settings: Settings) -> dict[str, str]:
         "VROOM_DATA_DIR": str(settings.data_dir.resolve()),
         "VROOM_WEB_HOST": settings.web_host,
         "VROOM_WEB_PORT": str(settings.web_port),
+        "VROOM_WEB_EVENTS_PORT": str(settings.web_events_port),
         "VROOM_WEB_WORKERS": str(settings.web_workers),
         "VROOM_REDIS_PORT": str(settings.redis_port),
         "VROOM_MLFLOW_PORT": str(settings.mlflow_port),

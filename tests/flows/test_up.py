@@ -1,0 +1,61 @@
+"""Starting is refused with one clear line when something is in the way."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from flows.up import StartError, check
+from tests.system.conftest import free_ports
+from vroom_features.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Return settings under which everything can start."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("vehicles.csv", "reservations.csv"):
+        (data / name).write_text("vehicle_id\n")
+    web, events, redis, mlflow, prefect = free_ports(5)
+    return Settings(
+        _env_file=None,
+        home=tmp_path / "var",
+        data_dir=data,
+        web_port=web,
+        web_events_port=events,
+        redis_port=redis,
+        mlflow_port=mlflow,
+        prefect_port=prefect,
+    )
+
+
+def test_check_makes_the_folders_and_passes(settings: Settings) -> None:
+    check(settings)
+    assert (settings.home / "log").is_dir()
+
+
+def test_check_names_the_setting_of_a_port_in_use(settings: Settings) -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", settings.mlflow_port))
+        sock.listen()
+        with pytest.raises(StartError, match=rf"port {settings.mlflow_port} is in use.*VROOM_MLFLOW_PORT"):
+            check(settings)
+
+
+def test_check_names_the_file_that_is_missing(settings: Settings) -> None:
+    (settings.data_dir / "reservations.csv").unlink()
+    with pytest.raises(StartError, match=r"reservations\.csv is missing.*make run DATA="):
+        check(settings)
+
+
+def test_check_says_when_the_home_is_a_file(settings: Settings) -> None:
+    settings.home.write_text("in the way")
+    with pytest.raises(StartError, match=r"cannot make folders.*VROOM_HOME"):
+        check(settings)
+
+
+def test_check_refuses_a_home_too_deep_for_a_socket(settings: Settings, tmp_path: Path) -> None:
+    deep = settings.model_copy(update={"home": tmp_path / ("d" * 120)})
+    with pytest.raises(StartError, match="too long for a socket"):
+        check(deep)
