@@ -115,27 +115,26 @@ def utc(moment: datetime) -> str:
     return f"{aware.day} {aware:%b %Y, %H:%M} UTC"
 
 
-METRICS = {
-    "mae": "Mean error",
-    "mae_spread": "Spread of the mean error",
-    "baseline_mae": "Error of the simple guess",
-    "coverage": "Ranges that held",
-    "bias": "Bias",
-    "num_rows": "Cars",
+FEATURES = {
+    "price_diff": "Price against the market",
+    "num_images": "Photos",
+    "technology": "Instant booking",
+    "street_parked": "Parked on the street",
+    "description": "Length of the description",
 }
-"""Words for the figures of a model."""
-_SHARES = {"coverage", "r2_score", "gain_score"}
+"""Words for the model's inputs."""
+_SHARES = {"coverage"}
 
 
-def metric_name(name: str) -> str:
-    """Say what a figure is.
+def feature_name(name: str) -> str:
+    """Say what a feature is, in the words of the pages.
 
     Examples
     --------
-    >>> metric_name("mae"), metric_name("mean_width")
-    ('Mean error', 'Mean width')
+    >>> feature_name("price_diff"), feature_name("num_doors")
+    ('Price against the market', 'Num doors')
     """
-    return METRICS.get(name) or name.replace("_", " ").capitalize()
+    return FEATURES.get(name) or name.replace("_", " ").capitalize()
 
 
 def metric(value: float, name: str) -> str:
@@ -151,5 +150,5 @@ def metric(value: float, name: str) -> str:
 
 def install(blueprint: Blueprint) -> None:
     """Make these available to every template."""
-    for function in (count, whole, price, signed, percent, plain, share, iso, utc, metric, metric_name):
+    for function in (count, whole, price, signed, percent, plain, share, iso, utc, metric, feature_name):
         blueprint.add_app_template_filter(function)

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from flask import url_for
 
 from vroom_features.errors import OnlineStoreError
-from vroom_features.stores.online import OnlineStore
+from vroom_features.stores.online import OnlineStore, freshness
 from vroom_features.stores.source import SourceStore, StoredVehicle, VehiclePage
 
 PAGE_SIZE = 25
@@ -85,14 +85,12 @@ class Listing:
         return url_for(endpoint, **(here | changes))
 
 
-def freshness(online: OnlineStore, vehicles: Iterable[StoredVehicle]) -> dict[int, Freshness]:
+def freshness_of(vehicles: Iterable[StoredVehicle], online: OnlineStore) -> dict[int, Freshness]:
     """Tell by vehicle id whether the online store holds today's row; unknown while it is away."""
     found: dict[int, Freshness] = {vehicle.vehicle_id: "unknown" for vehicle in vehicles}
     try:
         for vehicle in vehicles:
-            row = online.get(vehicle.vehicle_id)
-            is_current = row is not None and row.row_version >= vehicle.row_version
-            found[vehicle.vehicle_id] = "missing" if row is None else "fresh" if is_current else "stale"
+            found[vehicle.vehicle_id] = freshness(online.get(vehicle.vehicle_id), vehicle)
     except OnlineStoreError:
         return dict.fromkeys(found, "unknown")
     return found

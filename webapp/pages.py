@@ -13,8 +13,9 @@ from vroom_model.predictor import Forecast
 from webapp import formats, insight, saving
 from webapp.auth import may_save, require_operator
 from webapp.clock import now
-from webapp.listing import FLEET_COLUMNS, Listing, freshness
+from webapp.listing import FLEET_COLUMNS, Listing, freshness_of
 from webapp.model_slot import Served
+from webapp.security import events_url
 from webapp.services import services
 from webapp.vehicle_form import DEFAULTS, FIELDS, Entry, read_entry
 
@@ -43,6 +44,7 @@ def frame() -> dict[str, Any]:
     theme = request.cookies.get("theme")
     return {
         "navigation": NAVIGATION,
+        "events_url": events_url(services().settings),
         "served": serving_now(),
         "theme": theme if theme in {"light", "dark"} else None,
     }
@@ -116,7 +118,7 @@ def arrivals() -> str:
     listing = Listing.of(request.args, kind="new", sort="vehicle_id", descending=True)
     found = listing.page_of(services().source)
     forecasts = _forecasts(found.items)
-    fresh = freshness(services().online, found.items)
+    fresh = freshness_of(found.items, services().online)
     rows = [
         {
             "vehicle": vehicle,

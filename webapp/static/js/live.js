@@ -1,5 +1,7 @@
 // What happens on the server, told to the page: each kind of event to whoever asked for it.
 const POLL_MS = 3000;
+const POLL_BESIDE_STREAM_MS = 15000;
+const KINDS = { "vehicle-saved": "vehicle", "vehicle-materialized": "vehicle", "run-finished": "run" };
 const REFRESH_MS = 150;
 const listeners = new Map();
 let version = document.getElementById("model-chip").dataset.version;
@@ -75,11 +77,33 @@ async function replaceRegions() {
   if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
 }
 
-function poll() {
-  if (!document.hidden) checkHealth();
+// One stream of events while the page is looked at; asking now and then is enough beside it, and does without it.
+let stream = null;
+let asked = 0;
+
+function listen() {
+  stream = new EventSource(document.body.dataset.events);
+  stream.addEventListener("open", checkHealth);
+  stream.addEventListener("model-swapped", checkHealth);
+  for (const [name, kind] of Object.entries(KINDS)) stream.addEventListener(name, () => tell(kind));
+}
+
+function look() {
+  if (document.hidden) {
+    stream?.close();
+    stream = null;
+    return;
+  }
+  if (stream === null || stream.readyState === EventSource.CLOSED) listen();
+  const wait = stream.readyState === EventSource.OPEN ? POLL_BESIDE_STREAM_MS : POLL_MS;
+  if (Date.now() - asked >= wait - 50) {
+    asked = Date.now();
+    checkHealth();
+  }
 }
 
 export function start() {
-  setInterval(poll, POLL_MS);
-  document.addEventListener("visibilitychange", poll);
+  look();
+  setInterval(look, POLL_MS);
+  document.addEventListener("visibilitychange", look);
 }
