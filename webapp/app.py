@@ -22,7 +22,7 @@ from webapp.fastpath import FastPath
 from webapp.inference_api import inference_api
 from webapp.limits import ClientLimit
 from webapp.listener import REDIS_TIMEOUT_S, ModelListener
-from webapp.model_slot import ModelSlot, Served
+from webapp.model_slot import ModelSlot
 from webapp.operations_api import operations_api
 from webapp.pages import pages
 from webapp.services import Services
@@ -75,13 +75,22 @@ def open_services(settings: Settings) -> Services:
     online = OnlineStore(client)
     slot = ModelSlot()
     worker = f"{socket.gethostname()}:{os.getpid()}"
-    upkeep = Upkeep(client, slot, worker=worker, catch_up=lambda: catch_up(source, online, as_of=now()))
-
-    def swapped(served: Served) -> None:
-        upkeep.beat_soon()
+    upkeep = Upkeep(
+        client,
+        slot,
+        model_name=settings.model_name,
+        worker=worker,
+        catch_up=lambda: catch_up(source, online, as_of=now()),
+    )
 
     champion = ChampionSource(settings.mlflow, settings.model_name, cache_dir=settings.home / "models")
-    listener = ModelListener(champion, slot, redis_url=settings.redis, on_swap=swapped)
+    listener = ModelListener(
+        champion,
+        slot,
+        redis_url=settings.redis,
+        on_swap=upkeep.beat_soon,
+        poll_interval_s=settings.web_poll_seconds,
+    )
     services = Services(
         settings=settings,
         source=source,

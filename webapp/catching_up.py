@@ -27,9 +27,9 @@ def catch_up(source: SourceStore, online: OnlineStore, *, as_of: datetime) -> in
     while not is_complete:
         changes = source.changes_since(followed)
         arrivals = [vehicle for vehicle in changes.vehicles if vehicle.is_new_arrival]
-        left = {v.vehicle_id: v.row_version for v in changes.vehicles if not v.is_new_arrival} | changes.deleted
+        booked = {v.vehicle_id: v.row_version for v in changes.vehicles if not v.is_new_arrival}
         num_rows += online.put(online_row(vehicle, materialized_at=as_of) for vehicle in arrivals)
-        for vehicle_id, row_version in left.items():
+        for vehicle_id, row_version in (booked | changes.deleted).items():
             num_rows += online.delete([vehicle_id], row_version=row_version)
         is_complete = changes.complete
         followed = changes.change_number if is_complete else changes.vehicles[-1].row_version

@@ -20,7 +20,7 @@ from redis.retry import Retry
 
 from vroom_features.messages import MessageError
 from vroom_model.champion import ChampionRef, ChampionSource
-from vroom_model.errors import VroomModelError
+from vroom_model.errors import BrokenModelError, VroomModelError
 from vroom_model.messages import ModelPromoted
 from vroom_model.predictor import Predictor
 from webapp import metrics
@@ -29,7 +29,6 @@ from webapp.model_slot import ModelSlot, Served
 
 logger = logging.getLogger(__name__)
 
-POLL_INTERVAL_S = 5.0
 RECONNECT_INTERVAL_S = 1.0
 REDIS_TIMEOUT_S = 1.0
 
@@ -46,7 +45,9 @@ class ModelListener:
     redis_url : str
         Where messages come from.
     on_swap : callable
-        Told of every swap, after it.
+        Called after every swap.
+    poll_interval_s : float
+        How often the registry is read at least.
     """
 
     def __init__(
@@ -55,8 +56,8 @@ class ModelListener:
         slot: ModelSlot,
         *,
         redis_url: str,
-        on_swap: Callable[[Served], None],
-        poll_interval_s: float = POLL_INTERVAL_S,
+        on_swap: Callable[[], None],
+        poll_interval_s: float,
     ) -> None:
         self._champion = champion
         self._slot = slot
@@ -99,9 +100,12 @@ class ModelListener:
                 metrics.REGISTRY_READS.labels("ok").inc()
             except VroomModelError as exc:
                 metrics.REGISTRY_READS.labels("failed").inc()
-                if str(exc) != self._slot.problem:
-                    logger.warning("champion not followed: %s", exc)
-                self._slot.problem = str(exc)
+                problem = str(exc)
+                if isinstance(exc, BrokenModelError):  # without the folder's name, which differs each time
+                    problem = f"the champion cannot be used: {exc.problem}"
+                if problem != self._slot.problem:
+                    logger.warning("champion not followed: %s", problem)
+                self._slot.problem = problem
                 if self._slot.current is None:
                     self._restore()
             finally:
@@ -135,7 +139,7 @@ class ModelListener:
         logger.info(
             "champion swapped model_version=%s previous=%s", ref.version, previous and previous.version
         )
-        self._on_swap(served)
+        self._on_swap()
 
     def _restore(self) -> None:
         """Serve what served last on this machine, while the registry is away."""

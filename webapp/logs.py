@@ -10,6 +10,7 @@ from structlog.types import EventDict, Processor
 from vroom_features.settings import Settings
 
 HANDLER_NAME = "vroom"
+EXTRA = {"milliseconds", "model_version", "client"}
 
 
 def configure(settings: Settings) -> None:
@@ -26,7 +27,7 @@ def configure(settings: Settings) -> None:
             structlog.stdlib.add_log_level,
             structlog.stdlib.add_logger_name,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.stdlib.ExtraAdder(),
+            structlog.stdlib.ExtraAdder(allow=EXTRA),
             _add_request,
             structlog.processors.format_exc_info,
         ],

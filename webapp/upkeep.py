@@ -7,6 +7,7 @@ also when it comes back empty.
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import redis
 from pydantic import BaseModel, ValidationError
@@ -14,9 +15,10 @@ from redis.exceptions import RedisError
 
 from vroom_features.errors import VroomFeaturesError
 from vroom_features.messages import PREFIX
+from vroom_model.messages import ModelLoaded
 from webapp import metrics
 from webapp.clock import now
-from webapp.model_slot import ModelSlot
+from webapp.model_slot import ModelSlot, Served
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +50,19 @@ class Upkeep:
     """
 
     def __init__(
-        self, client: redis.Redis, slot: ModelSlot, *, worker: str, catch_up: Callable[[], int]
+        self,
+        client: redis.Redis,
+        slot: ModelSlot,
+        *,
+        model_name: str,
+        worker: str,
+        catch_up: Callable[[], int],
     ) -> None:
         self._redis = client
         self._slot = slot
+        self._model_name = model_name
         self._worker = worker
+        self._announced: Served | None = None
         self._catch_up = catch_up
         self._stopping = False
         self._wake = threading.Event()
@@ -70,6 +80,8 @@ class Upkeep:
         self._wake.set()
         if self._thread.ident is not None:
             self._thread.join(timeout=10)
+        with suppress(RedisError):  # the key expires by itself
+            self._redis.delete(KEY + self._worker)
 
     def owe(self) -> None:
         """Note that the online store missed something; requests leave Redis alone until it answers again."""
@@ -122,6 +134,11 @@ class Upkeep:
 
     def _beat(self) -> None:
         before = self._redis.set(KEY + self._worker, self._state().model_dump_json(), ex=BEAT_TTL_S, get=True)
+        served = self._slot.current
+        if served is not None and served is not self._announced:
+            loaded = ModelLoaded(model_name=self._model_name, version=served.version, worker=self._worker)
+            self._redis.publish(loaded.channel, loaded.encode())
+            self._announced = served
         # A beat that finds its own key gone has met a Redis that was emptied, or was away for long.
         if before is None:
             self._is_owing = True

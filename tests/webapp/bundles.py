@@ -1,0 +1,59 @@
+"""Model directories whose answers are known: version 7 that answers 7.0 cannot be mistaken for another."""
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+
+from vroom_features.view import VEHICLE_VIEW
+from vroom_model.graph import write_graph
+from vroom_model.manifest import (
+    SERVING_NAME,
+    IntervalLines,
+    ModelManifest,
+    Probe,
+    SnapshotRef,
+    ViewRef,
+    fold_file,
+)
+from vroom_model.trees import LEAF, Ensemble, Tree
+
+AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
+LINES = IntervalLines(coverage=0.8, low_intercept=-1.0, low_slope=1.0, high_intercept=1.0, high_slope=1.0)
+
+
+def write_bundle(directory: Path, forecast: float, **changes: object) -> str:
+    """Write a model directory that answers ``forecast`` for every vehicle; return its manifest's SHA-256."""
+    directory.mkdir(parents=True)
+    leaf = Tree(left=(LEAF,), right=(LEAF,), feature=(0,), threshold=(0.0,), cover=(1.0,))
+    write_graph([Ensemble(base=forecast, trees=(leaf,))], len(VEHICLE_VIEW.columns), directory / SERVING_NAME)
+    (directory / fold_file(0)).write_text("{}")
+    files = {
+        name: hashlib.sha256((directory / name).read_bytes()).hexdigest()
+        for name in (SERVING_NAME, fold_file(0))
+    }
+    probe = Probe(
+        features=dict.fromkeys(VEHICLE_VIEW.columns, 0.0),
+        forecast=forecast,
+        low=max(forecast - 1, 0.0),
+        high=forecast + 1,
+    )
+    manifest = ModelManifest(
+        trained_at=AS_OF,
+        training_digest="0" * 64,
+        snapshot=SnapshotRef(id="snapshot", digest="0" * 64, num_rows=1, created_at=AS_OF),
+        view=ViewRef(name=VEHICLE_VIEW.name, version=VEHICLE_VIEW.version, columns=VEHICLE_VIEW.columns),
+        params={"num_trees": 1},
+        seed=0,
+        num_folds=1,
+        interval=LINES,
+        price_ratio=(0.8, 2.0),
+        metrics={"mae": 1.0},
+        folds=(),
+        segments=(),
+        feature_importances=(),
+        reference={},
+        libraries={},
+        files=files,
+        probes=(probe,),
+    )
+    return manifest.model_copy(update=changes).write(directory)

@@ -1,0 +1,227 @@
+"""A worker follows the champion, and whatever goes wrong with a new one, the old one serves."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from tests.factories import VEHICLE
+from tests.webapp.conftest import Promote
+from tests.webapp.faults import FaultyProxy
+from tests.webapp.registry import Models, Spoil
+from tests.webapp.waiting import wait_until
+from vroom_features.settings import Settings
+from vroom_features.view import VEHICLE_VIEW
+from vroom_model.manifest import MANIFEST_NAME, SERVING_NAME, Probe, ViewRef
+from webapp.app import create_app
+from webapp.services import Services
+
+
+def answer(client: FlaskClient) -> tuple[float, int]:
+    """Return what is forecast, and by which version it says it is."""
+    response = client.post("/predict", json=VEHICLE)
+    assert response.status_code == 200, response.text
+    return response.json["predicted_reservations"], response.json["model_version"]
+
+
+def test_without_a_champion_it_says_so_and_works_as_soon_as_there_is_one(
+    client: FlaskClient, models: Models, promote: Promote
+) -> None:
+    assert client.get("/health").json["status"] == "no_model"
+    refused = client.post("/predict", json=VEHICLE)
+    assert (refused.status_code, refused.json["title"]) == (503, "No model yet")
+    version = models.register(3.0)
+    promote(version)
+    wait_until(lambda: client.get("/health").json["status"] == "ok")
+    assert answer(client) == (3.0, version)
+
+
+def test_a_champion_serves_from_the_first_request_on(champion: int, client: FlaskClient) -> None:
+    assert answer(client) == (5.0, champion)
+
+
+def test_a_promotion_is_followed_within_a_moment_of_its_message(
+    settings: Settings, champion: int, models: Models, promote: Promote
+) -> None:
+    app = create_app(settings.model_copy(update={"web_poll_seconds": 60.0}))
+    client = app.test_client()
+    version = models.register(6.0)
+    wait_until(lambda: client.get("/health").json["listener"] == "subscribed")
+    promote(version)
+    wait_until(lambda: answer(client) == (6.0, version), timeout_s=3)
+    app.extensions["vroom"].close()
+
+
+def test_a_promotion_whose_message_is_lost_is_found_by_looking(
+    champion: int, client: FlaskClient, models: Models
+) -> None:
+    version = models.register(6.0)
+    models.crown(version)
+    wait_until(lambda: answer(client) == (6.0, version))
+
+
+def delete_graph(directory: Path) -> None:
+    (directory / SERVING_NAME).unlink()
+
+
+def truncate_graph(directory: Path) -> None:
+    content = (directory / SERVING_NAME).read_bytes()
+    (directory / SERVING_NAME).write_bytes(content[: len(content) // 2])
+
+
+def flip_a_bit(directory: Path) -> None:
+    content = bytearray((directory / SERVING_NAME).read_bytes())
+    content[len(content) // 2] ^= 1
+    (directory / SERVING_NAME).write_bytes(content)
+
+
+def put_a_pickle(directory: Path) -> None:
+    # Would write a file if anything unpickled it.
+    payload = b"cos\nsystem\n(S'touch %s'\ntR." % str(directory.parent / "unpickled").encode()
+    (directory / SERVING_NAME).write_bytes(payload)
+
+
+def change_the_manifest(directory: Path) -> None:
+    manifest = json.loads((directory / MANIFEST_NAME).read_bytes())
+    manifest["probes"][0]["forecast"] += 1
+    (directory / MANIFEST_NAME).write_text(json.dumps(manifest))
+
+
+def delete_the_manifest(directory: Path) -> None:
+    (directory / MANIFEST_NAME).unlink()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [delete_graph, truncate_graph, flip_a_bit, put_a_pickle, change_the_manifest, delete_the_manifest],
+)
+def test_a_spoiled_model_leaves_the_old_one_and_the_next_sound_one_serves(
+    champion: int, client: FlaskClient, models: Models, promote: Promote, spoil: Spoil
+) -> None:
+    promote(models.register(8.0, spoil=spoil))
+    wait_until(lambda: client.get("/health").json["status"] == "degraded")
+    assert client.get("/health").json["reasons"] != []
+    assert answer(client) == (5.0, champion)
+    assert not (models.folder / "unpickled").exists()
+    sound = models.register(9.0)
+    promote(sound)
+    wait_until(lambda: answer(client) == (9.0, sound))
+    assert client.get("/health").json["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"view": ViewRef(name="other_view", version=1, columns=("mileage",))}, "other_view"),
+        (
+            {
+                "probes": (
+                    Probe(features=dict.fromkeys(VEHICLE_VIEW.columns, 0.0), forecast=1, low=0, high=2),
+                )
+            },
+            "probe row",
+        ),
+        ({"probes": ()}, "probe rows"),
+        ({"files": {"../fold-0.json": "0" * 64}}, "leaves the directory"),
+        ({"files": {SERVING_NAME: "0" * 64}}, "checksum"),
+    ],
+    ids=["another view", "wrong probe", "no probes", "path outside", "wrong checksum"],
+)
+def test_a_model_that_does_not_fit_is_refused_and_the_reason_told(
+    champion: int,
+    client: FlaskClient,
+    models: Models,
+    promote: Promote,
+    changes: dict[str, object],
+    reason: str,
+) -> None:
+    promote(models.register(8.0, **changes))
+    wait_until(lambda: any(reason in text for text in client.get("/health").json["reasons"]))
+    assert answer(client) == (5.0, champion)
+
+
+def test_a_model_that_answers_nan_is_refused(
+    champion: int, client: FlaskClient, models: Models, promote: Promote
+) -> None:
+    promote(models.register(float("nan")))
+    wait_until(lambda: client.get("/health").json["status"] == "degraded")
+    assert answer(client) == (5.0, champion)
+
+
+def stop(proxy: FaultyProxy) -> None:
+    proxy.status = 502
+
+
+def fail(proxy: FaultyProxy) -> None:
+    proxy.status = 500
+
+
+def hang(proxy: FaultyProxy) -> None:
+    proxy.is_hanging = True
+
+
+def garble(proxy: FaultyProxy) -> None:
+    proxy.change = lambda _path, _content: b"<html>not what you asked for</html>"
+
+
+def flip_on_the_way(proxy: FaultyProxy) -> None:
+    proxy.change = lambda path, content: content[:-1] + b"?" if "get-artifact" in path else content
+
+
+@pytest.mark.parametrize("break_it", [stop, fail, hang, garble, flip_on_the_way])
+def test_a_failing_registry_leaves_the_old_model_and_the_promotion_arrives_later(
+    champion: int,
+    client: FlaskClient,
+    models: Models,
+    promote: Promote,
+    proxy: FaultyProxy,
+    break_it: Callable[[FaultyProxy], None],
+) -> None:
+    version = models.register(6.0)
+    break_it(proxy)
+    promote(version)
+    wait_until(lambda: client.get("/health").json["status"] == "degraded")
+    assert answer(client) == (5.0, champion)
+    proxy.heal()
+    wait_until(lambda: answer(client) == (6.0, version))
+    assert client.get("/health").json["reasons"] == []
+
+
+def test_a_champion_alias_taken_away_leaves_its_model_serving(
+    champion: int, client: FlaskClient, models: Models
+) -> None:
+    models.dethrone()
+    wait_until(lambda: "no champion" in str(client.get("/health").json["reasons"]))
+    assert answer(client) == (5.0, champion)
+    models.crown(champion)
+    wait_until(lambda: client.get("/health").json["status"] == "ok")
+
+
+def test_a_worker_that_starts_while_the_registry_is_away_serves_its_last_good_model(
+    settings: Settings, champion: int, client: FlaskClient, services: Services, proxy: FaultyProxy
+) -> None:
+    assert answer(client) == (5.0, champion)
+    services.close()
+    proxy.status = 500
+    restarted = create_app(settings)
+    again = restarted.test_client()
+    assert answer(again) == (5.0, champion)
+    assert again.get("/health").json["status"] == "degraded"
+    proxy.heal()
+    wait_until(lambda: again.get("/health").json["status"] == "ok")
+    restarted.extensions["vroom"].close()
+
+
+def test_a_cached_model_that_rotted_on_disk_is_fetched_again(
+    settings: Settings, champion: int, client: FlaskClient, services: Services
+) -> None:
+    assert answer(client) == (5.0, champion)
+    services.close()
+    (graph,) = (settings.home / "models").glob(f"*/{SERVING_NAME}")
+    graph.write_bytes(b"rotten")
+    restarted = create_app(settings)
+    wait_until(lambda: restarted.test_client().get("/health").json["status"] == "ok")
+    assert answer(restarted.test_client()) == (5.0, champion)
+    restarted.extensions["vroom"].close()
