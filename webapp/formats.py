@@ -64,6 +64,19 @@ def percent(value: float) -> str:
     return f"{value * 100:.1f} %"
 
 
+def duration(seconds: float) -> str:
+    """Write how long something took.
+
+    Examples
+    --------
+    >>> duration(3.21), duration(75)
+    ('3.2 s', '1 min 15 s')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+
+
 def plain(value: float) -> str:
     """Write a number as an input field wants it: no separators, no needless zeros.
 
@@ -150,5 +163,18 @@ def metric(value: float, name: str) -> str:
 
 def install(blueprint: Blueprint) -> None:
     """Make these available to every template."""
-    for function in (count, whole, price, signed, percent, plain, share, iso, utc, metric, feature_name):
+    for function in (
+        count,
+        whole,
+        price,
+        signed,
+        percent,
+        duration,
+        plain,
+        share,
+        iso,
+        utc,
+        metric,
+        feature_name,
+    ):
         blueprint.add_app_template_filter(function)

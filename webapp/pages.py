@@ -4,7 +4,7 @@ from functools import partial
 from secrets import token_urlsafe
 from typing import Any
 
-from flask import Blueprint, flash, g, redirect, render_template, request, url_for
+from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from vroom_features.errors import VehicleNotFoundError
@@ -14,12 +14,14 @@ from webapp import formats, insight, saving
 from webapp.auth import may_save, require_operator
 from webapp.clock import now
 from webapp.listing import FLEET_COLUMNS, Listing, freshness_of
-from webapp.model_slot import Served
+from webapp.operations_pages import operations, progress_of
+from webapp.page_model import serving_now
 from webapp.security import events_url
 from webapp.services import services
 from webapp.vehicle_form import DEFAULTS, FIELDS, Entry, read_entry
 
 pages = Blueprint("pages", __name__)
+pages.register_blueprint(operations)
 formats.install(pages)
 
 NAVIGATION = (
@@ -27,15 +29,9 @@ NAVIGATION = (
     ("pages.arrivals", "New arrivals"),
     ("pages.fleet", "Fleet"),
     ("pages.models", "Models"),
+    ("pages.operations.runs", "Runs"),
+    ("pages.operations.latency", "Latency"),
 )
-
-
-def serving_now() -> Served | None:
-    """Return the model of this request: one and the same for all that the page shows."""
-    if "served" not in g:
-        g.served = services().slot.current
-    served: Served | None = g.served
-    return served
 
 
 @pages.app_context_processor
@@ -172,7 +168,13 @@ def fleet() -> str:
 @pages.get("/models")
 def models() -> str:
     """Describe the model that serves."""
-    return render_template("models.html", problem=services().slot.problem)
+    return render_template(
+        "models.html",
+        problem=services().slot.problem,
+        operations=progress_of("train", "promote", "rollback"),
+        mlflow=services().settings.mlflow,
+        model_name=services().settings.model_name,
+    )
 
 
 def _forecasts(vehicles: tuple[StoredVehicle, ...]) -> dict[int, Forecast]:

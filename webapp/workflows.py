@@ -1,15 +1,20 @@
-"""Starting flow runs: Prefect's REST API, over plain HTTP."""
+"""Flow runs: started and followed through Prefect's REST API, over plain HTTP."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 import httpx
+from pydantic import BaseModel, ValidationError
 
 FLOWS = {
     "materialize": "vroom_forecast_materialize",
     "train": "vroom_forecast_pipeline",
+    "promote": "vroom_forecast_promotion",
     "rollback": "vroom_forecast_rollback",
 }
+ACTIVE = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
 
 
 class WorkflowError(Exception):
@@ -18,17 +23,71 @@ class WorkflowError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FlowRun:
-    """A run that was asked for."""
+    """A run of a flow.
+
+    Parameters
+    ----------
+    id, name, flow : str
+        Prefect's id, Prefect's name for it, and the flow's name.
+    state, state_type : str
+        As Prefect shows it, and its kind: ``COMPLETED``, ``FAILED``, ``RUNNING``, ...
+    message : str
+        What the run says of its outcome.
+    started_at, ended_at : datetime, optional
+        In UTC; None before.
+    duration_s : float
+        Time it ran, so far.
+    url : str
+        Its page in Prefect.
+    """
 
     id: str
     name: str
     flow: str
     state: str
+    state_type: str
+    message: str
+    started_at: datetime | None
+    ended_at: datetime | None
+    duration_s: float
     url: str
+
+    @property
+    def is_active(self) -> bool:
+        """True until it has ended."""
+        return self.state_type in ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A task or subflow of a run."""
+
+    name: str
+    state: str
+    state_type: str
+
+
+class _State(BaseModel):
+    type: str = "SCHEDULED"
+    name: str | None = None
+    message: str | None = None
+
+
+class _Run(BaseModel):
+    """What is read of a flow run or a task run."""
+
+    id: str
+    name: str
+    flow_id: str = ""
+    state: _State | None = None
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    estimated_run_time: float = 0.0
+    expected_start_time: datetime | None = None
 
 
 class Workflows:
-    """Start the deployments of prefect.yaml.
+    """Start and follow the deployments of prefect.yaml.
 
     Parameters
     ----------
@@ -41,7 +100,14 @@ class Workflows:
         self._http = httpx.Client(base_url=f"{prefect_url}/api", timeout=timeout_s)
 
     def start(self, action: str, parameters: Mapping[str, object] | None = None) -> FlowRun:
-        """Ask for a run of ``materialize``, ``train`` or ``rollback``.
+        """Ask for a run; while one is under way, return that one instead of starting another.
+
+        Parameters
+        ----------
+        action : str
+            One of ``FLOWS``.
+        parameters : mapping, optional
+            Of the flow.
 
         Raises
         ------
@@ -50,7 +116,16 @@ class Workflows:
         """
         flow = FLOWS[action]
         deployment = self._call("GET", f"/deployments/name/{flow}/{flow}")
-        body = {"parameters": dict(parameters or {}), "state": {"type": "SCHEDULED"}, "tags": ["web"]}
+        latest = self._filter({"flow_runs": {"deployment_id": {"any_": [deployment["id"]]}}}, limit=1)
+        if latest and (run := self._flow_run(latest[0], flow)).is_active:
+            return run
+        body = {
+            "parameters": dict(parameters or {}),
+            "state": {"type": "SCHEDULED"},
+            "tags": ["web"],
+            # Two who ask at once have seen the same latest run: Prefect makes one run for them.
+            "idempotency_key": f"web-after-{latest[0]['id'] if latest else 'none'}",
+        }
         return self._flow_run(
             self._call("POST", f"/deployments/{deployment['id']}/create_flow_run", body), flow
         )
@@ -63,27 +138,82 @@ class Workflows:
         WorkflowError
             If Prefect does not say.
         """
-        return self._flow_run(self._call("GET", f"/flow_runs/{run_id}"), "")
+        found = self._call("GET", f"/flow_runs/{run_id}")
+        return self._flow_run(found, self._names([found["flow_id"]]).get(found["flow_id"], ""))
+
+    def recent(self, *, action: str | None = None, limit: int = 30) -> list[FlowRun]:
+        """Return the last runs of our flows, or of one action's, newest first.
+
+        Raises
+        ------
+        WorkflowError
+            If Prefect does not say.
+        """
+        wanted = {"name": {"any_": [FLOWS[action]]}} if action else {"name": {"like_": "vroom_forecast_"}}
+        found = self._filter({"flows": wanted}, limit=limit)
+        names = self._names([run["flow_id"] for run in found])
+        return [self._flow_run(run, names.get(run["flow_id"], "")) for run in found]
+
+    def steps(self, run_id: str) -> list[Step]:
+        """Return the tasks and subflows of a run, in the order they began.
+
+        Raises
+        ------
+        WorkflowError
+            If Prefect does not say.
+        """
+        body = {"flow_runs": {"id": {"any_": [run_id]}}, "limit": 50, "sort": "EXPECTED_START_TIME_ASC"}
+        found = [self._read(task) for task in self._call("POST", "/task_runs/filter", body)]
+        return [
+            Step(task.name, (task.state or _State()).name or "", (task.state or _State()).type)
+            for task in found
+        ]
 
     def close(self) -> None:
         """Close the connection."""
         self._http.close()
 
+    def _filter(self, wanted: Mapping[str, object], *, limit: int) -> list[dict[str, Any]]:
+        body = {"limit": limit, "sort": "EXPECTED_START_TIME_DESC", **wanted}
+        found: list[dict[str, Any]] = self._call("POST", "/flow_runs/filter", body)
+        return found
+
+    def _names(self, flow_ids: list[str]) -> dict[str, str]:
+        """Return the names of flows by id."""
+        if not flow_ids:
+            return {}
+        body = {"flows": {"id": {"any_": sorted(set(flow_ids))}}, "limit": 100}
+        return {flow["id"]: flow["name"] for flow in self._call("POST", "/flows/filter", body)}
+
     def _flow_run(self, answer: Mapping[str, object], flow: str) -> FlowRun:
+        run = self._read(answer)
+        state = run.state or _State()
         return FlowRun(
-            id=str(answer["id"]),
-            name=str(answer["name"]),
+            id=run.id,
+            name=run.name,
             flow=flow,
-            state=str(answer.get("state_name") or "Scheduled"),
-            url=f"{self._url}/runs/flow-run/{answer['id']}",
+            state=state.name or "Scheduled",
+            state_type=state.type,
+            message=state.message or "",
+            started_at=run.start_time,
+            ended_at=run.end_time,
+            duration_s=run.estimated_run_time,
+            url=f"{self._url}/runs/flow-run/{run.id}",
         )
 
-    def _call(self, method: str, path: str, body: object = None) -> dict[str, object]:
+    def _read(self, answer: Mapping[str, object]) -> _Run:
+        try:
+            return _Run.model_validate(answer)
+        except ValidationError as exc:
+            raise WorkflowError(
+                f"Prefect at {self._url} answers what is no run: {exc.error_count()} errors"
+            ) from exc
+
+    def _call(self, method: str, path: str, body: object = None) -> Any:  # whatever JSON Prefect answers with
         try:
             response = self._http.request(method, path, json=body)
         except httpx.HTTPError as exc:
             raise WorkflowError(f"Prefect at {self._url} cannot be reached: {exc}") from exc
         if response.is_error:
             raise WorkflowError(f"Prefect answers {response.status_code} to {method} {path}; is it deployed?")
-        answer: dict[str, object] = response.json()
-        return answer
+        return response.json()

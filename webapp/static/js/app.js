@@ -31,9 +31,41 @@ function themeSwitch() {
   });
 }
 
+function ask(form) {
+  const { confirm: question, does = "", button = "Yes, do it" } = form.dataset;
+  const dialog = document.createElement("dialog");
+  const heading = document.createElement("h2");
+  heading.textContent = question;
+  heading.id = "question";
+  dialog.setAttribute("aria-labelledby", "question");
+  const text = document.createElement("p");
+  text.textContent = does;
+  const buttons = document.createElement("form");
+  buttons.method = "dialog";
+  buttons.className = "row";
+  for (const [value, label, kind] of [["yes", button, "button main"], ["", "Leave it", "button"]]) {
+    const choice = document.createElement("button");
+    Object.assign(choice, { value, textContent: label, className: kind });
+    buttons.append(choice);
+  }
+  dialog.append(heading, text, buttons);
+  document.body.append(dialog);
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    if (dialog.returnValue !== "yes") return;
+    const confirmed = document.createElement("input");
+    Object.assign(confirmed, { type: "hidden", name: "confirmed", value: "yes" });
+    form.append(confirmed);
+    for (const press of form.querySelectorAll("button")) press.disabled = true;
+    form.submit();
+  });
+  dialog.showModal();
+}
+
 document.addEventListener("submit", (event) => {
-  const question = event.target.dataset.confirm;
-  if (question && !window.confirm(question)) event.preventDefault();
+  if (!event.target.dataset.confirm) return;
+  event.preventDefault();
+  ask(event.target);
 });
 
 localTimes(document);

@@ -43,6 +43,19 @@ export async function checkHealth() {
 let pending = 0;
 const touched = new Set();
 
+// An element with data-refresh="ms" is replaced again after that time, for as long as the server gives it one.
+let following = 0;
+
+function followRefreshing() {
+  const due = [...document.querySelectorAll("[data-refresh]")];
+  clearTimeout(following);
+  if (!due.length) return;
+  following = setTimeout(() => {
+    for (const region of due) touched.add(region.id);
+    replaceRegions();
+  }, Number(due[0].dataset.refresh));
+}
+
 function refreshRegions(kind) {
   const regions = [...document.querySelectorAll("[data-live]")].filter((el) => el.dataset.live.split(" ").includes(kind));
   if (!regions.length) return;
@@ -61,10 +74,11 @@ async function replaceRegions() {
   let page;
   try {
     const response = await fetch(location.href, { headers: { Accept: "text/html" } });
-    if (!response.ok) return;
+    if (!response.ok) throw new Error(response.statusText);
     page = new DOMParser().parseFromString(await response.text(), "text/html");
   } catch {
-    return; // the poll says that the server is away, and what it says on its return refreshes this
+    followRefreshing(); // the poll says that the server is away, and its return refreshes the rest
+    return;
   }
   const focused = document.activeElement?.id;
   for (const id of ids) {
@@ -74,6 +88,7 @@ async function replaceRegions() {
     old.replaceWith(fresh);
     for (const callback of listeners.get("replaced") ?? []) callback(fresh);
   }
+  followRefreshing();
   if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
 }
 
@@ -104,6 +119,7 @@ function look() {
 
 export function start() {
   look();
+  followRefreshing();
   setInterval(look, POLL_MS);
   document.addEventListener("visibilitychange", look);
 }

@@ -1,0 +1,159 @@
+"""Pages for operators: starting and following runs, the stores, the server's latency."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
+from flask_login import current_user
+from werkzeug.wrappers import Response
+
+from webapp.auth import require_operator
+from webapp.services import services
+from webapp.vehicle_form import DEFAULTS, read_entry
+from webapp.workflows import FlowRun, Step, WorkflowError
+
+operations = Blueprint("operations", __name__)
+NUM_LATENCY_REQUESTS = 200
+NUM_RUNS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something an operator may start.
+
+    Parameters
+    ----------
+    name : str
+        As in ``workflows.FLOWS``.
+    button, question : str
+        What the button says, and what is asked before.
+    does : str
+        What will happen, in a sentence.
+    page : str
+        Endpoint of the page it belongs to.
+    """
+
+    name: str
+    button: str
+    question: str
+    does: str
+    page: str = "pages.models"
+
+
+ACTIONS = {
+    action.name: action
+    for action in (
+        Action(
+            "train",
+            "Train a model",
+            "Train a model on the latest snapshot?",
+            "It is compared with the champion, and serves from then on only if it is better.",
+        ),
+        Action(
+            "promote",
+            "Promote the candidate",
+            "Compare the candidate with the champion?",
+            "If it is better it serves at once; if not, you read here why not.",
+        ),
+        Action(
+            "rollback",
+            "Roll back",
+            "Bring the previous champion back?",
+            "The model that served before takes over at once. You can promote again afterwards.",
+        ),
+        Action(
+            "materialize",
+            "Materialize",
+            "Read the CSVs and write both stores?",
+            "Forecasts go on meanwhile; readers see the old snapshot until the new one is whole.",
+            page="pages.operations.stores",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How the latest run of an action stands; without a run, why there is none to show."""
+
+    action: Action
+    run: FlowRun | None
+    steps: tuple[Step, ...] = ()
+    problem: str = ""
+
+
+def progress_of(*names: str) -> list[Progress]:
+    """Return how the latest run of each action stands; Prefect being away is part of the answer."""
+    workflows = services().workflows
+    found: list[Progress] = []
+    for name in names:
+        action = ACTIONS[name]
+        try:
+            latest = workflows.recent(action=name, limit=1)
+            run = latest[0] if latest else None
+            steps = tuple(workflows.steps(run.id)) if run and run.is_active else ()
+            found.append(Progress(action, run, steps))
+        except WorkflowError as exc:
+            return [Progress(ACTIONS[each], None, problem=str(exc)) for each in names]
+    return found
+
+
+@operations.get("/runs")
+def runs() -> str:
+    """List the last runs of our flows."""
+    try:
+        found, problem = services().workflows.recent(limit=NUM_RUNS), ""
+    except WorkflowError as exc:
+        found, problem = [], str(exc)
+    settings = services().settings
+    return render_template("runs.html", runs=found, problem=problem, prefect=settings.prefect)
+
+
+@operations.get("/latency")
+def latency() -> str:
+    """Show the page that measures this server."""
+    newest = services().source.list_vehicles(kind="new", page_size=1, descending=True).items
+    vehicle = read_entry(DEFAULTS).vehicle
+    return render_template(
+        "latency.html",
+        num_requests=NUM_LATENCY_REQUESTS,
+        vehicle=vehicle.model_dump() if vehicle else {},
+        vehicle_id=newest[0].vehicle_id if newest else None,
+    )
+
+
+@operations.post("/operations/<name>")
+def start(name: str) -> Response | str:
+    """Start an action, after it was confirmed."""
+    require_operator()
+    action = ACTIONS.get(name) or abort(404)
+    if request.form.get("confirmed") != "yes":
+        return render_template("confirm.html", action=action)
+    parameters: dict[str, Any] = {}
+    if name == "promote" and request.form.get("version", "").isdecimal():
+        parameters["version"] = int(request.form["version"])
+    try:
+        services().workflows.start(name, parameters)
+    except WorkflowError as exc:
+        flash(f"Not started. {exc}", "poor")
+    return redirect(url_for(action.page, _anchor="operations"), 303)
+
+
+@operations.post("/operations/reload")
+def reload() -> Response:
+    """Read the registry now instead of at the next poll."""
+    require_operator()
+    app = services()
+    app.listener.refresh()
+    served = app.slot.current
+    if app.slot.problem:
+        flash(f"The registry was read, but: {app.slot.problem}", "warn")
+    else:
+        flash(f"Model {served.version} serves." if served else "The registry has no champion.", "good")
+    return redirect(url_for("pages.models"), 303)
+
+
+@operations.app_context_processor
+def operator() -> dict[str, Any]:
+    """Tell templates whether the operator looks."""
+    return {"is_operator": bool(current_user.is_authenticated)}

@@ -1,0 +1,106 @@
+// Measure this server from here: one request at a time, a fixed number of them, and never in a hidden tab.
+import { alpha, colour, draw } from "./chart.js";
+
+const NUM_BINS = 24;
+const place = document.getElementById("latency");
+const button = document.getElementById("measure");
+const progress = document.getElementById("progress");
+const outcome = document.getElementById("outcome");
+const written = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+
+class Refused extends Error {}
+
+async function once(path, body) {
+  const asked = performance.now();
+  const response = await fetch(path, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", Accept: "application/json" },
+    body,
+    cache: "no-store",
+  });
+  await response.text();
+  const passed = performance.now() - asked;
+  if (response.status === 429) throw new Refused("The server allows no more requests for now; try again in a minute.");
+  if (!response.ok) throw new Refused(`The server answered ${response.status} to ${path}.`);
+  // The browser's own timing of the exchange leaves out the time that scripts take.
+  const entry = performance.getEntriesByType("resource").at(-1);
+  performance.clearResourceTimings();
+  return entry && entry.requestStart > 0 ? entry.responseEnd - entry.requestStart : passed;
+}
+
+function percentile(sorted, share) {
+  return sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)];
+}
+
+function row(values) {
+  const tr = document.createElement("tr");
+  values.forEach((value, i) => {
+    const cell = document.createElement(i === 0 ? "th" : "td");
+    if (i === 0) cell.scope = "row";
+    else cell.className = "num";
+    cell.textContent = value;
+    tr.append(cell);
+  });
+  return tr;
+}
+
+function show(times) {
+  document.getElementById("results").hidden = false;
+  const table = document.querySelector("#percentiles tbody");
+  const all = Object.entries(times).map(([path, taken]) => [path, [...taken].sort((a, b) => a - b)]);
+  const ms = (value) => `${written.format(value)} ms`;
+  table.replaceChildren(
+    ...all.map(([path, sorted]) =>
+      row([path, sorted.length, ms(percentile(sorted, 0.5)), ms(percentile(sorted, 0.9)), ms(percentile(sorted, 0.99)), ms(sorted.at(-1))]),
+    ),
+  );
+  const top = Math.max(...all.map(([, sorted]) => percentile(sorted, 0.99))) * 1.05;
+  const width = top / NUM_BINS;
+  const counts = all.map(([, sorted]) => {
+    const bins = new Array(NUM_BINS).fill(0);
+    for (const value of sorted) if (value < top) bins[Math.floor(value / width)] += 1;
+    return bins;
+  });
+  const figure = document.getElementById("histogram");
+  figure.querySelector("tbody").replaceChildren(
+    ...Array.from({ length: NUM_BINS }, (_, i) => row([written.format(i * width), counts[0][i], counts[1]?.[i] ?? "–"])),
+  );
+  figure.querySelector(".plot").replaceChildren();
+  const line = (name) => ({ stroke: colour(name), width: 2, fill: alpha(name, 0.18), paths: uPlot.paths.stepped({ align: 1 }), points: { show: false } });
+  draw(figure, ({ time, typed, stored }) => ({
+    x: "Milliseconds",
+    y: "Answers",
+    data: [time, typed, stored],
+    options: { series: [{}, line("road"), line("poor")] },
+  }));
+}
+
+async function measure() {
+  const requests = Number(place.dataset.requests);
+  const paths = { "/predict": place.dataset.vehicle };
+  if (place.dataset.vehicleId) paths["/predict/id"] = JSON.stringify({ vehicle_id: Number(place.dataset.vehicleId) });
+  const times = Object.fromEntries(Object.keys(paths).map((path) => [path, []]));
+  button.disabled = true;
+  progress.hidden = false;
+  outcome.textContent = "";
+  let text = "Done.";
+  try {
+    for (const [path, body] of Object.entries(paths)) for (let i = 0; i < 10; i++) await once(path, body); // warm
+    for (let i = 0; i < requests; i++) {
+      if (document.hidden) throw new Refused("Stopped, because the page was hidden.");
+      for (const [path, body] of Object.entries(paths)) times[path].push(await once(path, body));
+      progress.value = (i + 1) / requests;
+    }
+  } catch (error) {
+    text = error instanceof Refused ? error.message : "The server cannot be reached.";
+  }
+  if (times["/predict"].length > 20) show(times);
+  outcome.textContent = text;
+  progress.hidden = true;
+  button.disabled = false;
+}
+
+if (button) {
+  button.hidden = false;
+  button.addEventListener("click", measure);
+}
