@@ -140,3 +140,9 @@ class Promote:
         self._models.crown(version)
         message = ModelPromoted(model_name=self._models.name, version=version)
         self._redis.publish(message.channel, message.encode())
+
+
+@pytest.fixture
+def operator() -> dict[str, str]:
+    """Return the headers of a program that acts for the operator."""
+    return {"Authorization": f"Bearer {PASSWORD}"}
