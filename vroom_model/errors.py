@@ -1,0 +1,60 @@
+"""Errors of the model library.
+
+::
+
+    VroomModelError
+    ├── BrokenModelError        a model directory cannot be trusted: the message says which part
+    ├── TrainingDataError       a snapshot cannot be learned from
+    ├── BaselineError           a trained model does not beat the median
+    ├── RegistryError           MLflow cannot be reached or answers with an error
+    │   └── ModelNotFoundError  no such version, or no version under that alias
+    ├── PromotionRaceError      another promotion got in between, again and again
+    └── RollbackError           there is no earlier champion to go back to
+"""
+
+from pathlib import Path
+
+
+class VroomModelError(Exception):
+    """Base of every error this library raises on purpose."""
+
+
+class BrokenModelError(VroomModelError):
+    """A model directory is incomplete, altered, or not made for this program."""
+
+    def __init__(self, directory: Path, problem: str) -> None:
+        self.directory = directory
+        self.problem = problem
+        super().__init__(f"the model in {directory} cannot be used: {problem}")
+
+
+class TrainingDataError(VroomModelError):
+    """A snapshot cannot be learned from; the message says what is wrong with it."""
+
+
+class BaselineError(VroomModelError):
+    """A trained model does not beat the median of the labels."""
+
+    def __init__(self, mae: float, baseline_mae: float) -> None:
+        self.mae = mae
+        self.baseline_mae = baseline_mae
+        super().__init__(
+            f"the model's out-of-fold error {mae:.3f} does not beat the median's {baseline_mae:.3f}: "
+            "the features say nothing about these labels; check the data before training again"
+        )
+
+
+class RegistryError(VroomModelError):
+    """The model registry cannot be reached, or answers with an error."""
+
+
+class ModelNotFoundError(RegistryError):
+    """The registry has no such model version."""
+
+
+class PromotionRaceError(VroomModelError):
+    """Other promotions got in between each time this one was decided."""
+
+
+class RollbackError(VroomModelError):
+    """There is no earlier champion to go back to."""

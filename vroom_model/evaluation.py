@@ -1,0 +1,130 @@
+"""How good a model is on vehicles that its boosters never saw."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from vroom_features.view import VEHICLE_VIEW
+from vroom_model.boosting import FoldBooster, predict_out_of_fold
+from vroom_model.dataset import SEGMENTS, Dataset
+from vroom_model.interval import fit_lines
+from vroom_model.manifest import FoldMetrics, Importance, SegmentMetrics
+from vroom_model.predictor import Forecasts, with_range
+
+Array = npt.NDArray[np.float64]
+SHUFFLES = 10
+
+
+def out_of_fold_ranges(raw: Array, dataset: Dataset, *, coverage: float) -> Forecasts:
+    """Return forecasts and ranges that are out of fold in every part.
+
+    Parameters
+    ----------
+    raw : ndarray of shape (n_vehicles,)
+        Out-of-fold forecasts; each fold's ranges are then fitted on the other folds alone.
+    dataset : Dataset
+        The vehicles.
+    coverage : float
+        Share of outcomes to hold.
+    """
+    forecast, low, high = (np.empty(len(dataset)) for _ in range(3))
+    clipped = np.maximum(raw, 0.0)
+    for fold in np.unique(dataset.folds):
+        rows = dataset.folds == fold
+        part = with_range(raw[rows], fit_lines(clipped[~rows], dataset.labels[~rows], coverage=coverage))
+        forecast[rows], low[rows], high[rows] = part.predicted_reservations, part.low, part.high
+    return Forecasts(forecast, low, high, coverage)
+
+
+def baseline_errors(dataset: Dataset) -> Array:
+    """Return each vehicle's absolute error when forecast by the median of the other folds."""
+    errors = np.empty(len(dataset))
+    for fold in np.unique(dataset.folds):
+        rows = dataset.folds == fold
+        errors[rows] = np.abs(dataset.labels[rows] - np.median(dataset.labels[~rows]))
+    return errors
+
+
+def overall_metrics(forecasts: Forecasts, dataset: Dataset) -> dict[str, float]:
+    """Return the figures of all vehicles together; ``*_error`` is better lower."""
+    residual = forecasts.predicted_reservations - dataset.labels
+    errors = np.abs(residual)
+    return {
+        "mae": float(errors.mean()),
+        "mae_standard_error": float(errors.std() / np.sqrt(len(errors))),
+        "rmse": float(np.sqrt(np.mean(residual**2))),
+        "bias": float(residual.mean()),
+        "baseline_mae": float(baseline_errors(dataset).mean()),
+        "coverage": float(_held(forecasts, dataset).mean()),
+        "mean_width": float((forecasts.high - forecasts.low).mean()),
+    }
+
+
+def fold_metrics(
+    forecasts: Forecasts, dataset: Dataset, features: Sequence[tuple[bool, ...]]
+) -> tuple[FoldMetrics, ...]:
+    """Return the figures of each fold, and the features its booster was let see."""
+    errors = np.abs(forecasts.predicted_reservations - dataset.labels)
+    held = _held(forecasts, dataset)
+    return tuple(
+        FoldMetrics(
+            fold=fold,
+            num_rows=int((dataset.folds == fold).sum()),
+            mae=float(errors[dataset.folds == fold].mean()),
+            coverage=float(held[dataset.folds == fold].mean()),
+            features=tuple(name for name, shown in zip(VEHICLE_VIEW.columns, seen, strict=True) if shown),
+        )
+        for fold, seen in enumerate(features)
+    )
+
+
+def segment_metrics(forecasts: Forecasts, dataset: Dataset) -> tuple[SegmentMetrics, ...]:
+    """Return the figures of each price segment that has vehicles."""
+    residual = forecasts.predicted_reservations - dataset.labels
+    held = _held(forecasts, dataset)
+    width = forecasts.high - forecasts.low
+    segments = dataset.segments
+    metrics = []
+    for number, name in enumerate(SEGMENTS):
+        rows = segments == number
+        if rows.any():
+            metrics.append(
+                SegmentMetrics(
+                    segment=name,
+                    num_rows=int(rows.sum()),
+                    mae=float(np.abs(residual[rows]).mean()),
+                    bias=float(residual[rows].mean()),
+                    coverage=float(held[rows].mean()),
+                    mean_width=float(width[rows].mean()),
+                )
+            )
+    return tuple(metrics)
+
+
+def importances(boosters: tuple[FoldBooster, ...], dataset: Dataset, *, seed: int) -> tuple[Importance, ...]:
+    """Return out-of-fold permutation importance, the most important feature first.
+
+    Each feature is shuffled within each fold; the spread is the standard deviation over the shuffles.
+    """
+    rng = np.random.default_rng(seed)
+    plain = np.abs(predict_out_of_fold(boosters, dataset) - dataset.labels).mean()
+    found = []
+    for column, name in enumerate(VEHICLE_VIEW.columns):
+        rises = np.zeros(SHUFFLES)
+        for shuffle in range(SHUFFLES):
+            total = 0.0
+            for fold, booster in enumerate(boosters):
+                rows = dataset.folds == fold
+                features = dataset.features[rows]
+                features[:, column] = rng.permutation(features[:, column])
+                total += np.abs(booster.predict(features) - dataset.labels[rows]).sum()
+            rises[shuffle] = total / len(dataset) - plain
+        found.append(
+            Importance(feature=name, mae_increase=float(rises.mean()), spread=float(rises.std(ddof=1)))
+        )
+    return tuple(sorted(found, key=lambda importance: -importance.mae_increase))
+
+
+def _held(forecasts: Forecasts, dataset: Dataset) -> npt.NDArray[np.bool_]:
+    return (dataset.labels >= forecasts.low) & (dataset.labels <= forecasts.high)

@@ -1,0 +1,34 @@
+"""Folds by a stable hash of the vehicle id: a vehicle is in the same fold of every snapshot, for ever."""
+
+import numpy as np
+import numpy.typing as npt
+
+NUM_FOLDS = 5
+
+
+def fold_of(vehicle_ids: npt.ArrayLike, num_folds: int = NUM_FOLDS) -> npt.NDArray[np.int64]:
+    """Return the fold of each vehicle.
+
+    Parameters
+    ----------
+    vehicle_ids : array-like of int, of shape (n_vehicles,)
+        Keys; consecutive ones spread evenly.
+    num_folds : int, default 5
+        How many folds.
+
+    Returns
+    -------
+    ndarray of shape (n_vehicles,)
+        0 to ``num_folds - 1``; depends on the id alone.
+
+    Examples
+    --------
+    >>> fold_of([1, 2, 3, 1_000_000_001]).tolist()
+    [4, 0, 1, 1]
+    """
+    # The finalizer of SplitMix64: every bit of the id moves every bit of the hash.
+    x = np.asarray(vehicle_ids).astype(np.uint64)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    x = x ^ (x >> np.uint64(31))
+    return (x % np.uint64(num_folds)).astype(np.int64)

@@ -1,0 +1,193 @@
+"""The manifest of a model directory: what the model is, what it was made from, every file's checksum.
+
+A model directory holds ``manifest.json``, ``serving.onnx`` (all fold boosters in one graph, for requests and
+for scoring) and one ``fold-K.json`` per fold (XGBoost's own format, for reasons).  Nothing in it is ever
+unpickled.
+"""
+
+import hashlib
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from vroom_features.view import VEHICLE_VIEW
+from vroom_model.errors import BrokenModelError
+
+MANIFEST_NAME = "manifest.json"
+SERVING_NAME = "serving.onnx"
+
+
+def fold_file(fold: int) -> str:
+    """Return the name of a fold's booster."""
+    return f"fold-{fold}.json"
+
+
+class Part(BaseModel):
+    """Base of the manifest's parts."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class SnapshotRef(Part):
+    """The snapshot a model learned from."""
+
+    id: str
+    digest: str
+    num_rows: int
+    created_at: datetime
+
+
+class ViewRef(Part):
+    """The feature view a model is bound to."""
+
+    name: str
+    version: int
+    columns: tuple[str, ...]
+
+
+class IntervalLines(Part):
+    """Lower and upper quantile of the outcome as straight lines over the forecast, calibrated out of fold.
+
+    Both slopes are at least 0, so a range rises and falls with its forecast.
+    """
+
+    coverage: float
+    low_intercept: float
+    low_slope: float
+    high_intercept: float
+    high_slope: float
+
+
+class FoldMetrics(Part):
+    """Out-of-fold figures of one fold."""
+
+    fold: int
+    num_rows: int
+    mae: float
+    coverage: float
+    features: tuple[str, ...]
+
+
+class SegmentMetrics(Part):
+    """Out-of-fold figures of one price segment."""
+
+    segment: str
+    num_rows: int
+    mae: float
+    bias: float
+    coverage: float
+    mean_width: float
+
+
+class Importance(Part):
+    """How much the out-of-fold error rises when a feature is shuffled."""
+
+    feature: str
+    mae_increase: float
+    spread: float
+
+
+class Histogram(Part):
+    """Counts of a feature's training values between edges: what drift is measured against."""
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+
+class Probe(Part):
+    """A vehicle's features and the forecast they must give wherever the model is loaded."""
+
+    features: dict[str, float]
+    forecast: float
+    low: float
+    high: float
+
+
+class ModelManifest(Part):
+    """All there is to know of a model, beside its files."""
+
+    format: Literal[1] = 1
+    trained_at: AwareDatetime
+    training_digest: str
+    snapshot: SnapshotRef
+    view: ViewRef
+    params: dict[str, float | int | bool]
+    seed: int
+    num_folds: int
+    interval: IntervalLines
+    price_ratio: tuple[float, float]
+    metrics: dict[str, float]
+    folds: tuple[FoldMetrics, ...]
+    segments: tuple[SegmentMetrics, ...]
+    feature_importances: tuple[Importance, ...]
+    reference: dict[str, Histogram]
+    libraries: dict[str, str]
+    files: dict[str, str]
+    """SHA-256 of each other file of the directory."""
+    probes: tuple[Probe, ...]
+
+    @property
+    def coverage(self) -> float:
+        """Share of vehicles whose outcome the range is made to hold."""
+        return self.interval.coverage
+
+    def write(self, directory: Path) -> str:
+        """Write ``manifest.json`` and return its SHA-256, which identifies the whole directory."""
+        data = self.model_dump_json(indent=1).encode()
+        (directory / MANIFEST_NAME).write_bytes(data)
+        return hashlib.sha256(data).hexdigest()
+
+    @classmethod
+    def read(cls, directory: Path, *, sha256: str | None = None) -> Self:
+        """Read and verify a model directory: the manifest, every file's checksum, and the feature view.
+
+        Parameters
+        ----------
+        directory : Path
+            A model directory.
+        sha256 : str, optional
+            Checksum of the manifest as the registry keeps it; without it the manifest is taken as it is.
+
+        Raises
+        ------
+        BrokenModelError
+            If anything is missing, altered, or made for another feature view.
+        """
+        try:
+            data = (directory / MANIFEST_NAME).read_bytes()
+        except OSError as exc:
+            raise BrokenModelError(directory, f"{MANIFEST_NAME} cannot be read: {exc}") from exc
+        if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+            raise BrokenModelError(directory, f"{MANIFEST_NAME} differs from the checksum in the registry")
+        try:
+            manifest = cls.model_validate_json(data)
+        except ValidationError as exc:
+            problem = f"{MANIFEST_NAME} has {exc.error_count()} errors, first {_first(exc)}"
+            raise BrokenModelError(directory, problem) from exc
+        manifest._verify(directory)
+        return manifest
+
+    def _verify(self, directory: Path) -> None:
+        expected = ViewRef(name=VEHICLE_VIEW.name, version=VEHICLE_VIEW.version, columns=VEHICLE_VIEW.columns)
+        if self.view != expected:
+            raise BrokenModelError(directory, f"it takes {self.view!r}, this program computes {expected!r}")
+        for name, sha256 in self.files.items():
+            if Path(name).name != name:
+                raise BrokenModelError(directory, f"file name {name!r} leaves the directory")
+            try:
+                data = (directory / name).read_bytes()
+            except OSError as exc:
+                raise BrokenModelError(directory, f"{name} cannot be read: {exc}") from exc
+            if hashlib.sha256(data).hexdigest() != sha256:
+                raise BrokenModelError(directory, f"{name} differs from its checksum in the manifest")
+        wanted = {SERVING_NAME, *(fold_file(fold) for fold in range(self.num_folds))}
+        if missing := wanted - set(self.files):
+            raise BrokenModelError(directory, f"the manifest lists no {sorted(missing)}")
+
+
+def _first(exc: ValidationError) -> Any:
+    """Return where the first error is, and what it says."""
+    error = exc.errors()[0]
+    return f"{'.'.join(map(str, error['loc']))}: {error['msg']}"

@@ -1,0 +1,187 @@
+"""Training: a snapshot in, a model directory out."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import xgboost as xgb
+
+from vroom_features.view import VEHICLE_VIEW
+from vroom_model.boosting import FoldBooster, TrainingParams, fit_folds, predict_out_of_fold
+from vroom_model.dataset import Dataset, TrainingSnapshot, check_learnable, load_dataset
+from vroom_model.evaluation import (
+    fold_metrics,
+    importances,
+    out_of_fold_ranges,
+    overall_metrics,
+    segment_metrics,
+)
+from vroom_model.graph import write_graph
+from vroom_model.interval import fit_lines
+from vroom_model.manifest import (
+    SERVING_NAME,
+    Histogram,
+    IntervalLines,
+    ModelManifest,
+    Probe,
+    SnapshotRef,
+    ViewRef,
+    fold_file,
+)
+from vroom_model.predictor import with_range
+from vroom_model.trees import Ensemble
+
+NUM_PROBES = 8
+NUM_BINS = 10
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model directory that training has written.
+
+    Parameters
+    ----------
+    directory : Path
+        Where it is.
+    manifest : ModelManifest
+        What it holds.
+    manifest_sha256 : str
+        Identifies the directory, every file included.
+    """
+
+    directory: Path
+    manifest: ModelManifest
+    manifest_sha256: str
+
+
+def training_digest(
+    snapshot: TrainingSnapshot, *, params: TrainingParams | None = None, seed: int = 0
+) -> str:
+    """Return what identifies a training: equal digests make equal models, byte for byte."""
+    params = params or TrainingParams()
+    made_from = {
+        "snapshot": snapshot.digest,
+        "view": [snapshot.view_name, snapshot.view_version],
+        "params": params.model_dump(),
+        "seed": seed,
+        "libraries": _libraries(),
+    }
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+
+
+def train(
+    snapshot: TrainingSnapshot,
+    *,
+    directory: Path,
+    as_of: datetime,
+    params: TrainingParams | None = None,
+    seed: int = 0,
+) -> TrainedModel:
+    """Train a model on a snapshot and write its directory.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        Of the offline store.
+    directory : Path
+        Where to write; made if it is missing.
+    as_of : datetime
+        The moment of training, with a time zone; it is written down and changes nothing else.
+    params : TrainingParams, optional
+        How to train.
+    seed : int, default 0
+        Of every random choice.
+
+    Returns
+    -------
+    TrainedModel
+
+    Raises
+    ------
+    TrainingDataError
+        If the snapshot cannot be learned from; the message says why.
+    """
+    params = params or TrainingParams()
+    dataset = load_dataset(snapshot, num_folds=params.num_folds)
+    check_learnable(dataset, num_folds=params.num_folds)
+    boosters = fit_folds(dataset, params, seed=seed)
+    raw = predict_out_of_fold(boosters, dataset)
+    ranges = out_of_fold_ranges(raw, dataset, coverage=params.coverage)
+    lines = fit_lines(np.maximum(raw, 0.0), dataset.labels, coverage=params.coverage)
+
+    directory.mkdir(parents=True, exist_ok=True)
+    files = _write_files(boosters, directory, dataset.features.shape[1])
+    manifest = ModelManifest(
+        trained_at=as_of,
+        training_digest=training_digest(snapshot, params=params, seed=seed),
+        snapshot=SnapshotRef(
+            id=snapshot.id, digest=snapshot.digest, num_rows=snapshot.num_rows, created_at=snapshot.created_at
+        ),
+        view=ViewRef(name=VEHICLE_VIEW.name, version=VEHICLE_VIEW.version, columns=VEHICLE_VIEW.columns),
+        params=params.model_dump(),
+        seed=seed,
+        num_folds=params.num_folds,
+        interval=lines,
+        price_ratio=(float(dataset.price_ratio.min()), float(dataset.price_ratio.max())),
+        metrics=overall_metrics(ranges, dataset),
+        folds=fold_metrics(ranges, dataset, [booster.features for booster in boosters]),
+        segments=segment_metrics(ranges, dataset),
+        feature_importances=importances(boosters, dataset, seed=seed),
+        reference=_reference(dataset),
+        libraries=_libraries(),
+        files=files,
+        probes=_probes(boosters, dataset, lines),
+    )
+    return TrainedModel(directory, manifest, manifest.write(directory))
+
+
+def _write_files(boosters: tuple[FoldBooster, ...], directory: Path, num_features: int) -> dict[str, str]:
+    """Write the boosters and the serving graph; return the SHA-256 of each."""
+    documents = [bytes(fold.booster.save_raw("json")) for fold in boosters]
+    names = [fold_file(fold) for fold in range(len(boosters))]
+    for name, document in zip(names, documents, strict=True):
+        (directory / name).write_bytes(document)
+    ensembles = [Ensemble.from_json(document) for document in documents]
+    write_graph(ensembles, num_features, directory / SERVING_NAME)
+    return {
+        name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in [SERVING_NAME, *names]
+    }
+
+
+def _probes(boosters: tuple[FoldBooster, ...], dataset: Dataset, lines: IntervalLines) -> tuple[Probe, ...]:
+    """Return vehicles from the cheapest to the dearest, with what XGBoost itself forecasts for them."""
+    order = np.argsort(dataset.features[:, VEHICLE_VIEW.columns.index("price_diff")], kind="stable")
+    rows = dataset.features[order[np.linspace(0, len(dataset) - 1, NUM_PROBES).astype(int)]]
+    raw = np.mean([booster.predict(rows) for booster in boosters], axis=0)
+    forecasts = with_range(raw, lines)
+    return tuple(
+        Probe(
+            features=dict(zip(VEHICLE_VIEW.columns, map(float, row), strict=True)),
+            forecast=float(forecasts.predicted_reservations[i]),
+            low=float(forecasts.low[i]),
+            high=float(forecasts.high[i]),
+        )
+        for i, row in enumerate(rows)
+    )
+
+
+def _reference(dataset: Dataset) -> dict[str, Histogram]:
+    """Return a histogram of each feature between its deciles."""
+    histograms = {}
+    for column, name in enumerate(VEHICLE_VIEW.columns):
+        values = dataset.features[:, column].astype(np.float64)
+        inner = np.unique(np.quantile(values, np.linspace(0, 1, NUM_BINS + 1)[1:-1], method="inverted_cdf"))
+        counts = np.bincount(np.searchsorted(inner, values, side="left"), minlength=len(inner) + 1)
+        histograms[name] = Histogram(edges=tuple(map(float, inner)), counts=tuple(map(int, counts)))
+    return histograms
+
+
+def _libraries() -> dict[str, str]:
+    return {
+        "xgboost": xgb.__version__,
+        **{name: version(name) for name in ("numpy", "onnx", "vroom-forecast")},
+    }

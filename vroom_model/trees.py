@@ -1,0 +1,123 @@
+"""XGBoost's own JSON, read without XGBoost: what the serving graph and the reasons are made from."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+LEAF = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """One regression tree as arrays over its nodes; node 0 is the root.
+
+    A row goes left when its feature's float32 value is below ``threshold``; ``left`` is -1 in a leaf, where
+    ``threshold`` holds the leaf's value instead.  ``cover`` is the weight of the training rows that came by.
+    """
+
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+    feature: tuple[int, ...]
+    threshold: tuple[float, ...]
+    cover: tuple[float, ...]
+
+    def leaves(self) -> Iterator[tuple[int, tuple[tuple[int, bool], ...]]]:
+        """Yield each leaf with its path: the inner nodes passed, and whether the left branch was taken."""
+        stack: list[tuple[int, tuple[tuple[int, bool], ...]]] = [(0, ())]
+        while stack:
+            node, path = stack.pop()
+            if self.left[node] == LEAF:
+                yield node, path
+            else:
+                stack.append((self.right[node], (*path, (node, False))))
+                stack.append((self.left[node], (*path, (node, True))))
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """A booster: a constant and trees whose leaves are added to it."""
+
+    base: float
+    trees: tuple[Tree, ...]
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Read a squared-error booster that XGBoost saved as JSON.
+
+        Raises
+        ------
+        ValueError
+            If the document is not one, or uses what is not known here (categories, several outputs).
+        """
+        try:
+            learner = json.loads(data)["learner"]
+            model = learner["gradient_booster"]["model"]
+            objective = learner["objective"]["name"]
+            (base,) = json.loads(learner["learner_model_param"]["base_score"])
+            trees = tuple(_tree(tree) for tree in model["trees"])
+        except (KeyError, TypeError, ValueError) as exc:
+            raise ValueError(f"not a booster of one output in XGBoost's JSON: {exc!r}") from exc
+        if objective != "reg:squarederror":
+            raise ValueError(f"expected the objective reg:squarederror, got {objective}")
+        return cls(float(base), trees)
+
+
+def _tree(tree: dict[str, Any]) -> Tree:  # a parsed JSON object
+    if any(tree["split_type"]):
+        raise ValueError("a split on categories")
+    return Tree(
+        left=tuple(tree["left_children"]),
+        right=tuple(tree["right_children"]),
+        feature=tuple(tree["split_indices"]),
+        threshold=tuple(tree["split_conditions"]),
+        cover=tuple(tree["sum_hessian"]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LeafTable:
+    """The leaves of several boosters, averaged, one row a leaf: what each leaf adds and where it holds.
+
+    Parameters
+    ----------
+    base : float
+        Mean of the boosters' constants.
+    value : ndarray of shape (n_leaves,)
+        Already divided by the number of boosters.
+    low, high : ndarray of shape (n_leaves, n_features), float32
+        The leaf holds where ``low <= x < high`` in every feature.
+    share : ndarray of shape (n_leaves, n_features)
+        Product, over the path's splits on this feature, of the share of training rows that stayed.
+    """
+
+    base: float
+    value: npt.NDArray[np.float64]
+    low: npt.NDArray[np.float32]
+    high: npt.NDArray[np.float32]
+    share: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, ensembles: Sequence[Ensemble], num_features: int) -> Self:
+        """Lay out the leaves of these boosters."""
+        leaves = [
+            (tree, *leaf) for ensemble in ensembles for tree in ensemble.trees for leaf in tree.leaves()
+        ]
+        value = np.empty(len(leaves))
+        low = np.full((len(leaves), num_features), -np.inf, dtype=np.float32)
+        high = np.full((len(leaves), num_features), np.inf, dtype=np.float32)
+        share = np.ones((len(leaves), num_features))
+        for row, (tree, leaf, path) in enumerate(leaves):
+            value[row] = tree.threshold[leaf] / len(ensembles)
+            for node, goes_left in path:
+                feature, threshold = tree.feature[node], np.float32(tree.threshold[node])
+                child = tree.left[node] if goes_left else tree.right[node]
+                share[row, feature] *= tree.cover[child] / tree.cover[node]
+                if goes_left:
+                    high[row, feature] = min(high[row, feature], threshold)
+                else:
+                    low[row, feature] = max(low[row, feature], threshold)
+        return cls(float(np.mean([ensemble.base for ensemble in ensembles])), value, low, high, share)
