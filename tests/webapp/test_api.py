@@ -1,0 +1,234 @@
+"""The JSON API: what it answers, what it refuses, and that both ways to a forecast are one."""
+
+import json
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from tests.factories import VEHICLE
+from vroom_features.tables import DESCRIPTION_MAX, NUM_IMAGES_MAX, PRICE_MAX
+from webapp.fastpath import FastPath
+from webapp.services import Services
+
+pytestmark = pytest.mark.usefixtures("champion")
+
+price = st.floats(min_value=0, max_value=PRICE_MAX, exclude_min=True, allow_nan=False)
+valid_vehicles = st.fixed_dictionaries(
+    {
+        "technology": st.integers(0, 1),
+        "actual_price": price,
+        "recommended_price": price,
+        "num_images": st.integers(0, NUM_IMAGES_MAX),
+        "street_parked": st.integers(0, 1),
+        "description": st.integers(0, DESCRIPTION_MAX),
+    }
+)
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(list(VEHICLE)), inner),
+    max_leaves=8,
+)
+many = hypothesis_settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def both_ways(app: Flask, path: str, body: bytes) -> list[tuple[int, Any]]:
+    """Answer a request by the short way (which may hand on) and by Flask alone."""
+    assert isinstance(app.wsgi_app, FastPath)
+    short, answers = app.wsgi_app, []
+    for way in (short, short._app):
+        app.wsgi_app = way  # type: ignore[method-assign]
+        response = app.test_client().post(path, data=body, content_type="application/json")
+        document = response.get_json()
+        document.pop("request_id", None)
+        answers.append((response.status_code, document))
+    app.wsgi_app = short  # type: ignore[method-assign]
+    return answers
+
+
+@many
+@given(vehicle=valid_vehicles)
+def test_both_ways_forecast_the_same(app: Flask, vehicle: dict[str, Any]) -> None:
+    (short_status, short), (long_status, long) = both_ways(app, "/predict", json.dumps(vehicle).encode())
+    assert short_status == long_status == 200
+    assert short == long
+    interval = short["interval"]
+    assert interval["low"] <= short["predicted_reservations"] <= interval["high"]
+
+
+@many
+@given(document=anything)
+def test_both_ways_refuse_the_same(app: Flask, document: object) -> None:
+    for path in ("/predict", "/predict/id"):
+        short, long = both_ways(app, path, json.dumps(document).encode())
+        assert short == long
+        assert short[0] == 422
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"actual_price": float("nan")}, "actual_price"),
+        ({"actual_price": float("inf")}, "actual_price"),
+        ({"actual_price": 1e308}, "actual_price"),
+        ({"actual_price": 0}, "actual_price"),
+        ({"actual_price": -1}, "actual_price"),
+        ({"actual_price": True}, "actual_price"),
+        ({"actual_price": "45"}, "actual_price"),
+        ({"actual_price": None}, "actual_price"),
+        ({"num_images": 10**40}, "num_images"),
+        ({"num_images": 2.5}, "num_images"),
+        ({"technology": 2}, "technology"),
+        ({"technology": False}, "technology"),
+        ({"street_parked": "0"}, "street_parked"),
+        ({"description": [1]}, "description"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_what_is_no_vehicle_is_refused_by_the_name_of_its_field(
+    client: FlaskClient, change: dict[str, Any], field: str
+) -> None:
+    for path in ("/predict", "/vehicles", "/predict/batch"):
+        body: Any = VEHICLE | change
+        response = client.post(path, json=[body] if path.endswith("batch") else body)
+        assert response.status_code == 422
+        assert response.content_type == "application/problem+json"
+        assert field in [error["field"].removeprefix("0.") for error in response.json["errors"]]
+        assert response.json["request_id"] == response.headers["X-Request-ID"]
+
+
+def test_what_is_no_json_is_a_400(client: FlaskClient) -> None:
+    for body in (b"", b"{", b"nope", b'{"technology": 1,}', b"\xff\xfe"):
+        response = client.post("/predict", data=body, content_type="application/json")
+        assert (response.status_code, response.json["title"]) == (400, "Not JSON")
+
+
+def test_another_content_type_is_a_415(client: FlaskClient) -> None:
+    assert client.post("/predict", data=json.dumps(VEHICLE), content_type="text/plain").status_code == 415
+
+
+def test_a_body_beyond_reason_is_a_413(client: FlaskClient) -> None:
+    response = client.post("/predict/batch", data=b" " * 5_000_000, content_type="application/json")
+    assert response.status_code == 413
+
+
+def test_a_given_request_id_is_kept_unless_it_could_do_harm(client: FlaskClient) -> None:
+    for path in ("/predict", "/predict/batch"):
+        body: Any = [VEHICLE] if path.endswith("batch") else VEHICLE
+        kept = client.post(path, json=body, headers={"X-Request-ID": "order-7:a.b_c"})
+        assert kept.headers["X-Request-ID"] == "order-7:a.b_c"
+        harmful = client.post(path, json=body, headers={"X-Request-ID": 'x" onload="y'})
+        assert harmful.headers["X-Request-ID"].isalnum()
+
+
+def test_a_batch_answers_in_order_and_by_one_model(client: FlaskClient, champion: int) -> None:
+    vehicles = [VEHICLE | {"num_images": n} for n in range(1000)]
+    answer = client.post("/predict/batch", json=vehicles).json
+    assert answer["model_version"] == champion
+    assert [p["predicted_reservations"] for p in answer["predictions"]] == [5.0] * 1000
+    assert client.post("/predict/batch", json=[*vehicles, VEHICLE]).status_code == 422
+    assert client.post("/predict/batch", json=[]).status_code == 422
+
+
+def test_a_save_is_kept_forecast_and_listed(client: FlaskClient, services: Services) -> None:
+    response = client.post("/vehicles", json=VEHICLE)
+    saved = response.json
+    assert (response.status_code, saved["status"], saved["source"]) == (201, "new_arrival", "ui")
+    listed = client.get("/vehicles?kind=new").json
+    assert (listed["total"], listed["vehicles"]) == (1, [saved])
+    features = client.get(f"/vehicles/{saved['vehicle_id']}/features").json
+    assert features["features"]["price_diff"] == VEHICLE["actual_price"] - VEHICLE["recommended_price"]
+    (listed_features,) = client.get("/vehicles/features").json["features"]
+    assert listed_features["features"] == features["features"]
+
+
+def test_the_same_key_saves_once_and_another_body_is_a_conflict(client: FlaskClient) -> None:
+    headers = {"Idempotency-Key": "click-1"}
+    first = client.post("/vehicles", json=VEHICLE, headers=headers)
+    again = client.post("/vehicles", json=VEHICLE, headers=headers)
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json == again.json
+    other = client.post("/vehicles", json=VEHICLE | {"num_images": 9}, headers=headers)
+    assert (other.status_code, other.json["title"]) == (409, "Idempotency key already used")
+    assert client.get("/vehicles").json["total"] == 1
+    assert client.post("/vehicles", json=VEHICLE, headers={"Idempotency-Key": "x" * 201}).status_code == 422
+
+
+def test_features_are_sent_again_only_when_they_changed(client: FlaskClient, services: Services) -> None:
+    vehicle_id = client.post("/vehicles", json=VEHICLE).json["vehicle_id"]
+    path = f"/vehicles/{vehicle_id}/features"
+    etag = client.get(path).headers["ETag"]
+    unchanged = client.get(path, headers={"If-None-Match": etag})
+    assert (unchanged.status_code, unchanged.data) == (304, b"")
+    assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+def test_only_vehicles_typed_in_can_be_deleted_and_only_by_the_operator(
+    client: FlaskClient, operator: dict[str, str]
+) -> None:
+    path = f"/vehicles/{client.post('/vehicles', json=VEHICLE).json['vehicle_id']}"
+    assert client.delete(path).status_code == 401
+    assert client.delete(path, headers={"Authorization": "Bearer guess"}).status_code == 401
+    assert client.delete(path, headers=operator).status_code == 204
+    assert client.delete(path, headers=operator).status_code == 404
+    assert client.post("/predict/id", json={"vehicle_id": int(path.rpartition("/")[2])}).status_code == 404
+
+
+def test_what_is_no_vehicle_id_is_refused(client: FlaskClient) -> None:
+    for vehicle_id in (0, -1, 2**63, "1", 1.5, True, None):
+        assert client.post("/predict/id", json={"vehicle_id": vehicle_id}).status_code == 422
+
+
+def test_paths_and_queries_beyond_range_are_refused(client: FlaskClient) -> None:
+    assert client.get(f"/vehicles/{10**30}/features").status_code == 422
+    for query in ("page=0", "page_size=100000", "sort=password", "kind=x", "page=1e9", "nope=1"):
+        assert client.get(f"/vehicles?{query}").status_code == 422, query
+
+
+def test_the_model_is_described(client: FlaskClient, champion: int) -> None:
+    model = client.get("/model").json
+    assert (model["version"], model["metrics"], model["coverage"]) == (champion, {"mae": 1.0}, 0.8)
+    assert model["features"][-1] == "price_diff"
+
+
+def test_the_stores_are_described(client: FlaskClient) -> None:
+    stores = client.get("/stores").json
+    assert stores["online_store"] == {"status": "up", "location": "redis", "num_rows": 0}
+    assert [f["name"] for f in stores["feature_view"]["features"]][-1] == "price_diff"
+
+
+@pytest.mark.parametrize("path", ["/train", "/materialize", "/rollback", "/reload"])
+def test_operations_are_for_the_operator(client: FlaskClient, operator: dict[str, str], path: str) -> None:
+    assert client.post(path).status_code == 401
+    allowed = client.post(path, headers=operator)
+    # Prefect is not there in this test; reload needs none.
+    assert allowed.status_code == (200 if path == "/reload" else 503)
+
+
+def test_a_fault_of_ours_shows_no_trace(app: Flask, services: Services) -> None:
+    services.source.engine.dispose()
+    services.source.engine.connect = None  # type: ignore[method-assign,assignment]
+    response = app.test_client().get("/vehicles")
+    assert response.status_code == 500
+    assert "Traceback" not in response.text
+    assert response.json["detail"] == "something went wrong here; the request id finds it in the log"
+
+
+def test_a_client_that_asks_too_often_is_told_to_wait(
+    app: Flask, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from limits import parse  # noqa: PLC0415
+
+    monkeypatch.setattr(services.limit, "_item", parse("3 per hour"))
+    codes = [app.test_client().post("/predict", json=VEHICLE).status_code for _ in range(5)]
+    assert codes == [200, 200, 200, 429, 429]
+
+
+def test_a_foreign_host_name_is_refused(client: FlaskClient) -> None:
+    assert client.get("/health", headers={"Host": "rebound.example"}).status_code == 400

@@ -1,0 +1,116 @@
+"""A stock client of the Open Inference Protocol gets what it asks for, over real HTTP."""
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from flask import Flask
+from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
+from tritonclient.utils import InferenceServerException
+from werkzeug.serving import make_server
+
+from tests.factories import VEHICLE
+from tests.webapp.registry import Models
+
+KINDS = {"INT64": np.int64, "FP64": np.float64, "FP32": np.float32, "INT32": np.int32}
+
+
+@pytest.fixture
+def triton(app: Flask) -> Iterator[InferenceServerClient]:
+    """Return a client of the app, served on a free port."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    client = InferenceServerClient(f"127.0.0.1:{server.server_port}")
+    yield client
+    client.close()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def inputs(num_rows: int, *, binary: bool, price_kind: str = "FP64", **changes: float) -> list[InferInput]:
+    """Return tensors of the same vehicle, many times."""
+    tensors = []
+    for name, value in (VEHICLE | changes).items():
+        kind = price_kind if name.endswith("price") else "INT64"
+        tensor = InferInput(name, [num_rows], kind)
+        tensor.set_data_from_numpy(np.full(num_rows, value, KINDS[kind]), binary_data=binary)
+        tensors.append(tensor)
+    return tensors
+
+
+def test_the_server_and_its_model_introduce_themselves(
+    champion: int, triton: InferenceServerClient, models: Models
+) -> None:
+    assert triton.is_server_live()
+    assert triton.is_server_ready()
+    assert triton.is_model_ready(models.name)
+    assert triton.is_model_ready(models.name, str(champion))
+    assert "binary_tensor_data" in triton.get_server_metadata()["extensions"]
+    (listed,) = triton.get_model_repository_index()
+    assert (listed["name"], listed["version"], listed["state"]) == (models.name, str(champion), "READY")
+    metadata = triton.get_model_metadata(models.name)
+    assert {tensor["name"] for tensor in metadata["inputs"]} == set(VEHICLE)
+    assert [tensor["name"] for tensor in metadata["outputs"]] == ["predicted_reservations", "low", "high"]
+
+
+@pytest.mark.parametrize("binary_in", [True, False])
+@pytest.mark.parametrize("binary_out", [True, False, None])
+@pytest.mark.parametrize("price_kind", ["FP64", "FP32"])
+def test_inferences_come_in_every_form(
+    champion: int,
+    triton: InferenceServerClient,
+    models: Models,
+    binary_in: bool,
+    binary_out: bool | None,
+    price_kind: str,
+) -> None:
+    wanted = None
+    if binary_out is not None:
+        wanted = [
+            InferRequestedOutput(name, binary_data=binary_out) for name in ("high", "predicted_reservations")
+        ]
+    tensors = inputs(3, binary=binary_in, price_kind=price_kind)
+    result = triton.infer(models.name, tensors, outputs=wanted, request_id="r-1")
+    assert result.as_numpy("predicted_reservations").tolist() == [5.0] * 3
+    assert result.as_numpy("high").tolist() == [6.0] * 3
+    assert result.get_response()["model_version"] == str(champion)
+    assert result.get_response()["id"] == "r-1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"actual_price": float("nan")}, "actual_price"),
+        ({"actual_price": -1.0}, "actual_price"),
+        ({"num_images": 5000}, "num_images"),
+    ],
+)
+def test_vehicles_out_of_range_are_refused_by_name(
+    champion: int, triton: InferenceServerClient, models: Models, changes: dict[str, float], word: str
+) -> None:
+    with pytest.raises(InferenceServerException, match=word):
+        triton.infer(models.name, inputs(2, binary=True, **changes))
+
+
+def test_other_models_versions_and_missing_inputs_are_refused(
+    champion: int, triton: InferenceServerClient, models: Models
+) -> None:
+    assert not triton.is_model_ready("another-model")
+    assert not triton.is_model_ready(models.name, "999")
+    with pytest.raises(InferenceServerException, match="there is no model"):
+        triton.get_model_metadata("another-model")
+    with pytest.raises(InferenceServerException, match="inputs must be"):
+        triton.infer(models.name, inputs(1, binary=True)[:-1])
+    with pytest.raises(InferenceServerException, match="there is no output"):
+        triton.infer(models.name, inputs(1, binary=True), outputs=[InferRequestedOutput("colour")])
+    with pytest.raises(InferenceServerException, match="at most 1000"):
+        triton.infer(models.name, inputs(1001, binary=True))
+
+
+def test_without_a_champion_the_server_lives_and_is_not_ready(triton: InferenceServerClient) -> None:
+    assert triton.is_server_live()
+    assert not triton.is_server_ready()
+    assert triton.get_model_repository_index() == []
