@@ -25,6 +25,7 @@ from webapp.schemas import (
     VehicleDocument,
     VehicleKey,
 )
+from webapp.security import events_url
 from webapp.services import Services, services
 from webapp.strict import StrictBlueprint
 from webapp.upkeep import WorkerState
@@ -191,6 +192,12 @@ def model() -> BaseModel:
         snapshot_digest=manifest.snapshot.digest,
         manifest_sha256=served.ref.manifest_sha256,
     )
+
+
+@api.get("/events", tags=[Tag(name="state")], responses={307: None})
+def events() -> Response:
+    """Go to the server of event streams: model-swapped, vehicle-saved, vehicle-materialized, run-finished."""
+    return Response(status=307, headers={"Location": events_url(services().settings)})
 
 
 @api.post("/reload", tags=[Tag(name="operations")], responses={200: ReloadDocument, 401: Problem})

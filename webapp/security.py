@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from urllib.parse import urlsplit
 
 from flask import Flask, Response, g, request
 from flask_limiter import Limiter
@@ -17,8 +18,21 @@ REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 
 
 def events_url(settings: Settings) -> str:
-    """Return where browsers find the event streams."""
-    return settings.web_events_url or f"http://{settings.web_host}:{settings.web_events_port}/events"
+    """Return where this request's browser finds the event streams: the same host unless set otherwise."""
+    if settings.web_events_url:
+        return settings.web_events_url
+    hostname = urlsplit(f"//{request.host}").hostname or settings.web_host
+    host = f"[{hostname}]" if ":" in hostname else hostname
+    return f"{request.scheme}://{host}:{settings.web_events_port}/events"
+
+
+def _events_source(settings: Settings) -> str:
+    """Return the origin of the event streams, for the content security policy, which no request shapes."""
+    if settings.web_events_url:
+        parts = urlsplit(settings.web_events_url)
+        return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
+    hosts = ["127.0.0.1", "localhost"] if settings.is_loopback else ["*"]
+    return " ".join(f"{host}:{settings.web_events_port}" for host in hosts)
 
 
 def install(app: Flask, settings: Settings) -> Limiter:
@@ -46,7 +60,7 @@ def install(app: Flask, settings: Settings) -> Limiter:
             "style-src": "'self'",
             "img-src": "'self' data:",
             "font-src": "'self'",
-            "connect-src": f"'self' {_origin(events_url(settings))}",
+            "connect-src": f"'self' {_events_source(settings)}",
             "manifest-src": "'self'",
             "form-action": "'self'",
             "base-uri": "'none'",
@@ -61,11 +75,6 @@ def _trusted_hosts(settings: Settings) -> list[str] | None:
     if settings.web_trusted_hosts:
         return [host.strip() for host in settings.web_trusted_hosts.split(",") if host.strip()]
     return LOOPBACK_HOSTS if settings.is_loopback else None
-
-
-def _origin(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.partition('/')[0]}"
 
 
 def _name_request() -> None:

@@ -1,0 +1,124 @@
+"""Who may do what: the operator's password, the sign-in link, cookies, forged requests."""
+
+import re
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from tests.factories import VEHICLE
+from tests.webapp.conftest import PASSWORD
+from vroom_features.settings import Settings
+from webapp.app import create_app
+from webapp.secrets_file import Secret, secret_in
+
+
+def csrf_token(client: FlaskClient) -> str:
+    """Return the token of the sign-in form."""
+    found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', client.get("/sign-in").text)
+    assert found is not None
+    return found.group(1)
+
+
+def sign_in(client: FlaskClient, password: str = PASSWORD, **form: str) -> int:
+    """Send the form and return the status."""
+    form |= {"csrf_token": csrf_token(client), "password": password}
+    return client.post("/sign-in", data=form).status_code
+
+
+def test_the_password_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> None:
+    made: list[Secret] = []
+    path = tmp_path / "home" / "operator-password"
+    threads = [threading.Thread(target=lambda: made.append(secret_in(path))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({secret.value for secret in made}) == 1
+    assert [secret.is_new for secret in made].count(True) == 1
+    assert len(made[0].value) >= 32
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [found.name for found in path.parent.iterdir()] == ["operator-password"]
+
+
+def test_the_sign_in_link_is_printed_at_the_first_start_only(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    fresh = settings.model_copy(update={"operator_password": type(settings.operator_password)("")})
+    links = []
+    for _ in range(2):
+        caplog.clear()
+        app = create_app(fresh)
+        links.append(re.findall(r"http://\S+(/sign-in\?token=\S+)", caplog.text))
+        app.extensions["vroom"].close()
+    assert [len(found) for found in links] == [1, 0]
+    client = app.test_client()
+    assert client.get(links[0][0]).status_code == 302
+    assert client.get("/sign-in?token=guess").status_code == 401
+
+
+def test_a_signed_in_operator_needs_the_csrf_token_for_what_changes_something(
+    app: Flask, client: FlaskClient
+) -> None:
+    assert sign_in(client, "guess") == 401
+    assert client.post("/reload").status_code == 401
+    assert sign_in(client) == 302
+    assert client.post("/reload").status_code == 403
+    token = csrf_token(client)
+    assert client.post("/reload", headers={"X-CSRFToken": token}).status_code == 200
+
+
+def test_signing_out_and_a_new_password_end_the_session(settings: Settings, app: Flask) -> None:
+    client = app.test_client()
+    sign_in(client)
+    token = csrf_token(client)
+    cookie = client.get_cookie("vroom")
+    assert cookie is not None
+    changed = create_app(
+        settings.model_copy(update={"operator_password": type(settings.operator_password)("new")})
+    )
+    stranger = changed.test_client()
+    stranger.set_cookie("vroom", cookie.value)
+    assert stranger.post("/reload", headers={"X-CSRFToken": token}).status_code == 401
+    changed.extensions["vroom"].close()
+    assert client.post("/sign-out", data={"csrf_token": token}).status_code == 302
+    assert client.post("/reload", headers={"X-CSRFToken": token}).status_code == 401
+
+
+def test_cookies_and_headers_protect(settings: Settings) -> None:
+    app = create_app(settings.model_copy(update={"web_tls": True}))
+    response = app.test_client().get("/sign-in", base_url="https://localhost")
+    cookie = response.headers["Set-Cookie"]
+    assert {"Secure", "HttpOnly", "SameSite=Lax"} <= {part.strip() for part in cookie.split(";")}
+    policy = response.headers["Content-Security-Policy"]
+    assert "unsafe" not in policy
+    assert "default-src 'none'" in policy
+    assert response.headers["X-Frame-Options"] == "DENY"
+    app.extensions["vroom"].close()
+
+
+def test_saving_needs_sign_in_where_others_can_reach_it(settings: Settings, operator: dict[str, str]) -> None:
+    app = create_app(settings.model_copy(update={"web_host": "0.0.0.0"}))  # noqa: S104
+    client = app.test_client()
+    assert client.post("/vehicles", json=VEHICLE).status_code == 401
+    assert client.post("/vehicles", json=VEHICLE, headers=operator).status_code == 201
+    app.extensions["vroom"].close()
+
+
+@pytest.mark.parametrize(
+    "target", ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:x"]
+)
+def test_sign_in_leads_to_this_site_only(client: FlaskClient, target: str) -> None:
+    response = client.post(
+        "/sign-in", data={"csrf_token": csrf_token(client), "password": PASSWORD, "next": target}
+    )
+    assert response.headers["Location"] == "/"
+
+
+def test_guessing_the_password_is_slowed_down(client: FlaskClient) -> None:
+    codes = [client.get("/sign-in?token=guess").status_code for _ in range(12)]
+    assert codes[0] == 401
+    assert codes[-1] == 429
