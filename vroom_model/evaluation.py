@@ -1,19 +1,27 @@
 """How good a model is on vehicles that its boosters never saw."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.boosting import FoldBooster, predict_out_of_fold
-from vroom_model.dataset import SEGMENTS, Dataset
+from vroom_model.dataset import SEGMENTS, Dataset, TrainingSnapshot, load_dataset
 from vroom_model.interval import fit_lines
 from vroom_model.manifest import FoldMetrics, Importance, SegmentMetrics
-from vroom_model.predictor import Forecasts, with_range
+from vroom_model.predictor import Forecasts, Predictor, with_range
 
 Array = npt.NDArray[np.float64]
+ByFold = Callable[[npt.NDArray[Any]], Array]
+"""Feature matrix in, raw forecasts of every fold's booster out: (n_vehicles, n_folds)."""
 SHUFFLES = 10
+
+
+def out_of_fold(by_fold: Array, folds: npt.NDArray[np.int64]) -> Array:
+    """Return each vehicle's raw forecast by the booster that never saw its fold."""
+    return by_fold[np.arange(len(folds)), folds]
 
 
 def out_of_fold_ranges(raw: Array, dataset: Dataset, *, coverage: float) -> Forecasts:
@@ -58,6 +66,7 @@ def overall_metrics(forecasts: Forecasts, dataset: Dataset) -> dict[str, float]:
         "baseline_mae": float(baseline_errors(dataset).mean()),
         "coverage": float(_held(forecasts, dataset).mean()),
         "mean_width": float((forecasts.high - forecasts.low).mean()),
+        "mean_label": float(dataset.labels.mean()),
     }
 
 
@@ -102,24 +111,23 @@ def segment_metrics(forecasts: Forecasts, dataset: Dataset) -> tuple[SegmentMetr
     return tuple(metrics)
 
 
-def importances(boosters: tuple[FoldBooster, ...], dataset: Dataset, *, seed: int) -> tuple[Importance, ...]:
+def importances(predict_by_fold: ByFold, dataset: Dataset, *, seed: int) -> tuple[Importance, ...]:
     """Return out-of-fold permutation importance, the most important feature first.
 
     Each feature is shuffled within each fold; the spread is the standard deviation over the shuffles.
     """
     rng = np.random.default_rng(seed)
-    plain = np.abs(predict_out_of_fold(boosters, dataset) - dataset.labels).mean()
+    plain = np.abs(out_of_fold(predict_by_fold(dataset.features), dataset.folds) - dataset.labels).mean()
     found = []
     for column, name in enumerate(VEHICLE_VIEW.columns):
         rises = np.zeros(SHUFFLES)
         for shuffle in range(SHUFFLES):
-            total = 0.0
-            for fold, booster in enumerate(boosters):
-                rows = dataset.folds == fold
-                features = dataset.features[rows]
-                features[:, column] = rng.permutation(features[:, column])
-                total += np.abs(booster.predict(features) - dataset.labels[rows]).sum()
-            rises[shuffle] = total / len(dataset) - plain
+            features = dataset.features.copy()
+            for fold in np.unique(dataset.folds):
+                rows = np.flatnonzero(dataset.folds == fold)
+                features[rows, column] = features[rng.permutation(rows), column]
+            raw = out_of_fold(predict_by_fold(features), dataset.folds)
+            rises[shuffle] = np.abs(raw - dataset.labels).mean() - plain
         found.append(
             Importance(feature=name, mae_increase=float(rises.mean()), spread=float(rises.std(ddof=1)))
         )
@@ -128,3 +136,70 @@ def importances(boosters: tuple[FoldBooster, ...], dataset: Dataset, *, seed: in
 
 def _held(forecasts: Forecasts, dataset: Dataset) -> npt.NDArray[np.bool_]:
     return (dataset.labels >= forecasts.low) & (dataset.labels <= forecasts.high)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model version's out-of-fold scores on a snapshot, vehicle by vehicle in order of their ids.
+
+    Parameters
+    ----------
+    version : int
+        Its number in the registry.
+    view : str
+        Feature view it takes, as ``name:version``.
+    snapshot_digest : str
+        The vehicles it was scored on; evaluations of one digest can be compared.
+    labels, forecast : ndarray of shape (n_vehicles,)
+        What happened, and what the booster forecast that never saw the vehicle.
+    segments : ndarray of shape (n_vehicles,)
+        Index into ``SEGMENTS``.
+    baseline_errors : ndarray of shape (n_vehicles,)
+        Absolute errors of the median.
+    trained_mean_label : float
+        Mean outcome of the snapshot that it was trained on.
+    metrics : mapping
+        Overall figures, with ranges as they are served.
+    """
+
+    version: int
+    view: str
+    snapshot_digest: str
+    labels: Array
+    forecast: Array
+    segments: npt.NDArray[np.int64]
+    baseline_errors: Array
+    trained_mean_label: float
+    metrics: Mapping[str, float]
+
+    @property
+    def errors(self) -> Array:
+        """Absolute errors, of shape (n_vehicles,)."""
+        return np.abs(self.forecast - self.labels)
+
+
+def score(predictor: Predictor, snapshot: TrainingSnapshot) -> Evaluation:
+    """Score a model version out of fold on any snapshot, older or newer than the one it was trained on.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The version, loaded and verified.
+    snapshot : Snapshot
+        Of the offline store.
+    """
+    manifest = predictor.manifest
+    dataset = load_dataset(snapshot, num_folds=manifest.num_folds)
+    raw = out_of_fold(predictor.predict_by_fold(dataset.features), dataset.folds)
+    forecasts = with_range(raw, manifest.interval)
+    return Evaluation(
+        version=predictor.version,
+        view=f"{manifest.view.name}:{manifest.view.version}",
+        snapshot_digest=snapshot.digest,
+        labels=dataset.labels,
+        forecast=forecasts.predicted_reservations,
+        segments=dataset.segments,
+        baseline_errors=baseline_errors(dataset),
+        trained_mean_label=manifest.metrics["mean_label"],
+        metrics=overall_metrics(forecasts, dataset),
+    )

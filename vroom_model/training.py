@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import numpy as np
 import xgboost as xgb
 
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.boosting import FoldBooster, TrainingParams, fit_folds, predict_out_of_fold
+from vroom_model.boosting import FoldBooster, TrainingParams, fit_folds, predict_by_fold
 from vroom_model.dataset import Dataset, TrainingSnapshot, check_learnable, load_dataset
 from vroom_model.evaluation import (
     fold_metrics,
     importances,
+    out_of_fold,
     out_of_fold_ranges,
     overall_metrics,
     segment_metrics,
@@ -109,7 +111,7 @@ def train(
     dataset = load_dataset(snapshot, num_folds=params.num_folds)
     check_learnable(dataset, num_folds=params.num_folds)
     boosters = fit_folds(dataset, params, seed=seed)
-    raw = predict_out_of_fold(boosters, dataset)
+    raw = out_of_fold(predict_by_fold(boosters, dataset.features), dataset.folds)
     ranges = out_of_fold_ranges(raw, dataset, coverage=params.coverage)
     lines = fit_lines(np.maximum(raw, 0.0), dataset.labels, coverage=params.coverage)
 
@@ -130,7 +132,7 @@ def train(
         metrics=overall_metrics(ranges, dataset),
         folds=fold_metrics(ranges, dataset, [booster.features for booster in boosters]),
         segments=segment_metrics(ranges, dataset),
-        feature_importances=importances(boosters, dataset, seed=seed),
+        feature_importances=importances(partial(predict_by_fold, boosters), dataset, seed=seed),
         reference=_reference(dataset),
         libraries=_libraries(),
         files=files,
@@ -156,7 +158,7 @@ def _probes(boosters: tuple[FoldBooster, ...], dataset: Dataset, lines: Interval
     """Return vehicles from the cheapest to the dearest, with what XGBoost itself forecasts for them."""
     order = np.argsort(dataset.features[:, VEHICLE_VIEW.columns.index("price_diff")], kind="stable")
     rows = dataset.features[order[np.linspace(0, len(dataset) - 1, NUM_PROBES).astype(int)]]
-    raw = np.mean([booster.predict(rows) for booster in boosters], axis=0)
+    raw = predict_by_fold(boosters, rows).mean(axis=1)
     forecasts = with_range(raw, lines)
     return tuple(
         Probe(

@@ -1,0 +1,61 @@
+"""Snapshots in memory, from the CSV files of a fleet."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from vroom_features.features import num_reservations
+from vroom_features.view import VEHICLE_VIEW
+
+SAMPLE = Path(__file__).parents[1] / "data"
+CREATED_AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class FrameSnapshot:
+    """What the offline store's snapshots offer, over a frame."""
+
+    frame: pd.DataFrame
+    view_name: str = VEHICLE_VIEW.name
+    view_version: int = VEHICLE_VIEW.version
+    created_at: datetime = CREATED_AT
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        content = pd.util.hash_pandas_object(self.frame, index=False).to_numpy().tobytes()
+        object.__setattr__(self, "digest", hashlib.sha256(content).hexdigest())
+
+    @property
+    def id(self) -> str:
+        return f"frame-{self.digest[:12]}"
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.frame)
+
+    def read(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        return self.frame if columns is None else self.frame[list(columns)]
+
+    def batches(
+        self, columns: Sequence[str] | None = None, *, batch_size: int = 65_536
+    ) -> Iterator[pa.RecordBatch]:
+        yield from pa.Table.from_pandas(self.read(columns), preserve_index=False).to_batches(batch_size)
+
+    def changed(self, change: Callable[[pd.DataFrame], pd.DataFrame]) -> "FrameSnapshot":
+        """Return the snapshot of a changed copy of the frame."""
+        return FrameSnapshot(change(self.frame.copy()).reset_index(drop=True))
+
+
+def read_fleet(folder: Path = SAMPLE) -> FrameSnapshot:
+    """Return the fleet in a folder's two CSV files as a snapshot."""
+    vehicles = pd.read_csv(folder / "vehicles.csv").assign(source="csv")
+    reservations = pd.read_csv(folder / "reservations.csv")
+    features = pd.DataFrame(VEHICLE_VIEW.compute(vehicles))  # type: ignore[arg-type]  # a frame maps its columns
+    kept = vehicles[[VEHICLE_VIEW.join_key, *VEHICLE_VIEW.attributes]]
+    label = num_reservations(vehicles, reservations)
+    return FrameSnapshot(pd.concat([kept, features, label], axis=1))

@@ -1,0 +1,49 @@
+"""A trained model of the sample fleet, and a registry of its own for each test."""
+
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.snapshots import FrameSnapshot, read_fleet
+from tests.vroom_model.champions import Champions
+from vroom_features.stores.source import SourceStore
+from vroom_model.ledger import Ledger
+from vroom_model.predictor import Predictor
+from vroom_model.registry import Registry
+from vroom_model.training import TrainedModel, train
+
+AS_OF = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session")
+def fleet() -> FrameSnapshot:
+    """Return the sample fleet."""
+    return read_fleet()
+
+
+@pytest.fixture(scope="session")
+def trained(fleet: FrameSnapshot, tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
+    """Return a model of the sample fleet."""
+    return train(fleet, directory=tmp_path_factory.mktemp("bundle"), as_of=AS_OF)
+
+
+@pytest.fixture(scope="session")
+def predictor(trained: TrainedModel) -> Predictor:
+    """Return it loaded."""
+    return Predictor.load(trained.directory, version=1, manifest_sha256=trained.manifest_sha256)
+
+
+@pytest.fixture
+def registry(mlflow_server: str) -> Iterator[Registry]:
+    """Return a registered model of its own, without versions."""
+    with Registry(mlflow_server, f"vroom-{uuid.uuid4().hex[:8]}") as registry:
+        yield registry
+
+
+@pytest.fixture
+def champions(registry: Registry, source: SourceStore, tmp_path: Path) -> Champions:
+    """Return the means to train, register and promote."""
+    return Champions(registry, Ledger(source.engine, registry.model_name), tmp_path)

@@ -1,0 +1,211 @@
+"""The model registry, as readers and promotions use it: MLflow's REST API, over plain HTTP.
+
+Importing mlflow costs seconds and a hundred megabytes, which a promotion or a monitor has no use for; only
+``registration`` imports it, because a new version is recorded with MLflow's own client.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import httpx
+
+from vroom_model.champion import ChampionRef, ChampionSource
+from vroom_model.errors import ModelNotFoundError, RegistryError
+
+Alias = Literal["candidate", "champion"]
+API = "/api/2.0/mlflow"
+TAG_MAX = 5_000
+"""Longest tag value that is written; MLflow's own limit depends on its database."""
+PAGE_SIZE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """A registered model version.
+
+    Parameters
+    ----------
+    version : int
+        Its number.
+    run_id : str
+        The MLflow run that recorded it.
+    created_at : datetime
+        When it was registered (UTC).
+    tags : mapping
+        What is written on it: checksums, lineage, and the last decision about it.
+    aliases : tuple of str
+        Names that point to it.
+    """
+
+    version: int
+    run_id: str
+    created_at: datetime
+    tags: Mapping[str, str]
+    aliases: tuple[str, ...]
+
+    @property
+    def ref(self) -> ChampionRef:
+        """What is needed to fetch and verify its files."""
+        try:
+            sha256 = self.tags["manifest_sha256"]
+        except KeyError as exc:
+            raise RegistryError(f"model version {self.version} has no tag manifest_sha256") from exc
+        return ChampionRef(self.version, self.run_id, sha256, self.tags.get("bundle_path", "bundle"))
+
+
+class Registry:
+    """A registered model in MLflow.
+
+    Parameters
+    ----------
+    tracking_uri : str
+        Address of the MLflow server, such as ``http://127.0.0.1:5000``.
+    model_name : str
+        Registered model.
+    timeout_s : float
+        How long the server may be silent, per request.
+    """
+
+    def __init__(self, tracking_uri: str, model_name: str, *, timeout_s: float = 30.0) -> None:
+        self.tracking_uri = tracking_uri
+        self.model_name = model_name
+        self._http = httpx.Client(base_url=tracking_uri, timeout=httpx.Timeout(timeout_s, connect=5.0))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def champion(self) -> ModelVersion | None:
+        """Return the version that the alias ``champion`` points to, or None."""
+        return self._by_alias("champion")
+
+    def candidate(self) -> ModelVersion | None:
+        """Return the version that the alias ``candidate`` points to, or None."""
+        return self._by_alias("candidate")
+
+    def version(self, version: int) -> ModelVersion:
+        """Return a version.
+
+        Raises
+        ------
+        ModelNotFoundError
+            If there is none with this number.
+        """
+        try:
+            answer = self._call("GET", "model-versions/get", name=self.model_name, version=str(version))
+        except ModelNotFoundError as exc:
+            raise ModelNotFoundError(f"{self.model_name} has no version {version}") from exc
+        return _model_version(answer["model_version"])
+
+    def versions(self, *, training_digest: str | None = None) -> list[ModelVersion]:
+        """Return all versions, the newest first.
+
+        Parameters
+        ----------
+        training_digest : str, optional
+            Only versions that came of this training.
+        """
+        wanted = [f"name = '{self.model_name}'"]
+        if training_digest is not None:
+            wanted.append(f"tags.training_digest = '{training_digest}'")
+        found: list[ModelVersion] = []
+        token = ""
+        while True:
+            answer = self._call(
+                "GET",
+                "model-versions/search",
+                filter=" AND ".join(wanted),
+                max_results=str(PAGE_SIZE),
+                order_by="version_number DESC",
+                page_token=token,
+            )
+            found += [_model_version(entry) for entry in answer.get("model_versions", [])]
+            token = answer.get("next_page_token", "")
+            if not token:
+                return found
+
+    def download(self, version: ModelVersion, directory: Path) -> Path:
+        """Fetch a version's model directory and verify every file.
+
+        Parameters
+        ----------
+        version : ModelVersion
+            Which.
+        directory : Path
+            Where downloaded models are kept; one that is there is not fetched again.
+
+        Returns
+        -------
+        Path
+            The model directory.
+
+        Raises
+        ------
+        BrokenModelError
+            If a file is missing or is not what the registry says.
+        """
+        source = ChampionSource(self.tracking_uri, self.model_name, cache_dir=directory, timeout_s=30.0)
+        try:
+            return source.fetch(version.ref)
+        finally:
+            source.close()
+
+    def set_alias(self, alias: Alias, version: int) -> None:
+        """Point an alias to a version.
+
+        The champion's alias moves through ``Succession`` alone, which keeps promotions from crossing.
+        """
+        body = {"name": self.model_name, "alias": alias, "version": str(version)}
+        self._call("POST", "registered-models/alias", json=body)
+
+    def note(self, version: int, tags: Mapping[str, str]) -> None:
+        """Write tags on a version."""
+        for key, value in tags.items():
+            body = {"name": self.model_name, "version": str(version), "key": key, "value": value[:TAG_MAX]}
+            self._call("POST", "model-versions/set-tag", json=body)
+
+    def _by_alias(self, alias: Alias) -> ModelVersion | None:
+        try:
+            answer = self._call("GET", "registered-models/alias", name=self.model_name, alias=alias)
+        except ModelNotFoundError:
+            return None
+        return _model_version(answer["model_version"])
+
+    def _call(
+        self, method: str, path: str, *, json: object = None, **params: str
+    ) -> dict[str, Any]:  # a parsed JSON object
+        try:
+            response = self._http.request(method, f"{API}/{path}", params=params or None, json=json)
+            answer = response.json()
+        except (httpx.HTTPError, ValueError) as exc:
+            raise RegistryError(
+                f"MLflow at {self.tracking_uri} cannot be used: {exc or type(exc).__name__}"
+            ) from exc
+        if response.is_success and isinstance(answer, dict):
+            return answer
+        code, message = answer.get("error_code"), str(answer.get("message"))
+        if code == "RESOURCE_DOES_NOT_EXIST" or (code == "INVALID_PARAMETER_VALUE" and "alias" in message):
+            raise ModelNotFoundError(message)
+        raise RegistryError(f"MLflow answers {response.status_code} {code}: {message}")
+
+
+def _model_version(entry: Mapping[str, Any]) -> ModelVersion:  # a parsed JSON object
+    try:
+        return ModelVersion(
+            version=int(entry["version"]),
+            run_id=str(entry.get("run_id", "")),
+            created_at=datetime.fromtimestamp(int(entry["creation_timestamp"]) / 1000, tz=UTC),
+            tags={tag["key"]: tag.get("value", "") for tag in entry.get("tags", [])},
+            aliases=tuple(entry.get("aliases", ())),
+        )
+    except (KeyError, TypeError, ValueError) as exc:
+        raise RegistryError(f"MLflow's answer is not a model version: {exc!r}") from exc

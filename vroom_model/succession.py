@@ -1,0 +1,299 @@
+"""Who is champion, who was, and who comes next: promotion and rollback, with everything written down.
+
+A change of champion takes four steps: the next epoch in the ledger, the alias in MLflow, the message, and the
+note that all of it is done.  The ledger decides; whoever looks next finishes what a crash cut off.
+"""
+
+import logging
+import tempfile
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from vroom_model.dataset import TrainingSnapshot
+from vroom_model.errors import BrokenModelError, ModelNotFoundError, PromotionRaceError, RollbackError
+from vroom_model.evaluation import Evaluation, score
+from vroom_model.ledger import Handover, Ledger
+from vroom_model.messages import ModelPromoted
+from vroom_model.predictor import Predictor
+from vroom_model.promotion import Decision, PromotionRules, decide
+from vroom_model.registry import ModelVersion, Registry
+
+logger = logging.getLogger(__name__)
+ATTEMPTS = 8
+
+
+class Outcome(BaseModel):
+    """What a promotion or a rollback did."""
+
+    model_config = ConfigDict(frozen=True)
+
+    decision: Decision
+    epoch: int | None = None
+    """Of the handover, or None if the champion stayed."""
+
+    @property
+    def promoted(self) -> bool:
+        """Whether the champion changed."""
+        return self.epoch is not None
+
+
+class Succession:
+    """The champions of a registered model.
+
+    Parameters
+    ----------
+    registry : Registry
+        Versions and aliases.
+    ledger : Ledger
+        Epochs, in the source database.
+    publish : callable
+        Tells the web workers; called after the alias has moved, perhaps twice for one epoch.
+    cache_dir : Path, optional
+        Where downloaded models are kept; without it they are downloaded anew each time.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        ledger: Ledger,
+        *,
+        publish: Callable[[ModelPromoted], None],
+        cache_dir: Path | None = None,
+    ) -> None:
+        self.registry = registry
+        self.ledger = ledger
+        self._publish = publish
+        self._cache_dir = cache_dir
+
+    def champion(self) -> ModelVersion | None:
+        """Return the champion, after finishing what a crash may have cut off."""
+        self.repair()
+        return self.registry.champion()
+
+    def history(self, *, limit: int = 50) -> list[Handover]:
+        """Return the handovers, the last first."""
+        return self.ledger.entries(limit=limit)
+
+    def repair(self) -> Handover | None:
+        """Make the alias follow the ledger, and return the ledger's last handover.
+
+        A champion set before there was a ledger is adopted.  An alias moved by hand is put back: promote the
+        version instead, by force if it must be.
+        """
+        while True:
+            head = self.ledger.head()
+            champion = self.registry.champion()
+            if head is None:
+                if champion is None:
+                    return None
+                self.ledger.append(
+                    after=None,
+                    version=champion.version,
+                    kind="adopted",
+                    reason="was champion before there was a ledger",
+                    decided_at=champion.created_at,
+                    back_to=None,
+                    settled=True,
+                )
+            elif head.settled and champion and champion.version == head.version:
+                return head
+            else:
+                logger.warning(
+                    "champion alias follows the ledger version=%s epoch=%s", head.version, head.epoch
+                )
+                try:
+                    self._settle(head)
+                except ModelNotFoundError:
+                    logger.exception("the champion is gone from the registry version=%s", head.version)
+                    return head
+
+    def promote(
+        self,
+        snapshot: TrainingSnapshot,
+        *,
+        as_of: datetime,
+        version: int | None = None,
+        force_reason: str | None = None,
+        rules: PromotionRules | None = None,
+    ) -> Outcome:
+        """Compare a version with the champion on a snapshot, and make it champion if it is better.
+
+        Parameters
+        ----------
+        snapshot : Snapshot
+            Both are scored on its vehicles, out of fold.
+        as_of : datetime
+            The moment of the decision, with a time zone.
+        version : int, optional
+            Which; the candidate if not given.
+        force_reason : str, optional
+            Promote whatever the comparison says, for this written reason; broken files are refused still.
+        rules : PromotionRules, optional
+            What counts.
+
+        Raises
+        ------
+        ModelNotFoundError
+            If there is no such version, or no candidate.
+        PromotionRaceError
+            If others got in between each time.
+        """
+        for _ in range(ATTEMPTS):
+            head = self.repair()
+            chosen = self._chosen(version)
+            decision = self._decide(chosen, head, snapshot, rules)
+            if force_reason is not None and not decision.promote and decision.candidate_mae is not None:
+                decision = _forced(decision, force_reason, head)
+            if not decision.promote:
+                self._note(decision, as_of)
+                return Outcome(decision=decision)
+            entry = self.ledger.append(
+                after=head,
+                version=chosen.version,
+                kind="promotion",
+                reason=decision.reason,
+                decided_at=as_of,
+                back_to=head.epoch if head else None,
+                forced=decision.forced,
+            )
+            if entry is not None:
+                self._note(decision, as_of, epoch=entry.epoch)
+                self._settle(entry)
+                return Outcome(decision=decision, epoch=entry.epoch)
+        raise PromotionRaceError(f"other promotions got in between {ATTEMPTS} times; try again")
+
+    def rollback(self, *, as_of: datetime, reason: str = "rolled back by hand") -> Outcome:
+        """Make the champion before this one champion again; repeated, it goes back further.
+
+        Raises
+        ------
+        RollbackError
+            If there is no earlier champion, or its version is gone from the registry.
+        BrokenModelError
+            If its files cannot be trusted.
+        """
+        for _ in range(ATTEMPTS):
+            head = self.repair()
+            if head is None or head.back_to is None:
+                raise RollbackError("there is no earlier champion to go back to")
+            target = self.ledger.entry(head.back_to)
+            try:
+                self._load(self.registry.version(target.version))
+            except ModelNotFoundError as exc:
+                raise RollbackError(
+                    f"version {target.version}, champion before, is gone; promote another"
+                ) from exc
+            entry = self.ledger.append(
+                after=head,
+                version=target.version,
+                kind="rollback",
+                reason=reason,
+                decided_at=as_of,
+                back_to=target.back_to,
+            )
+            if entry is not None:
+                sentence = f"version {target.version} is champion again, instead of {head.version}: {reason}"
+                decision = Decision(
+                    promote=True,
+                    reason=sentence,
+                    candidate_version=target.version,
+                    champion_version=head.version,
+                )
+                self._note(decision, as_of, epoch=entry.epoch)
+                self._settle(entry)
+                return Outcome(decision=decision, epoch=entry.epoch)
+        raise PromotionRaceError(f"other promotions got in between {ATTEMPTS} times; try again")
+
+    def _settle(self, entry: Handover) -> None:
+        """Move the alias, tell the workers, note that it is done; then see whether the ledger moved on."""
+        while True:
+            self.registry.set_alias("champion", entry.version)
+            self._publish(
+                ModelPromoted(model_name=self.ledger.model_name, version=entry.version, epoch=entry.epoch)
+            )
+            self.ledger.settle(entry.epoch)
+            # A process that was held up here may have set the alias after a later epoch did.
+            last = self.ledger.head()
+            if last is None or last.epoch == entry.epoch:
+                return
+            entry = last
+
+    def _chosen(self, version: int | None) -> ModelVersion:
+        if version is not None:
+            return self.registry.version(version)
+        candidate = self.registry.candidate()
+        if candidate is None:
+            raise ModelNotFoundError(f"{self.registry.model_name} has no candidate; train one first")
+        return candidate
+
+    def _decide(
+        self,
+        chosen: ModelVersion,
+        head: Handover | None,
+        snapshot: TrainingSnapshot,
+        rules: PromotionRules | None,
+    ) -> Decision:
+        if head is not None and head.version == chosen.version:
+            return Decision(
+                promote=False,
+                reason=f"version {chosen.version} is champion already",
+                candidate_version=chosen.version,
+                champion_version=head.version,
+            )
+        try:
+            candidate = score(self._load(chosen), snapshot)
+        except BrokenModelError as exc:
+            return Decision(
+                promote=False,
+                reason=f"version {chosen.version} cannot be used: {exc.problem}; train again",
+                candidate_version=chosen.version,
+                champion_version=head.version if head else None,
+            )
+        return decide(candidate, self._score_champion(head, snapshot), rules)
+
+    def _score_champion(self, head: Handover | None, snapshot: TrainingSnapshot) -> Evaluation | None:
+        """Return the champion's scores, or None if there is none that could serve."""
+        if head is None:
+            return None
+        try:
+            return score(self._load(self.registry.version(head.version)), snapshot)
+        except (ModelNotFoundError, BrokenModelError) as exc:
+            logger.warning("champion cannot be scored version=%s: %s", head.version, exc)
+            return None
+
+    def _load(self, version: ModelVersion) -> Predictor:
+        """Return a version's predictor, its files verified."""
+        with tempfile.TemporaryDirectory(prefix="vroom-model-") as name:
+            directory = self.registry.download(version, self._cache_dir or Path(name))
+            return Predictor.load(
+                directory, version=version.version, manifest_sha256=version.ref.manifest_sha256
+            )
+
+    def _note(self, decision: Decision, as_of: datetime, *, epoch: int | None = None) -> None:
+        """Keep the decision on the version."""
+        tags = {
+            "decision": decision.model_dump_json(exclude_none=True),
+            "decision_reason": decision.reason,
+            "decided_at": as_of.isoformat(),
+        }
+        self.registry.note(
+            decision.candidate_version, tags | ({"epoch": str(epoch)} if epoch is not None else {})
+        )
+
+
+def _forced(decision: Decision, reason: str, head: Handover | None) -> Decision:
+    """Return the decision overruled by a person."""
+    sentence = (
+        f"version {decision.candidate_version} is promoted by force: {reason} (the gate: {decision.reason})"
+    )
+    return decision.model_copy(
+        update={
+            "promote": True,
+            "forced": True,
+            "reason": sentence,
+            "champion_version": head.version if head else None,
+        }
+    )
