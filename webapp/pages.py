@@ -10,9 +10,10 @@ from werkzeug.wrappers import Response
 from vroom_features.errors import VehicleNotFoundError
 from vroom_features.stores.source import StoredVehicle
 from vroom_model.predictor import Forecast
-from webapp import formats, insight, saving
+from webapp import formats, saving
 from webapp.auth import may_save, require_operator
 from webapp.clock import now
+from webapp.insight import Insight
 from webapp.listing import FLEET_COLUMNS, Listing, freshness_of
 from webapp.operations_pages import operations, progress_of
 from webapp.page_model import serving_now
@@ -104,7 +105,7 @@ def _answer(entry: Entry) -> dict[str, Any]:
     if served is None or entry.vehicle is None:
         return {"forecast": None, "scale_top": formats.scale_top()}
     found = served.predictor.predict_one(entry.vehicle.model_dump())
-    beside = insight.beside(served, entry.vehicle, found)
+    beside = Insight.of_app().beside(served, entry.vehicle, found)
     return {"forecast": found, "scale_top": formats.scale_top(found.high), **beside}
 
 

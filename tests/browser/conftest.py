@@ -1,0 +1,116 @@
+"""A real browser in front of a real server: granian, Redis, MLflow and a trained model."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.browser.site import Services, Site, running_services
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+OPTIONS = [
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Start the installed Chromium; skip without one, unless CI says that there must be."""
+    path = next((found for name in PROGRAMS if (found := shutil.which(name))), None)
+    if path is None:
+        message = f"no Chromium found: looked for {', '.join(PROGRAMS)}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    options = [*OPTIONS, "--no-sandbox"] if os.geteuid() == 0 else OPTIONS
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=options)
+        yield chromium
+        chromium.close()
+
+
+@dataclass
+class Window:
+    """Opens pages of a site, and holds what their consoles complain about."""
+
+    browser: Browser
+    site: Site
+    complaints: list[str] = field(default_factory=list)
+    contexts: list[BrowserContext] = field(default_factory=list)
+
+    def open(self, path: str = "/", *, scripts: bool = True, signed_in: bool = False) -> Page:
+        """Open a page in a context of its own."""
+        context = self.browser.new_context(base_url=self.site.url, java_script_enabled=scripts)
+        context.set_default_timeout(15_000)
+        self.contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", lambda message: self._hear(message.type, message.text))
+        if signed_in:
+            page.goto(self.site.sign_in_link)
+        page.goto(path)
+        return page
+
+    def _hear(self, kind: str, text: str) -> None:
+        # A refused form (422) or a missing model (503) is an answer, which Chromium reports as a failed load.
+        if kind in {"error", "warning"} and "Failed to load resource" not in text:
+            self.complaints.append(text)
+
+
+WindowOf = Callable[[Site], Window]
+
+
+@pytest.fixture
+def window_of(browser: Browser) -> Iterator[WindowOf]:
+    """Return a way to look at a site; the test fails if one of its pages complains."""
+    windows: list[Window] = []
+
+    def look_at(site: Site) -> Window:
+        windows.append(Window(browser, site))
+        return windows[-1]
+
+    yield look_at
+    for window in windows:
+        for context in window.contexts:
+            context.close()
+        assert window.complaints == []
+
+
+@pytest.fixture(scope="session")
+def services(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """Start Redis and MLflow once; nothing starts where there is no browser."""
+    with running_services(tmp_path_factory.mktemp("services")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def site(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Return a site with the sample fleet and a champion."""
+    with ExitStack() as stack:
+        made = Site.start(stack, services, tmp_path_factory.mktemp("site"), model_name="with-champion")
+        made.seed()
+        made.promote_another()
+        yield made
+
+
+@pytest.fixture
+def empty_site(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Return a site with the sample fleet and no model."""
+    with ExitStack() as stack:
+        made = Site.start(stack, services, tmp_path_factory.mktemp("empty"), model_name="without-champion")
+        made.seed()
+        yield made
+
+
+@pytest.fixture
+def window(window_of: WindowOf, site: Site) -> Window:
+    """Return a way to look at the site that has a champion."""
+    return window_of(site)

@@ -1,0 +1,123 @@
+"""The forecast page as a host uses it."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Window
+from tests.browser.site import Site
+
+pytestmark = pytest.mark.browser
+NUMBER = re.compile(r"^\d+\.\d$")
+
+
+def fill(page: Page, **values: float) -> None:
+    """Type into the form's number fields."""
+    for name, value in values.items():
+        page.locator(f"#{name}").fill(str(value))
+
+
+def figure(page: Page) -> float:
+    """Return the forecast that the page shows."""
+    text = page.locator("#answer .figure").inner_text()
+    assert NUMBER.match(text), f"the page shows {text!r}"
+    return float(text)
+
+
+def test_the_forecast_follows_what_is_typed(window: Window) -> None:
+    page = window.open()
+    cheap = figure(page)
+    with page.expect_response("**/predict") as answered:
+        fill(page, actual_price=95)
+    expected = answered.value.json()["predicted_reservations"]
+    expect(page.locator("#answer .figure")).to_have_text(f"{expected:.1f}")
+    assert figure(page) < cheap
+    low, high = page.locator("#range-marks text").all_text_contents()
+    assert float(low) <= figure(page) <= float(high)
+
+
+def test_a_vehicle_is_typed_forecast_saved_and_found_among_new_arrivals(window: Window) -> None:
+    page = window.open()
+    with page.expect_response("**/predict") as answered:
+        fill(page, actual_price=61.5, recommended_price=60, num_images=5, description=80)
+    forecast = f"{answered.value.json()['predicted_reservations']:.1f}"
+    expect(page.locator("#answer .figure")).to_have_text(forecast)
+    page.get_by_role("button", name="Save this car").click()
+    row = page.locator("tr.fresh")
+    expect(row).to_contain_text("61.50")
+    expect(row.locator("strong")).to_have_text(forecast)
+    expect(row).to_contain_text("fresh")
+    expect(page.get_by_text(re.compile(r"Saved as car \d+"))).to_be_visible()
+
+
+def test_a_double_click_saves_once(window: Window, site: Site) -> None:
+    page = window.open()
+    fill(page, actual_price=71.25)
+    before = site.source.count_vehicles().new_arrivals
+    page.get_by_role("button", name="Save this car").dblclick()
+    page.wait_for_url("**/arrivals?saved=*")
+    assert site.source.count_vehicles().new_arrivals == before + 1
+
+
+def test_the_same_form_sent_twice_saves_once(window: Window, site: Site) -> None:
+    page = window.open()
+    form = page.evaluate("Object.fromEntries(new FormData(document.getElementById('vehicle')))")
+    before = site.source.count_vehicles().new_arrivals
+    first, second = (page.request.post("/", form=form | {"action": "save"}) for _ in range(2))
+    assert first.url == second.url
+    assert "saved=" in first.url
+    assert site.source.count_vehicles().new_arrivals == before + 1
+
+
+def test_an_error_stands_beside_its_field_and_nothing_typed_is_lost(window: Window) -> None:
+    page = window.open()
+    fill(page, num_images=7, actual_price=-5)
+    error = page.locator("[data-field=actual_price] .error")
+    expect(error).to_have_text("Must be more than 0.")
+    assert page.locator("#num_images").input_value() == "7"
+    fill(page, actual_price=55)
+    expect(error).to_be_hidden()
+    expect(page.locator("#answer .figure")).to_have_text(NUMBER)
+
+
+def test_the_form_works_with_scripts_off(window: Window) -> None:
+    page = window.open(scripts=False)
+    fill(page, actual_price=52, recommended_price=52)
+    page.get_by_role("button", name="Forecast", exact=True).click()
+    assert page.locator("#actual_price").input_value() == "52"
+    shown = page.locator("#answer .figure").inner_text()
+    assert NUMBER.match(shown)
+    page.get_by_role("button", name="Save this car").click()
+    expect(page.locator("tr.fresh strong")).to_have_text(shown)
+
+
+def test_a_wrong_field_with_scripts_off_comes_back_with_its_error(window: Window) -> None:
+    page = window.open(scripts=False)
+    page.locator("#vehicle").evaluate("form => form.noValidate = true")
+    fill(page, num_images=2.5, description=33)
+    page.get_by_role("button", name="Save this car").click()
+    expect(page.locator("[data-field=num_images] .error")).to_have_text("Must be a whole number.")
+    assert page.locator("#num_images").input_value() == "2.5"
+    assert page.locator("#description").input_value() == "33"
+
+
+def test_a_car_is_forecast_and_saved_with_the_keyboard_alone(window: Window) -> None:
+    page = window.open()
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(page.locator("#actual_price")).to_be_focused()
+    with page.expect_response("**/predict"):
+        page.keyboard.press("Control+A")
+        page.keyboard.type("49.5")
+    for _ in range(4):
+        page.keyboard.press("Tab")
+    page.keyboard.press("ArrowRight")  # the other way to book
+    assert page.locator("input[name=technology]:checked").input_value() == "0"
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Save this car")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("tr.fresh")).to_contain_text("49.50")
