@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, task
+from prefect import State, flow, task
 from prefect.artifacts import acreate_markdown_artifact
-from prefect.states import Completed, State
+from prefect.states import Completed
 
 from flows.report import table
 from vroom_features.ingest import SeedReport, seed

@@ -1,0 +1,61 @@
+"""Compare a candidate with the champion, and promote it if it is better."""
+
+from asyncio import to_thread
+from datetime import UTC, datetime
+
+from prefect import State, flow, get_run_logger, task
+from prefect.artifacts import acreate_markdown_artifact
+from prefect.states import Completed
+
+from flows.report import table
+from flows.succession import open_succession
+from vroom_features.settings import Settings
+from vroom_features.stores.offline import OfflineStore
+from vroom_model.succession import Outcome
+
+
+@task(retries=2, retry_delay_seconds=[2, 10], timeout_seconds=600)
+async def compare_and_promote(
+    settings: Settings, version: int | None, force_reason: str | None, as_of: datetime
+) -> Outcome:
+    """Decide and act; repeating it finds the version champion already."""
+    return await to_thread(_compare_and_promote, settings, version, force_reason, as_of)
+
+
+def _compare_and_promote(
+    settings: Settings, version: int | None, force_reason: str | None, as_of: datetime
+) -> Outcome:
+    snapshot = OfflineStore(settings.offline_store).current()
+    with open_succession(settings) as succession:
+        return succession.promote(snapshot, as_of=as_of, version=version, force_reason=force_reason)
+
+
+@flow(name="vroom_forecast_promotion", timeout_seconds=1800)
+async def vroom_forecast_promotion(
+    version: int | None = None, force_reason: str | None = None
+) -> State[Outcome]:
+    """Promote a version if it is better than the champion.
+
+    Parameters
+    ----------
+    version : int, optional
+        Which; by default the candidate.
+    force_reason : str, optional
+        Promote it whatever the comparison says, for this written reason.  Broken files are refused still.
+
+    Returns
+    -------
+    State
+        Completed whether it was promoted or not, with the outcome as its data and the reason as its message.
+    """
+    outcome = await compare_and_promote(Settings(), version, force_reason, datetime.now(UTC))
+    get_run_logger().info(outcome.decision.reason)
+    await report_outcome("Promotion", outcome, key="promotion")
+    return Completed(message=outcome.decision.reason, data=outcome)
+
+
+async def report_outcome(title: str, outcome: Outcome, *, key: str) -> None:
+    """Keep a decision and its numbers as an artifact of the run."""
+    numbers = outcome.decision.model_dump(exclude={"reason"}, exclude_none=True)
+    rows = {"promoted": outcome.promoted, "epoch": outcome.epoch, **numbers}
+    await acreate_markdown_artifact(f"{table(title, rows)}\n\n{outcome.decision.reason}", key=key)

@@ -1,0 +1,38 @@
+"""Make the champion before this one serve again."""
+
+from asyncio import to_thread
+from datetime import UTC, datetime
+
+from prefect import State, flow, get_run_logger, task
+from prefect.states import Completed
+
+from flows.promotion import report_outcome
+from flows.succession import open_succession
+from vroom_features.settings import Settings
+from vroom_model.succession import Outcome
+
+
+@task(timeout_seconds=600)  # not repeated: a second rollback goes back further
+async def go_back(settings: Settings, reason: str, as_of: datetime) -> Outcome:
+    """Move the alias back by one promotion."""
+    return await to_thread(_go_back, settings, reason, as_of)
+
+
+def _go_back(settings: Settings, reason: str, as_of: datetime) -> Outcome:
+    with open_succession(settings) as succession:
+        return succession.rollback(as_of=as_of, reason=reason)
+
+
+@flow(name="vroom_forecast_rollback", timeout_seconds=900)
+async def vroom_forecast_rollback(reason: str = "rolled back by hand") -> State[Outcome]:
+    """Go back one promotion; run again, it goes back further.
+
+    Parameters
+    ----------
+    reason : str
+        Why; it is kept with the decision.
+    """
+    outcome = await go_back(Settings(), reason, datetime.now(UTC))
+    get_run_logger().info(outcome.decision.reason)
+    await report_outcome("Rollback", outcome, key="rollback")
+    return Completed(message=outcome.decision.reason, data=outcome)

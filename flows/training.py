@@ -1,0 +1,69 @@
+"""Train on the current snapshot and register the result as candidate."""
+
+import tempfile
+from asyncio import to_thread
+from datetime import UTC, datetime
+from pathlib import Path
+
+from prefect import State, flow, get_run_logger, task
+from prefect.artifacts import acreate_markdown_artifact
+from prefect.states import Completed
+
+from flows.report import table
+from vroom_features.settings import Settings
+from vroom_features.stores.offline import OfflineStore
+from vroom_model.manifest import ModelManifest
+from vroom_model.registration import Registered, register_candidate
+from vroom_model.registry import Registry
+from vroom_model.training import train
+
+
+@task(retries=2, retry_delay_seconds=[2, 10], timeout_seconds=3600)
+async def train_and_register(
+    settings: Settings, seed: int, as_of: datetime
+) -> tuple[Registered, ModelManifest]:
+    """Train and register; the same snapshot and seed make no second version."""
+    return await to_thread(_train_and_register, settings, seed, as_of)
+
+
+def _train_and_register(settings: Settings, seed: int, as_of: datetime) -> tuple[Registered, ModelManifest]:
+    snapshot = OfflineStore(settings.offline_store).current()
+    with (
+        tempfile.TemporaryDirectory(prefix="vroom-training-") as directory,
+        Registry(settings.mlflow, settings.model_name) as registry,
+    ):
+        trained = train(snapshot, directory=Path(directory), as_of=as_of, seed=seed)
+        return register_candidate(registry, trained), trained.manifest
+
+
+@flow(name="vroom_forecast_training", timeout_seconds=7200)
+async def vroom_forecast_training(seed: int = 0) -> State[int]:
+    """Train, register, and set the alias ``candidate``.
+
+    Parameters
+    ----------
+    seed : int
+        Of every random choice; the same snapshot and seed give the same model.
+
+    Returns
+    -------
+    State
+        Completed, with the number of the registered version as its data.
+    """
+    registered, manifest = await train_and_register(Settings(), seed, datetime.now(UTC))
+    number = registered.version.version
+    found = "registered" if registered.is_new else "unchanged inputs, so still"
+    error, vehicles = manifest.metrics["mae"], manifest.snapshot.num_rows
+    message = f"{found} version {number}: MAE {error:.3f} on {vehicles:,} vehicles"
+    get_run_logger().info(message)
+    report = {
+        "version": number,
+        "new": registered.is_new,
+        "MLflow run": registered.version.run_id,
+        "snapshot": manifest.snapshot.id,
+        "vehicles": vehicles,
+        "seed": seed,
+        **{name: f"{value:.4f}" for name, value in manifest.metrics.items()},
+    }
+    await acreate_markdown_artifact(table("Trained", report), key="training")
+    return Completed(message=message, data=number)
