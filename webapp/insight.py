@@ -1,103 +1,26 @@
-"""What a page tells beside the number: the rank among the fleet, the reasons, other prices."""
+"""What the forecast page tells beside the number: reasons, the rank among the fleet, other prices."""
 
 import logging
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from flask import current_app
 
-from vroom_features.stores.source import SourceStore, StoredVehicle
 from vroom_features.tables import VehicleCreate
-from vroom_features.view import VEHICLE_VIEW
 from vroom_model.champion import ChampionRef, ChampionSource
 from vroom_model.errors import VroomModelError
 from vroom_model.explain import Explainer, Explanation
 from vroom_model.predictor import Forecast
 from vroom_model.whatif import what_if
+from webapp.fleet_overview import FleetOverview
 from webapp.model_slot import Served
 from webapp.services import Services, services
 
 logger = logging.getLogger(__name__)
 
-SAMPLE_PAGES = 4
-SAMPLE_PAGE_SIZE = 500
-SAMPLE_TTL_S = 60.0
-NUM_BINS = 20
 KEY = "vroom-insight"
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where a forecast lies among the forecasts for the fleet, all by one model.
-
-    Parameters
-    ----------
-    share_below : float
-        Share of the fleet with a smaller forecast.
-    num_vehicles : int
-        How many vehicles of the fleet were looked at.
-    bars : tuple of float
-        A histogram of their forecasts, the highest bar being 1.
-    bin : int
-        The bar this forecast falls into.
-    low, high : float
-        The smallest and the largest forecast of the histogram.
-    """
-
-    share_below: float
-    num_vehicles: int
-    bars: tuple[float, ...]
-    bin: int
-    low: float
-    high: float
-
-
-class FleetForecasts:
-    """Forecasts of the fleet, or of an even sample of a large one, kept for a minute per model."""
-
-    def __init__(self, source: SourceStore) -> None:
-        self._source = source
-        self._lock = threading.Lock()
-        self._kept: tuple[int, float, npt.NDArray[np.float64]] | None = None
-
-    def standing(self, served: Served, forecast: float) -> Standing | None:
-        """Return where this forecast lies; None while the fleet is empty."""
-        forecasts = self._forecasts(served)
-        if forecasts.size == 0:
-            return None
-        low, high = float(forecasts[0]), float(forecasts[-1])
-        counts, edges = np.histogram(forecasts, bins=NUM_BINS, range=(low, max(high, low + 0.1)))
-        found = int(np.searchsorted(edges, forecast, side="right")) - 1
-        return Standing(
-            share_below=float(np.searchsorted(forecasts, forecast, side="left")) / forecasts.size,
-            num_vehicles=forecasts.size,
-            bars=tuple((counts / counts.max()).round(3).tolist()),
-            bin=min(max(found, 0), NUM_BINS - 1),
-            low=low,
-            high=high,
-        )
-
-    def _forecasts(self, served: Served) -> npt.NDArray[np.float64]:
-        """Return the fleet's forecasts, ascending."""
-        with self._lock:
-            moment = time.monotonic()
-            if self._kept and self._kept[0] == served.version and moment - self._kept[1] < SAMPLE_TTL_S:
-                return self._kept[2]
-            forecasts = self._compute(served)
-            self._kept = (served.version, moment, forecasts)
-            return forecasts
-
-    def _compute(self, served: Served) -> npt.NDArray[np.float64]:
-        rows = [vehicle.as_row() for vehicle in sample(self._source)]
-        if not rows:
-            return np.empty(0)
-        columns = {name: np.array([row[name] for row in rows], dtype=float) for name in VEHICLE_VIEW.sources}
-        return np.sort(served.predictor.predict_many(columns).predicted_reservations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +69,6 @@ class Insight:
         settings = app.settings
         champion = ChampionSource(settings.mlflow, settings.model_name, cache_dir=settings.home / "models")
         self._explainers = Explainers(champion)
-        self._fleet = FleetForecasts(app.source)
 
     @classmethod
     def of_app(cls) -> "Insight":
@@ -166,7 +88,7 @@ class Insight:
             logger.warning("no reasons model_version=%s: %s", served.version, exc)
             explanation = None  # the page leaves the reasons out and shows the rest
         return {
-            "standing": self._fleet.standing(served, forecast.predicted_reservations),
+            "standing": FleetOverview.of_app().standing(served, forecast.predicted_reservations),
             "explanation": explanation,
             "pushes": pushes(explanation) if explanation else [],
             "curve": what_if(served.predictor, row),
@@ -188,16 +110,4 @@ def pushes(explanation: Explanation) -> list[Push]:
                 width=f"{length:.1f}%",
             )
         )
-    return found
-
-
-def sample(source: SourceStore) -> list[StoredVehicle]:
-    """Return the whole fleet while it is small, and evenly spread pages of a large one."""
-    first = source.list_vehicles(kind="fleet", page=1, page_size=SAMPLE_PAGE_SIZE)
-    num_pages = -(-first.total // SAMPLE_PAGE_SIZE)
-    others = sorted({round(k * (num_pages - 1) / (SAMPLE_PAGES - 1)) + 1 for k in range(SAMPLE_PAGES)} - {1})
-    found = list(first.items)
-    for page in others[: SAMPLE_PAGES - 1]:
-        if 1 < page <= num_pages:
-            found += source.list_vehicles(kind="fleet", page=page, page_size=SAMPLE_PAGE_SIZE).items
     return found

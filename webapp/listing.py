@@ -27,10 +27,10 @@ class Column:
 
 FLEET_COLUMNS = (
     Column("vehicle_id", "Car", numeric=False),
+    Column("num_reservations", "Booked"),
     Column("actual_price", "Price"),
     Column("recommended_price", "Market"),
     Column("num_images", "Photos"),
-    Column("num_reservations", "Reservations"),
 )
 _SORTABLE = {column.name for column in FLEET_COLUMNS}
 
@@ -59,7 +59,7 @@ class Listing:
             page=min(max(int(asked), 1), LAST_PAGE) if asked.isdecimal() and len(asked) < 9 else 1,
         )
 
-    def page_of(self, source: SourceStore) -> VehiclePage:
+    def page_of(self, source: SourceStore, *, page_size: int = PAGE_SIZE) -> VehiclePage:
         """Read the vehicles."""
         return source.list_vehicles(
             kind=self.kind,
@@ -67,7 +67,7 @@ class Listing:
             sort=self.sort,
             descending=self.descending,
             page=self.page,
-            page_size=PAGE_SIZE,
+            page_size=page_size,
         )
 
     def position(self, total: int) -> dict[str, int]:

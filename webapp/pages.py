@@ -13,8 +13,11 @@ from vroom_model.predictor import Forecast
 from webapp import formats, saving
 from webapp.auth import may_save, require_operator
 from webapp.clock import now
+from webapp.fleet_export import EXPORT_MAX, csv_lines
+from webapp.fleet_overview import FleetOverview
 from webapp.insight import Insight
 from webapp.listing import FLEET_COLUMNS, Listing, freshness_of
+from webapp.model_history import ModelHistory
 from webapp.operations_pages import operations, progress_of
 from webapp.page_model import serving_now
 from webapp.security import events_url
@@ -147,7 +150,7 @@ def delete_vehicle(vehicle_id: int) -> Response:
 def fleet() -> str:
     """List the vehicles with a booking history: forecast against what happened."""
     listing = Listing.of(request.args, kind="fleet", sort="vehicle_id", descending=False)
-    source = services().source
+    source, served = services().source, serving_now()
     found = listing.page_of(source)
     forecasts = _forecasts(found.items)
     rows = [{"vehicle": vehicle, "forecast": forecasts.get(vehicle.vehicle_id)} for vehicle in found.items]
@@ -155,6 +158,9 @@ def fleet() -> str:
     return render_template(
         "fleet.html",
         counts=source.count_vehicles(),
+        groups=FleetOverview.of_app().groups(served) if served else [],
+        export_max=EXPORT_MAX,
+        csv_link=partial(listing.link, "pages.fleet_csv"),
         columns=FLEET_COLUMNS,
         vehicles=rows,
         search=listing.search,
@@ -166,12 +172,37 @@ def fleet() -> str:
     )
 
 
+@pages.get("/fleet.csv")
+def fleet_csv() -> Response:
+    """Return the list as a file, in the same order."""
+    listing = Listing.of(request.args, kind="fleet", sort="vehicle_id", descending=False)
+    lines = csv_lines(services().source, listing, serving_now())
+    name = {"Content-Disposition": "attachment; filename=fleet.csv"}
+    return Response(lines, content_type="text/csv; charset=utf-8", headers=name)
+
+
+@pages.get("/fleet/points")
+def fleet_points() -> dict[str, list[float]]:
+    """Return forecasts and outcomes of the fleet, for the chart."""
+    served = serving_now()
+    if served is None:
+        return {"forecast": [], "outcome": [], "vehicle_id": []}
+    fleet = FleetOverview.of_app().forecasted(served)
+    return {
+        "forecast": fleet.forecast.round(2).tolist(),
+        "outcome": fleet.outcome.tolist(),
+        "vehicle_id": fleet.vehicle_id.tolist(),
+    }
+
+
 @pages.get("/models")
 def models() -> str:
-    """Describe the model that serves."""
+    """Describe the model that serves, the one that waits, and those that served."""
+    served = serving_now()
     return render_template(
         "models.html",
         problem=services().slot.problem,
+        history=ModelHistory.of_app().read(champion=served.version if served else None),
         operations=progress_of("train", "promote", "rollback"),
         mlflow=services().settings.mlflow,
         model_name=services().settings.model_name,

@@ -1,38 +1,29 @@
 """A real browser in front of a real server: granian, Redis, MLflow and a trained model."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from tests.browser.chromium import NoChromiumError, find, launch
 from tests.browser.site import Services, Site, running_services
-
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
-OPTIONS = [
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Start the installed Chromium; skip without one, unless CI says that there must be."""
-    path = next((found for name in PROGRAMS if (found := shutil.which(name))), None)
-    if path is None:
-        message = f"no Chromium found: looked for {', '.join(PROGRAMS)}"
+    try:
+        find()
+    except NoChromiumError as exc:
         if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    options = [*OPTIONS, "--no-sandbox"] if os.geteuid() == 0 else OPTIONS
+            raise
+        pytest.skip(str(exc))
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=options)
+        chromium = launch(playwright.chromium)
         yield chromium
         chromium.close()
 
@@ -46,9 +37,22 @@ class Window:
     complaints: list[str] = field(default_factory=list)
     contexts: list[BrowserContext] = field(default_factory=list)
 
-    def open(self, path: str = "/", *, scripts: bool = True, signed_in: bool = False) -> Page:
+    def open(
+        self,
+        path: str = "/",
+        *,
+        scripts: bool = True,
+        signed_in: bool = False,
+        width: int = 1280,
+        color_scheme: Literal["light", "dark"] = "light",
+    ) -> Page:
         """Open a page in a context of its own."""
-        context = self.browser.new_context(base_url=self.site.url, java_script_enabled=scripts)
+        context = self.browser.new_context(
+            base_url=self.site.url,
+            java_script_enabled=scripts,
+            viewport={"width": width, "height": 844},
+            color_scheme=color_scheme,
+        )
         context.set_default_timeout(15_000)
         self.contexts.append(context)
         page = context.new_page()

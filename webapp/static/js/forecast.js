@@ -142,7 +142,8 @@ form.addEventListener("submit", (event) => {
 on("model", update);
 
 document.getElementById("forecast-button").hidden = true; // the forecast needs no asking
-put("short", answer.dataset.state === "ready" ? "reservations" : "");
+const ends = [...document.querySelectorAll("#range-marks text")].map((text) => text.textContent.trim());
+put("short", answer.dataset.state === "ready" ? `reservations, ${ends.join(" to ")}` : "");
 put("figure", document.querySelector(".figure").textContent);
 drawDetails();
 new IntersectionObserver(([entry]) => follow.toggleAttribute("data-seen", entry.isIntersecting)).observe(answer);

@@ -1,7 +1,7 @@
 // What happens on the server, told to the page: each kind of event to whoever asked for it.
 const POLL_MS = 3000;
 const POLL_BESIDE_STREAM_MS = 15000;
-const KINDS = { "vehicle-saved": "vehicle", "vehicle-materialized": "vehicle", "run-finished": "run" };
+const KINDS = { "vehicle-saved": "vehicle", "vehicle-materialized": "materialized", "run-finished": "run" };
 const REFRESH_MS = 150;
 const listeners = new Map();
 let version = document.getElementById("model-chip").dataset.version;

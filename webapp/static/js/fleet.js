@@ -1,0 +1,55 @@
+// The fleet's scatter plot: what was expected of each car, and what it got; the groups' means on top.
+import { alpha, colour, draw } from "./chart.js";
+import { on } from "./live.js";
+
+async function drawScatter(figure) {
+  const response = await fetch(figure.dataset.points, { headers: { Accept: "application/json" } });
+  if (!response.ok) return;
+  const { forecast, outcome, vehicle_id: ids } = await response.json();
+  if (!forecast.length) return;
+  const readout = figure.querySelector(".readout");
+  draw(figure, ({ expected, real }) => {
+    const top = Math.ceil(Math.max(...forecast, ...outcome) / 5) * 5;
+    const right = Math.ceil(Math.max(...forecast) + 0.5);
+    // One ascending x for all series: the dots, the diagonal's ends, and the groups' means.
+    const rows = [
+      ...forecast.map((x, i) => [x, outcome[i], null, null, ids[i]]),
+      ...expected.map((x, i) => [x, null, null, real[i]]),
+      [0, null, 0, null],
+      [right, null, right, null],
+    ].sort((a, b) => a[0] - b[0]);
+    const data = [0, 1, 2, 3].map((column) => rows.map((row) => row[column]));
+    return {
+      x: "Expected reservations",
+      y: "Really booked",
+      data,
+      options: {
+        scales: { x: { time: false, range: [0, right] }, y: { range: [0, top] } },
+        series: [
+          {},
+          { stroke: alpha("road", 0.5), fill: alpha("road", 0.35), paths: () => null, points: { show: true, size: 6, width: 1, fill: alpha("road", 0.35) } },
+          { stroke: colour("edge"), width: 1.5, dash: [5, 5], spanGaps: true, points: { show: false } },
+          { stroke: colour("ink"), fill: colour("plate"), paths: () => null, points: { show: true, size: 13, width: 2, fill: colour("plate") } },
+        ],
+        cursor: {
+          y: false,
+          points: { show: false },
+        },
+        hooks: {
+          setCursor: [(u) => {
+            const i = u.cursor.idx;
+            if (i === null || data[1][i] === null) return;
+            readout.textContent = `Car ${rows[i][4]}: ${data[0][i].toFixed(1)} expected, ${data[1][i]} booked`;
+          }],
+        },
+      },
+    };
+  });
+}
+
+function drawAll(root) {
+  for (const figure of root.querySelectorAll("[data-chart=scatter]")) drawScatter(figure);
+}
+
+drawAll(document);
+on("replaced", drawAll);

@@ -1,0 +1,31 @@
+// The champion's calibration: groups of cars, what was expected of them and what they got.
+import { colour, draw } from "./chart.js";
+import { on } from "./live.js";
+
+function drawCalibration(figure) {
+  draw(figure, ({ expected, real }) => {
+    const top = Math.ceil(Math.max(...expected, ...real) / 5) * 5;
+    const rows = [...expected.map((x, i) => [x, real[i], null]), [0, null, 0], [top, null, top]].sort((a, b) => a[0] - b[0]);
+    return {
+      x: "Expected reservations",
+      y: "Really booked",
+      data: [0, 1, 2].map((column) => rows.map((row) => row[column])),
+      options: {
+        scales: { x: { time: false, range: [0, top] }, y: { range: [0, top] } },
+        cursor: { show: false },
+        series: [
+          {},
+          { stroke: colour("road"), width: 2, spanGaps: true, points: { show: true, size: 9, fill: colour("road") } },
+          { stroke: colour("edge"), width: 1.5, dash: [5, 5], spanGaps: true, points: { show: false } },
+        ],
+      },
+    };
+  });
+}
+
+function drawAll(root) {
+  for (const figure of root.querySelectorAll("[data-chart=calibration]")) drawCalibration(figure);
+}
+
+drawAll(document);
+on("replaced", drawAll);
