@@ -23,13 +23,13 @@ class TrainingParams(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    num_rounds: int = Field(default=100, ge=1, description="trees in a booster")
+    num_rounds: int = Field(default=60, ge=1, description="trees in a booster")
     max_depth: int = Field(default=4, ge=1, le=12, description="levels of a tree")
     learning_rate: float = Field(default=0.05, gt=0, le=1, description="share of each tree that is added")
-    min_leaf_rows: int = Field(default=30, ge=1, description="vehicles in a leaf, at the least")
+    min_leaf_rows: int = Field(default=45, ge=1, description="vehicles in a leaf, at the least")
     subsample: float = Field(default=0.5, gt=0, le=1, description="share of vehicles each tree sees")
     select_above_se: float = Field(
-        default=1.0,
+        default=2.0,
         description="a feature is muted unless shuffling it raises the error by this many standard errors",
     )
     num_folds: int = Field(default=NUM_FOLDS, ge=3, le=20, description="folds of the cross-fitting")
@@ -86,8 +86,8 @@ def _fit(
             "tree_method": "hist",
             "max_depth": params.max_depth,
             "eta": params.learning_rate,
-            # Sums of the Hessian count sampled rows here; a twentieth keeps small fleets learnable.
-            "min_child_weight": max(1.0, params.subsample * min(params.min_leaf_rows, rows.sum() / 20)),
+            # Sums of the Hessian count sampled rows here; a tenth keeps small fleets learnable.
+            "min_child_weight": max(1.0, params.subsample * min(params.min_leaf_rows, rows.sum() / 10)),
             "subsample": params.subsample,
             "monotone_constraints": str(constraints),
             "seed": seed,

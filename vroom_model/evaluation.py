@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.dataset import SEGMENTS, Dataset, TrainingSnapshot, load_dataset
-from vroom_model.interval import fit_lines
 from vroom_model.manifest import FoldMetrics, Importance, SegmentMetrics
 from vroom_model.predictor import Forecasts, Predictor, with_range
 
@@ -22,27 +21,6 @@ SHUFFLES = 10
 def out_of_fold(by_fold: Array, folds: npt.NDArray[np.int64]) -> Array:
     """Return each vehicle's raw forecast by the booster that never saw its fold."""
     return by_fold[np.arange(len(folds)), folds]
-
-
-def out_of_fold_ranges(raw: Array, dataset: Dataset, *, coverage: float) -> Forecasts:
-    """Return forecasts and ranges that are out of fold in every part.
-
-    Parameters
-    ----------
-    raw : ndarray of shape (n_vehicles,)
-        Out-of-fold forecasts; each fold's ranges are then fitted on the other folds alone.
-    dataset : Dataset
-        The vehicles.
-    coverage : float
-        Share of outcomes to hold.
-    """
-    forecast, low, high = (np.empty(len(dataset)) for _ in range(3))
-    clipped = np.maximum(raw, 0.0)
-    for fold in np.unique(dataset.folds):
-        rows = dataset.folds == fold
-        part = with_range(raw[rows], fit_lines(clipped[~rows], dataset.labels[~rows], coverage=coverage))
-        forecast[rows], low[rows], high[rows] = part.predicted_reservations, part.low, part.high
-    return Forecasts(forecast, low, high, coverage)
 
 
 def baseline_errors(dataset: Dataset) -> Array:

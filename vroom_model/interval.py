@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 
+from vroom_model.dataset import Dataset
 from vroom_model.manifest import IntervalLines
+from vroom_model.predictor import Forecasts, with_range
 
 Array = npt.NDArray[np.float64]
 
@@ -46,6 +48,27 @@ def fit_lines(forecast: Array, labels: Array, *, coverage: float) -> IntervalLin
         high_intercept=high_intercept + shift,
         high_slope=high_slope,
     )
+
+
+def out_of_fold_ranges(raw: Array, dataset: Dataset, *, coverage: float) -> Forecasts:
+    """Return forecasts and ranges that are out of fold in every part.
+
+    Parameters
+    ----------
+    raw : ndarray of shape (n_vehicles,)
+        Out-of-fold forecasts; each fold's ranges are then fitted on the other folds alone.
+    dataset : Dataset
+        The vehicles.
+    coverage : float
+        Share of outcomes to hold.
+    """
+    forecast, low, high = (np.empty(len(dataset)) for _ in range(3))
+    clipped = np.maximum(raw, 0.0)
+    for fold in np.unique(dataset.folds):
+        rows = dataset.folds == fold
+        part = with_range(raw[rows], fit_lines(clipped[~rows], dataset.labels[~rows], coverage=coverage))
+        forecast[rows], low[rows], high[rows] = part.predicted_reservations, part.low, part.high
+    return Forecasts(forecast, low, high, coverage)
 
 
 def _quantile_line(x: Array, y: Array, quantile: float) -> tuple[float, float]:

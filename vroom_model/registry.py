@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 import httpx
 
 from vroom_model.champion import ChampionRef, ChampionSource
-from vroom_model.errors import ModelNotFoundError, RegistryError
+from vroom_model.errors import BrokenModelError, ModelNotFoundError, RegistryError
 
 Alias = Literal["candidate", "champion"]
 API = "/api/2.0/mlflow"
@@ -48,11 +48,12 @@ class ModelVersion:
 
     @property
     def ref(self) -> ChampionRef:
-        """What is needed to fetch and verify its files."""
+        """What is needed to fetch and verify its files; BrokenModelError if its checksum is not known."""
         try:
             sha256 = self.tags["manifest_sha256"]
         except KeyError as exc:
-            raise RegistryError(f"model version {self.version} has no tag manifest_sha256") from exc
+            where = Path(f"run {self.run_id}")
+            raise BrokenModelError(where, f"version {self.version} lacks the tag manifest_sha256") from exc
         return ChampionRef(self.version, self.run_id, sha256, self.tags.get("bundle_path", "bundle"))
 
 

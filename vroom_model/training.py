@@ -18,12 +18,11 @@ from vroom_model.evaluation import (
     fold_metrics,
     importances,
     out_of_fold,
-    out_of_fold_ranges,
     overall_metrics,
     segment_metrics,
 )
 from vroom_model.graph import write_graph
-from vroom_model.interval import fit_lines
+from vroom_model.interval import fit_lines, out_of_fold_ranges
 from vroom_model.manifest import (
     SERVING_NAME,
     Histogram,

@@ -162,7 +162,7 @@ def test_two_promotions_at_once_leave_one_champion_and_true_records(
     champions.promote(fleet)
     rivals = [
         champions.register(fleet, params=MIDDLING),
-        champions.register(fleet, params=TrainingParams(num_rounds=80)),
+        champions.register(fleet, params=TrainingParams(num_rounds=50)),
     ]
     start = Barrier(2)
     outcomes: dict[int, Outcome] = {}

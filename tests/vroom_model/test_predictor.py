@@ -1,0 +1,169 @@
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import xgboost as xgb
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.factories import VEHICLE
+from vroom_features.tables import DESCRIPTION_MAX, NUM_IMAGES_MAX, PRICE_MAX
+from vroom_features.view import VEHICLE_VIEW
+from vroom_model.errors import BrokenModelError
+from vroom_model.manifest import MANIFEST_NAME, SERVING_NAME, IntervalLines, fold_file
+from vroom_model.predictor import Predictor, with_range
+from vroom_model.training import TrainedModel
+
+NUM_VEHICLES = 10_000
+PREDICT_ONE_MAX_US = 100
+
+
+def random_features() -> npt.NDArray[np.float32]:
+    """Return features of random vehicles, far beyond the fleet too, and of every corner of the form."""
+    rng = np.random.default_rng(0)
+    n = NUM_VEHICLES
+    near = [
+        rng.integers(0, 2, n),
+        rng.integers(0, 8, n),
+        rng.integers(0, 2, n),
+        rng.integers(0, 300, n),
+        rng.normal(20, 40, n),
+    ]
+    ends = [(0, 1), (0, NUM_IMAGES_MAX), (0, 1), (0, DESCRIPTION_MAX), (-PRICE_MAX, PRICE_MAX)]
+    corners = np.stack(np.meshgrid(*ends), axis=-1).reshape(-1, len(ends))
+    return np.vstack([np.column_stack(near), corners]).astype(np.float32)
+
+
+def thresholds(directory: Path) -> npt.NDArray[np.float32]:
+    """Return a vehicle on each side of, and right at, every price the boosters split on."""
+    boosters = [xgb.Booster(model_file=directory / fold_file(fold)) for fold in range(5)]
+    frame = [booster.trees_to_dataframe() for booster in boosters]
+    splits = np.unique(np.concatenate([f.loc[f.Feature == "f4", "Split"] for f in frame])).astype(np.float32)
+    prices = np.concatenate([splits, np.nextafter(splits, -np.inf), np.nextafter(splits, np.inf)])
+    rows = np.tile(np.array([0, 3, 1, 50, 0], dtype=np.float32), (len(prices), 1))
+    rows[:, 4] = prices
+    return rows
+
+
+def test_the_served_graph_equals_xgboost(trained: TrainedModel, predictor: Predictor) -> None:
+    features = np.vstack([random_features(), thresholds(trained.directory)])
+    served = predictor.predict_by_fold(features)
+    for fold in range(trained.manifest.num_folds):
+        booster = xgb.Booster(model_file=trained.directory / fold_file(fold))
+        np.testing.assert_allclose(served[:, fold], booster.inplace_predict(features), rtol=1e-5, atol=1e-5)
+
+
+def test_one_vehicle_is_forecast_as_in_a_batch(predictor: Predictor) -> None:
+    features = random_features()[::25]
+    batch = predictor.predict_matrix(features)
+    for row, values in enumerate(features):
+        one = predictor.predict_features(dict(zip(VEHICLE_VIEW.columns, map(float, values), strict=True)))
+        assert one.predicted_reservations == pytest.approx(batch.predicted_reservations[row], rel=1e-6)
+        assert one.low == pytest.approx(batch.low[row], rel=1e-6)
+        assert one.high == pytest.approx(batch.high[row], rel=1e-6)
+
+
+def test_raw_columns_and_features_give_the_same_forecast(predictor: Predictor) -> None:
+    assert predictor.predict_one(VEHICLE) == predictor.predict_features(VEHICLE_VIEW.compute(VEHICLE))
+    many = predictor.predict_many({name: np.array([value]) for name, value in VEHICLE.items()})
+    assert many.predicted_reservations[0] == predictor.predict_one(VEHICLE).predicted_reservations
+
+
+def test_every_range_holds_its_forecast_and_begins_at_zero_or_above(predictor: Predictor) -> None:
+    forecasts = predictor.predict_matrix(random_features())
+    assert (forecasts.low >= 0).all()
+    assert (forecasts.low <= forecasts.predicted_reservations).all()
+    assert (forecasts.high >= forecasts.predicted_reservations).all()
+    assert (forecasts.high > forecasts.low).all()
+
+
+@given(
+    raw=st.lists(st.floats(-10, 1e6), min_size=2, max_size=20),
+    intercepts=st.tuples(st.floats(-50, 50), st.floats(-50, 50)),
+    slopes=st.tuples(st.floats(0, 5), st.floats(0, 5)),
+)
+def test_ranges_rise_with_the_forecast_whatever_the_lines(
+    raw: list[float], intercepts: tuple[float, float], slopes: tuple[float, float]
+) -> None:
+    lines = IntervalLines(
+        coverage=0.8,
+        low_intercept=intercepts[0],
+        low_slope=slopes[0],
+        high_intercept=intercepts[1],
+        high_slope=slopes[1],
+    )
+    forecasts = with_range(np.sort(raw), lines)
+    for ends in (forecasts.predicted_reservations, forecasts.low, forecasts.high):
+        assert (np.diff(ends) >= -1e-9).all()
+    assert (forecasts.low >= 0).all()
+    assert (forecasts.low <= forecasts.predicted_reservations).all()
+    assert (forecasts.predicted_reservations <= forecasts.high).all()
+
+
+def test_a_forecast_takes_well_under_a_tenth_of_a_millisecond(predictor: Predictor) -> None:
+    def timed() -> float:
+        start = time.perf_counter()
+        for _ in range(200):
+            predictor.predict_one(VEHICLE)
+        return (time.perf_counter() - start) / 200 * 1e6
+
+    assert min(timed() for _ in range(10)) < PREDICT_ONE_MAX_US
+
+
+def test_serving_imports_no_trainer() -> None:
+    program = (
+        "import sys, vroom_model.predictor, vroom_model.explain, vroom_model.whatif, vroom_model.champion;"
+        "print(sorted({'xgboost', 'pandas', 'mlflow', 'scipy', 'onnx', 'sklearn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+def flip_a_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def replace(old: str, new: str) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "problem"),
+    [
+        (SERVING_NAME, flip_a_byte, "differs from its checksum"),
+        ("fold-3.json", flip_a_byte, "differs from its checksum"),
+        (SERVING_NAME, Path.unlink, "cannot be read"),
+        (MANIFEST_NAME, Path.unlink, "cannot be read"),
+        (MANIFEST_NAME, replace('"price_diff"', '"price_gap"'), "this program computes"),
+        (MANIFEST_NAME, replace('"format": 1', '"format": 2'), "format"),
+        (MANIFEST_NAME, replace('"forecast": ', '"forecast": 1'), "probe row"),
+        (MANIFEST_NAME, replace('"fold-0.json"', '"../fold-0.json"'), "leaves the directory"),
+        (MANIFEST_NAME, lambda path: path.write_text("not JSON"), "errors"),
+    ],
+)
+def test_a_broken_directory_is_refused_and_said_how(
+    trained: TrainedModel, tmp_path: Path, name: str, spoil: Callable[[Path], None], problem: str
+) -> None:
+    copy = tmp_path / "bundle"
+    shutil.copytree(trained.directory, copy)
+    spoil(copy / name)
+    with pytest.raises(BrokenModelError, match=problem):
+        Predictor.load(copy, version=1)
+
+
+def test_a_manifest_that_the_registry_does_not_know_is_refused(trained: TrainedModel) -> None:
+    with pytest.raises(BrokenModelError, match="checksum in the registry"):
+        Predictor.load(trained.directory, version=1, manifest_sha256="0" * 64)

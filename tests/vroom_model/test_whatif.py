@@ -1,0 +1,38 @@
+import numpy as np
+import pytest
+
+from tests.factories import VEHICLE
+from vroom_model.predictor import Predictor
+from vroom_model.whatif import what_if
+
+
+@pytest.mark.parametrize("photos", [1, 3, 5])
+def test_nothing_rises_with_the_price(predictor: Predictor, photos: int) -> None:
+    curve = what_if(predictor, VEHICLE | {"num_images": photos})
+    for ends in (curve.forecast, curve.low, curve.high):
+        assert (np.diff(ends) <= 1e-9).all()
+    assert curve.forecast[0] > curve.forecast[-1]
+
+
+def test_the_curve_stays_inside_the_price_ratios_seen(predictor: Predictor) -> None:
+    curve = what_if(predictor, VEHICLE, num_points=11)
+    lowest, highest = predictor.manifest.price_ratio
+    assert len(curve.prices) == 11
+    assert curve.prices[0] == pytest.approx(lowest * curve.market_price)
+    assert curve.prices[-1] == pytest.approx(highest * curve.market_price)
+    assert curve.inside
+    assert not what_if(predictor, VEHICLE | {"actual_price": 1_000.0}).inside
+
+
+def test_the_curve_passes_through_the_forecast(predictor: Predictor) -> None:
+    curve = what_if(predictor, VEHICLE)
+    here = predictor.predict_one(VEHICLE | {"actual_price": curve.prices[7]})
+    assert curve.forecast[7] == pytest.approx(here.predicted_reservations)
+    assert (curve.low[7], curve.high[7]) == pytest.approx((here.low, here.high))
+
+
+def test_the_index_compares_income_with_the_highest(predictor: Predictor) -> None:
+    curve = what_if(predictor, VEHICLE)
+    income = np.array(curve.forecast) * np.array(curve.prices)
+    assert max(curve.index) == pytest.approx(100)
+    assert int(np.argmax(curve.index)) == int(np.argmax(income))
