@@ -54,7 +54,16 @@ class Settings(BaseSettings):
         description="forecasts one client may ask for, as '600 per minute'; empty: no limit on loopback",
     )
     web_poll_seconds: float = Field(
-        default=5.0, gt=0, le=60, description="how often a worker looks at the registry whether told to or not"
+        default=5.0,
+        gt=0,
+        le=60,
+        description="how often a worker looks at the registry whether told to or not",
+    )
+    web_drain_seconds: float = Field(
+        default=1.0,
+        ge=0,
+        le=60,
+        description="how long a stopping server lets its clients close their connections",
     )
     web_benchmark: bool = Field(default=False, description="add the echo route that benchmarks compare with")
     operator_password: SecretStr = Field(

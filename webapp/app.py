@@ -10,13 +10,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from vroom_features.follow import catch_up
 from vroom_features.settings import Settings
 from vroom_features.stores.online import OnlineStore
 from vroom_features.stores.source import SourceStore
 from vroom_model.champion import ChampionSource
 from webapp import auth, logs, observation, problems, security
 from webapp.api import api
-from webapp.catching_up import catch_up
 from webapp.clock import now
 from webapp.fastpath import FastPath
 from webapp.inference_api import inference_api
@@ -25,6 +25,7 @@ from webapp.listener import REDIS_TIMEOUT_S, ModelListener
 from webapp.model_slot import ModelSlot
 from webapp.operations_api import operations_api
 from webapp.pages import pages
+from webapp.server_folder import Draining
 from webapp.services import Services
 from webapp.upkeep import Upkeep
 from webapp.vehicles_api import vehicles_api
@@ -33,7 +34,7 @@ from webapp.workflows import Workflows
 FIRST_MODEL_TIMEOUT_S = 3.0
 
 
-def create_app(settings: Settings | None = None) -> Flask:
+def create_app(settings: Settings | None = None, *, draining: Draining | None = None) -> Flask:
     """Return the app, with its model loaded if one could be found in time.
 
     The threads that follow the champion and tend the online store run from here on;
@@ -54,7 +55,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         app.register_api(blueprint)
     auth.csrf.exempt(inference_api)
     app.add_url_rule("/openapi.json", view_func=lambda: app.api_doc)
-    services = open_services(settings)
+    services = open_services(settings, draining=draining)
     app.extensions["vroom"] = services
     app.wsgi_app = FastPath(app.wsgi_app, services)  # type: ignore[method-assign]  # as Flask documents
     if settings.web_proxies:  # outermost: everything inside sees the client's address
@@ -63,7 +64,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app
 
 
-def open_services(settings: Settings) -> Services:
+def open_services(settings: Settings, *, draining: Draining | None = None) -> Services:
     """Open every service and start the threads; wait a moment for the first model."""
     source = SourceStore.open(settings.source_database)
     client = redis.Redis.from_url(
@@ -102,6 +103,7 @@ def open_services(settings: Settings) -> Services:
         workflows=Workflows(settings.prefect),
         limit=ClientLimit(settings),
         worker=worker,
+        draining=draining,
     )
     upkeep.start()
     listener.start()

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from io import BytesIO
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import orjson
@@ -22,6 +22,9 @@ from webapp.model_slot import Served
 from webapp.schemas import VehicleDocument, VehicleKey
 from webapp.security import REQUEST_ID
 from webapp.services import Services
+
+if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
 
 Answer = Callable[[Served, bytes], dict[str, Any]]
 
@@ -44,6 +47,7 @@ class FastPath:
         self._app = app
         self._services = services
         self._slot = services.slot
+        self._draining = services.draining
         self._limit = services.limit
         self._answers: dict[str, Answer] = {"/predict": self._predict, "/predict/id": self._predict_id}
         if services.settings.web_benchmark:
@@ -54,6 +58,8 @@ class FastPath:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer, or hand on."""
+        if self._draining:
+            start_response = _closing(start_response)
         path: str = environ["PATH_INFO"]
         answer = self._answers.get(path)
         if answer is None or environ["REQUEST_METHOD"] != "POST":
@@ -101,3 +107,14 @@ class FastPath:
         """Do all that a forecast does except validate and forecast: what benchmarks compare with."""
         orjson.loads(body)
         return {"predicted_reservations": 1.0, "model_version": 1}
+
+
+def _closing(start_response: StartResponse) -> StartResponse:
+    """Ask the client to close this connection: the server is about to stop."""
+
+    def start(
+        status: str, headers: list[tuple[str, str]], exc_info: "OptExcInfo | None" = None, /
+    ) -> Callable[[bytes], object]:
+        return start_response(status, [*headers, ("Connection", "close")], exc_info)
+
+    return start

@@ -11,6 +11,7 @@ from vroom_features.stores.online import OnlineStore
 from vroom_features.stores.source import SourceStore
 from webapp.limits import ClientLimit
 from webapp.model_slot import ModelSlot
+from webapp.server_folder import Draining
 
 if TYPE_CHECKING:
     from webapp.listener import ModelListener
@@ -33,6 +34,13 @@ class Services:
     limit: ClientLimit
     worker: str
     """This worker's name: host and process id."""
+    draining: Draining | None
+    """Set when a server with several workers runs this app: whether it is about to stop."""
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether clients should go elsewhere."""
+        return bool(self.draining)
 
     def close(self) -> None:
         """Stop the threads and close the connections."""

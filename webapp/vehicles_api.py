@@ -26,6 +26,7 @@ from webapp.schemas import (
     VehicleQuery,
 )
 from webapp.services import services
+from webapp.store_state import offline_state
 from webapp.strict import StrictBlueprint
 
 vehicles_api = StrictBlueprint("vehicles_api", __name__, abp_tags=[Tag(name="vehicles")])
@@ -189,7 +190,8 @@ def stores() -> BaseModel:
             num_online = app.online.stats().num_rows
         except OnlineStoreError:
             app.upkeep.owe()
-    num_offline = None
+    snapshots = offline_state(app.settings.offline_store).snapshots
+    num_offline = next((snapshot.num_rows for snapshot in snapshots if snapshot.is_current), None)
     return StoresDocument(
         offline_store=StoreDocument(
             status="down" if num_offline is None else "up",

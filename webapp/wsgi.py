@@ -1,11 +1,13 @@
-"""The WSGI entry: ``granian --interface wsgi webapp.wsgi:app``."""
+"""The WSGI entry, which ``python -m webapp`` serves."""
 
 from vroom_features.settings import Settings
-from webapp.shared_counters import share_counters
+from webapp import doorkeeper
+from webapp.server_folder import Draining, join_server
 
 settings = Settings()
-share_counters(settings.home)
+draining = Draining(join_server(settings.home))
+doorkeeper.watch(draining)
 
 from webapp.app import create_app  # noqa: E402 - the counters' folder must be known before they are imported
 
-app = create_app(settings)
+app = create_app(settings, draining=draining)

@@ -1,0 +1,211 @@
+"""The server as it runs for real: granian with two workers, under load."""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import redis as redis_py
+
+from tests.factories import VEHICLE
+from tests.webapp.conftest import Promote, free_port
+from tests.webapp.registry import Models
+from tests.webapp.waiting import wait_until
+from vroom_features.settings import Settings
+from vroom_model.messages import ModelLoaded
+
+NUM_WORKERS = 2
+BODY = json.dumps(VEHICLE)
+HEADERS = {"Content-Type": "application/json"}
+
+
+@dataclass
+class Server:
+    """A running server."""
+
+    port: int
+    process: "subprocess.Popen[bytes]"
+
+    @property
+    def url(self) -> str:
+        """Address of the app."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def workers(self) -> list[dict[str, object]]:
+        """Return what every worker says of itself."""
+        return httpx.get(f"{self.url}/health?all=1", timeout=10).json()["workers"] or []
+
+
+@pytest.fixture
+def server(settings: Settings, champion: int, tmp_path: Path) -> Iterator[Server]:
+    """Start the app with two workers."""
+    port = free_port()
+    command = [sys.executable, "-m", "webapp"]
+    environment = os.environ | {
+        "VROOM_HOME": str(settings.home),
+        "VROOM_REDIS_URL": settings.redis,
+        "VROOM_MLFLOW_URI": settings.mlflow,
+        "VROOM_MODEL_NAME": settings.model_name,
+        "VROOM_WEB_POLL_SECONDS": "60",
+        "VROOM_WEB_PORT": str(port),
+        "VROOM_WEB_WORKERS": str(NUM_WORKERS),
+    }
+    with (
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process,
+    ):
+        running = Server(port, process)
+
+        def is_up() -> bool:
+            try:
+                return len(running.workers()) == NUM_WORKERS
+            except httpx.HTTPError:
+                return False
+
+        try:
+            wait_until(is_up, timeout_s=30)
+            yield running
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+@dataclass
+class Load:
+    """Clients that ask without pause, each on its own connection, and remember what they were told."""
+
+    port: int
+    num_clients: int = 8
+    answers: "Counter[tuple[float, int]]" = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+    refused: threading.Event = field(default_factory=threading.Event)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> "Load":
+        self._threads = [threading.Thread(target=self._ask) for _ in range(self.num_clients)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        while not self._stop.is_set():
+            try:
+                connection.connect()
+            except OSError:  # nobody listens any more: no request was accepted, so none is lost
+                self.refused.set()
+                return
+            is_open = True
+            while is_open and not self._stop.is_set():
+                try:
+                    connection.request("POST", "/predict", BODY, HEADERS)
+                    response = connection.getresponse()
+                    document = json.loads(response.read())
+                    is_open = response.getheader("Connection") != "close" and not response.will_close
+                except (OSError, http.client.HTTPException) as exc:
+                    self.failures.append(repr(exc))
+                    is_open = False
+                else:
+                    if response.status != 200:
+                        self.failures.append(f"{response.status} {document}")
+                    else:
+                        self.answers[document["predicted_reservations"], document["model_version"]] += 1
+            connection.close()
+
+
+def test_fifty_swaps_under_load_fail_nothing_and_mislabel_nothing(
+    server: Server, champion: int, models: Models, promote: Promote, redis: redis_py.Redis
+) -> None:
+    other = models.register(6.0)
+    with redis.pubsub(ignore_subscribe_messages=True) as heard, Load(server.port) as load:
+        heard.subscribe(ModelLoaded.channel)
+        heard.get_message(timeout=5)
+        for swap in range(50):
+            version = other if swap % 2 == 0 else champion
+            promote(version)
+            told: set[str] = set()
+            while len(told) < NUM_WORKERS:
+                message = heard.get_message(timeout=10)
+                assert message is not None, f"swap {swap}: only {told} swapped"
+                loaded = ModelLoaded.decode(message["data"])
+                if loaded.version == version:
+                    told.add(loaded.worker)
+    assert load.failures == []
+    assert set(load.answers) == {(5.0, champion), (6.0, other)}
+    assert min(load.answers.values()) > 100
+
+
+def test_a_stopped_server_answers_what_it_accepted(server: Server) -> None:
+    with Load(server.port) as load:
+        wait_until(lambda: sum(load.answers.values()) > 500)
+        server.process.send_signal(signal.SIGTERM)
+        assert load.refused.wait(20)
+    assert server.process.wait(20) == 0
+    assert load.failures == []
+
+
+def test_a_killed_worker_comes_back_on_the_champion(server: Server, models: Models, promote: Promote) -> None:
+    version = models.register(6.0)
+    promote(version)
+    wait_until(lambda: [w["model_version"] for w in server.workers()] == [version] * NUM_WORKERS)
+    before = {str(worker["worker"]) for worker in server.workers()}
+    victim = int(before.copy().pop().rpartition(":")[2])
+    psutil.Process(victim).kill()
+
+    def is_replaced() -> bool:
+        try:
+            now = {str(w["worker"]): w["model_version"] for w in server.workers()}
+        except httpx.HTTPError:
+            return False
+        return any(worker not in before and served == version for worker, served in now.items())
+
+    wait_until(is_replaced, timeout_s=30)
+
+
+def test_metrics_count_over_all_workers(server: Server, champion: int) -> None:
+    num_requests = 60
+    for _ in range(num_requests):
+        httpx.post(f"{server.url}/predict", json=VEHICLE)  # a new connection each, so both workers get some
+    httpx.post(f"{server.url}/predict", json={})
+    lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+    counted = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line[0] != "#"}
+    route = 'method="POST",route="/predict"'
+    assert counted[f'vroom_request_seconds_count{{{route},status="200"}}'] == num_requests
+    assert counted[f'vroom_request_seconds_count{{{route},status="422"}}'] == 1
+    versions = {name: value for name, value in counted.items() if name.startswith("vroom_model_version{")}
+    assert len(versions) == NUM_WORKERS
+    assert set(versions.values()) == {champion}
+    assert counted['vroom_swaps_total{outcome="ok"}'] == NUM_WORKERS
+
+
+def test_a_worker_carries_no_trainer_and_no_data_frames(server: Server) -> None:
+    code = "import sys, webapp.wsgi; print([m for m in sys.modules if m.split('.')[0] in %r])"
+    heavy = ("mlflow", "pandas", "xgboost", "scipy", "pyarrow", "prefect", "sklearn", "matplotlib")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            code.replace("%r", repr(heavy)) + "; webapp.wsgi.app.extensions['vroom'].close()",
+        ],
+        env=os.environ | {"VROOM_HOME": str(Path(os.environ.get("TMPDIR", "/tmp")) / "vroom-imports")},  # noqa: S108
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,80 @@
+"""Start the web app: ``python -m webapp`` serves it, ``python -m webapp events`` serves its event streams."""
+
+import argparse
+import os
+import threading
+from pathlib import Path
+
+from granian.constants import Interfaces
+from granian.server.mp import MPServer
+
+from vroom_features.settings import Settings
+from webapp.server_folder import Draining, server_folder
+
+THREADS_A_WORKER = 4
+RESPAWN_INTERVAL_S = 0.1
+KILL_AFTER_S = 15
+
+
+class Server(MPServer):
+    """Granian, which before it stops asks its clients to close their connections, and waits a moment.
+
+    Without that a client may send a request in the very moment the server closes its kept-alive connection.
+    """
+
+    drain_s = 0.0
+    folder: Path
+
+    def shutdown(self, exit_code: int = 0) -> None:
+        """Drain, then stop."""
+        Draining(self.folder).begin()
+        threading.Event().wait(self.drain_s)
+        super().shutdown(exit_code)  # type: ignore[no-untyped-call]  # of granian
+
+
+def serve(settings: Settings) -> None:
+    """Serve the app until SIGTERM or SIGINT."""
+    server = Server(
+        "webapp.wsgi:app",
+        address=settings.web_host,
+        port=settings.web_port,
+        interface=Interfaces.WSGI,
+        workers=settings.web_workers,
+        blocking_threads=THREADS_A_WORKER,
+        respawn_failed_workers=True,
+        respawn_interval=RESPAWN_INTERVAL_S,
+        workers_kill_timeout=KILL_AFTER_S,
+    )
+
+    server.folder = server_folder(settings.home, server_pid=os.getpid())
+    server.drain_s = settings.web_drain_seconds
+    server.serve()
+
+
+def serve_events(settings: Settings) -> None:
+    """Serve the event streams until SIGTERM or SIGINT."""
+    MPServer(
+        "webapp.events:app",
+        address=settings.web_host,
+        port=settings.web_events_port,
+        interface=Interfaces.ASGI,
+        workers=1,
+        respawn_failed_workers=True,
+        respawn_interval=RESPAWN_INTERVAL_S,
+        workers_kill_timeout=1,  # streams do not end by themselves
+    ).serve()
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m webapp", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=["app", "events"], default="app")
+    settings = Settings()
+    if parser.parse_args().what == "events":
+        serve_events(settings)
+    else:
+        serve(settings)
+
+
+if __name__ == "__main__":
+    main()
