@@ -70,8 +70,9 @@ def check(settings: Settings) -> None:
                 f"{settings.data_dir / name} is missing; give a folder that has it: make run DATA=folder"
             )
     try:
+        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)  # it holds secrets and logs
         for folder in ("log", "redis", "mlflow", "prefect"):
-            (settings.home / folder).mkdir(parents=True, exist_ok=True)
+            (settings.home / folder).mkdir(exist_ok=True)
     except OSError as exc:
         raise StartError(
             f"cannot make folders in {settings.home}: {exc.strerror}; set VROOM_HOME elsewhere"
@@ -160,8 +161,12 @@ def _bring_up(settings: Settings, environment: dict[str, str], console: Console)
         _run(environment, "prefect", "--no-prompt", "deploy", "--all")
         _run(environment, "supervisorctl", "-c", str(CONFIG), "start", "worker")
     subprocess.run([sys.executable, "-m", "flows", "first-run"], cwd=ROOT, env=environment, check=False)
+    sign_in = f"{page}/sign-in"
+    if (password := settings.home / "operator-password").exists():  # not where a setting gives the password
+        sign_in += f"?token={password.read_text().strip()}"
     rows = {
         "Page": page,
+        "Sign in": sign_in,
         "Prefect": f"http://127.0.0.1:{settings.prefect_port}",
         "MLflow": settings.mlflow,
         "Logs": str(settings.home / "log"),
