@@ -64,6 +64,21 @@ def percent(value: float) -> str:
     return f"{value * 100:.1f} %"
 
 
+def size(num_bytes: float) -> str:
+    """Write an amount of memory or disk.
+
+    Examples
+    --------
+    >>> size(532), size(1_250_000)
+    ('532 B', '1.2 MB')
+    """
+    for unit in ("B", "kB", "MB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} B" if unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} GB"
+
+
 def duration(seconds: float) -> str:
     """Write how long something took.
 
@@ -163,6 +178,7 @@ def metric(value: float, name: str) -> str:
 
 def install(blueprint: Blueprint) -> None:
     """Make these available to every template."""
+    blueprint.add_app_template_filter(size, "bytes")
     for function in (
         count,
         whole,

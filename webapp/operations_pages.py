@@ -7,8 +7,10 @@ from flask import Blueprint, abort, flash, redirect, render_template, request, u
 from flask_login import current_user
 from werkzeug.wrappers import Response
 
+from vroom_features.view import VEHICLE_VIEW
 from webapp.auth import require_operator
 from webapp.services import services
+from webapp.store_state import offline_state, online_state
 from webapp.vehicle_form import DEFAULTS, read_entry
 from webapp.workflows import FlowRun, Step, WorkflowError
 
@@ -109,10 +111,24 @@ def runs() -> str:
     return render_template("runs.html", runs=found, problem=problem, prefect=settings.prefect)
 
 
+@operations.get("/feature-stores")
+def stores() -> str:
+    """Describe both feature stores, and materialize."""
+    app = services()
+    return render_template(
+        "stores.html",
+        online=online_state(app),
+        offline=offline_state(app.settings.offline_store),
+        counts=app.source.count_vehicles(),
+        view=VEHICLE_VIEW,
+        operations=progress_of("materialize"),
+    )
+
+
 @operations.get("/latency")
 def latency() -> str:
     """Show the page that measures this server."""
-    newest = services().source.list_vehicles(kind="new", page_size=1, descending=True).items
+    newest = services().source.list_vehicles(page_size=1, descending=True).items  # new arrivals have high ids
     vehicle = read_entry(DEFAULTS).vehicle
     return render_template(
         "latency.html",

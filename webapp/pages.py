@@ -33,6 +33,7 @@ NAVIGATION = (
     ("pages.arrivals", "New arrivals"),
     ("pages.fleet", "Fleet"),
     ("pages.models", "Models"),
+    ("pages.operations.stores", "Stores"),
     ("pages.operations.runs", "Runs"),
     ("pages.operations.latency", "Latency"),
 )

@@ -45,6 +45,7 @@ class Window:
         signed_in: bool = False,
         width: int = 1280,
         color_scheme: Literal["light", "dark"] = "light",
+        timezone: str = "UTC",
     ) -> Page:
         """Open a page in a context of its own."""
         context = self.browser.new_context(
@@ -52,6 +53,7 @@ class Window:
             java_script_enabled=scripts,
             viewport={"width": width, "height": 844},
             color_scheme=color_scheme,
+            timezone_id=timezone,
         )
         context.set_default_timeout(15_000)
         self.contexts.append(context)

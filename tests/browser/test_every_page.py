@@ -8,7 +8,17 @@ from tests.browser.conftest import Window, WindowOf
 from tests.browser.site import Site
 
 pytestmark = pytest.mark.browser
-PAGES = ("/", "/arrivals", "/fleet", "/models", "/runs", "/latency", "/sign-in", "/nowhere")
+PAGES = (
+    "/",
+    "/arrivals",
+    "/fleet",
+    "/models",
+    "/feature-stores",
+    "/runs",
+    "/latency",
+    "/sign-in",
+    "/nowhere",
+)
 WEIGHT_MAX_BYTES = 300_000
 PAINT_MAX_MS = 1_000
 """The aim is 100 ms on a quiet machine; here others may be busy."""

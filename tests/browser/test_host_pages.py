@@ -1,0 +1,159 @@
+"""What a host reads beside the number, and finds in the lists."""
+
+import csv
+import io
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Window
+from tests.browser.site import Site
+from tests.factories import make_vehicle
+from webapp.clock import now
+
+pytestmark = pytest.mark.browser
+
+
+def save(site: Site, **changes: object) -> int:
+    """Save a vehicle behind the browser's back and return its id."""
+    saved = site.source.save_vehicle(make_vehicle(**changes), saved_at=now())
+    assert saved.vehicle.vehicle_id is not None
+    return saved.vehicle.vehicle_id
+
+
+def details(page: Page) -> str:
+    """Return the words beside the number, once they follow the form."""
+    with page.expect_response("**/details"):
+        page.locator("#description").fill("64")
+    return page.locator("#details").inner_text()
+
+
+def test_reasons_add_up_to_the_forecast(window: Window) -> None:
+    page = window.open()
+    details(page)
+    base = float(re.findall(r"starts from ([\d.]+)", page.locator("#details").inner_text())[0])
+    parts = [float(text.replace("\N{MINUS SIGN}", "-")) for text in page.locator(".reasons b").all_inner_texts()]
+    assert len(parts) == 5
+    shown = float(page.locator("#answer .figure").inner_text())
+    assert base + sum(parts) == pytest.approx(shown, abs=0.4)  # seven numbers, each rounded to a tenth
+
+
+def test_the_what_if_curve_is_read_off_with_the_arrow_keys(window: Window) -> None:
+    page = window.open()
+    readout = page.locator("#details .readout")
+    expect(readout).to_contain_text("At 58.00 per day")
+    slider = page.get_by_label("Read off a price")
+    slider.focus()
+    page.keyboard.press("End")
+    dear = readout.inner_text()
+    assert dear == slider.get_attribute("aria-valuetext")
+    page.keyboard.press("Home")
+    cheap = readout.inner_text()
+    prices, counts = zip(*[re.findall(r"[\d,.]+\d", text)[:2] for text in (cheap, dear)], strict=True)
+    assert float(prices[0]) < float(prices[1])
+    assert float(counts[0]) > float(counts[1])
+
+
+def test_the_curve_is_a_table_too_and_says_that_it_is_an_association(window: Window) -> None:
+    page = window.open(scripts=False)
+    section = page.get_by_role("region", name="At another price")
+    expect(section).to_contain_text("association")
+    page.get_by_text("The same as a table").click()
+    rows = section.locator("tbody tr")
+    assert rows.count() > 20
+    low, high = (float(rows.nth(0).locator("td").nth(i).inner_text()) for i in (1, 2))
+    assert low < high
+
+
+def test_the_rank_rises_when_the_price_falls(window: Window) -> None:
+    page = window.open()
+    rank = page.locator(".standing b")
+    before = int(rank.inner_text().rstrip(" %"))
+    page.locator("#actual_price").fill("45")
+    expect(rank).not_to_have_text(f"{before} %")
+    assert int(rank.inner_text().rstrip(" %")) > before
+
+
+def test_a_saved_car_opens_in_the_form(window: Window, site: Site) -> None:
+    vehicle_id = save(site, actual_price=66.6, num_images=2)
+    page = window.open("/arrivals")
+    page.get_by_role("link", name=str(vehicle_id)).click()
+    expect(page.locator("#actual_price")).to_have_value("66.6")
+    expect(page.locator("#num_images")).to_have_value("2")
+
+
+def test_an_open_list_shows_a_car_that_somebody_else_saves(window: Window) -> None:
+    watching, other = window.open("/arrivals"), window.open("/")
+    other.locator("#actual_price").fill("83.17")
+    other.get_by_role("button", name="Save this car").click()
+    expect(watching.get_by_role("row").filter(has_text="83.17")).to_be_visible()
+
+
+def test_only_the_operator_deletes_and_is_asked_before(window: Window, site: Site) -> None:
+    vehicle_id = save(site, actual_price=91.01)
+    assert window.open("/arrivals").get_by_role("button", name="Delete").count() == 0
+    page = window.open("/arrivals", signed_in=True)
+    row = page.locator(f"#vehicle-{vehicle_id}")
+    row.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Leave it").click()
+    expect(row).to_be_visible()
+    row.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(page.get_by_text(f"Car {vehicle_id} is deleted.")).to_be_visible()
+    expect(row).to_have_count(0)
+    assert site.source.get_vehicle(vehicle_id) is None
+
+
+def test_the_fleet_is_searched_sorted_and_paged(window: Window) -> None:
+    page = window.open("/fleet")
+    page.get_by_role("link", name="Booked").click()
+    page.get_by_role("link", name="Booked").click()
+    counts = [int(text) for text in page.locator("#fleet tbody tr td:nth-child(2)").all_inner_texts()[:25]]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] > counts[-1]
+    page.get_by_role("link", name="Next").click()
+    expect(page.get_by_text("page 2 of 40")).to_be_visible()
+    page.get_by_label("Car number").fill("77")
+    page.get_by_role("button", name="Search").click()
+    found = page.locator("#fleet .table").first.locator("tbody th").all_inner_texts()
+    assert found
+    assert all(text.startswith("77") for text in found)
+
+
+def test_the_fleet_comes_as_a_file_with_its_forecasts(window: Window) -> None:
+    page = window.open("/fleet?sort=actual_price&order=desc")
+    with page.expect_download() as started:
+        page.get_by_role("link", name="Download CSV").click()
+    rows = list(csv.DictReader(io.StringIO(started.value.path().read_text())))
+    assert len(rows) == 1_000
+    prices = [float(row["actual_price"]) for row in rows]
+    assert prices == sorted(prices, reverse=True)
+    assert all(
+        float(row["low"]) <= float(row["predicted_reservations"]) <= float(row["high"]) for row in rows
+    )
+    assert len({row["model_version"] for row in rows}) == 1
+
+
+def test_times_are_in_the_zone_of_the_reader(window: Window, site: Site) -> None:
+    save(site)
+    page = window.open("/arrivals", timezone="Asia/Tokyo")
+    moment = page.locator("tbody time").first
+    shown, stored = moment.inner_text(), moment.get_attribute("datetime")
+    in_tokyo = page.evaluate("text => new Date(text).getHours()", stored)
+    assert f"{(in_tokyo - 1) % 12 + 1}:" in shown
+    assert "UTC" not in shown
+
+
+def test_the_server_is_measured_from_the_page(window: Window, site: Site) -> None:
+    save(site)
+    page = window.open("/latency")
+    page.get_by_role("button", name="Measure").click()
+    expect(page.get_by_text("Done.")).to_be_visible(timeout=60_000)
+    rows = page.locator("#percentiles tbody tr")
+    expect(rows).to_have_count(2)
+    for path in ("/predict", "/predict/id"):
+        row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name=path, exact=True))
+        expect(row).to_contain_text("200")
+        half, most = (float(row.locator("td").nth(i).inner_text().removesuffix(" ms")) for i in (1, 3))
+        assert 0 < half <= most
