@@ -11,7 +11,8 @@
     │   └── IdempotencyConflictError  a key was used before with another body
     ├── OfflineStoreError           a snapshot cannot be written or read
     │   └── NoSnapshotError         nothing was materialized yet
-    └── OnlineStoreError            Redis cannot be used
+    ├── OnlineStoreError            Redis cannot be used
+    └── SkewError                   batch and request disagree about a feature
 """
 
 from collections.abc import Iterable
@@ -74,3 +75,13 @@ class NoSnapshotError(OfflineStoreError):
 
 class OnlineStoreError(VroomFeaturesError):
     """The online store cannot be reached or answers with an error."""
+
+
+class SkewError(VroomFeaturesError):
+    """The batch and the request path compute a vehicle's feature differently."""
+
+    def __init__(self, vehicle_id: int, feature: str, request: float, batch: float) -> None:
+        super().__init__(
+            f"vehicle {vehicle_id}: {feature} is {batch!r} in the batch and {request!r} for a request;"
+            " nothing was published"
+        )

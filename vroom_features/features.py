@@ -4,7 +4,7 @@ A function is named as the column it makes and its parameters as the columns it 
 pandas or NumPy: the arithmetic is left to whatever comes in, so importing this module costs nothing.
 """
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vroom_features.errors import MissingColumnsError
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Numeric = TypeVar("Numeric", float, "np.ndarray", "pd.Series[float]")
+Flag = TypeVar("Flag", bool, "np.ndarray", "pd.Series[bool]")
 
 
 def price_diff(actual_price: Numeric, recommended_price: Numeric) -> Numeric:
@@ -93,9 +94,27 @@ def observed_count(count: "pd.Series[int]", source: "pd.Series[str]") -> "pd.Ser
     >>> observed_count(pd.Series([None, 0, 3]), pd.Series(["csv", "ui", "ui"])).tolist()
     [0, <NA>, 3]
     """
-    watched = source == "csv"
     counted = count.astype("Int64").fillna(0)
-    return counted.where(watched | (counted > 0)).rename("num_reservations")
+    return counted.where(is_watched(source == "csv", counted)).rename("num_reservations")
+
+
+def is_watched(is_csv: Flag, count: Any) -> Flag:  # a number, or an array or Series of them
+    """Say whether a vehicle's bookings are known: it came from the fleet's files, or was booked.
+
+    Parameters
+    ----------
+    is_csv : bool, or array or Series of shape (n_vehicles,)
+        True where the source is ``'csv'``.
+    count : int, or the same kind and shape
+        Reservations counted, 0 where there are none.
+
+    Examples
+    --------
+    >>> is_watched(False, 0), is_watched(True, 0), is_watched(False, 2)
+    (False, True, True)
+    """
+    watched: Flag = is_csv | (count > 0)
+    return watched
 
 
 def _require(frame: "pd.DataFrame", *columns: str) -> None:

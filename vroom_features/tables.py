@@ -7,18 +7,27 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from pydantic import ConfigDict, FiniteFloat, field_validator
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, Dialect, Identity, Integer
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, Dialect, Identity, Index, Integer
 from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import Field, SQLModel
 
+from vroom_features.limits import DESCRIPTION_MAX, NUM_IMAGES_MAX, PRICE_MAX, UI_VEHICLE_ID_START
+
+__all__ = [
+    "DESCRIPTION_MAX",
+    "NUM_IMAGES_MAX",
+    "PRICE_MAX",
+    "UI_VEHICLE_ID_START",
+    "DatabaseState",
+    "Deletion",
+    "IdempotencyKey",
+    "Reservation",
+    "Vehicle",
+    "VehicleCreate",
+]
+
 SCHEMA_VERSION = 1
 """Kept in the database; a program that knows another version refuses to touch it."""
-
-PRICE_MAX = 10_000_000.0
-NUM_IMAGES_MAX = 1_000
-DESCRIPTION_MAX = 100_000
-UI_VEHICLE_ID_START = 1_000_000_001
-"""Ids of vehicles typed in begin here, so far above those of CSV files that a growing CSV meets none."""
 
 Source = Literal["csv", "ui"]
 
@@ -114,13 +123,14 @@ class Reservation(SQLModel, table=True):
     """A booking of a vehicle."""
 
     __tablename__ = "reservations"
+    __table_args__ = (Index("ix_reservations_vehicle_id_created_at", "vehicle_id", "created_at"),)
 
     id: int | None = Field(
         default=None,
         primary_key=True,
         sa_type=BigId,
     )
-    vehicle_id: int = Field(foreign_key="vehicles.vehicle_id", index=True, sa_type=BigInteger)
+    vehicle_id: int = Field(foreign_key="vehicles.vehicle_id", sa_type=BigInteger)
     created_at: datetime = Field(sa_type=UtcDateTime, description="when the booking was made (UTC)")
 
 
@@ -136,6 +146,10 @@ class DatabaseState(SQLModel, table=True):
 
     id: int = Field(default=1, primary_key=True)
     schema_version: int
+    database_id: str = Field(max_length=32, description="random; tells this database from any other")
+    seed_digest: str = Field(
+        default="", max_length=64, description="SHA-256 of the files it was last seeded from"
+    )
     change_number: int = Field(sa_type=BigInteger)
 
 

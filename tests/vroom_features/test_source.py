@@ -139,7 +139,8 @@ def test_pages_together_hold_every_row_once_in_order(
     for n in range(7):
         save(source, num_images=n % 3, actual_price=40.0 + n % 2)
     pages = [
-        source.list_vehicles(sort=sort, descending=descending, page=page, page_size=3) for page in (1, 2, 3, 4)
+        source.list_vehicles(sort=sort, descending=descending, page=page, page_size=3)
+        for page in (1, 2, 3, 4)
     ]
     rows = [row for page in pages for row in page.items]
     assert [len(page.items) for page in pages] == [3, 3, 1, 0]

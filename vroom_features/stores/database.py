@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, make_url, select, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
@@ -85,7 +86,7 @@ def _engine(url: str) -> Engine:
 def _prepare_sqlite(connection: Any, _record: Any) -> None:  # the driver's own objects
     """Let readers run beside one writer, and hold SQLite to its foreign keys."""
     connection.isolation_level = None  # transactions begin in _begin_sqlite, not by the driver's guess
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in ("page_size=16384", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -106,7 +107,13 @@ def _create_schema(connection: Connection) -> None:
     if found is None:
         birth = time.time_ns() // 1_000_000  # see DatabaseState
         connection.execute(
-            insert(state).values(id=1, schema_version=tables.SCHEMA_VERSION, change_number=birth)
+            insert(state).values(
+                id=1,
+                schema_version=tables.SCHEMA_VERSION,
+                database_id=uuid4().hex,
+                seed_digest="",
+                change_number=birth,
+            )
         )
         if sqlite:  # PostgreSQL starts its identity there by itself
             connection.execute(

@@ -26,7 +26,16 @@ from vroom_features.stores.online_rows import (
     online_row,
 )
 
-__all__ = ["VIEW_ID", "Freshness", "OnlineRow", "OnlineStats", "OnlineStore", "freshness", "online_row"]
+__all__ = [
+    "VIEW_ID",
+    "Freshness",
+    "OnlineRow",
+    "OnlineStats",
+    "OnlineStore",
+    "Synced",
+    "freshness",
+    "online_row",
+]
 
 NUM_BUCKETS = 256
 CALL_TIMEOUT_S = 2.0
@@ -67,11 +76,19 @@ return removed
 
 
 @dataclass(frozen=True, slots=True)
+class Synced:
+    """A change of a database."""
+
+    database_id: str
+    change_number: int
+
+
+@dataclass(frozen=True, slots=True)
 class OnlineStats:
     """How much the online store holds, and which change of the database it last followed."""
 
     num_rows: int
-    synced_change: int | None
+    synced: Synced | None
 
 
 class OnlineStore:
@@ -168,18 +185,26 @@ class OnlineStore:
             for bucket in range(NUM_BUCKETS):
                 pipeline.hlen(_rows_key(bucket))
             num_rows = sum(cast("list[int]", pipeline.execute()))
-        return OnlineStats(num_rows, self.synced_change())
+        return OnlineStats(num_rows, self.synced())
 
-    def synced_change(self) -> int | None:
-        """Return the database's change that the store last followed; None when it never did."""
+    def synced(self) -> Synced | None:
+        """Return which change of which database the store last followed; None when it never did."""
         with _translated():
             value = cast("bytes | None", self.client.get(_SYNCED))
-        return int(value) if value is not None and value.isdigit() else None
+        database_id, _, change = (value or b"").decode(errors="replace").partition(":")
+        return Synced(database_id, int(change)) if change.isascii() and change.isdigit() else None
 
-    def mark_synced(self, change_number: int) -> None:
+    def mark_synced(self, synced: Synced) -> None:
         """Remember that every change up to this one is in the store."""
         with _translated():
-            self.client.set(_SYNCED, change_number)
+            self.client.set(_SYNCED, f"{synced.database_id}:{synced.change_number}")
+
+    def clear(self) -> None:
+        """Forget everything, as before another database's rows come in."""
+        with _translated():
+            self.client.delete(_SYNCED)
+            for bucket in range(NUM_BUCKETS):
+                self.client.delete(_rows_key(bucket), _gone_key(bucket))
 
     def ping(self) -> None:
         """Raise OnlineStoreError unless Redis answers."""

@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, exists, false, func, or_, select, update
 
+from vroom_features.features import is_watched
 from vroom_features.stores.database import TABLES
 from vroom_features.stores.rows import StoredVehicle
 
@@ -41,9 +42,9 @@ def count_vehicles() -> Select[Any]:
 def stored(row: Row[Any]) -> StoredVehicle:
     """Turn a selected row into what callers get; no booking means 0 only where somebody watched."""
     values = dict(row._mapping)
-    counted = values.pop("counted")
-    watched = 0 if values["source"] == "csv" else None
-    return StoredVehicle(**values, num_reservations=watched if counted is None else counted)
+    counted = values.pop("counted") or 0
+    watched = is_watched(values["source"] == "csv", counted)
+    return StoredVehicle(**values, num_reservations=counted if watched else None)
 
 
 def get_one(connection: Connection, vehicle_id: int) -> StoredVehicle | None:

@@ -194,28 +194,31 @@ class SourceStore:
                 ).scalar_one(),
             )
 
-    def changes_since(self, row_version: int, *, limit: int = 10_000) -> Changes:
+    def changes_since(self, row_version: int, *, after: int = 0, limit: int = 10_000) -> Changes:
         """Return which typed-in vehicles changed after a change number, in one consistent look.
 
         Parameters
         ----------
         row_version : int
             A change number seen before; 0 for everything.
-        limit : int
-            At most so many vehicles, the oldest changes first.
+        after, limit : int
+            At most so many vehicles, in the order of ids, with ids above this one.
         """
         changed = (
             queries.select_vehicles()
             .where(queries.vehicles.c.source == "ui", queries.vehicles.c.row_version > row_version)
-            .order_by(queries.vehicles.c.row_version, queries.vehicles.c.vehicle_id)
+            .where(queries.vehicles.c.vehicle_id > after)
+            .order_by(queries.vehicles.c.vehicle_id)
             .limit(limit)
         )
         gone = select(queries.deletions).where(queries.deletions.c.row_version > row_version)
         with self._read() as connection:
-            last = connection.execute(select(queries.state.c.change_number)).scalar_one()
+            state = connection.execute(select(queries.state)).one()
             vehicles = tuple(queries.stored(row) for row in connection.execute(changed))
             deleted = {row.vehicle_id: row.row_version for row in connection.execute(gone)}
-            return Changes(vehicles, deleted, last, complete=len(vehicles) < limit)
+            return Changes(
+                vehicles, deleted, state.database_id, state.change_number, complete=len(vehicles) < limit
+            )
 
     def ping(self) -> None:
         """Raise SourceStoreError unless the database answers."""

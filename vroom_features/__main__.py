@@ -1,0 +1,165 @@
+"""Commands: ``python -m vroom_features seed | materialize | audit``."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from vroom_features.errors import VroomFeaturesError
+
+app = App(name="vroom_features", help="Seed the source database, write both stores, and audit them.")
+
+Db = Annotated[str | None, Parameter(help="database file or URL; by default VROOM_DATABASE_URL")]
+Offline = Annotated[
+    str | None, Parameter(help="offline store, a folder or URL; by default VROOM_OFFLINE_URL")
+]
+RedisUrl = Annotated[str | None, Parameter(help="online store; empty for none; by default VROOM_REDIS_URL")]
+Json = Annotated[bool, Parameter(name="--json", negative="", help="print one line of JSON")]
+
+
+@app.command
+def seed(
+    *,
+    data_dir: Annotated[Path | None, Parameter(help="folder of the two CSV files")] = None,
+    db: Db = None,
+    max_bad_share: Annotated[float, Parameter(help="refuse a file with a larger share of bad rows")] = 0.01,
+    as_json: Json = False,
+) -> None:
+    """Bring the database to what vehicles.csv and reservations.csv say."""
+    from vroom_features.ingest import seed as run  # noqa: PLC0415 - each command pays for its own imports
+    from vroom_features.stores.source import SourceStore  # noqa: PLC0415 - as above
+
+    started = time.perf_counter()
+    source = SourceStore.open(_database(db))
+    with _progress(quiet=as_json) as progress:
+        report = run(source, data_dir or _settings().data_dir, max_bad_share=max_bad_share, progress=progress)
+    source.close()
+    state = "unchanged, the database held all of it" if report.is_unchanged else "done"
+    _print("seed", state, asdict(report), started, as_json=as_json)
+
+
+@app.command
+def materialize(
+    *,
+    db: Db = None,
+    offline: Offline = None,
+    redis_url: RedisUrl = None,
+    partition_vehicles: Annotated[int, Parameter(help="vehicles at a time: less is less memory")] = 131_072,
+    keep_snapshots: Annotated[int, Parameter(help="snapshots that stay")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Compute the features; write the fleet to the offline store and new arrivals to the online store."""
+    from vroom_features.materialize import materialize as run  # noqa: PLC0415 - as above
+    from vroom_features.stores.offline import OfflineStore  # noqa: PLC0415 - as above
+
+    started = time.perf_counter()
+    report = run(
+        SimpleNamespace(url=_database(db)),
+        OfflineStore(offline or _settings().offline_store),
+        _online(redis_url),
+        as_of=datetime.now(UTC),
+        partition_vehicles=partition_vehicles,
+        keep_snapshots=keep_snapshots,
+    )
+    if report.is_unchanged:
+        state = "unchanged, the stores were up to date"
+    elif report.num_online is None:
+        state = "done, the offline store alone: no Redis was given"
+    else:
+        state = "done"
+    _print("materialize", state, asdict(report), started, as_json=as_json)
+
+
+@app.command
+def audit(*, db: Db = None, redis_url: RedisUrl = None, as_json: Json = False) -> int:
+    """Compare every online row with the pure functions on the database; exit with 1 if any differs."""
+    from vroom_features.online_batch import audit as run  # noqa: PLC0415 - as above
+    from vroom_features.stores.bulk import bulk_transaction  # noqa: PLC0415 - as above
+
+    started = time.perf_counter()
+    online = _online(redis_url)
+    if online is None:
+        raise VroomFeaturesError("audit needs the online store; give --redis-url")
+    with bulk_transaction(_database(db)) as bulk:
+        report = run(bulk, online)
+    state = "clean" if report.is_clean else "rows differ; run materialize and audit again"
+    _print("audit", state, asdict(report), started, as_json=as_json)
+    return 0 if report.is_clean else 1
+
+
+def _settings() -> Any:  # Settings, imported where it is needed
+    from vroom_features.settings import Settings  # noqa: PLC0415 - as above
+
+    return Settings()
+
+
+def _database(db: str | None) -> str:
+    """Return a database's URL; a plain path is a SQLite file."""
+    if db is None:
+        return str(_settings().source_database)
+    return db if "://" in db else f"sqlite:///{db}"
+
+
+def _online(url: str | None) -> Any:  # OnlineStore or None, imported where it is needed
+    """Return the online store, or None for an empty URL."""
+    url = _settings().redis if url is None else url
+    if not url:
+        return None
+    from vroom_features.stores.online import OnlineStore  # noqa: PLC0415 - as above
+
+    return OnlineStore.connect(url)
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Any]:
+    """Give a function that draws how far a step is, on a terminal."""
+    if quiet or not sys.stderr.isatty():
+        with nullcontext():
+            yield None
+        return
+    from rich.console import Console  # noqa: PLC0415 - as above
+    from rich.progress import Progress  # noqa: PLC0415 - as above
+
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = bars.add_task(step, total=total)
+            bars.update(tasks[step], completed=done)
+
+        yield show
+
+
+def _print(command: str, state: str, report: dict[str, Any], started: float, *, as_json: bool) -> None:
+    """Print what a command did, for a program or for people."""
+    seconds = round(time.perf_counter() - started, 3)
+    if as_json:
+        line = json.dumps({"command": command, "state": state, **report, "seconds": seconds})
+        sys.stdout.write(f"{line}\n")
+        return
+    rows = "\n".join(
+        f"  {name.replace('_', ' '):<26}{value}" for name, value in report.items() if value != ()
+    )
+    sys.stdout.write(f"{command}: {state} ({seconds} s)\n{rows}\n")
+
+
+def main() -> None:
+    """Run a command; an error is one clear line."""
+    try:
+        sys.exit(app())
+    except VroomFeaturesError as exc:
+        sys.stderr.write(f"error: {exc}\n")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,301 @@
+"""The data contract of the two CSV files, checked column by column as they stream in.
+
+Cells come as text and are converted here, so one that is not what it should be costs its row and no other.
+Times without a zone are UTC.
+"""
+
+import csv as rows_csv
+import gzip
+import hashlib
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from vroom_features.errors import DataContractError
+from vroom_features.limits import DESCRIPTION_MAX, NUM_IMAGES_MAX, PRICE_MAX, UI_VEHICLE_ID_START
+
+BLOCK_BYTES = 8 << 20
+PROBLEMS_KEPT = 100_000
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What a column must hold: its type, and a range, both ends included."""
+
+    name: str
+    kind: pa.DataType
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def expected(self) -> str:
+        """What to say when a cell does not fit."""
+        if pa.types.is_timestamp(self.kind):
+            return "a date and time such as 2023-05-01 12:30:00"
+        noun = "a number" if pa.types.is_floating(self.kind) else "an integer"
+        return f"{noun} from {self.low:g} to {self.high:g}"
+
+
+MOMENT = pa.timestamp("us", "UTC")
+_SMALLEST_PRICE = float(np.nextafter(0.0, 1.0))
+VEHICLE_COLUMNS = (
+    Column("vehicle_id", pa.int64(), 1, UI_VEHICLE_ID_START - 1),
+    Column("technology", pa.int64(), 0, 1),
+    Column("actual_price", pa.float64(), _SMALLEST_PRICE, PRICE_MAX),
+    Column("recommended_price", pa.float64(), _SMALLEST_PRICE, PRICE_MAX),
+    Column("num_images", pa.int64(), 0, NUM_IMAGES_MAX),
+    Column("street_parked", pa.int64(), 0, 1),
+    Column("description", pa.int64(), 0, DESCRIPTION_MAX),
+)
+RESERVATION_COLUMNS = (
+    Column("vehicle_id", pa.int64(), 1, 2**63 - 1),
+    Column("created_at", MOMENT),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A row that breaks the contract: its place among the data rows from 0, and why."""
+
+    row: int
+    column: str
+    value: str
+    reason: str
+
+
+@dataclass
+class CheckedFile:
+    """The good rows of a file as NumPy columns, the bad ones as problems, and the SHA-256 of its bytes."""
+
+    columns: dict[str, npt.NDArray[np.generic]]
+    num_rows: int
+    problems: list[Problem]
+    num_bad: int
+    sha256: str
+    bad_rows: list[int] = field(default_factory=list)
+
+    def place(self, positions: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        """Turn positions among the good rows into positions in the file."""
+        good = np.delete(np.arange(self.num_rows), self.bad_rows)
+        return good[positions]
+
+
+def find_csv(folder: Path, name: str) -> Path:
+    """Return where a CSV is, plain or gzipped.
+
+    Raises
+    ------
+    DataContractError
+        If it is neither there.
+    """
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_dir():
+            raise DataContractError(f"expected a file, {path} is a directory")
+        if path.is_file():
+            return path
+    raise DataContractError(f"{folder / name} is missing; expected {name} or {name}.gz in {folder}")
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content, unzipped."""
+    with _opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_file(
+    path: Path, columns: Sequence[Column], *, progress: Callable[[int], None] | None = None
+) -> CheckedFile:
+    """Read a file and hold it to the contract.
+
+    Parameters
+    ----------
+    path : Path
+    columns : sequence of Column
+        Those that must be there, in any order; others are left out.
+    progress : callable, optional
+        Called with the number of bytes just read.
+
+    Raises
+    ------
+    DataContractError
+        If it is no CSV with these columns.
+    """
+    _check_header(path, columns)
+    ragged: list[int] = []
+
+    def skip(row: csv.InvalidRow) -> str:
+        ragged.append(row.actual_columns)
+        return "skip"
+
+    names = [column.name for column in columns]
+    kept: dict[str, list[npt.NDArray[np.generic]]] = {name: [] for name in names}
+    problems: list[Problem] = []
+    bad_rows: list[int] = []
+    num_rows = 0
+    with _opened(path) as file:
+        hashing = _HashingReader(file, progress)
+        try:
+            reader = csv.open_csv(
+                pa.PythonFile(hashing, mode="r"),
+                csv.ReadOptions(block_size=BLOCK_BYTES),
+                csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
+                csv.ConvertOptions(
+                    include_columns=names,
+                    column_types=dict.fromkeys(names, pa.string()),
+                    check_utf8=False,
+                ),
+            )
+            for batch in reader:
+                values, good = _check_batch(batch, columns, num_rows, problems)
+                bad_rows += (np.flatnonzero(~good) + num_rows).tolist()
+                for name, array in values.items():
+                    kept[name].append(array if good.all() else array[good])
+                num_rows += batch.num_rows
+        except (pa.ArrowException, OSError, EOFError) as exc:
+            raise DataContractError(f"{path} cannot be read: {exc}") from exc
+    joined = {}
+    for column in columns:  # a column at a time, to hold no more than one twice
+        parts = kept.pop(column.name)
+        dtype = np.float64 if pa.types.is_floating(column.kind) else np.int64
+        joined[column.name] = np.concatenate(parts) if parts else np.empty(0, dtype)
+    num_bad = len(bad_rows) + len(ragged)
+    return CheckedFile(joined, num_rows, problems, num_bad, hashing.sha256.hexdigest(), bad_rows)
+
+
+def locate(path: Path, problems: Sequence[Problem]) -> Iterator[tuple[int, Problem]]:
+    """Give each problem with the line it stands on, and one for each row of the wrong width.
+
+    Only a file with bad rows is read this second time.
+    """
+    wanted = {problem.row: problem for problem in problems}
+    with _opened(path) as file, io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="") as text:
+        records = rows_csv.reader(text)
+        width, row, line = len(next(records)), 0, records.line_num + 1
+        for record in records:
+            first_line, line = line, records.line_num + 1
+            if not record:
+                continue
+            if len(record) != width:
+                yield (
+                    first_line,
+                    Problem(-1, "", ",".join(record), f"expected {width} cells, got {len(record)}"),
+                )
+                continue
+            if row in wanted:
+                yield first_line, wanted[row]
+            row += 1
+
+
+def _check_header(path: Path, columns: Sequence[Column]) -> None:
+    """Raise unless the first line names every column once."""
+    with _opened(path) as file, io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="") as text:
+        try:
+            header = next(rows_csv.reader(text), [])
+        except (OSError, EOFError, rows_csv.Error) as exc:
+            raise DataContractError(f"{path} cannot be read: {exc}") from exc
+    expected = [column.name for column in columns]
+    if not header:
+        raise DataContractError(f"{path} is empty; expected a header with {expected}")
+    if missing := [name for name in expected if name not in header]:
+        raise DataContractError(f"{path}: columns {missing} are missing; got {[c[:40] for c in header[:40]]}")
+    if twice := [name for name in expected if header.count(name) > 1]:
+        raise DataContractError(f"{path}: columns {twice} stand in the header more than once")
+
+
+def _check_batch(
+    batch: pa.RecordBatch, columns: Sequence[Column], first_row: int, problems: list[Problem]
+) -> tuple[dict[str, npt.NDArray[np.generic]], Mask]:
+    """Convert a batch of text, and say which rows are good."""
+    good = np.ones(batch.num_rows, bool)
+    values = {}
+    for column in columns:
+        text = batch.column(column.name)
+        values[column.name], fits = _convert(text, column)
+        for row in np.flatnonzero(good & ~fits).tolist():
+            if len(problems) < PROBLEMS_KEPT:
+                cell = text[row].cast(pa.binary()).as_py().decode(errors="replace")
+                problems.append(Problem(first_row + row, column.name, cell, f"expected {column.expected}"))
+        good &= fits
+    return values, good
+
+
+def _convert(text: pa.Array, column: Column) -> tuple[npt.NDArray[np.generic], Mask]:
+    """Turn text into values; a row whose text does not fit gets any value and False."""
+    kinds = [pa.timestamp("us"), column.kind] if pa.types.is_timestamp(column.kind) else [column.kind]
+    converted = _cast(text, kinds)
+    if converted is None:
+        converted = pa.concat_arrays(_cast_parts(pc.ascii_trim_whitespace(text), kinds, column.kind))
+    fits = ~converted.is_null().to_numpy(zero_copy_only=False)
+    if pa.types.is_timestamp(column.kind):
+        converted = converted.cast(pa.int64())
+    values = converted.fill_null(0).to_numpy()
+    if column.low is not None and column.high is not None:
+        fits = fits & (values >= column.low) & (values <= column.high)
+    return values, fits
+
+
+def _cast(text: pa.Array, kinds: Sequence[pa.DataType]) -> pa.Array | None:
+    """Cast text to the first type that all of it fits, as the last one; None when there is none."""
+    for kind in kinds:
+        try:
+            return text.cast(kind).cast(kinds[-1])
+        except pa.ArrowInvalid:
+            continue
+    return None
+
+
+def _cast_parts(text: pa.Array, kinds: Sequence[pa.DataType], kind: pa.DataType) -> list[pa.Array]:
+    """Cast text that does not fit as a whole: halve it until what is bad stands alone, and null that."""
+    converted = _cast(text, kinds)
+    if converted is not None:
+        return [converted]
+    if len(text) == 1:
+        return [pa.nulls(1, kind)]
+    middle = len(text) // 2
+    return _cast_parts(text[:middle], kinds, kind) + _cast_parts(text[middle:], kinds, kind)
+
+
+class _HashingReader(io.RawIOBase):
+    """A file that is hashed, and its progress told, as it is read."""
+
+    def __init__(
+        self, file: io.BufferedReader | gzip.GzipFile, progress: Callable[[int], None] | None
+    ) -> None:
+        self._file = file
+        self._progress = progress
+        self.sha256 = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Read and hash."""
+        content = self._file.read(size)
+        self.sha256.update(content)
+        if self._progress is not None:
+            self._progress(len(content))
+        return content
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[io.BufferedReader | gzip.GzipFile]:
+    """Open a file, unzipping it when its first bytes say so."""
+    try:
+        with path.open("rb") as file:
+            if file.peek(2)[:2] == b"\x1f\x8b":
+                with gzip.open(file) as unzipped:
+                    yield unzipped
+            else:
+                yield file
+    except (OSError, EOFError) as exc:
+        raise DataContractError(f"{path} cannot be read: {exc}") from exc

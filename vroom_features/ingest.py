@@ -1,0 +1,271 @@
+"""Seed the source database from ``vehicles.csv`` and ``reservations.csv``.
+
+After a seed the vehicles of source ``'csv'`` and all bookings are those of the files: rows that changed are
+updated, new ones added, ones that left the files removed.  Vehicles that were typed in stay.  It is one
+transaction, and the same files again change nothing.
+"""
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from vroom_features.contract import (
+    RESERVATION_COLUMNS,
+    VEHICLE_COLUMNS,
+    CheckedFile,
+    Problem,
+    check_file,
+    file_sha256,
+    find_csv,
+    locate,
+)
+from vroom_features.converge import Counts, put_vehicles, remove_vehicles, replace_bookings, typed_in_ids
+from vroom_features.errors import DataContractError
+from vroom_features.stores.bulk import bulk_transaction
+
+MAX_BAD_SHARE = 0.01
+"""A file with a larger share of bad rows is refused whole."""
+
+Array = npt.NDArray[Any]
+Progress = Callable[[str, int, int], None]
+"""Told the step, and how much of it is done of how much."""
+
+
+class Located(Protocol):
+    """Anything that knows its database's URL: a SourceStore, or less."""
+
+    @property
+    def url(self) -> str:
+        """URL of the source database."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeedReport:
+    """What a seed did with each file's rows; ``removed`` were in the database and not in the file."""
+
+    vehicles_added: int
+    vehicles_updated: int
+    vehicles_unchanged: int
+    vehicles_removed: int
+    vehicles_quarantined: int
+    reservations_added: int
+    reservations_unchanged: int
+    reservations_removed: int
+    reservations_quarantined: int
+    quarantine: tuple[str, ...]
+
+    @property
+    def is_unchanged(self) -> bool:
+        """True when the database held all of it already."""
+        changed = (
+            self.vehicles_added,
+            self.vehicles_updated,
+            self.vehicles_removed,
+            self.reservations_added,
+            self.reservations_removed,
+        )
+        return not any(changed)
+
+
+def seed(
+    source: Located,
+    data_dir: Path,
+    *,
+    quarantine_dir: Path | None = None,
+    max_bad_share: float = MAX_BAD_SHARE,
+    progress: Progress | None = None,
+) -> SeedReport:
+    """Bring the database to what the two files say.
+
+    Parameters
+    ----------
+    source : Located
+        Its database has the schema.
+    data_dir : Path
+        Folder with ``vehicles.csv`` and ``reservations.csv``, or either with ``.gz`` behind.
+    quarantine_dir : Path, optional
+        Where rows that break the data contract are written with line, column and reason; by default the
+        folder ``quarantine`` beside a SQLite file, or in ``data_dir``.
+    max_bad_share : float
+        Refuse a file with more bad rows than this share of its rows.
+    progress : callable, optional
+
+    Raises
+    ------
+    DataContractError
+        If a file cannot be taken; the database is as it was.
+    SourceStoreError
+        If the database cannot be written; it is as it was.
+    """
+    vehicle_path = find_csv(data_dir, "vehicles.csv")
+    reservation_path = find_csv(data_dir, "reservations.csv")
+    if unchanged := _unchanged(source.url, vehicle_path, reservation_path):
+        return unchanged
+    vehicles = check_file(vehicle_path, VEHICLE_COLUMNS, progress=_told(progress, vehicle_path))
+    reservations = check_file(
+        reservation_path, RESERVATION_COLUMNS, progress=_told(progress, reservation_path)
+    )
+    if quarantine_dir is None:
+        database = source.url.partition(":///")[2] if source.url.startswith("sqlite") else ""
+        quarantine_dir = (Path(database).parent if database else data_dir) / "quarantine"
+    rejected = []
+    with bulk_transaction(source.url, writes=True) as bulk:
+        typed_in = typed_in_ids(bulk)
+        columns, repeated = _distinct(vehicles, typed_in, vehicle_path)
+        bad_vehicles = _Quarantine(vehicle_path, vehicles, repeated, quarantine_dir, max_bad_share)
+        rejected += bad_vehicles.write()
+        known, unknown = _split_known(reservations, columns["vehicle_id"], typed_in)
+        bad_bookings = _Quarantine(reservation_path, reservations, unknown, quarantine_dir, max_bad_share)
+        rejected += bad_bookings.write()
+        if not len(columns["vehicle_id"]) and bulk.scalar(
+            "SELECT 1 FROM vehicles WHERE source = 'csv' LIMIT 1"
+        ):
+            raise DataContractError(
+                f"{vehicle_path} holds no vehicle, and seeding it would remove every vehicle of the fleet;"
+                " give the right file, or start a new database"
+            )
+        version = int(bulk.scalar("SELECT change_number FROM database_state") or 0) + 1
+        fleet, removed = put_vehicles(bulk, columns, version)
+        bookings = replace_bookings(bulk, known, version, progress=progress)
+        remove_vehicles(bulk, removed, version)
+        digest = f"{vehicles.sha256[:32]}{reservations.sha256[:32]}" if not rejected else ""
+        changed = any((fleet.added, fleet.updated, fleet.removed, bookings.added, bookings.removed))
+        bulk.execute(
+            f"UPDATE database_state SET seed_digest = '{digest}',"  # noqa: S608 - hexadecimal and an integer
+            f" change_number = change_number + {int(changed)}"
+        )
+    return _report(fleet, bookings, bad_vehicles.num_bad, bad_bookings.num_bad, rejected)
+
+
+def _unchanged(url: str, vehicle_path: Path, reservation_path: Path) -> SeedReport | None:
+    """Return the report of a seed that has nothing to do, when the files are those of the last seed."""
+    with bulk_transaction(url) as bulk:
+        last = bulk.scalar("SELECT seed_digest FROM database_state")
+        if not last or last != file_sha256(vehicle_path)[:32] + file_sha256(reservation_path)[:32]:
+            return None
+        vehicles = int(bulk.scalar("SELECT COUNT(*) FROM vehicles WHERE source = 'csv'") or 0)
+        bookings = int(bulk.scalar("SELECT COUNT(*) FROM reservations") or 0)
+    return _report(Counts(unchanged=vehicles), Counts(unchanged=bookings), 0, 0, [])
+
+
+def _report(
+    fleet: Counts, bookings: Counts, bad_vehicles: int, bad_bookings: int, rejected: Sequence[Path]
+) -> SeedReport:
+    return SeedReport(
+        vehicles_added=fleet.added,
+        vehicles_updated=fleet.updated,
+        vehicles_unchanged=fleet.unchanged,
+        vehicles_removed=fleet.removed,
+        vehicles_quarantined=bad_vehicles,
+        reservations_added=bookings.added,
+        reservations_unchanged=bookings.unchanged,
+        reservations_removed=bookings.removed,
+        reservations_quarantined=bad_bookings,
+        quarantine=tuple(map(str, rejected)),
+    )
+
+
+def _distinct(file: CheckedFile, typed_in: Array, path: Path) -> tuple[dict[str, Array], list[Problem]]:
+    """Return the vehicles in the order of ids, the first of each id, and the others as problems."""
+    ids = file.columns["vehicle_id"]
+    taken = np.intersect1d(ids, typed_in)
+    if len(taken):
+        raise DataContractError(
+            f"{path}: vehicle_id {taken[0]} belongs to a vehicle that was typed in;"
+            " give the row another id, or delete that vehicle"
+        )
+    order = np.argsort(ids, kind="stable")
+    ordered = ids[order]
+    is_repeat = np.zeros(len(ids), bool)
+    is_repeat[1:] = ordered[1:] == ordered[:-1]
+    rows = file.place(order[is_repeat])
+    problems = [
+        Problem(int(row), "vehicle_id", str(vehicle_id), "an earlier row has this id")
+        for row, vehicle_id in zip(rows, ordered[is_repeat], strict=True)
+    ]
+    return {name: values[order[~is_repeat]] for name, values in file.columns.items()}, problems
+
+
+def _split_known(file: CheckedFile, fleet: Array, typed_in: Array) -> tuple[dict[str, Array], list[Problem]]:
+    """Return the bookings of known vehicles, and the others as problems."""
+    known_ids = np.concatenate([fleet, typed_in])
+    known_ids.sort()
+    ids = file.columns["vehicle_id"]
+    if not len(known_ids):
+        is_known = np.zeros(len(ids), bool)
+    elif known_ids[-1] - known_ids[0] < 4 * len(known_ids) + 1_000_000:  # dense: look up instead of searching
+        table = np.zeros(known_ids[-1] - known_ids[0] + 1, bool)
+        table[known_ids - known_ids[0]] = True
+        inside = (ids >= known_ids[0]) & (ids <= known_ids[-1])
+        is_known = inside & table[np.where(inside, ids - known_ids[0], 0)]
+    else:
+        position = np.minimum(np.searchsorted(known_ids, ids), len(known_ids) - 1)
+        is_known = known_ids[position] == ids
+    if is_known.all():
+        return file.columns, []
+    positions = np.flatnonzero(~is_known)
+    problems = [
+        Problem(int(row), "vehicle_id", str(vehicle_id), "there is no such vehicle")
+        for row, vehicle_id in zip(file.place(positions), ids[positions], strict=True)
+    ]
+    return {name: values[is_known] for name, values in file.columns.items()}, problems
+
+
+class _Quarantine:
+    """The bad rows of one file: written where people can read them, or too many to go on."""
+
+    def __init__(
+        self, path: Path, file: CheckedFile, more: list[Problem], folder: Path, max_bad_share: float
+    ) -> None:
+        self.path = path
+        self.num_bad = file.num_bad + len(more)
+        self._problems = file.problems + more
+        self._num_rows = file.num_rows + file.num_bad - len(file.bad_rows)
+        self._target = folder / f"{path.name.removesuffix('.gz').removesuffix('.csv')}.rejected.csv"
+        self._max_bad_share = max_bad_share
+
+    def write(self) -> list[Path]:
+        """Write the bad rows, and return where; an old list goes when there are none.
+
+        Raises
+        ------
+        DataContractError
+            If they are too many.
+        """
+        if not self.num_bad:
+            self._target.unlink(missing_ok=True)
+            return []
+        self._target.parent.mkdir(parents=True, exist_ok=True)
+        found = locate(self.path, self._problems)
+        with self._target.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["line", "column", "value", "reason"])
+            first = None
+            for line, problem in found:
+                first = first or f"line {line}: {problem.column} {problem.value[:80]!r}: {problem.reason}"
+                writer.writerow([line, problem.column, problem.value, problem.reason])
+        if self.num_bad > self._max_bad_share * self._num_rows:
+            raise DataContractError(
+                f"{self.path}: {self.num_bad} of {self._num_rows} rows break the data contract, more than"
+                f" {self._max_bad_share:.1%}; nothing was taken. {first}. All of them: {self._target}"
+            )
+        return [self._target]
+
+
+def _told(progress: Progress | None, path: Path) -> Callable[[int], None] | None:
+    """Turn bytes read into progress over a file."""
+    if progress is None:
+        return None
+    total, done = path.stat().st_size, 0
+
+    def tell(num_bytes: int) -> None:
+        nonlocal done
+        done += num_bytes
+        progress(f"reading {path.name}", min(done, total), total)
+
+    return tell

@@ -1,0 +1,226 @@
+"""Compute the features of the whole fleet and write both stores.
+
+Each run reads one moment of the database.  Ranges of ids that did not change since the current snapshot are
+taken over from it, so a run costs what changed.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol
+
+from vroom_features import batch
+from vroom_features.errors import NoSnapshotError
+from vroom_features.online_batch import follow_bulk
+from vroom_features.stores.bulk import BulkConnection, bulk_transaction
+from vroom_features.stores.offline import OfflineStore, Part, Snapshot
+from vroom_features.stores.online import OnlineStore
+from vroom_features.view import VEHICLE_VIEW
+
+PARTITION_VEHICLES = 131_072
+"""Vehicles read, computed and written at a time: what a run's memory depends on."""
+KEEP_SNAPSHOTS = 5
+
+Range = tuple[int, int]
+MapRanges = Callable[[str, str, Sequence[Range]], Iterable["MadePart"]]
+"""Makes the parts of ranges elsewhere; takes the database's URL, the offline store's root and the ranges."""
+
+
+class Located(Protocol):
+    """Anything that knows its database's URL: a SourceStore, or less."""
+
+    @property
+    def url(self) -> str:
+        """URL of the source database."""
+
+
+@dataclass(frozen=True, slots=True)
+class MadePart:
+    """A part, and the database's change number at the moment it was read."""
+
+    part: Part
+    change_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class MaterializeReport:
+    """What a run did."""
+
+    snapshot_id: str
+    digest: str
+    num_fleet: int
+    num_parts: int
+    num_parts_written: int
+    num_online: int | None
+    num_online_written: int
+    num_online_removed: int
+
+    @property
+    def is_unchanged(self) -> bool:
+        """True when both stores were up to date already."""
+        return not (self.num_parts_written or self.num_online_written or self.num_online_removed)
+
+
+def materialize(
+    source: Located,
+    offline: OfflineStore,
+    online: OnlineStore | None,
+    *,
+    as_of: datetime,
+    partition_vehicles: int = PARTITION_VEHICLES,
+    keep_snapshots: int = KEEP_SNAPSHOTS,
+    map_ranges: MapRanges | None = None,
+) -> MaterializeReport:
+    """Write the fleet to the offline store and the new arrivals to the online store.
+
+    Parameters
+    ----------
+    source : Located
+        The database; another process may write to it meanwhile.
+    offline : OfflineStore
+    online : OnlineStore, optional
+        None writes the offline store alone.
+    as_of : datetime
+        The moment to write down as the snapshot's and the rows' time of making.
+    partition_vehicles : int
+        Vehicles in a partition; the result is the same for any.
+    keep_snapshots : int
+        How many snapshots stay, this one among them.
+    map_ranges : callable, optional
+        Makes the parts on other processes or machines; by default they are made here, one after the other.
+
+    Returns
+    -------
+    MaterializeReport
+
+    Raises
+    ------
+    SourceStoreError, OfflineStoreError, OnlineStoreError
+        If a store cannot be used.  The previous snapshot stays whole, and the next run makes up for it.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(offline.writer_lock())
+        elsewhere: dict[Range, MadePart] = {}
+        if map_ranges is not None:
+            with bulk_transaction(source.url) as bulk:
+                wanted = [r for r, part in _plan(bulk, _current(offline), partition_vehicles) if part is None]
+            made = map_ranges(source.url, offline.root, wanted)
+            elsewhere = {(m.part.low, m.part.high): m for m in made}
+        bulk = stack.enter_context(bulk_transaction(source.url))
+        database_id, change_number = _state(bulk)
+        previous = _current(offline)
+        parts, num_written = [], 0
+        for span, kept in _plan(bulk, previous, partition_vehicles):
+            made_before = elsewhere.get(span)
+            if kept is None and made_before and not _changed(bulk, made_before.change_number, *span):
+                kept, num_written = made_before.part, num_written + 1
+            elif kept is None:
+                kept, num_written = make_part(bulk, offline, *span), num_written + 1
+            parts.append(kept)
+        num_rows = sum(part.num_rows for part in parts)
+        digest = batch.digest_of((part.sums for part in parts), num_rows)
+        snapshot = Snapshot(
+            id=f"{as_of:%Y%m%dT%H%M%S%f}-{digest[:12]}",
+            num_rows=num_rows,
+            digest=digest,
+            created_at=as_of,
+            source=f"database {database_id} at change {change_number}",
+            database_id=database_id,
+            change_number=change_number,
+            view_name=VEHICLE_VIEW.name,
+            view_version=VEHICLE_VIEW.version,
+            columns=VEHICLE_VIEW.columns,
+            parts=tuple(parts),
+            files=offline.files,
+        )
+        if previous is None or num_written or previous.digest != digest:
+            offline.publish(snapshot)
+            offline.sweep(keep_snapshots)
+        elif previous.change_number != change_number:  # only new arrivals changed: the fleet's snapshot stays
+            snapshot = replace(previous, change_number=change_number)
+            offline.publish(snapshot)
+        else:
+            snapshot = previous
+        followed = None if online is None else follow_bulk(bulk, online, as_of=as_of)
+    return MaterializeReport(
+        snapshot_id=snapshot.id,
+        digest=digest,
+        num_fleet=num_rows,
+        num_parts=len(parts),
+        num_parts_written=num_written,
+        num_online=None if followed is None else followed.num_rows,
+        num_online_written=0 if followed is None else followed.num_written,
+        num_online_removed=0 if followed is None else followed.num_removed,
+    )
+
+
+def make_ranges(url: str, root: str, ranges: Sequence[Range]) -> list[MadePart]:
+    """Make the parts of some ranges: what a worker on another machine runs."""
+    offline = OfflineStore(root)
+    with bulk_transaction(url) as bulk:
+        _, change_number = _state(bulk)
+        return [MadePart(make_part(bulk, offline, *span), change_number) for span in ranges]
+
+
+def make_part(bulk: BulkConnection, offline: OfflineStore, low: int, high: int) -> Part:
+    """Read, compute and write one range of ids."""
+    vehicles = batch.read_range(bulk, low, high)
+    rows = batch.fleet_table(vehicles)
+    file, sha256 = offline.write_part(rows)
+    return Part(low, high, len(vehicles.count), rows.num_rows, batch.row_sums(rows), file, sha256)
+
+
+def _state(bulk: BulkConnection) -> tuple[str, int]:
+    """Return which database this is and its last change."""
+    database_id = bulk.scalar("SELECT database_id FROM database_state")
+    change_number = bulk.scalar("SELECT change_number FROM database_state")
+    return str(database_id), int(change_number or 0)
+
+
+def _current(offline: OfflineStore) -> Snapshot | None:
+    """Return the current snapshot where there is one."""
+    try:
+        return offline.current()
+    except NoSnapshotError:
+        return None
+
+
+def _plan(bulk: BulkConnection, previous: Snapshot | None, size: int) -> Iterator[tuple[Range, Part | None]]:
+    """Give every range of ids with the part to take over, or None where it must be made."""
+    database_id, change_number = _state(bulk)
+    view = (VEHICLE_VIEW.name, VEHICLE_VIEW.version, VEHICLE_VIEW.columns)
+    if (
+        previous is None
+        or previous.database_id != database_id
+        or (previous.view_name, previous.view_version, previous.columns) != view
+    ):
+        for span in batch.split_ids(bulk, batch.LOWEST, batch.HIGHEST, size):
+            yield span, None
+        return
+    touched: set[int] = set()
+    if previous.change_number != change_number:
+        lows = [part.low for part in previous.parts]
+        touched = {bisect_right(lows, i) - 1 for i in _changed_ids(bulk, previous.change_number)}
+    for number, part in enumerate(previous.parts):
+        if number not in touched:
+            yield (part.low, part.high), part
+            continue
+        for span in batch.split_ids(bulk, part.low, part.high, size):
+            yield span, None
+
+
+def _changed_ids(
+    bulk: BulkConnection, since: int, low: int = batch.LOWEST, high: int = batch.HIGHEST
+) -> Iterator[int]:
+    """Give the ids of vehicles that changed, were booked or were deleted after a change number."""
+    where = f"row_version > {since} AND vehicle_id BETWEEN {max(low, -batch.HIGHEST)} AND {high}"
+    for table in ("vehicles", "deletions"):
+        for rows in bulk.batches(f"SELECT vehicle_id FROM {table} WHERE {where}"):  # noqa: S608 - our integers
+            yield from rows.column(0).to_pylist()
+
+
+def _changed(bulk: BulkConnection, since: int, low: int, high: int) -> bool:
+    """Say whether anything in a range changed after a change number."""
+    return next(_changed_ids(bulk, since, low, high), None) is not None

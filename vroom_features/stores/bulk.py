@@ -1,0 +1,147 @@
+"""Whole columns in and out of the source database, through ADBC: no row becomes a Python object on the way.
+
+The low-level driver is used, for its DB-API layer imports pandas, which costs more than a small fleet's work.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import adbc_driver_manager as adbc
+import adbc_driver_postgresql
+import adbc_driver_sqlite
+import pyarrow as pa
+
+from vroom_features.errors import SourceStoreError
+
+LOCK_TIMEOUT_S = 10
+_BATCH_ROWS = 65_536
+
+
+class BulkConnection:
+    """One transaction on the source database that reads and writes Arrow.
+
+    Parameters
+    ----------
+    connection : adbc_driver_manager.AdbcConnection
+        With autocommit off.
+    is_sqlite : bool
+        Else it is PostgreSQL.
+    """
+
+    def __init__(self, connection: adbc.AdbcConnection, *, is_sqlite: bool) -> None:
+        self._connection = connection
+        self.is_sqlite = is_sqlite
+
+    def batches(self, sql: str) -> Iterator[pa.RecordBatch]:
+        """Run a query and give its rows, a batch at a time."""
+        with adbc.AdbcStatement(self._connection) as statement:
+            if self.is_sqlite:
+                statement.set_options(**{"adbc.sqlite.query.batch_rows": str(_BATCH_ROWS)})
+            statement.set_sql_query(sql)
+            stream, _ = statement.execute_query()
+            with pa.RecordBatchReader.from_stream(stream) as reader:
+                yield from reader
+
+    def table(self, sql: str, schema: pa.Schema) -> pa.Table:
+        """Run a query and return its rows, cast to a schema."""
+        batches = [batch for batch in self.batches(sql) if batch.num_rows]
+        if not batches:  # a driver that saw no row does not know the types
+            return schema.empty_table()
+        return pa.Table.from_batches(batches).cast(schema)
+
+    def microseconds(self, moment: str) -> str:
+        """Return SQL for a moment as microseconds since 1970, which is how SQLite holds it."""
+        return moment if self.is_sqlite else f"CAST(EXTRACT(EPOCH FROM {moment}) * 1000000 AS BIGINT)"
+
+    def scalar(self, sql: str) -> int | str | None:
+        """Return the one value of a query's one row."""
+        for batch in self.batches(sql):
+            if batch.num_rows:
+                value: int | str | None = batch.column(0)[0].as_py()
+                return value
+        return None
+
+    def execute(self, sql: str) -> None:
+        """Run a statement that returns no rows."""
+        with adbc.AdbcStatement(self._connection) as statement:
+            statement.set_sql_query(sql)
+            statement.execute_update()
+
+    def append(self, table: str, rows: pa.Table) -> None:
+        """Add rows to a table; columns are matched by name."""
+        if not rows.num_rows:
+            return
+        with adbc.AdbcStatement(self._connection) as statement:
+            statement.set_options(
+                **{"adbc.ingest.target_table": table, "adbc.ingest.mode": "adbc.ingest.mode.append"}
+            )
+            statement.bind_stream(rows.to_reader(_BATCH_ROWS))
+            statement.execute_update()
+
+    def stage(self, table: str, rows: pa.Table) -> None:
+        """Put rows in a temporary table, for a statement that needs many values."""
+        with adbc.AdbcStatement(self._connection) as statement:
+            statement.set_options(
+                **{
+                    "adbc.ingest.target_table": table,
+                    "adbc.ingest.mode": "adbc.ingest.mode.create",
+                    "adbc.ingest.temporary": "true",
+                }
+            )
+            statement.bind_stream(rows.to_reader(_BATCH_ROWS))
+            statement.execute_update()
+
+
+@contextmanager
+def bulk_transaction(url: str, *, writes: bool = False) -> Iterator[BulkConnection]:
+    """Open one transaction: all reads see one moment, all writes come together or not at all.
+
+    Parameters
+    ----------
+    url : str
+        As for ``SourceStore.open``; the database must have its schema.
+    writes : bool
+        Take the write lock at once, waiting for another writer.
+
+    Raises
+    ------
+    SourceStoreError
+        If the database cannot be opened, read or written.
+    """
+    is_sqlite = url.startswith("sqlite")
+    path = url.partition("///")[2] if is_sqlite else ""
+    if is_sqlite and not Path(path).is_file():
+        raise SourceStoreError(f"there is no database {path}; seed it first")
+    try:
+        with (
+            (
+                adbc_driver_sqlite.connect(path)
+                if is_sqlite
+                else adbc_driver_postgresql.connect("postgresql://" + url.partition("://")[2])
+            ) as database,
+            adbc.AdbcConnection(database) as connection,
+        ):
+            bulk = BulkConnection(connection, is_sqlite=is_sqlite)
+            if is_sqlite:
+                bulk.execute(f"PRAGMA busy_timeout={LOCK_TIMEOUT_S * 1000}")
+                bulk.execute("PRAGMA synchronous=FULL")
+            else:
+                bulk.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'")
+                bulk.execute("SET timezone = 'UTC'")
+            connection.set_autocommit(False)
+            if not is_sqlite and not writes:
+                bulk.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            if writes:  # the state's one row is the lock that every writer takes first
+                bulk.execute("UPDATE database_state SET change_number = change_number")
+            try:
+                yield bulk
+            except BaseException:
+                connection.rollback()
+                raise
+            if writes:
+                connection.commit()
+            else:
+                connection.rollback()
+    except adbc.Error as exc:
+        raise SourceStoreError(f"database: {exc}") from exc

@@ -1,0 +1,118 @@
+"""Files of the offline store: a local folder, or any fsspec URL."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Protocol, cast
+from uuid import uuid4
+
+
+class Files(Protocol):
+    """A folder in which a file appears whole or not at all."""
+
+    def read(self, name: str) -> bytes:
+        """Return a file's content; FileNotFoundError when there is none."""
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file for reading."""
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file so that every reader sees the old content or the new."""
+
+    def names(self, folder: str) -> list[str]:
+        """Return the sorted names of a folder's files; none when there is no folder."""
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete files; those that are gone already are no error."""
+
+
+class LocalFiles:
+    """Files in a local folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def read(self, name: str) -> bytes:
+        """Return a file's content."""
+        return (self.root / name).read_bytes()
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file for reading."""
+        return (self.root / name).open("rb")
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write aside, bring it to the disk, rename, and bring the rename to the disk."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+        try:
+            with aside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def names(self, folder: str) -> list[str]:
+        """Return the sorted names of a folder's files."""
+        path = self.root / folder
+        return sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete files."""
+        for name in names:
+            (self.root / name).unlink(missing_ok=True)
+
+
+class RemoteFiles:
+    """Files under an fsspec URL; object stores show an object whole or not at all."""
+
+    def __init__(self, url: str) -> None:
+        import fsspec  # noqa: PLC0415 - a local folder does not pay for it
+
+        self._filesystem, self._root = fsspec.url_to_fs(url)
+
+    def _path(self, name: str) -> str:
+        return str(PurePosixPath(self._root) / name)
+
+    def read(self, name: str) -> bytes:
+        """Return a file's content."""
+        return bytes(self._filesystem.cat_file(self._path(name)))
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file for reading."""
+        return cast("BinaryIO", self._filesystem.open(self._path(name), "rb"))
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write an object."""
+        path = self._path(name)
+        self._filesystem.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
+        self._filesystem.pipe_file(path, content)
+
+    def names(self, folder: str) -> list[str]:
+        """Return the sorted names of a folder's files."""
+        self._filesystem.invalidate_cache()
+        path = self._path(folder)
+        if not self._filesystem.isdir(path):
+            return []
+        return sorted(PurePosixPath(name).name for name in self._filesystem.ls(path, detail=False))
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete files."""
+        for name in names:
+            if self._filesystem.exists(self._path(name)):
+                self._filesystem.rm_file(self._path(name))
+
+
+def files_at(root: str) -> Files:
+    """Return the files of a folder or URL."""
+    if root.startswith("file://"):
+        return LocalFiles(Path(root.removeprefix("file://")))
+    return RemoteFiles(root) if "://" in root else LocalFiles(Path(root))

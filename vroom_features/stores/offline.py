@@ -1,0 +1,225 @@
+"""The offline store: immutable snapshots of the fleet, as Parquet.
+
+::
+
+    data/<sha256>.parquet     rows of a range of vehicles; named by its content, shared between snapshots
+    snapshots/<id>.json       a manifest: which files, how many rows, made when and from what
+    current.json              the id of the latest snapshot; replaced atomically, and the last thing written
+
+A reader that has a manifest sees that snapshot and nothing else, whatever is written meanwhile.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock
+
+from vroom_features.errors import NoSnapshotError, OfflineStoreError
+from vroom_features.stores.files import Files, LocalFiles, files_at
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = 1
+"""Version of the manifest's shape."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The fleet vehicles of one range of ids, ``low`` to ``high``, both included.
+
+    ``sums`` add up over the parts of a snapshot to what its digest is made of; ``num_vehicles`` counts the
+    range's new arrivals too.
+    """
+
+    low: int
+    high: int
+    num_vehicles: int
+    num_rows: int
+    sums: tuple[int, int]
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One state of the fleet.
+
+    ``digest`` depends on the rows and the view alone: not on the partitions, the engine or the day.
+    ``database_id`` and ``change_number`` say which state of which database it was made from.
+    """
+
+    id: str
+    num_rows: int
+    digest: str
+    created_at: datetime
+    source: str
+    database_id: str
+    change_number: int
+    view_name: str
+    view_version: int
+    columns: tuple[str, ...]
+    parts: tuple[Part, ...]
+    files: Files = field(repr=False, compare=False)
+
+    def read(self, columns: Sequence[str] | None = None) -> "pd.DataFrame":
+        """Return the whole snapshot, in the order of ids.
+
+        Parameters
+        ----------
+        columns : sequence of str, optional
+            Only these.
+
+        Raises
+        ------
+        OfflineStoreError
+            If a file is gone or is not what was written.
+        """
+        frame: pd.DataFrame = self.table(columns).to_pandas()
+        return frame
+
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the whole snapshot as an Arrow table."""
+        return pa.concat_tables([self._part(part, columns) for part in self.parts])
+
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Give the rows a part at a time, so that memory does not grow with the fleet."""
+        for part in self.parts:
+            yield from self._part(part, columns).to_batches()
+
+    def _part(self, part: Part, columns: Sequence[str] | None) -> pa.Table:
+        """Read one part and hold it to its checksum."""
+        try:
+            content = self.files.read(part.file)
+        except OSError as exc:
+            raise OfflineStoreError(
+                f"snapshot {self.id}: {part.file} cannot be read ({exc}); read the current snapshot instead"
+            ) from exc
+        if hashlib.sha256(content).hexdigest() != part.sha256:
+            raise OfflineStoreError(f"snapshot {self.id}: {part.file} is not what was written; restore it")
+        wanted = None if columns is None else list(columns)
+        return pq.read_table(pa.BufferReader(content), columns=wanted)
+
+    def manifest(self) -> bytes:
+        """Return the snapshot's description as JSON."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "files"}
+        fields |= {"created_at": self.created_at.isoformat(), "parts": [asdict(part) for part in self.parts]}
+        return json.dumps({"format": FORMAT} | fields, indent=1).encode()
+
+    @classmethod
+    def from_manifest(cls, content: bytes, files: Files) -> "Snapshot":
+        """Read a description back."""
+        fields: dict[str, Any] = json.loads(content)
+        if fields.pop("format") != FORMAT:
+            raise OfflineStoreError(f"the manifest has another format than {FORMAT}; materialize again")
+        parts = tuple(Part(**part | {"sums": tuple(part["sums"])}) for part in fields.pop("parts"))
+        fields["created_at"] = datetime.fromisoformat(fields["created_at"])
+        fields["columns"] = tuple(fields["columns"])
+        return cls(**fields, parts=parts, files=files)
+
+
+class OfflineStore:
+    """Snapshots in a folder or under an fsspec URL.
+
+    Parameters
+    ----------
+    root : str
+        Made when first written.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.files = files_at(root)
+
+    def current(self) -> Snapshot:
+        """Return the latest snapshot.
+
+        Raises
+        ------
+        NoSnapshotError
+            If nothing was materialized yet.
+        """
+        with self._translated():
+            try:
+                pointer = json.loads(self.files.read("current.json"))
+            except FileNotFoundError as exc:
+                raise NoSnapshotError(self.root) from exc
+            return self.snapshot(pointer["snapshot"])
+
+    def snapshots(self) -> list[Snapshot]:
+        """Return the snapshots that are kept, oldest first."""
+        with self._translated():
+            names = [name for name in self.files.names("snapshots") if name.endswith(".json")]
+            found = [self.snapshot(name.removesuffix(".json")) for name in names]
+        return sorted(found, key=lambda snapshot: (snapshot.created_at, snapshot.change_number))
+
+    def snapshot(self, snapshot_id: str) -> Snapshot:
+        """Return one snapshot.
+
+        Raises
+        ------
+        OfflineStoreError
+            If there is none, or it was swept.
+        """
+        if snapshot_id != Path(snapshot_id).name:
+            raise OfflineStoreError(f"expected a snapshot's id, got {snapshot_id!r}")
+        with self._translated():
+            try:
+                content = self.files.read(f"snapshots/{snapshot_id}.json")
+            except FileNotFoundError as exc:
+                raise OfflineStoreError(f"{self.root} holds no snapshot {snapshot_id}; it was swept") from exc
+            return Snapshot.from_manifest(content, self.files)
+
+    def write_part(self, rows: pa.Table) -> tuple[str, str]:
+        """Write rows and return the file's name and SHA-256; equal rows make the same file."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(rows, sink, compression="lz4")
+        content = sink.getvalue().to_pybytes()
+        sha256 = hashlib.sha256(content).hexdigest()
+        name = f"data/{sha256[:32]}.parquet"
+        with self._translated():
+            self.files.write(name, content)
+        return name, sha256
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Make a snapshot the current one; its parts are written already."""
+        with self._translated():
+            self.files.write(f"snapshots/{snapshot.id}.json", snapshot.manifest())
+            self.files.write("current.json", json.dumps({"snapshot": snapshot.id}).encode())
+
+    def sweep(self, keep: int) -> int:
+        """Keep the last snapshots; delete the others, and return how many files went that none needs."""
+        snapshots = self.snapshots()
+        current = self.current().id
+        kept = [s for s in snapshots[-max(keep, 1) :] if s.id != current] + [self.snapshot(current)]
+        with self._translated():
+            old = {s.id for s in snapshots} - {s.id for s in kept}
+            self.files.delete(f"snapshots/{snapshot_id}.json" for snapshot_id in old)
+            needed = {part.file for snapshot in kept for part in snapshot.parts}
+            unneeded = [f"data/{n}" for n in self.files.names("data") if f"data/{n}" not in needed]
+            self.files.delete(unneeded)
+        return len(unneeded)
+
+    def writer_lock(self) -> AbstractContextManager[object]:
+        """Let one process write at a time; an object store has no such lock and leaves it to the caller."""
+        if not isinstance(self.files, LocalFiles):
+            return nullcontext()
+        with self._translated():
+            self.files.root.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.files.root / ".lock")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn the file system's errors into ours."""
+        try:
+            yield
+        except (OSError, ValueError, KeyError, TypeError) as exc:
+            raise OfflineStoreError(f"offline store {self.root}: {exc}") from exc
