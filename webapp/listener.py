@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -140,6 +141,16 @@ class ModelListener:
             "champion swapped model_version=%s previous=%s", ref.version, previous and previous.version
         )
         self._on_swap()
+        self._tabulate(predictor, directory)
+
+    def _tabulate(self, predictor: Predictor, directory: Path) -> None:
+        """Make single forecasts faster, now that nobody waits for the swap."""
+        try:
+            is_tabulated = predictor.tabulate(directory)
+        except BrokenModelError as exc:
+            logger.warning("model_version=%s answers from its graph: %s", predictor.version, exc.problem)
+        else:
+            logger.info("model_version=%s tabulated=%s", predictor.version, is_tabulated)
 
     def _restore(self) -> None:
         """Serve what served last on this machine, while the registry is away."""

@@ -1,6 +1,7 @@
 """Model directories whose answers are known: version 7 that answers 7.0 cannot be mistaken for another."""
 
 import hashlib
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,12 +22,31 @@ AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
 LINES = IntervalLines(coverage=0.8, low_intercept=-1.0, low_slope=1.0, high_intercept=1.0, high_slope=1.0)
 
 
+def booster(forecast: float) -> dict[str, object]:
+    """Return a booster of one leaf as XGBoost writes it."""
+    tree = {
+        "split_type": [0],
+        "left_children": [LEAF],
+        "right_children": [LEAF],
+        "split_indices": [0],
+        "split_conditions": [0.0],
+        "sum_hessian": [1.0],
+    }
+    return {
+        "learner": {
+            "gradient_booster": {"model": {"trees": [tree]}},
+            "objective": {"name": "reg:squarederror"},
+            "learner_model_param": {"base_score": f"[{forecast!r}]"},
+        }
+    }
+
+
 def write_bundle(directory: Path, forecast: float, **changes: object) -> str:
     """Write a model directory that answers ``forecast`` for every vehicle; return its manifest's SHA-256."""
     directory.mkdir(parents=True)
     leaf = Tree(left=(LEAF,), right=(LEAF,), feature=(0,), threshold=(0.0,), cover=(1.0,))
     write_graph([Ensemble(base=forecast, trees=(leaf,))], len(VEHICLE_VIEW.columns), directory / SERVING_NAME)
-    (directory / fold_file(0)).write_text("{}")
+    (directory / fold_file(0)).write_text(json.dumps(booster(forecast)))
     files = {
         name: hashlib.sha256((directory / name).read_bytes()).hexdigest()
         for name in (SERVING_NAME, fold_file(0))
