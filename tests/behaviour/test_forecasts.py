@@ -1,0 +1,135 @@
+"""What a trained model must do, whatever its parameters: on the generated sample, and on the real fleet if there."""
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.model_selection import KFold
+
+from tests.snapshots import SAMPLE, read_fleet
+from vroom_features.view import VEHICLE_VIEW
+from vroom_model.boosting import TrainingParams, fit_folds, predict_by_fold
+from vroom_model.dataset import Dataset, load_dataset
+from vroom_model.evaluation import out_of_fold
+from vroom_model.interval import fit_lines
+from vroom_model.manifest import ModelManifest
+from vroom_model.predictor import Forecasts, Predictor, with_range
+from vroom_model.training import train
+
+REAL = Path(os.environ.get("VROOM_REAL_DATA", Path(__file__).parents[3] / "shared" / "data" / "fleet"))
+AS_OF = datetime(2026, 1, 2, tzinfo=UTC)
+REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A fleet, the model of all of it, and forecasts of each vehicle by models that never saw it."""
+
+    dataset: Dataset
+    predictor: Predictor
+    unseen: list[Forecasts]
+
+    @property
+    def manifest(self) -> ModelManifest:
+        return self.predictor.manifest
+
+    def error(self) -> float:
+        labels = self.dataset.labels
+        return float(np.mean([np.abs(f.predicted_reservations - labels).mean() for f in self.unseen]))
+
+    def held(self) -> "np.ndarray[tuple[int, int], np.dtype[np.bool_]]":
+        labels = self.dataset.labels
+        return np.array([(f.low <= labels) & (labels <= f.high) for f in self.unseen])
+
+
+@pytest.fixture(scope="module", params=["sample", "real"])
+def learned(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Learned:
+    folder = {"sample": SAMPLE, "real": REAL}[request.param]
+    if not folder.exists():
+        pytest.skip(f"the real fleet is not at {folder}; set VROOM_REAL_DATA to where it is")
+    snapshot = read_fleet(folder)
+    model = train(snapshot, directory=tmp_path_factory.mktemp("bundle"), as_of=AS_OF)
+    dataset = load_dataset(snapshot)
+    return Learned(
+        dataset,
+        Predictor.load(model.directory, version=1),
+        [cross_validated(dataset, repeat) for repeat in range(REPEATS)],
+    )
+
+
+def cross_validated(dataset: Dataset, repeat: int) -> Forecasts:
+    forecast, low, high = (np.empty(len(dataset)) for _ in range(3))
+    params = TrainingParams()
+    for seen_rows, rows in KFold(5, shuffle=True, random_state=repeat).split(dataset.features):
+        seen = Dataset(
+            dataset.vehicle_ids[seen_rows],
+            dataset.features[seen_rows],
+            dataset.labels[seen_rows],
+            dataset.price_ratio[seen_rows],
+            dataset.folds[seen_rows],
+        )
+        boosters = fit_folds(seen, params, seed=repeat)
+        raw = out_of_fold(predict_by_fold(boosters, seen.features), seen.folds)
+        lines = fit_lines(np.maximum(raw, 0), seen.labels, coverage=params.coverage)
+        part = with_range(predict_by_fold(boosters, dataset.features[rows]).mean(axis=1), lines)
+        forecast[rows], low[rows], high[rows] = part.predicted_reservations, part.low, part.high
+    return Forecasts(forecast, low, high, params.coverage)
+
+
+def test_it_beats_the_median_by_a_tenth(learned: Learned) -> None:
+    assert learned.error() < 0.9 * learned.manifest.metrics["baseline_mae"]
+
+
+def test_its_own_figures_are_honest(learned: Learned) -> None:
+    assert learned.manifest.metrics["mae"] == pytest.approx(learned.error(), rel=0.03)
+
+
+def test_the_error_stays_above_what_only_leakage_could_reach(learned: Learned) -> None:
+    assert learned.error() > 3.2
+
+
+def test_ranges_hold_the_share_they_promise(learned: Learned) -> None:
+    assert 0.78 <= learned.held().mean() <= 0.825
+    assert 0.78 <= learned.manifest.metrics["coverage"] <= 0.82
+
+
+def test_ranges_fail_no_price_segment(learned: Learned) -> None:
+    held = learned.held()
+    for segment in range(4):
+        assert held[:, learned.dataset.segments == segment].mean() >= 0.72
+
+
+def test_no_vehicle_is_forecast_more_for_a_higher_price(learned: Learned) -> None:
+    features = learned.dataset.features
+    price = VEHICLE_VIEW.columns.index("price_diff")
+    before = None
+    for step in np.linspace(-100, 200, 61):
+        moved = features.copy()
+        moved[:, price] = step
+        forecasts = learned.predictor.predict_matrix(moved)
+        now = np.array([forecasts.predicted_reservations, forecasts.low, forecasts.high])
+        assert before is None or (now <= before + 1e-9).all()
+        before = now
+
+
+def test_neither_row_order_nor_other_columns_change_a_forecast(learned: Learned) -> None:
+    dataset = learned.dataset
+    columns = {name: dataset.features[:, i] for i, name in enumerate(VEHICLE_VIEW.columns)}
+    columns |= {"actual_price": columns["price_diff"] + 50, "recommended_price": np.full(len(dataset), 50.0)}
+    plain = learned.predictor.predict_many(columns).predicted_reservations
+    order = np.random.default_rng(0).permutation(len(dataset))
+    shuffled = {name: values[order] for name, values in columns.items()} | {"colour": order}
+    np.testing.assert_array_equal(
+        learned.predictor.predict_many(shuffled).predicted_reservations, plain[order]
+    )
+
+
+def test_forecasts_are_right_on_average_along_their_whole_range(learned: Learned) -> None:
+    forecast = np.mean([f.predicted_reservations for f in learned.unseen], axis=0)
+    for rows in np.array_split(np.argsort(forecast), 4):
+        outcome = learned.dataset.labels[rows]
+        error = outcome.std() / np.sqrt(len(rows))
+        assert abs(forecast[rows].mean() - outcome.mean()) < 3.5 * error
