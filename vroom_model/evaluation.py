@@ -9,13 +9,14 @@ import numpy.typing as npt
 
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.dataset import SEGMENTS, Dataset, TrainingSnapshot, load_dataset
-from vroom_model.manifest import FoldMetrics, Importance, SegmentMetrics
+from vroom_model.manifest import CalibrationPoint, FoldMetrics, Importance, SegmentMetrics
 from vroom_model.predictor import Forecasts, Predictor, with_range
 
 Array = npt.NDArray[np.float64]
 ByFold = Callable[[npt.NDArray[Any]], Array]
 """Feature matrix in, raw forecasts of every fold's booster out: (n_vehicles, n_folds)."""
 SHUFFLES = 10
+NUM_POINTS = 10
 
 
 def out_of_fold(by_fold: Array, folds: npt.NDArray[np.int64]) -> Array:
@@ -87,6 +88,23 @@ def segment_metrics(forecasts: Forecasts, dataset: Dataset) -> tuple[SegmentMetr
                 )
             )
     return tuple(metrics)
+
+
+def calibration(forecasts: Forecasts, dataset: Dataset) -> tuple[CalibrationPoint, ...]:
+    """Return forecast against outcome for each tenth of the vehicles, from the lowest forecast up."""
+    order = np.argsort(forecasts.predicted_reservations, kind="stable")
+    points = []
+    for rows in np.array_split(order, NUM_POINTS):
+        labels = dataset.labels[rows]
+        points.append(
+            CalibrationPoint(
+                forecast=float(forecasts.predicted_reservations[rows].mean()),
+                outcome=float(labels.mean()),
+                standard_error=float(labels.std() / np.sqrt(len(rows))),
+                num_rows=len(rows),
+            )
+        )
+    return tuple(points)
 
 
 def importances(predict_by_fold: ByFold, dataset: Dataset, *, seed: int) -> tuple[Importance, ...]:

@@ -81,6 +81,15 @@ class SegmentMetrics(Part):
     mean_width: float
 
 
+class CalibrationPoint(Part):
+    """Vehicles of like forecast: what was forecast and what happened, on average, out of fold."""
+
+    forecast: float
+    outcome: float
+    standard_error: float
+    num_rows: int
+
+
 class Importance(Part):
     """How much the out-of-fold error rises when a feature is shuffled."""
 
@@ -121,6 +130,7 @@ class ModelManifest(Part):
     metrics: dict[str, float]
     folds: tuple[FoldMetrics, ...]
     segments: tuple[SegmentMetrics, ...]
+    calibration: tuple[CalibrationPoint, ...] = ()
     feature_importances: tuple[Importance, ...]
     reference: dict[str, Histogram]
     libraries: dict[str, str]

@@ -10,6 +10,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
+from vroom_model.card import write_card
 from vroom_model.errors import BaselineError, RegistryError
 from vroom_model.manifest import SERVING_NAME, ModelManifest
 from vroom_model.registry import ModelVersion, Registry
@@ -35,7 +36,7 @@ class Registered:
     is_new: bool
 
 
-def register_candidate(registry: Registry, trained: TrainedModel, *, card: Path | None = None) -> Registered:
+def register_candidate(registry: Registry, trained: TrainedModel) -> Registered:
     """Record a trained model and make it the candidate.
 
     Parameters
@@ -43,9 +44,7 @@ def register_candidate(registry: Registry, trained: TrainedModel, *, card: Path 
     registry : Registry
         Where.
     trained : TrainedModel
-        The model directory; it is uploaded whole.
-    card : Path, optional
-        Folder with the model card and its plots, uploaded beside it.
+        The model directory; it is uploaded whole, a model card with its plots beside it.
 
     Raises
     ------
@@ -61,7 +60,7 @@ def register_candidate(registry: Registry, trained: TrainedModel, *, card: Path 
         registry.set_alias("candidate", existing.version)
         return Registered(registry.version(existing.version), is_new=False)
     try:
-        number = _record(registry, trained, card)
+        number = _record(registry, trained)
     except MlflowException as exc:
         raise RegistryError(f"MLflow at {registry.tracking_uri} cannot be used: {exc}") from exc
     registry.set_alias("candidate", number)
@@ -74,7 +73,7 @@ def find_training(registry: Registry, training_digest: str) -> ModelVersion | No
     return complete[0] if complete else None
 
 
-def _record(registry: Registry, trained: TrainedModel, card: Path | None) -> int:
+def _record(registry: Registry, trained: TrainedModel) -> int:
     """Log a run with everything about the model, register its directory, and return the version's number."""
     client = MlflowClient(tracking_uri=registry.tracking_uri, registry_uri=registry.tracking_uri)
     manifest = trained.manifest
@@ -100,8 +99,9 @@ def _record(registry: Registry, trained: TrainedModel, card: Path | None) -> int
         path = Path(name) / "MLmodel"
         _describe(manifest, run_id).save(path)
         client.log_artifact(run_id, str(path), BUNDLE)
-    if card is not None:
-        client.log_artifacts(run_id, str(card), CARD)
+    with tempfile.TemporaryDirectory() as name:
+        card = write_card(manifest, Path(name))
+        client.log_artifacts(run_id, name, CARD)
     client.set_terminated(run_id)
     _ensure_model(client, registry.model_name)
     version = client.create_model_version(
@@ -109,6 +109,7 @@ def _record(registry: Registry, trained: TrainedModel, card: Path | None) -> int
         source=f"{run.info.artifact_uri}/{BUNDLE}",
         run_id=run_id,
         tags=tags,
+        description=card,
         await_creation_for=0,
     )
     # A version without this mark is one whose recording was cut off.

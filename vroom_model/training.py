@@ -15,6 +15,7 @@ from vroom_features.view import VEHICLE_VIEW
 from vroom_model.boosting import FoldBooster, TrainingParams, fit_folds, predict_by_fold
 from vroom_model.dataset import Dataset, TrainingSnapshot, check_learnable, load_dataset
 from vroom_model.evaluation import (
+    calibration,
     fold_metrics,
     importances,
     out_of_fold,
@@ -131,6 +132,7 @@ def train(
         metrics=overall_metrics(ranges, dataset),
         folds=fold_metrics(ranges, dataset, [booster.features for booster in boosters]),
         segments=segment_metrics(ranges, dataset),
+        calibration=calibration(ranges, dataset),
         feature_importances=importances(partial(predict_by_fold, boosters), dataset, seed=seed),
         reference=_reference(dataset),
         libraries=_libraries(),

@@ -1,4 +1,4 @@
-"""What a trained model must do, whatever its parameters: on the generated sample, and on the real fleet if there."""
+"""What any trained model must do: on the generated sample, and on the real fleet where it is there."""
 
 import os
 from dataclasses import dataclass

@@ -66,6 +66,8 @@ def test_no_artifact_is_a_pickle(champions: Champions, trained: TrainedModel) ->
     client = mlflow.MlflowClient(champions.registry.tracking_uri)
     names = {Path(entry.path).name for entry in client.list_artifacts(version.run_id, "bundle")}
     assert names == {*trained.manifest.files, "manifest.json", "MLmodel"}
+    cards = {Path(entry.path).name for entry in client.list_artifacts(version.run_id, "card")}
+    assert cards == {"model_card.md", "calibration.png", "error_by_segment.png"}
 
 
 def test_a_model_no_better_than_the_median_is_not_registered(

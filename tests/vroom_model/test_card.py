@@ -1,0 +1,34 @@
+from pathlib import Path
+
+import pytest
+
+from vroom_features.view import VEHICLE_VIEW
+from vroom_model.card import CALIBRATION_NAME, CARD_NAME, SEGMENTS_NAME, write_card
+from vroom_model.training import TrainedModel
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def test_the_card_says_what_was_measured_and_on_what(trained: TrainedModel, tmp_path: Path) -> None:
+    text = write_card(trained.manifest, tmp_path)
+    assert (tmp_path / CARD_NAME).read_text() == text
+    manifest = trained.manifest
+    assert f"**{manifest.metrics['mae']:.3f}**" in text
+    assert manifest.snapshot.id in text
+    for name in (*VEHICLE_VIEW.columns, *manifest.files, *manifest.files.values()):
+        assert name in text
+    for segment in manifest.segments:
+        assert f"| {segment.segment} | {segment.num_rows:,} | {segment.mae:.2f} |" in text
+
+
+@pytest.mark.parametrize("name", [CALIBRATION_NAME, SEGMENTS_NAME])
+def test_the_plots_are_images(trained: TrainedModel, tmp_path: Path, name: str) -> None:
+    write_card(trained.manifest, tmp_path)
+    assert (tmp_path / name).read_bytes().startswith(PNG)
+
+
+def test_forecasts_are_calibrated_in_the_plot(trained: TrainedModel) -> None:
+    points = trained.manifest.calibration
+    assert sum(point.num_rows for point in points) == trained.manifest.snapshot.num_rows
+    assert [point.forecast for point in points] == sorted(point.forecast for point in points)
+    assert all(abs(point.forecast - point.outcome) < 4 * point.standard_error for point in points)
