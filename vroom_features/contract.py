@@ -5,13 +5,11 @@ Times without a zone are UTC.
 """
 
 import csv as rows_csv
-import gzip
-import hashlib
 import io
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
+from vroom_features.csv_files import Growing, HashingReader, opened
 from vroom_features.errors import DataContractError
 from vroom_features.limits import DESCRIPTION_MAX, NUM_IMAGES_MAX, PRICE_MAX, UI_VEHICLE_ID_START
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 1 << 20
 PROBLEMS_KEPT = 100_000
 
+Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 
 
@@ -77,39 +77,17 @@ class Problem:
 class CheckedFile:
     """The good rows of a file as NumPy columns, the bad ones as problems, and the SHA-256 of its bytes."""
 
-    columns: dict[str, npt.NDArray[np.generic]]
+    columns: dict[str, Array]
     num_rows: int
     problems: list[Problem]
     num_bad: int
     sha256: str
     bad_rows: list[int] = field(default_factory=list)
 
-    def place(self, positions: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    def place(self, positions: Array) -> Array:
         """Turn positions among the good rows into positions in the file."""
         good = np.delete(np.arange(self.num_rows), self.bad_rows)
         return good[positions]
-
-
-def find_csv(folder: Path, name: str) -> Path:
-    """Return where a CSV is, plain or gzipped.
-
-    Raises
-    ------
-    DataContractError
-        If it is neither there.
-    """
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_dir():
-            raise DataContractError(f"expected a file, {path} is a directory")
-        if path.is_file():
-            return path
-    raise DataContractError(f"{folder / name} is missing; expected {name} or {name}.gz in {folder}")
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's content, unzipped."""
-    with _opened(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_file(
@@ -138,16 +116,16 @@ def check_file(
         return "skip"
 
     names = [column.name for column in columns]
-    kept: dict[str, list[npt.NDArray[np.generic]]] = {name: [] for name in names}
+    kept = {c.name: Growing(np.float64 if pa.types.is_floating(c.kind) else np.int64) for c in columns}
     problems: list[Problem] = []
     bad_rows: list[int] = []
     num_rows = 0
-    with _opened(path) as file:
-        hashing = _HashingReader(file, progress)
+    with opened(path) as file:
+        hashing = HashingReader(file, progress)
         try:
             reader = csv.open_csv(
                 pa.PythonFile(hashing, mode="r"),
-                csv.ReadOptions(block_size=BLOCK_BYTES),
+                csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False),
                 csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
                 csv.ConvertOptions(
                     include_columns=names,
@@ -163,13 +141,9 @@ def check_file(
                 num_rows += batch.num_rows
         except (pa.ArrowException, OSError, EOFError) as exc:
             raise DataContractError(f"{path} cannot be read: {exc}") from exc
-    joined = {}
-    for column in columns:  # a column at a time, to hold no more than one twice
-        parts = kept.pop(column.name)
-        dtype = np.float64 if pa.types.is_floating(column.kind) else np.int64
-        joined[column.name] = np.concatenate(parts) if parts else np.empty(0, dtype)
     num_bad = len(bad_rows) + len(ragged)
-    return CheckedFile(joined, num_rows, problems, num_bad, hashing.sha256.hexdigest(), bad_rows)
+    values = {name: column.done() for name, column in kept.items()}
+    return CheckedFile(values, num_rows, problems, num_bad, hashing.sha256.hexdigest(), bad_rows)
 
 
 def locate(path: Path, problems: Sequence[Problem]) -> Iterator[tuple[int, Problem]]:
@@ -178,7 +152,7 @@ def locate(path: Path, problems: Sequence[Problem]) -> Iterator[tuple[int, Probl
     Only a file with bad rows is read this second time.
     """
     wanted = {problem.row: problem for problem in problems}
-    with _opened(path) as file, io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="") as text:
+    with opened(path) as file, io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="") as text:
         records = rows_csv.reader(text)
         width, row, line = len(next(records)), 0, records.line_num + 1
         for record in records:
@@ -198,7 +172,7 @@ def locate(path: Path, problems: Sequence[Problem]) -> Iterator[tuple[int, Probl
 
 def _check_header(path: Path, columns: Sequence[Column]) -> None:
     """Raise unless the first line names every column once."""
-    with _opened(path) as file, io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="") as text:
+    with opened(path) as file, io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="") as text:
         try:
             header = next(rows_csv.reader(text), [])
         except (OSError, EOFError, rows_csv.Error) as exc:
@@ -214,7 +188,7 @@ def _check_header(path: Path, columns: Sequence[Column]) -> None:
 
 def _check_batch(
     batch: pa.RecordBatch, columns: Sequence[Column], first_row: int, problems: list[Problem]
-) -> tuple[dict[str, npt.NDArray[np.generic]], Mask]:
+) -> tuple[dict[str, Array], Mask]:
     """Convert a batch of text, and say which rows are good."""
     good = np.ones(batch.num_rows, bool)
     values = {}
@@ -229,7 +203,7 @@ def _check_batch(
     return values, good
 
 
-def _convert(text: pa.Array, column: Column) -> tuple[npt.NDArray[np.generic], Mask]:
+def _convert(text: pa.Array, column: Column) -> tuple[Array, Mask]:
     """Turn text into values; a row whose text does not fit gets any value and False."""
     kinds = [pa.timestamp("us"), column.kind] if pa.types.is_timestamp(column.kind) else [column.kind]
     converted = _cast(text, kinds)
@@ -263,39 +237,3 @@ def _cast_parts(text: pa.Array, kinds: Sequence[pa.DataType], kind: pa.DataType)
         return [pa.nulls(1, kind)]
     middle = len(text) // 2
     return _cast_parts(text[:middle], kinds, kind) + _cast_parts(text[middle:], kinds, kind)
-
-
-class _HashingReader(io.RawIOBase):
-    """A file that is hashed, and its progress told, as it is read."""
-
-    def __init__(
-        self, file: io.BufferedReader | gzip.GzipFile, progress: Callable[[int], None] | None
-    ) -> None:
-        self._file = file
-        self._progress = progress
-        self.sha256 = hashlib.sha256()
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """Read and hash."""
-        content = self._file.read(size)
-        self.sha256.update(content)
-        if self._progress is not None:
-            self._progress(len(content))
-        return content
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[io.BufferedReader | gzip.GzipFile]:
-    """Open a file, unzipping it when its first bytes say so."""
-    try:
-        with path.open("rb") as file:
-            if file.peek(2)[:2] == b"\x1f\x8b":
-                with gzip.open(file) as unzipped:
-                    yield unzipped
-            else:
-                yield file
-    except (OSError, EOFError) as exc:
-        raise DataContractError(f"{path} cannot be read: {exc}") from exc

@@ -98,11 +98,10 @@ def replace_bookings(
     stored = {name: column.to_numpy() for name, column in _columns(bulk.table(query, _BOOKINGS)).items()}
     is_first = not len(stored["id"])
     if is_first:
-        order = np.argsort(wanted["vehicle_id"], kind="stable")
-        _load(bulk, {name: wanted[name][order] for name in ("vehicle_id", "created_at")}, progress)
+        _load(bulk, wanted, progress)
         bulk.execute(
             f"UPDATE vehicles SET row_version = {version} WHERE row_version < {version}"  # noqa: S608
-            " AND vehicle_id IN (SELECT vehicle_id FROM reservations)"
+            " AND EXISTS (SELECT 1 FROM reservations r WHERE r.vehicle_id = vehicles.vehicle_id)"
         )
         return Counts(added=num_wanted)
     add_at, remove_at = _multiset_difference(wanted, stored)

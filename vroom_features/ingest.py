@@ -20,16 +20,17 @@ from vroom_features.contract import (
     CheckedFile,
     Problem,
     check_file,
-    file_sha256,
-    find_csv,
     locate,
 )
 from vroom_features.converge import Counts, put_vehicles, remove_vehicles, replace_bookings, typed_in_ids
+from vroom_features.csv_files import file_sha256, find_csv
 from vroom_features.errors import DataContractError
 from vroom_features.stores.bulk import bulk_transaction
 
 MAX_BAD_SHARE = 0.01
 """A file with a larger share of bad rows is refused whole."""
+
+_CHECK_ROWS = 1 << 18
 
 Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]
@@ -173,12 +174,14 @@ def _report(
 def _distinct(file: CheckedFile, typed_in: Array, path: Path) -> tuple[dict[str, Array], list[Problem]]:
     """Return the vehicles in the order of ids, the first of each id, and the others as problems."""
     ids = file.columns["vehicle_id"]
-    taken = np.intersect1d(ids, typed_in)
+    taken = typed_in[np.isin(typed_in, ids)] if len(typed_in) else typed_in
     if len(taken):
         raise DataContractError(
             f"{path}: vehicle_id {taken[0]} belongs to a vehicle that was typed in;"
             " give the row another id, or delete that vehicle"
         )
+    if (ids[1:] > ids[:-1]).all():
+        return file.columns, []
     order = np.argsort(ids, kind="stable")
     ordered = ids[order]
     is_repeat = np.zeros(len(ids), bool)
@@ -196,16 +199,20 @@ def _split_known(file: CheckedFile, fleet: Array, typed_in: Array) -> tuple[dict
     known_ids = np.concatenate([fleet, typed_in])
     known_ids.sort()
     ids = file.columns["vehicle_id"]
-    if not len(known_ids):
-        is_known = np.zeros(len(ids), bool)
-    elif known_ids[-1] - known_ids[0] < 4 * len(known_ids) + 1_000_000:  # dense: look up instead of searching
-        table = np.zeros(known_ids[-1] - known_ids[0] + 1, bool)
-        table[known_ids - known_ids[0]] = True
-        inside = (ids >= known_ids[0]) & (ids <= known_ids[-1])
-        is_known = inside & table[np.where(inside, ids - known_ids[0], 0)]
-    else:
-        position = np.minimum(np.searchsorted(known_ids, ids), len(known_ids) - 1)
-        is_known = known_ids[position] == ids
+    low, high = (int(known_ids[0]), int(known_ids[-1])) if len(known_ids) else (1, 0)
+    is_dense = high - low < 4 * len(known_ids)  # then a table of flags is faster than a search
+    flags = (
+        np.isin(np.arange(low, high + 1), known_ids, assume_unique=True) if is_dense else np.empty(0, bool)
+    )
+    is_known = np.zeros(len(ids), bool)
+    for start in range(0, len(ids), _CHECK_ROWS):
+        chunk = ids[start : start + _CHECK_ROWS]
+        inside = (chunk >= low) & (chunk <= high)
+        if is_dense:
+            found = flags[chunk[inside] - low]
+        else:
+            found = known_ids[np.searchsorted(known_ids, chunk[inside])] == chunk[inside]
+        is_known[np.flatnonzero(inside)[found] + start] = True
     if is_known.all():
         return file.columns, []
     positions = np.flatnonzero(~is_known)

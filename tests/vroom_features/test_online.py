@@ -31,7 +31,7 @@ def row(vehicle_id: int = 7, row_version: int = 1, **changes: object) -> OnlineR
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RedisCluster]:
-    """Start a real cluster node that owns every slot: it refuses a command across slots as any cluster does."""
+    """Start a real cluster node that owns every slot: it refuses a command across slots."""
     with ValkeyServer(save="", **{"cluster-enabled": "yes"}) as server:
         with redis_py.Redis.from_url(server.connection_url) as node:
             node.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)

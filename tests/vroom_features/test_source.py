@@ -1,5 +1,6 @@
 """The source database: an acknowledged save is there, once."""
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
@@ -14,6 +15,7 @@ from vroom_features.errors import (
     SourceStoreError,
     VehicleNotFoundError,
 )
+from vroom_features.stores.bulk import bulk_transaction
 from vroom_features.stores.source import SORTS, SourceStore
 from vroom_features.tables import UI_VEHICLE_ID_START
 
@@ -172,9 +174,11 @@ def test_an_id_beyond_every_integer_column_is_simply_absent(source: SourceStore)
     assert source.get_vehicle(10**30) is None
 
 
-@pytest.mark.parametrize("url", ["", "mysql://x/y", "sqlite:////proc/nowhere/vroom.db", "not a url"])
+@pytest.mark.parametrize(
+    "url", ["", "sqlite://", "mysql://x/y", "sqlite:////proc/nowhere/vroom.db", "not a url"]
+)
 def test_a_database_that_cannot_be_opened_is_a_clear_error(url: str) -> None:
-    with pytest.raises(SourceStoreError, match="database|expected"):
+    with pytest.raises(SourceStoreError, match=r"database|expected"):
         SourceStore.open(url)
 
 
@@ -188,6 +192,19 @@ def test_a_password_never_shows_in_an_error() -> None:
     with pytest.raises(SourceStoreError) as error:
         SourceStore.open("postgresql://user:hunter2@127.0.0.1:1/none")
     assert "hunter2" not in str(error.value)
+
+
+def test_rows_and_bulk_work_of_one_process_never_have_the_file_open_together(source: SourceStore) -> None:
+    saved, done = threading.Event(), []
+    with ThreadPoolExecutor(1) as pool:
+        with bulk_transaction(source.url) as bulk:
+            seen = bulk.scalar("SELECT COUNT(*) FROM vehicles")
+            job = pool.submit(lambda: (done.append(save(source)), saved.set()))
+            assert not saved.wait(0.2)
+        job.result(timeout=5)
+    with bulk_transaction(source.url) as bulk:
+        assert (seen, bulk.scalar("SELECT COUNT(*) FROM vehicles")) == (0, 1)
+    assert source.get_vehicle(done[0]) is not None
 
 
 def test_opening_many_times_at_once_makes_one_schema(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ The low-level driver is used, for its DB-API layer imports pandas, which costs m
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import adbc_driver_manager as adbc
@@ -13,6 +13,7 @@ import adbc_driver_sqlite
 import pyarrow as pa
 
 from vroom_features.errors import SourceStoreError
+from vroom_features.stores import gate
 
 LOCK_TIMEOUT_S = 10
 _BATCH_ROWS = 65_536
@@ -110,26 +111,16 @@ def bulk_transaction(url: str, *, writes: bool = False) -> Iterator[BulkConnecti
         If the database cannot be opened, read or written.
     """
     is_sqlite = url.startswith("sqlite")
-    path = url.partition("///")[2] if is_sqlite else ""
-    if is_sqlite and not Path(path).is_file():
+    path = Path(url.partition("///")[2]).resolve() if is_sqlite else Path()
+    if is_sqlite and not path.is_file():
         raise SourceStoreError(f"there is no database {path}; seed it first")
-    try:
-        with (
-            (
-                adbc_driver_sqlite.connect(path)
-                if is_sqlite
-                else adbc_driver_postgresql.connect("postgresql://" + url.partition("://")[2])
-            ) as database,
-            adbc.AdbcConnection(database) as connection,
-        ):
-            bulk = BulkConnection(connection, is_sqlite=is_sqlite)
+    with ExitStack() as stack:
+        try:
             if is_sqlite:
-                bulk.execute(f"PRAGMA busy_timeout={LOCK_TIMEOUT_S * 1000}")
-                bulk.execute("PRAGMA synchronous=FULL")
-            else:
-                bulk.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'")
-                bulk.execute("SET timezone = 'UTC'")
-            connection.set_autocommit(False)
+                gate.enter(path, "bulk", timeout_s=LOCK_TIMEOUT_S)
+                stack.callback(gate.leave, path, "bulk")
+            connection = _connect(stack, str(path) if is_sqlite else url, is_sqlite=is_sqlite)
+            bulk = BulkConnection(connection, is_sqlite=is_sqlite)
             if not is_sqlite and not writes:
                 bulk.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             if writes:  # the state's one row is the lock that every writer takes first
@@ -143,5 +134,24 @@ def bulk_transaction(url: str, *, writes: bool = False) -> Iterator[BulkConnecti
                 connection.commit()
             else:
                 connection.rollback()
-    except adbc.Error as exc:
-        raise SourceStoreError(f"database: {exc}") from exc
+        except (adbc.Error, TimeoutError) as exc:
+            raise SourceStoreError(f"database: {exc}") from exc
+
+
+def _connect(stack: ExitStack, where: str, *, is_sqlite: bool) -> adbc.AdbcConnection:
+    """Connect, with autocommit off."""
+    if is_sqlite:
+        driver = adbc_driver_sqlite.connect(where)
+    else:
+        driver = adbc_driver_postgresql.connect("postgresql://" + where.partition("://")[2])
+    database = stack.enter_context(driver)
+    connection: adbc.AdbcConnection = stack.enter_context(adbc.AdbcConnection(database))
+    bulk = BulkConnection(connection, is_sqlite=is_sqlite)
+    if is_sqlite:
+        bulk.execute(f"PRAGMA busy_timeout={LOCK_TIMEOUT_S * 1000}")
+        bulk.execute("PRAGMA synchronous=FULL")
+    else:
+        bulk.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'")
+        bulk.execute("SET timezone = 'UTC'")
+    connection.set_autocommit(False)
+    return connection

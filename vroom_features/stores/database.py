@@ -10,10 +10,12 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, make_url, select, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 
 from vroom_features import tables
 from vroom_features.errors import SourceStoreError
+from vroom_features.stores import gate
 
 LOCK_TIMEOUT_S = 10.0
 """How long a transaction waits for another one to end before it gives up."""
@@ -66,9 +68,16 @@ def _engine(url: str) -> Engine:
     """Make an engine; nothing but SQLite's folder is created yet."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        if parsed.database and parsed.database != ":memory:":
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(parsed, connect_args={"timeout": LOCK_TIMEOUT_S})
+        if not parsed.database or parsed.database == ":memory:":
+            raise SourceStoreError(
+                "expected a SQLite file, got a database in memory; no other process sees it"
+            )
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(
+            parsed,
+            connect_args={"timeout": LOCK_TIMEOUT_S, "factory": _GatedConnection},
+            poolclass=NullPool,  # an idle connection would keep bulk work waiting
+        )
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
@@ -81,6 +90,31 @@ def _engine(url: str) -> Engine:
             pool_pre_ping=True,
         )
     raise SourceStoreError(f"expected a sqlite:/// or postgresql:// URL, got {_shown(url)}")
+
+
+class _GatedConnection(sqlite3.Connection):
+    """A connection that is never open beside one of the bulk driver."""
+
+    def __init__(self, database: str, *args: Any, **kwargs: Any) -> None:  # passed on as they come
+        self._path: Path | None = None
+        path = Path(database).resolve()
+        try:
+            gate.enter(path, "rows", timeout_s=LOCK_TIMEOUT_S)
+        except TimeoutError as exc:
+            raise sqlite3.OperationalError(str(exc)) from exc
+        try:
+            super().__init__(database, *args, **kwargs)
+        except BaseException:
+            gate.leave(path, "rows")
+            raise
+        self._path = path
+
+    def close(self) -> None:
+        """Close, and let bulk work in."""
+        super().close()
+        if self._path is not None:
+            gate.leave(self._path, "rows")
+            self._path = None
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:  # the driver's own objects

@@ -1,0 +1,315 @@
+"""Seeding: the files' good rows end in the database, once, and bad rows where people find them."""
+
+import csv
+import gzip
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from tests.factories import make_vehicle
+from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
+from vroom_features.errors import DataContractError
+from vroom_features.ingest import SeedReport, seed
+from vroom_features.stores.source import SourceStore
+
+NOW = datetime(2024, 5, 1, tzinfo=UTC)
+
+
+def rows(source: SourceStore, query: str) -> list[Any]:
+    with source.engine.begin() as connection:
+        return [tuple(row) for row in connection.execute(text(query))]
+
+
+def contents(source: SourceStore) -> tuple[list[Any], list[Any]]:
+    """Everything a seed writes, without numbers that say when."""
+    vehicles = "SELECT vehicle_id, actual_price, num_images, source FROM vehicles ORDER BY 1"
+    bookings = "SELECT vehicle_id, created_at FROM reservations ORDER BY 1, 2"
+    return rows(source, vehicles), rows(source, bookings)
+
+
+def vehicle_counts(report: SeedReport) -> tuple[int, int, int, int]:
+    return (
+        report.vehicles_added,
+        report.vehicles_updated,
+        report.vehicles_unchanged,
+        report.vehicles_removed,
+    )
+
+
+def rejected(source: SourceStore, name: str) -> list[list[str]]:
+    folder = Path(str(source.engine.url.database)).parent / "quarantine"
+    with (folder / f"{name}.rejected.csv").open(newline="") as file:
+        return list(csv.reader(file))[1:]
+
+
+def test_a_seed_brings_the_files_in(source: SourceStore, tmp_path: Path) -> None:
+    report = seed(source, write_csvs(tmp_path / "csv"))
+    assert vehicle_counts(report) == (2, 0, 0, 0)
+    assert report.reservations_added == 2
+    vehicle = source.get_vehicle(1)
+    assert vehicle is not None
+    assert (vehicle.source, vehicle.actual_price, vehicle.num_reservations) == ("csv", 45.5, 2)
+    assert source.get_vehicle(2).num_reservations == 0  # type: ignore[union-attr]
+
+
+def test_the_same_files_change_nothing_and_say_so(source: SourceStore, tmp_path: Path) -> None:
+    folder = write_csvs(tmp_path / "csv")
+    seed(source, folder)
+    before = source.changes_since(0).change_number
+    report = seed(source, folder)
+    assert report.is_unchanged
+    assert (vehicle_counts(report), report.reservations_unchanged) == ((0, 0, 2, 0), 2)
+    assert source.changes_since(0).change_number == before
+
+
+def test_equal_rows_in_another_order_change_nothing(source: SourceStore, tmp_path: Path) -> None:
+    seed(source, write_csvs(tmp_path / "a"))
+    before = source.changes_since(0).change_number
+    turned = write_csvs(
+        tmp_path / "b",
+        (vehicle_line(2), vehicle_line(1)),
+        ("1,2023-01-02T10:00:00Z", " 1 ,2023-01-01 11:00:00+01:00"),
+    )
+    report = seed(source, turned)
+    assert report.is_unchanged
+    assert source.changes_since(0).change_number == before
+
+
+def test_a_changed_file_updates_adds_and_removes(source: SourceStore, tmp_path: Path) -> None:
+    seed(
+        source,
+        write_csvs(tmp_path / "a", map(vehicle_line, (1, 2, 3)), booking_lines([(1, 0), (2, 0), (3, 0)])),
+    )
+    old = {i: source.get_vehicle(i).row_version for i in (1, 2)}  # type: ignore[union-attr]
+    lines = [vehicle_line(1, price=99), vehicle_line(2), vehicle_line(4)]
+    report = seed(source, write_csvs(tmp_path / "b", lines, booking_lines([(1, 0), (2, 0), (2, 1)])))
+    assert vehicle_counts(report) == (1, 1, 1, 1)
+    assert (report.reservations_added, report.reservations_unchanged, report.reservations_removed) == (
+        1,
+        2,
+        1,
+    )
+    assert source.get_vehicle(3) is None
+    for vehicle_id, version in old.items():  # one has another price, the other one more booking
+        assert source.get_vehicle(vehicle_id).row_version > version  # type: ignore[union-attr]
+
+
+def test_typed_in_vehicles_stay_and_can_be_booked(source: SourceStore, tmp_path: Path) -> None:
+    saved = source.save_vehicle(make_vehicle(), saved_at=NOW).vehicle
+    report = seed(source, write_csvs(tmp_path / "csv", reservations=[f"{saved.vehicle_id},2023-01-01"]))
+    assert report.reservations_added == 1
+    booked = source.get_vehicle(saved.vehicle_id)
+    assert booked is not None
+    assert booked.num_reservations == 1
+    assert booked.row_version > saved.row_version
+
+
+def test_a_file_that_takes_a_typed_in_vehicles_id_is_refused(source: SourceStore, tmp_path: Path) -> None:
+    vehicle_id = source.save_vehicle(make_vehicle(), saved_at=NOW).vehicle.vehicle_id
+    with source.engine.begin() as connection:
+        connection.execute(text(f"UPDATE vehicles SET vehicle_id = 7 WHERE vehicle_id = {vehicle_id}"))  # noqa: S608
+    with pytest.raises(DataContractError, match="vehicle_id 7 belongs to a vehicle that was typed in"):
+        seed(source, write_csvs(tmp_path / "csv", [vehicle_line(1), vehicle_line(7)]))
+    assert source.get_vehicle(1) is None
+
+
+GOOD = [vehicle_line(i) for i in range(1, 200)]
+
+BAD_CELLS = [
+    ("vehicle_id", vehicle_line("")),
+    ("vehicle_id", vehicle_line("x")),
+    ("vehicle_id", vehicle_line(0)),
+    ("vehicle_id", vehicle_line(-4)),
+    ("vehicle_id", vehicle_line(10**30)),
+    ("vehicle_id", vehicle_line(1_000_000_001)),
+    ("vehicle_id", vehicle_line("1000.5")),
+    ("actual_price", vehicle_line(1000, price=-1)),
+    ("actual_price", vehicle_line(1000, price=0)),
+    ("actual_price", vehicle_line(1000, price="nan")),
+    ("actual_price", vehicle_line(1000, price="inf")),
+    ("actual_price", vehicle_line(1000, price="-inf")),
+    ("actual_price", vehicle_line(1000, price="1e308")),
+    ("actual_price", vehicle_line(1000, price="1e999")),
+    ("actual_price", vehicle_line(1000, price='"12,5"')),
+    ("num_images", vehicle_line(1000, images="2.5")),
+    ("num_images", vehicle_line(1000, images="\u0663")),
+    ("technology", "1000,2,45,50,3,0,120"),
+    ("street_parked", "1000,1,45,50,3,true,120"),
+    ("description", "1000,1,45,50,3,0,-1"),
+    ("vehicle_id", vehicle_line(1)),
+    ("", "1000,1,45"),
+    ("", "1000,1,45,50,3,0,120,9"),
+]
+
+
+@pytest.mark.parametrize(("column", "line"), BAD_CELLS)
+def test_a_bad_row_is_set_aside_with_its_line_and_the_rest_comes_in(
+    source: SourceStore, tmp_path: Path, column: str, line: str
+) -> None:
+    lines = [*GOOD[:50], line, *GOOD[50:]]
+    report = seed(source, write_csvs(tmp_path / "csv", lines))
+    assert (report.vehicles_added, report.vehicles_quarantined) == (199, 1)
+    ((line_number, named, _, reason),) = rejected(source, "vehicles")
+    assert (int(line_number), named) == (52, column)
+    assert reason
+
+
+@pytest.mark.parametrize("moment", ["", "soon", "2023-02-30 10:00:00", "2023-01-01 25:00:00", "12/31/2023"])
+def test_a_bad_time_is_set_aside(source: SourceStore, tmp_path: Path, moment: str) -> None:
+    bookings = [*booking_lines([(1, n) for n in range(150)]), f"1,{moment}"]
+    report = seed(source, write_csvs(tmp_path / "csv", reservations=bookings))
+    assert (report.reservations_added, report.reservations_quarantined) == (150, 1)
+    assert rejected(source, "reservations")[0][:3] == ["152", "created_at", moment]
+
+
+def test_a_booking_of_an_unknown_vehicle_is_set_aside(source: SourceStore, tmp_path: Path) -> None:
+    bookings = [f"{10**15},2023-01-01", *booking_lines([(1, n) for n in range(150)]), "3,2023-01-01"]
+    report = seed(source, write_csvs(tmp_path / "csv", reservations=bookings), max_bad_share=0.05)
+    assert (report.reservations_added, report.reservations_quarantined) == (150, 2)
+    assert [line[0] for line in rejected(source, "reservations")] == ["2", "153"]
+
+
+def test_lines_are_counted_through_quoted_newlines_and_blank_lines(
+    source: SourceStore, tmp_path: Path
+) -> None:
+    folder = write_csvs(tmp_path / "csv")
+    lines = ["name,vehicle_id,technology,actual_price,recommended_price,num_images,street_parked,description"]
+    lines += [f'"two\nlines",{line}' for line in GOOD[:120]] + ["", f"x,{vehicle_line(500, price=-3)}"]
+    (folder / "vehicles.csv").write_text("\n".join(lines) + "\n")
+    report = seed(source, folder)
+    assert (report.vehicles_added, report.vehicles_quarantined) == (120, 1)
+    assert rejected(source, "vehicles")[0][0] == str(1 + 240 + 1 + 1)
+
+
+def test_too_many_bad_rows_refuse_the_file_and_leave_the_database(
+    source: SourceStore, tmp_path: Path
+) -> None:
+    seed(source, write_csvs(tmp_path / "a"))
+    before = contents(source)
+    with pytest.raises(DataContractError, match="2 of 10 rows"):
+        seed(
+            source,
+            write_csvs(tmp_path / "b", [*GOOD[:8], vehicle_line(900, price=-1), vehicle_line(901, price=0)]),
+        )
+    assert contents(source) == before
+    assert len(rejected(source, "vehicles")) == 2
+
+
+def rewrite(folder: Path, name: str, change: Any) -> None:
+    path = folder / f"{name}.csv"
+    path.write_bytes(change(path.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: b"\xef\xbb\xbf" + content,
+        lambda content: content.replace(b"\n", b"\r\n"),
+        lambda content: content.rstrip(b"\n"),
+        lambda content: content.replace(b"\n", b"\n\n"),
+        gzip.compress,
+        lambda content: b"\n".join(line + b",\xe9t\xe9" for line in content.splitlines()),
+        lambda content: b"\n".join(b",".join(reversed(line.split(b","))) for line in content.splitlines()),
+    ],
+    ids=["bom", "crlf", "no last newline", "blank lines", "gzip", "latin-1 extra column", "reordered"],
+)
+@pytest.mark.parametrize("name", ["vehicles", "reservations"])
+def test_the_same_rows_written_another_way_are_the_same(
+    source: SourceStore, tmp_path: Path, name: str, change: Any
+) -> None:
+    folder = write_csvs(tmp_path / "csv")
+    seed(source, folder)
+    before = contents(source)
+    rewrite(folder, name, change)
+    assert seed(source, folder).is_unchanged
+    assert contents(source) == before
+
+
+def test_a_zipped_file_by_its_name_is_found(source: SourceStore, tmp_path: Path) -> None:
+    folder = write_csvs(tmp_path / "csv")
+    zipped = gzip.compress((folder / "vehicles.csv").read_bytes())
+    (folder / "vehicles.csv").unlink()
+    (folder / "vehicles.csv.gz").write_bytes(zipped)
+    assert seed(source, folder).vehicles_added == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"vehicle_id,technology\n1,1\n", "missing"),
+        (b"vehicle_id," + vehicle_line(1).encode(), "missing"),
+        (gzip.compress(b"vehicle_id\n")[:-9], "cannot be read"),
+        ("vehicle_id\n1\n".encode("utf-16"), "missing"),
+        (b"\x00\x01\x02\xff" * 100, "missing"),
+        (None, "is missing"),
+        (Path(), "is a directory"),
+    ],
+)
+def test_what_is_no_such_file_is_refused_clearly(
+    source: SourceStore, tmp_path: Path, content: bytes | Path | None, message: str
+) -> None:
+    seed(source, write_csvs(tmp_path / "a"))
+    before = contents(source)
+    folder = write_csvs(tmp_path / "b")
+    path = folder / "vehicles.csv"
+    path.unlink()
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        path.mkdir()
+    with pytest.raises(DataContractError, match=message):
+        seed(source, folder)
+    assert contents(source) == before
+
+
+def test_a_doubled_column_is_refused(source: SourceStore, tmp_path: Path) -> None:
+    folder = write_csvs(tmp_path / "csv")
+    (folder / "reservations.csv").write_text("vehicle_id,created_at,vehicle_id\n1,2023-01-01,2\n")
+    with pytest.raises(DataContractError, match="more than once"):
+        seed(source, folder)
+
+
+def test_headers_alone_seed_an_empty_database_but_never_empty_a_full_one(
+    source: SourceStore, tmp_path: Path
+) -> None:
+    empty = write_csvs(tmp_path / "empty", [], [])
+    assert seed(source, empty).is_unchanged
+    seed(source, write_csvs(tmp_path / "full"))
+    before = contents(source)
+    with pytest.raises(DataContractError, match="no vehicle"):
+        seed(source, empty)
+    assert contents(source) == before
+
+
+ids = st.integers(1, 6)
+fleets = st.dictionaries(ids, st.tuples(st.integers(1, 9), st.integers(0, 3)))
+bookings = st.lists(st.tuples(ids, st.integers(0, 4)), max_size=20)
+
+
+@given(states=st.lists(st.tuples(fleets, bookings), min_size=1, max_size=4))
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_whatever_was_there_a_seed_ends_as_a_clean_one(
+    tmp_path_factory: pytest.TempPathFactory,
+    states: list[tuple[dict[int, tuple[int, int]], list[tuple[int, int]]]],
+) -> None:
+    folder = tmp_path_factory.mktemp("states")
+    stores = [SourceStore.open(f"sqlite:///{folder / name}.db") for name in ("used", "clean")]
+    for number, (fleet, booked) in enumerate(states):
+        fleet = fleet or {1: (1, 1)}
+        lines = [vehicle_line(i, price=price, images=images) for i, (price, images) in fleet.items()]
+        known = [(i, day) for i, day in booked if i in fleet]
+        files = write_csvs(folder / str(number), lines, booking_lines(known))
+        report = seed(stores[0], files)
+        assert report.vehicles_added + report.vehicles_updated + report.vehicles_unchanged == len(fleet)
+        assert report.reservations_added + report.reservations_unchanged == len(known)
+        assert seed(stores[0], files).is_unchanged
+    seed(stores[1], files)
+    assert contents(stores[0]) == contents(stores[1])
+    for store in stores:
+        store.close()

@@ -1,0 +1,96 @@
+"""CSV files on the disk: found, unzipped, hashed while they are read."""
+
+import gzip
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vroom_features.errors import DataContractError
+
+Array = npt.NDArray[Any]
+
+
+def find_csv(folder: Path, name: str) -> Path:
+    """Return where a CSV is, plain or gzipped.
+
+    Raises
+    ------
+    DataContractError
+        If it is neither there.
+    """
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_dir():
+            raise DataContractError(f"expected a file, {path} is a directory")
+        if path.is_file():
+            return path
+    raise DataContractError(f"{folder / name} is missing; expected {name} or {name}.gz in {folder}")
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content, unzipped."""
+    with opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[io.BufferedReader | gzip.GzipFile]:
+    """Open a file, unzipping it when its first bytes say so."""
+    try:
+        with path.open("rb") as file:
+            if file.peek(2)[:2] == b"\x1f\x8b":
+                with gzip.open(file) as unzipped:
+                    yield unzipped
+            else:
+                yield file
+    except (OSError, EOFError) as exc:
+        raise DataContractError(f"{path} cannot be read: {exc}") from exc
+
+
+class Growing:
+    """A column that grows in place, where joining its parts at the end would hold everything twice."""
+
+    def __init__(self, kind: type[np.generic]) -> None:
+        self._values: Array = np.empty(1 << 16, kind)
+        self._size = 0
+
+    def append(self, values: Array) -> None:
+        """Add values."""
+        end = self._size + len(values)
+        if end > len(self._values):
+            self._values.resize(max(end, 2 * len(self._values)), refcheck=False)
+        self._values[self._size : end] = values
+        self._size = end
+
+    def done(self) -> Array:
+        """Return the column, no longer than it is full."""
+        self._values.resize(self._size, refcheck=False)
+        return self._values
+
+
+class HashingReader(io.RawIOBase):
+    """A file that is hashed, and its progress told, as it is read."""
+
+    def __init__(
+        self, file: io.BufferedReader | gzip.GzipFile, progress: Callable[[int], None] | None
+    ) -> None:
+        self._file = file
+        self._progress = progress
+        self.sha256 = hashlib.sha256()
+
+    def readable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Read and hash."""
+        content = self._file.read(size)
+        self.sha256.update(content)
+        if self._progress is not None:
+            self._progress(len(content))
+        return content
