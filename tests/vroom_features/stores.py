@@ -1,0 +1,37 @@
+"""What the tests do to stores."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.factories import make_vehicle
+from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
+from vroom_features.ingest import seed
+from vroom_features.materialize import MaterializeReport, materialize
+from vroom_features.online_batch import AuditReport, audit
+from vroom_features.stores.bulk import bulk_transaction
+from vroom_features.stores.offline import OfflineStore
+from vroom_features.stores.online import OnlineStore
+from vroom_features.stores.source import SourceStore
+
+NOW = datetime(2024, 5, 1, tzinfo=UTC)
+FLEET = [vehicle_line(i, price=40 + i / 7) for i in range(1, 41)]
+BOOKED = booking_lines([(i, day) for i in range(1, 41) for day in range(i % 4)])
+
+
+def arrive(source: SourceStore, **changes: object) -> int:
+    return source.save_vehicle(make_vehicle(**changes), saved_at=NOW).vehicle.vehicle_id
+
+
+def run(
+    source: SourceStore, offline: OfflineStore, online: OnlineStore | None = None, **options: object
+) -> MaterializeReport:
+    return materialize(source, offline, online, as_of=NOW, **options)  # type: ignore[arg-type]
+
+
+def audited(source: SourceStore, online: OnlineStore) -> AuditReport:
+    with bulk_transaction(source.url) as bulk:
+        return audit(bulk, online)
+
+
+def book(source: SourceStore, tmp_path: Path, vehicle_id: int) -> None:
+    seed(source, write_csvs(tmp_path / "booked", FLEET, [*BOOKED, f"{vehicle_id},2023-03-01"]))

@@ -1,0 +1,201 @@
+"""The online store after a run: exactly the new arrivals, each as a request would compute it."""
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import redis as redis_py
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.factories import make_vehicle
+from tests.vroom_features.files import write_csvs
+from tests.vroom_features.stores import FLEET, NOW, arrive, audited, book, run
+from vroom_features.errors import (
+    OnlineStoreError,
+)
+from vroom_features.follow import catch_up
+from vroom_features.ingest import seed
+from vroom_features.online_batch import AuditReport
+from vroom_features.stores.offline import OfflineStore
+from vroom_features.stores.online import OnlineStore, online_row
+from vroom_features.stores.source import SourceStore
+
+
+def test_new_arrivals_go_to_redis_and_leave_when_booked_or_deleted(
+    seeded: SourceStore, offline: OfflineStore, online: OnlineStore, tmp_path: Path
+) -> None:
+    booked, deleted, stays = (arrive(seeded, num_images=n) for n in (1, 2, 3))
+    assert run(seeded, offline, online).num_online_written == 3
+    assert audited(seeded, online) == AuditReport(3, 0, 0, 0, 0)
+    book(seeded, tmp_path, booked)
+    seeded.delete_vehicle(deleted)
+    report = run(seeded, offline, online)
+    assert (report.num_fleet, report.num_online, report.num_online_removed) == (41, 1, 2)
+    assert list(online.vehicle_ids()) == [stays]
+    assert audited(seeded, online).is_clean
+
+
+def test_the_online_row_of_the_batch_is_that_of_a_request(
+    seeded: SourceStore, offline: OfflineStore, online: OnlineStore
+) -> None:
+    ids = [arrive(seeded, actual_price=10 + n / 3, recommended_price=10.1 + n / 7) for n in range(50)]
+    run(seeded, offline, online)
+    for vehicle_id in ids:
+        vehicle = seeded.get_vehicle(vehicle_id)
+        assert vehicle is not None
+        assert online.get(vehicle_id) == online_row(vehicle, materialized_at=NOW)
+
+
+def test_a_redis_that_lost_everything_or_one_row_is_filled_again(
+    seeded: SourceStore, offline: OfflineStore, online: OnlineStore, redis: redis_py.Redis
+) -> None:
+    ids = [arrive(seeded) for _ in range(5)]
+    run(seeded, offline, online)
+    redis.flushall()
+    assert audited(seeded, online).missing == 5
+    assert run(seeded, offline, online).num_online_written == 5
+    (key, *_) = sorted(redis.keys("*rows"))
+    redis.delete(key)
+    assert run(seeded, offline, online).num_online_written == 5
+    assert (sorted(online.vehicle_ids()), audited(seeded, online).is_clean) == (ids, True)
+
+
+def test_rows_of_another_database_make_way(
+    seeded: SourceStore, offline: OfflineStore, online: OnlineStore, tmp_path: Path
+) -> None:
+    arrive(seeded)
+    other = SourceStore.open(f"sqlite:///{tmp_path / 'other.db'}")
+    ids = [arrive(other, num_images=9) for _ in range(3)]
+    run(other, OfflineStore(str(tmp_path / "o2")), online)
+    run(seeded, offline, online)
+    assert (len(list(online.vehicle_ids())), audited(seeded, online).is_clean) == (1, True)
+    run(other, OfflineStore(str(tmp_path / "o2")), online)
+    assert (sorted(online.vehicle_ids()), audited(other, online).is_clean) == (ids, True)
+    other.close()
+
+
+def test_the_audit_tells_every_kind_of_difference(
+    seeded: SourceStore, offline: OfflineStore, online: OnlineStore, redis: redis_py.Redis
+) -> None:
+    missing, stale, wrong, garbled = (arrive(seeded) for _ in range(4))
+    run(seeded, offline, online)
+    online.delete([missing], row_version=2**52)
+    for vehicle_id, change in ((stale, {"row_version": 5}), (wrong, {"features": {"price_diff": 1.0}})):
+        (key,) = [k for k in redis.keys("*rows") if redis.hexists(k, str(vehicle_id))]
+        version, body = redis.hget(key, str(vehicle_id)).split(b" ", 1)
+        fields = json.loads(body)
+        fields["features"] |= change.get("features", {})
+        version = b"5" if "row_version" in change else version
+        redis.hset(key, str(vehicle_id), version + b" " + json.dumps(fields).encode())
+    (key,) = [k for k in redis.keys("*rows") if redis.hexists(k, str(garbled))]
+    redis.hset(key, str(garbled), b"junk")
+    redis.hset("vroom-forecast:{001}:rows", "1", redis.hget(key, str(garbled)))
+    found = audited(seeded, online)
+    assert found == AuditReport(4, missing=1, stale=1, wrong=2, orphaned=1)
+    assert not found.is_clean
+
+
+def test_catch_up_brings_in_what_happened_while_redis_was_away(
+    seeded: SourceStore, offline: OfflineStore, online: OnlineStore, redis: redis_py.Redis, tmp_path: Path
+) -> None:
+    first = arrive(seeded)
+    away = OnlineStore.connect("redis://127.0.0.1:1/0")
+    with pytest.raises(OnlineStoreError):
+        catch_up(seeded, away, as_of=NOW)
+    assert catch_up(seeded, online, as_of=NOW) == 1
+    assert catch_up(seeded, online, as_of=NOW) == 0
+    second = arrive(seeded)
+    seeded.delete_vehicle(first)
+    assert catch_up(seeded, online, as_of=NOW) == 2
+    assert (list(online.vehicle_ids()), audited(seeded, online).is_clean) == ([second], True)
+    book(seeded, tmp_path, second)
+    assert catch_up(seeded, online, as_of=NOW) == 1
+    redis.flushall()
+    third = arrive(seeded)
+    assert catch_up(seeded, online, as_of=NOW) == 1
+    assert (list(online.vehicle_ids()), audited(seeded, online).is_clean) == ([third], True)
+
+
+def test_a_vehicle_saved_while_a_run_goes_on_stays(
+    seeded: SourceStore, offline: OfflineStore, online: OnlineStore
+) -> None:
+    first = arrive(seeded)
+    started = threading.Event()
+
+    def saves() -> list[int]:
+        started.set()
+        ids = []
+        for _ in range(20):
+            saved = seeded.save_vehicle(make_vehicle(), saved_at=NOW).vehicle
+            online.put([online_row(saved, materialized_at=NOW)])
+            ids.append(saved.vehicle_id)
+        return ids
+
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(saves)
+        assert started.wait(5)
+        for _ in range(5):
+            run(seeded, offline, online)
+        saved = job.result(timeout=30)
+    assert set(online.vehicle_ids()) == {first, *saved}
+    assert audited(seeded, online).is_clean
+
+
+def test_a_run_whose_redis_is_away_fails_clearly_and_the_next_one_converges(
+    seeded: SourceStore, offline: OfflineStore, online: OnlineStore
+) -> None:
+    arrive(seeded)
+    with pytest.raises(OnlineStoreError, match="Redis"):
+        run(seeded, offline, OnlineStore.connect("redis://127.0.0.1:1/0"))
+    assert run(seeded, offline, online).num_online_written == 1
+    assert audited(seeded, online).is_clean
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("save"), st.integers(1, 5)),
+        st.tuples(st.just("delete"), st.integers(0, 3)),
+        st.tuples(st.just("book"), st.integers(0, 3)),
+        st.tuples(st.just("run"), st.integers(1, 9)),
+        st.tuples(st.just("follow"), st.just(0)),
+        st.tuples(st.just("lose"), st.just(0)),
+    ),
+    max_size=12,
+)
+
+
+@given(steps=steps)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_after_any_history_both_stores_equal_the_database(
+    tmp_path_factory: pytest.TempPathFactory, redis: redis_py.Redis, steps: list[tuple[str, int]]
+) -> None:
+    folder = tmp_path_factory.mktemp("history")
+    redis.flushall()
+    source = SourceStore.open(f"sqlite:///{folder / 'vroom.db'}")
+    offline, online = OfflineStore(str(folder / "offline")), OnlineStore(redis)
+    booked: list[str] = []
+    for number, (step, argument) in enumerate(steps):
+        arrivals = [v.vehicle_id for v in source.list_vehicles(kind="new").items]
+        if step == "save":
+            arrive(source, num_images=argument)
+        elif step == "delete" and argument < len(arrivals):
+            source.delete_vehicle(arrivals[argument])
+        elif step == "book" and argument < len(arrivals):
+            booked.append(f"{arrivals[argument]},2023-01-01")
+            seed(source, write_csvs(folder / str(number), FLEET[:9], booked))
+        elif step == "run":
+            run(source, offline, online, partition_vehicles=argument)
+        elif step == "follow":
+            catch_up(source, online, as_of=NOW)
+        elif step == "lose":
+            redis.flushall()
+    last = run(source, offline, online)
+    assert audited(source, online).is_clean
+    clean = OfflineStore(str(folder / "clean"))
+    assert run(source, clean).digest == last.digest
+    pd.testing.assert_frame_equal(offline.current().read(), clean.current().read())
+    source.close()
