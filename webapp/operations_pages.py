@@ -5,12 +5,15 @@ from typing import Any
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from flask_login import current_user
+from redis.exceptions import RedisError
 from werkzeug.wrappers import Response
 
 from vroom_features.view import VEHICLE_VIEW
+from webapp import api
 from webapp.auth import require_operator
 from webapp.services import services
 from webapp.store_state import offline_state, online_state
+from webapp.upkeep import WorkerState
 from webapp.vehicle_form import DEFAULTS, read_entry
 from webapp.workflows import FlowRun, Step, WorkflowError
 
@@ -100,6 +103,14 @@ def progress_of(*names: str) -> list[Progress]:
     return found
 
 
+def workers() -> list[WorkerState]:
+    """Return every worker with what it serves; none while Redis, where they meet, is away."""
+    try:
+        return sorted(services().upkeep.workers(), key=lambda worker: worker.worker)
+    except RedisError:
+        return []
+
+
 @operations.get("/runs")
 def runs() -> str:
     """List the last runs of our flows."""
@@ -158,9 +169,8 @@ def start(name: str) -> Response | str:
 @operations.post("/operations/reload")
 def reload() -> Response:
     """Read the registry now instead of at the next poll."""
-    require_operator()
+    api.reload()
     app = services()
-    app.listener.refresh()
     served = app.slot.current
     if app.slot.problem:
         flash(f"The registry was read, but: {app.slot.problem}", "warn")

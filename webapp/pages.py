@@ -18,7 +18,7 @@ from webapp.fleet_overview import FleetOverview
 from webapp.insight import Insight
 from webapp.listing import FLEET_COLUMNS, Listing, freshness_of
 from webapp.model_history import ModelHistory
-from webapp.operations_pages import operations, progress_of
+from webapp.operations_pages import operations, progress_of, workers
 from webapp.page_model import serving_now
 from webapp.security import events_url
 from webapp.services import services
@@ -204,6 +204,7 @@ def models() -> str:
         "models.html",
         problem=services().slot.problem,
         history=ModelHistory.of_app().read(champion=served.version if served else None),
+        workers=workers(),
         operations=progress_of("train", "promote", "rollback"),
         mlflow=services().settings.mlflow,
         model_name=services().settings.model_name,

@@ -33,7 +33,9 @@ def test_reasons_add_up_to_the_forecast(window: Window) -> None:
     page = window.open()
     details(page)
     base = float(re.findall(r"starts from ([\d.]+)", page.locator("#details").inner_text())[0])
-    parts = [float(text.replace("\N{MINUS SIGN}", "-")) for text in page.locator(".reasons b").all_inner_texts()]
+    parts = [
+        float(text.replace("\N{MINUS SIGN}", "-")) for text in page.locator(".reasons b").all_inner_texts()
+    ]
     assert len(parts) == 5
     shown = float(page.locator("#answer .figure").inner_text())
     assert base + sum(parts) == pytest.approx(shown, abs=0.4)  # seven numbers, each rounded to a tenth
