@@ -73,7 +73,7 @@ def repeated(dataset: Dataset, model: Callable[[Dataset, Array], Array], repeats
     errors = np.empty((repeats, len(dataset)))
     for repeat in range(repeats):
         for seen, unseen in splits(dataset, repeat):
-            forecast = model(subset(dataset, seen), dataset.features[unseen])
+            forecast = model(dataset.take(seen), dataset.features[unseen])
             errors[repeat, unseen] = np.abs(forecast - dataset.labels[unseen])
     return errors
 
@@ -86,7 +86,7 @@ def repeated_ours(
     for repeat in range(repeats):
         held, width = np.empty(len(dataset), dtype=bool), np.empty(len(dataset))
         for seen, unseen in splits(dataset, repeat):
-            forecasts = fit_ours(subset(dataset, seen), dataset.features[unseen], choose, seed=repeat)
+            forecasts = fit_ours(dataset.take(seen), dataset.features[unseen], choose, seed=repeat)
             labels = dataset.labels[unseen]
             errors[repeat, unseen] = np.abs(forecasts.predicted_reservations - labels)
             held[unseen] = (forecasts.low <= labels) & (labels <= forecasts.high)
@@ -128,17 +128,6 @@ def fit_forest(seen: Dataset, features: Array) -> Array:
 def splits(dataset: Dataset, repeat: int) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
     """Return five pairs of rows seen and unseen."""
     return list(KFold(5, shuffle=True, random_state=repeat).split(dataset.features))
-
-
-def subset(dataset: Dataset, rows: npt.NDArray[np.int64]) -> Dataset:
-    """Return some rows of a dataset."""
-    return Dataset(
-        dataset.vehicle_ids[rows],
-        dataset.features[rows],
-        dataset.labels[rows],
-        dataset.price_ratio[rows],
-        dataset.folds[rows],
-    )
 
 
 def print_errors(errors: dict[str, Array]) -> None:

@@ -11,6 +11,7 @@ from flows.report import table
 from flows.succession import open_succession
 from vroom_features.settings import Settings
 from vroom_features.stores.offline import OfflineStore
+from vroom_model.promotion import PromotionRules
 from vroom_model.succession import Outcome
 
 
@@ -26,8 +27,11 @@ def _compare_and_promote(
     settings: Settings, version: int | None, force_reason: str | None, as_of: datetime
 ) -> Outcome:
     snapshot = OfflineStore(settings.offline_store).current()
+    rules = PromotionRules(min_gain=settings.promotion_min_gain, confidence=settings.promotion_confidence)
     with open_succession(settings) as succession:
-        return succession.promote(snapshot, as_of=as_of, version=version, force_reason=force_reason)
+        return succession.promote(
+            snapshot, as_of=as_of, version=version, force_reason=force_reason, rules=rules
+        )
 
 
 @flow(name="vroom_forecast_promotion", timeout_seconds=1800)

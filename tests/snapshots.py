@@ -13,6 +13,7 @@ from vroom_features.features import num_reservations
 from vroom_features.view import VEHICLE_VIEW
 
 SAMPLE = Path(__file__).parents[1] / "data"
+BATCH_SIZE = 300
 CREATED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -41,10 +42,8 @@ class FrameSnapshot:
     def read(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         return self.frame if columns is None else self.frame[list(columns)]
 
-    def batches(
-        self, columns: Sequence[str] | None = None, *, batch_size: int = 65_536
-    ) -> Iterator[pa.RecordBatch]:
-        yield from pa.Table.from_pandas(self.read(columns), preserve_index=False).to_batches(batch_size)
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        yield from pa.Table.from_pandas(self.read(columns), preserve_index=False).to_batches(BATCH_SIZE)
 
     def changed(self, change: Callable[[pd.DataFrame], pd.DataFrame]) -> "FrameSnapshot":
         """Return the snapshot of a changed copy of the frame."""

@@ -25,6 +25,12 @@ class Settings(BaseSettings):
         default=Path("data"), description="folder with vehicles.csv and reservations.csv to seed from"
     )
     model_name: str = Field(default="vroom-forecast", description="registered model's name in MLflow")
+    promotion_min_gain: float = Field(
+        default=0.01, ge=0, lt=1, description="share by which a candidate's error must be the smaller"
+    )
+    promotion_confidence: float = Field(
+        default=0.95, gt=0.5, lt=1, description="how sure a gain must be, by a one-sided paired bootstrap"
+    )
 
     web_host: str = Field(default="127.0.0.1", description="address the web app listens on")
     web_port: int = Field(default=8000, ge=1, le=65535, description="port of the web app")

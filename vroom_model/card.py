@@ -61,8 +61,8 @@ def card_text(manifest: ModelManifest) -> str:
         "## What it is not",
         f"- It saw prices from {low:.2f} to {high:.2f} times the market price; beyond them it only repeats "
         "the nearest.\n- Prices were never set at random: how a forecast changes with the price is an "
-        "association, not what changing a price would do.\n- Reservations are counted over the whole time the fleet was "
-        "watched; it forecasts the like time, and knows no season.",
+        "association, not what changing a price would do.\n- Reservations are counted over the whole time "
+        "the fleet was watched; it forecasts the like time, and knows no season.",
         "## How it was made",
         _table(
             ["parameter", "value"], [[name, f"{value:g}"] for name, value in sorted(manifest.params.items())]

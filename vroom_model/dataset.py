@@ -1,18 +1,21 @@
 """What a model learns from: a snapshot as arrays, checked."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
+import pyarrow as pa
 
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.errors import TrainingDataError
-from vroom_model.folds import NUM_FOLDS, fold_of
+from vroom_model.folds import NUM_FOLDS, fold_of, in_sample
 
+COLUMNS = (VEHICLE_VIEW.join_key, *VEHICLE_VIEW.columns, *VEHICLE_VIEW.attributes, VEHICLE_VIEW.label)
+SAMPLE_MAX_ROWS = 500_000
+"""Vehicles that a model is measured on, at most: more would change no figure that anybody reads."""
 MIN_ROWS = 50
 MIN_LABELS = 5
 FEW_PHOTOS = 2
@@ -51,8 +54,8 @@ class TrainingSnapshot(Protocol):
     def view_version(self) -> int:
         """Version of that view."""
 
-    def read(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """Return its rows."""
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Give its rows a part at a time."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,16 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def take(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> "Dataset":
+        """Return some of the vehicles."""
+        return Dataset(
+            self.vehicle_ids[rows],
+            self.features[rows],
+            self.labels[rows],
+            self.price_ratio[rows],
+            self.folds[rows],
+        )
+
     @property
     def segments(self) -> npt.NDArray[np.int64]:
         """Index into ``SEGMENTS`` of each vehicle, of shape (n_vehicles,)."""
@@ -88,8 +101,10 @@ class Dataset:
         return np.select([self.price_ratio <= 1.1, self.price_ratio <= 1.3, few], [0, 1, 2], 3)
 
 
-def load_dataset(snapshot: TrainingSnapshot, *, num_folds: int = NUM_FOLDS) -> Dataset:
-    """Read a snapshot into arrays.
+def load_dataset(
+    snapshot: TrainingSnapshot, *, num_folds: int = NUM_FOLDS, max_rows: int = SAMPLE_MAX_ROWS
+) -> Dataset:
+    """Read a snapshot into arrays, in memory that does not grow beyond ``max_rows`` vehicles.
 
     Parameters
     ----------
@@ -97,11 +112,37 @@ def load_dataset(snapshot: TrainingSnapshot, *, num_folds: int = NUM_FOLDS) -> D
         Of the offline store.
     num_folds : int, default 5
         Folds to divide the vehicles into.
+    max_rows : int
+        A larger fleet is sampled by a stable hash of the vehicle's id: the same vehicles every time.
 
     Raises
     ------
     TrainingDataError
-        If it was computed with another feature view, or holds values that are not finite.
+        If it was computed with another feature view, lacks columns, or holds values that are not finite.
+    """
+    blocks = list(read_blocks(snapshot, share=min(1.0, max_rows / max(snapshot.num_rows, 1))))
+    if not blocks:
+        raise TrainingDataError(f"snapshot {snapshot.id} holds no vehicle; seed and materialize first")
+    ids = np.concatenate([block.vehicle_ids for block in blocks])
+    order = np.argsort(ids, kind="stable")
+    return Dataset(
+        vehicle_ids=ids[order],
+        features=np.concatenate([block.features for block in blocks])[order],
+        labels=np.concatenate([block.labels for block in blocks])[order],
+        price_ratio=np.concatenate([block.price_ratio for block in blocks])[order],
+        folds=fold_of(ids[order], num_folds),
+    )
+
+
+def read_blocks(
+    snapshot: TrainingSnapshot, *, num_folds: int = NUM_FOLDS, share: float = 1.0
+) -> Iterator[Dataset]:
+    """Give a snapshot block by block, checked; with ``share``, only so many of its vehicles.
+
+    Raises
+    ------
+    TrainingDataError
+        As ``load_dataset`` does.
     """
     view = (snapshot.view_name, snapshot.view_version)
     if view != (VEHICLE_VIEW.name, VEHICLE_VIEW.version):
@@ -109,21 +150,27 @@ def load_dataset(snapshot: TrainingSnapshot, *, num_folds: int = NUM_FOLDS) -> D
             f"snapshot {snapshot.id} holds feature view {view[0]}:{view[1]}, this program computes "
             f"{VEHICLE_VIEW.name}:{VEHICLE_VIEW.version}; materialize again"
         )
-    wanted = [VEHICLE_VIEW.join_key, *VEHICLE_VIEW.columns, *VEHICLE_VIEW.attributes, VEHICLE_VIEW.label]
-    frame = snapshot.read(wanted).sort_values(VEHICLE_VIEW.join_key)
-    if missing := set(wanted) - set(frame.columns):
-        raise TrainingDataError(f"snapshot {snapshot.id} lacks the columns {sorted(missing)}")
-    vehicle_ids = frame[VEHICLE_VIEW.join_key].to_numpy(dtype=np.int64)
-    numbers = frame[wanted[1:]].to_numpy(dtype=np.float64, na_value=np.nan)
-    if not np.isfinite(numbers).all():
-        broken = np.array(wanted[1:])[~np.isfinite(numbers).all(axis=0)]
-        raise TrainingDataError(f"snapshot {snapshot.id} has missing or infinite values in {broken.tolist()}")
-    num_features = len(VEHICLE_VIEW.columns)
-    actual, recommended = numbers[:, num_features], numbers[:, num_features + 1]
+    try:
+        for batch in snapshot.batches(COLUMNS):
+            block = _block(batch, num_folds, snapshot.id)
+            yield block if share >= 1 else block.take(in_sample(block.vehicle_ids, share))
+    except (KeyError, pa.ArrowInvalid) as exc:
+        raise TrainingDataError(f"snapshot {snapshot.id} lacks columns: {exc}") from exc
+
+
+def _block(batch: pa.RecordBatch, num_folds: int, snapshot_id: str) -> Dataset:
+    """Turn a batch into arrays, and refuse what a model must not learn from."""
+    numbers = {
+        name: batch.column(name).to_numpy(zero_copy_only=False).astype(np.float64) for name in COLUMNS[1:]
+    }
+    if broken := [name for name, values in numbers.items() if not np.isfinite(values).all()]:
+        raise TrainingDataError(f"snapshot {snapshot_id} has missing or infinite values in {broken}")
+    vehicle_ids = batch.column(VEHICLE_VIEW.join_key).to_numpy(zero_copy_only=False).astype(np.int64)
+    actual, recommended = (numbers[name] for name in VEHICLE_VIEW.attributes)
     return Dataset(
         vehicle_ids=vehicle_ids,
-        features=numbers[:, :num_features].astype(np.float32),
-        labels=numbers[:, -1],
+        features=np.column_stack([numbers[name] for name in VEHICLE_VIEW.columns]).astype(np.float32),
+        labels=numbers[VEHICLE_VIEW.label],
         price_ratio=actual / recommended,
         folds=fold_of(vehicle_ids, num_folds),
     )

@@ -26,9 +26,17 @@ def fold_of(vehicle_ids: npt.ArrayLike, num_folds: int = NUM_FOLDS) -> npt.NDArr
     >>> fold_of([1, 2, 3, 1_000_000_001]).tolist()
     [4, 0, 1, 1]
     """
-    # The finalizer of SplitMix64: every bit of the id moves every bit of the hash.
+    return (_hash(vehicle_ids) % np.uint64(num_folds)).astype(np.int64)
+
+
+def in_sample(vehicle_ids: npt.ArrayLike, share: float) -> npt.NDArray[np.bool_]:
+    """Return which vehicles belong to a sample of this share: by their ids alone, across all folds alike."""
+    return (_hash(vehicle_ids) >> np.uint64(32)) < np.uint64(int(share * 2**32))
+
+
+def _hash(vehicle_ids: npt.ArrayLike) -> npt.NDArray[np.uint64]:
+    """Mix the ids by the finalizer of SplitMix64: every bit of an id moves every bit of its hash."""
     x = np.asarray(vehicle_ids).astype(np.uint64)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    x = x ^ (x >> np.uint64(31))
-    return (x % np.uint64(num_folds)).astype(np.int64)
+    return x ^ (x >> np.uint64(31))

@@ -181,7 +181,7 @@ class Succession:
                 raise RollbackError("there is no earlier champion to go back to")
             target = self.ledger.entry(head.back_to)
             try:
-                self._load(self.registry.version(target.version))
+                self.load(self.registry.version(target.version))
             except ModelNotFoundError as exc:
                 raise RollbackError(
                     f"version {target.version}, champion before, is gone; promote another"
@@ -244,7 +244,7 @@ class Succession:
                 champion_version=head.version,
             )
         try:
-            candidate = score(self._load(chosen), snapshot)
+            candidate = score(self.load(chosen), snapshot)
         except BrokenModelError as exc:
             return Decision(
                 promote=False,
@@ -259,12 +259,12 @@ class Succession:
         if head is None:
             return None
         try:
-            return score(self._load(self.registry.version(head.version)), snapshot)
+            return score(self.load(self.registry.version(head.version)), snapshot)
         except (ModelNotFoundError, BrokenModelError) as exc:
             logger.warning("champion cannot be scored version=%s: %s", head.version, exc)
             return None
 
-    def _load(self, version: ModelVersion) -> Predictor:
+    def load(self, version: ModelVersion) -> Predictor:
         """Return a version's predictor, its files verified."""
         with tempfile.TemporaryDirectory(prefix="vroom-model-") as name:
             directory = self.registry.download(version, self._cache_dir or Path(name))

@@ -64,13 +64,7 @@ def cross_validated(dataset: Dataset, repeat: int) -> Forecasts:
     forecast, low, high = (np.empty(len(dataset)) for _ in range(3))
     params = TrainingParams()
     for seen_rows, rows in KFold(5, shuffle=True, random_state=repeat).split(dataset.features):
-        seen = Dataset(
-            dataset.vehicle_ids[seen_rows],
-            dataset.features[seen_rows],
-            dataset.labels[seen_rows],
-            dataset.price_ratio[seen_rows],
-            dataset.folds[seen_rows],
-        )
+        seen = dataset.take(seen_rows)
         boosters = fit_folds(seen, params, seed=repeat)
         raw = out_of_fold(predict_by_fold(boosters, seen.features), seen.folds)
         lines = fit_lines(np.maximum(raw, 0), seen.labels, coverage=params.coverage)

@@ -1,0 +1,85 @@
+"""Watch the champion: drift of new arrivals, and forecasts against outcomes."""
+
+from asyncio import to_thread
+from contextlib import closing
+from datetime import UTC, datetime
+
+import numpy as np
+from prefect import State, flow, get_run_logger, task
+from prefect.artifacts import acreate_markdown_artifact
+from prefect.states import Completed
+
+from flows.report import table
+from flows.succession import open_succession
+from vroom_features.settings import Settings
+from vroom_features.stores.offline import OfflineStore
+from vroom_features.stores.source import SourceStore
+from vroom_features.view import VEHICLE_VIEW
+from vroom_model.drift import MonitorReport, watch
+
+NUM_ARRIVALS_MAX = 10_000
+"""The latest so many new arrivals are looked at."""
+
+
+@task(retries=2, retry_delay_seconds=[2, 10], timeout_seconds=600)
+async def look(settings: Settings, as_of: datetime) -> MonitorReport | None:
+    """Compare; repeating it finds the same."""
+    return await to_thread(_look, settings, as_of)
+
+
+def _look(settings: Settings, as_of: datetime) -> MonitorReport | None:
+    snapshot = OfflineStore(settings.offline_store).current()
+    with closing(SourceStore.open(settings.source_database)) as source:
+        page = source.list_vehicles(
+            kind="new", sort="vehicle_id", descending=True, page_size=NUM_ARRIVALS_MAX
+        )
+    computed = [VEHICLE_VIEW.compute(vehicle.as_row()) for vehicle in page.items]
+    arrivals = np.array([list(features.values()) for features in computed], dtype=np.float64)
+    with open_succession(settings) as succession:
+        champion = succession.champion()
+        if champion is None:
+            return None
+        report = watch(
+            succession.load(champion),
+            snapshot,
+            arrivals.reshape(len(computed), len(VEHICLE_VIEW.columns)),
+            as_of=as_of,
+        )
+        succession.registry.note(champion.version, {"monitor": report.model_dump_json()})
+    return report
+
+
+@flow(name="vroom_forecast_monitor", timeout_seconds=1800)
+async def vroom_forecast_monitor() -> State[MonitorReport | None]:
+    """Look at the champion's inputs and outcomes, and keep what was found on its version.
+
+    Returns
+    -------
+    State
+        Completed, with the report as its data, or None while there is no champion.
+    """
+    report = await look(Settings(), datetime.now(UTC))
+    summary = report.summary if report else "there is no champion to watch yet; run the pipeline first"
+    get_run_logger().info(summary)
+    await acreate_markdown_artifact(f"{_rows(report)}\n\n{summary}", key="monitor")
+    return Completed(message=summary, data=report)
+
+
+def _rows(report: MonitorReport | None) -> str:
+    """Return the findings as a table."""
+    if report is None:
+        return table("Monitor", {})
+    drift = {
+        f"drift of {found.feature}": found.verdict
+        if found.psi is None
+        else f"{found.verdict} (PSI {found.psi:.3f})"
+        for found in report.features
+    }
+    outcomes = (
+        {f"outcomes: {name}": value for name, value in report.outcomes.model_dump().items()}
+        if report.outcomes
+        else {"outcomes": "no vehicle typed in has been booked yet"}
+    )
+    return table(
+        "Monitor", {"version": report.version, "new arrivals": report.num_arrivals, **drift, **outcomes}
+    )

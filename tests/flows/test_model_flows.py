@@ -1,0 +1,79 @@
+"""Training, promotion, rollback and monitor on real stores; Prefect itself is left out."""
+
+import asyncio
+import uuid
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from flows.monitor import look
+from flows.promotion import compare_and_promote
+from flows.training import train_and_register
+from tests.factories import make_vehicle
+from vroom_features.ingest import seed
+from vroom_features.materialize import materialize
+from vroom_features.settings import Settings
+from vroom_features.stores.offline import OfflineStore
+from vroom_features.stores.source import SourceStore
+from vroom_model.drift import MIN_ARRIVALS
+
+AS_OF = datetime(2026, 1, 2, tzinfo=UTC)
+SAMPLE = Path(__file__).parents[2] / "data"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, mlflow_server: str, redis_url: str) -> Settings:
+    """Return settings of a system with the sample fleet and new arrivals priced far above market."""
+    settings = Settings(
+        _env_file=None,
+        home=tmp_path,
+        mlflow_uri=mlflow_server,
+        redis_url=redis_url,
+        model_name=f"vroom-{uuid.uuid4().hex[:8]}",
+    )
+    with closing(SourceStore.open(settings.source_database)) as source:
+        seed(source, SAMPLE)
+        for number in range(MIN_ARRIVALS):
+            vehicle = make_vehicle(actual_price=150.0 + number, num_images=1 + number % 5)
+            source.save_vehicle(vehicle, saved_at=AS_OF)
+        materialize(source, OfflineStore(settings.offline_store), None, as_of=AS_OF)
+    return settings
+
+
+def test_a_fleet_is_trained_on_promoted_and_watched(settings: Settings) -> None:
+    assert asyncio.run(look.fn(settings, AS_OF)) is None
+    registered, manifest = asyncio.run(train_and_register.fn(settings, 0, AS_OF))
+    assert manifest.snapshot.num_rows == 1_000
+    outcome = asyncio.run(compare_and_promote.fn(settings, None, None, AS_OF))
+    assert outcome.promoted
+    report = asyncio.run(look.fn(settings, AS_OF))
+    assert report is not None
+    assert report.version == registered.version.version
+    assert report.num_arrivals == MIN_ARRIVALS
+    assert "price_diff" in report.drifted
+    assert report.outcomes is None
+
+
+def test_training_again_on_unchanged_data_finds_the_version_that_exists(settings: Settings) -> None:
+    first, _ = asyncio.run(train_and_register.fn(settings, 0, AS_OF))
+    with closing(SourceStore.open(settings.source_database)) as source:
+        offline = OfflineStore(settings.offline_store)
+        materialize(source, offline, None, as_of=AS_OF + timedelta(days=1))
+    again, _ = asyncio.run(train_and_register.fn(settings, 0, AS_OF + timedelta(days=1)))
+    assert first.is_new
+    assert not again.is_new
+    assert again.version.version == first.version.version
+
+
+def test_the_rules_come_from_the_settings(settings: Settings) -> None:
+    asyncio.run(train_and_register.fn(settings, 0, AS_OF))
+    asyncio.run(compare_and_promote.fn(settings, None, None, AS_OF))
+    asyncio.run(train_and_register.fn(settings, 1, AS_OF))
+    lax = settings.model_copy(update={"promotion_min_gain": 0.0, "promotion_confidence": 0.501})
+    strict = settings.model_copy(update={"promotion_min_gain": 0.5})
+    assert not asyncio.run(compare_and_promote.fn(strict, None, None, AS_OF)).promoted
+    decision = asyncio.run(compare_and_promote.fn(lax, None, None, AS_OF)).decision
+    assert decision.gain is not None
+    assert decision.promote == (decision.gain_low is not None and decision.gain_low > 0)

@@ -1,0 +1,70 @@
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from tests.snapshots import FrameSnapshot
+from tests.vroom_model.conftest import AS_OF
+from vroom_features.tables import UI_VEHICLE_ID_START
+from vroom_features.view import VEHICLE_VIEW
+from vroom_model.dataset import load_dataset
+from vroom_model.drift import MIN_ARRIVALS, watch
+from vroom_model.predictor import Predictor
+
+PRICE = VEHICLE_VIEW.columns.index("price_diff")
+
+
+@pytest.fixture
+def features(fleet: FrameSnapshot) -> npt.NDArray[np.float64]:
+    return load_dataset(fleet).features.astype(np.float64)
+
+
+def test_the_training_vehicles_themselves_show_no_drift(
+    predictor: Predictor, fleet: FrameSnapshot, features: npt.NDArray[np.float64]
+) -> None:
+    report = watch(predictor, fleet, features, as_of=AS_OF)
+    assert report.drifted == ()
+    assert {found.feature for found in report.features} == set(VEHICLE_VIEW.columns)
+    for found in report.features:
+        assert found.psi == pytest.approx(0, abs=1e-6)
+
+
+def test_a_sample_of_them_shows_no_large_drift(
+    predictor: Predictor, fleet: FrameSnapshot, features: npt.NDArray[np.float64]
+) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        sample = rng.choice(features, 2 * MIN_ARRIVALS, replace=False)
+        assert watch(predictor, fleet, sample, as_of=AS_OF).drifted == ()
+
+
+def test_dearer_arrivals_are_told(
+    predictor: Predictor, fleet: FrameSnapshot, features: npt.NDArray[np.float64]
+) -> None:
+    features[:, PRICE] += 40
+    report = watch(predictor, fleet, features, as_of=AS_OF)
+    assert report.drifted == ("price_diff",)
+    assert "price_diff" in report.summary
+
+
+def test_a_few_arrivals_get_no_number(
+    predictor: Predictor, fleet: FrameSnapshot, features: npt.NDArray[np.float64]
+) -> None:
+    report = watch(predictor, fleet, features[: MIN_ARRIVALS - 1], as_of=AS_OF)
+    assert {(found.psi, found.verdict) for found in report.features} == {(None, "too few")}
+    assert "too few" in report.summary
+
+
+def test_forecasts_are_held_against_what_became_of_vehicles_typed_in(
+    predictor: Predictor, fleet: FrameSnapshot
+) -> None:
+    arrivals = np.empty((0, len(VEHICLE_VIEW.columns)))
+    assert watch(predictor, fleet, arrivals, as_of=AS_OF).outcomes is None
+    typed_in = fleet.changed(
+        lambda frame: frame.assign(vehicle_id=frame["vehicle_id"] + UI_VEHICLE_ID_START).head(200)
+    )
+    outcomes = watch(predictor, typed_in, arrivals, as_of=AS_OF).outcomes
+    assert outcomes is not None
+    assert outcomes.num_vehicles == 200
+    assert outcomes.mean_outcome == pytest.approx(typed_in.frame["num_reservations"].mean())
+    assert 0.6 < outcomes.held < 0.95
+    assert 0 < outcomes.mae < 5

@@ -1,0 +1,159 @@
+"""Watching a model: whether new vehicles look like those it learned from, and its forecasts came true."""
+
+from datetime import datetime
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from vroom_features.tables import UI_VEHICLE_ID_START
+from vroom_features.view import VEHICLE_VIEW
+from vroom_model.dataset import TrainingSnapshot, load_dataset
+from vroom_model.evaluation import out_of_fold
+from vroom_model.manifest import Histogram
+from vroom_model.predictor import Predictor, with_range
+
+MIN_ARRIVALS = 100
+"""Below so many vehicles the index is mostly chance: with ten bins, 9/100 of it on average."""
+PSI_SOME, PSI_LARGE = 0.1, 0.25
+
+Verdict = Literal["too few", "steady", "some drift", "large drift"]
+
+
+class FeatureDrift(BaseModel):
+    """How far a feature of new arrivals lies from the training vehicles."""
+
+    model_config = ConfigDict(frozen=True)
+
+    feature: str
+    psi: float | None
+    verdict: Verdict
+
+
+class Outcomes(BaseModel):
+    """Forecasts against what happened, for vehicles typed in that have been booked since."""
+
+    model_config = ConfigDict(frozen=True)
+
+    num_vehicles: int
+    mean_forecast: float
+    mean_outcome: float
+    mae: float
+    held: float
+
+
+class MonitorReport(BaseModel):
+    """What watching a model found."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: int
+    as_of: datetime
+    num_arrivals: int
+    features: tuple[FeatureDrift, ...]
+    outcomes: Outcomes | None
+
+    @property
+    def drifted(self) -> tuple[str, ...]:
+        """Features with large drift."""
+        return tuple(f.feature for f in self.features if f.verdict == "large drift")
+
+    @property
+    def summary(self) -> str:
+        """The findings in one sentence."""
+        if self.num_arrivals < MIN_ARRIVALS:
+            return f"{self.num_arrivals} new arrivals are too few to judge drift by; it takes {MIN_ARRIVALS}"
+        if self.drifted:
+            return (
+                f"new arrivals differ from the training vehicles in {', '.join(self.drifted)}; "
+                "trust their forecasts less, and train again once they have been booked"
+            )
+        return f"{self.num_arrivals} new arrivals look like the training vehicles"
+
+
+def watch(
+    predictor: Predictor,
+    snapshot: TrainingSnapshot,
+    arrivals: npt.NDArray[np.float64],
+    *,
+    as_of: datetime,
+) -> MonitorReport:
+    """Compare new arrivals with a model's training vehicles, and its forecasts with outcomes.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The model.
+    snapshot : Snapshot
+        The current one: it holds the vehicles typed in that have been booked since.
+    arrivals : ndarray of shape (n_arrivals, n_features)
+        Features of the new arrivals, in the view's order.
+    as_of : datetime
+        The moment of looking.
+    """
+    reference = predictor.manifest.reference
+    return MonitorReport(
+        version=predictor.version,
+        as_of=as_of,
+        num_arrivals=len(arrivals),
+        features=tuple(
+            feature_drift(name, reference[name], arrivals[:, column])
+            for column, name in enumerate(VEHICLE_VIEW.columns)
+        ),
+        outcomes=_outcomes(predictor, snapshot),
+    )
+
+
+def feature_drift(name: str, reference: Histogram, values: npt.NDArray[np.float64]) -> FeatureDrift:
+    """Return the drift of one feature; too few values get no number."""
+    if len(values) < MIN_ARRIVALS:
+        return FeatureDrift(feature=name, psi=None, verdict="too few")
+    index = psi(reference, values)
+    verdict: Verdict = "steady"
+    if index >= PSI_SOME:
+        verdict = "large drift" if index >= PSI_LARGE else "some drift"
+    return FeatureDrift(feature=name, psi=index, verdict=verdict)
+
+
+def psi(reference: Histogram, values: npt.NDArray[np.float64]) -> float:
+    """Return the population stability index of values against a histogram.
+
+    Examples
+    --------
+    >>> coin = Histogram(edges=(0.0,), counts=(500, 500))
+    >>> round(psi(coin, np.repeat([0.0, 1.0], [500, 500])), 3)
+    0.0
+    >>> round(psi(coin, np.repeat([0.0, 1.0], [900, 100])), 2)
+    0.88
+    """
+    expected = np.asarray(reference.counts, dtype=np.float64)
+    found = np.bincount(histogram_bins(reference.edges, values), minlength=len(expected))
+    # Half a vehicle in each bin keeps an empty one from making the index infinite.
+    ours, theirs = (
+        (counts + 0.5) / (counts.sum() + 0.5 * len(counts)) for counts in (found.astype(np.float64), expected)
+    )
+    return float(np.sum((ours - theirs) * np.log(ours / theirs)))
+
+
+def histogram_bins(edges: tuple[float, ...], values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Return the bin of each value: bin i ends with edge i, the last has no end."""
+    return np.searchsorted(np.asarray(edges), values, side="left")
+
+
+def _outcomes(predictor: Predictor, snapshot: TrainingSnapshot) -> Outcomes | None:
+    """Return how forecasts fared on vehicles typed in, each by the booster that never learned from it."""
+    dataset = load_dataset(snapshot, num_folds=predictor.manifest.num_folds)
+    graduated = dataset.take(dataset.vehicle_ids >= UI_VEHICLE_ID_START)
+    if not len(graduated):
+        return None
+    raw = out_of_fold(predictor.predict_by_fold(graduated.features), graduated.folds)
+    forecasts = with_range(raw, predictor.manifest.interval)
+    held = (forecasts.low <= graduated.labels) & (graduated.labels <= forecasts.high)
+    return Outcomes(
+        num_vehicles=len(graduated),
+        mean_forecast=float(forecasts.predicted_reservations.mean()),
+        mean_outcome=float(graduated.labels.mean()),
+        mae=float(np.abs(forecasts.predicted_reservations - graduated.labels).mean()),
+        held=float(held.mean()),
+    )
