@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from flask import current_app
 from pydantic import BaseModel, ValidationError
@@ -14,6 +15,7 @@ from webapp.services import services
 REGISTRY_TIMEOUT_S = 3.0
 NUM_HANDOVERS = 20
 KEY = "vroom-model-history"
+Noted = TypeVar("Noted", bound=BaseModel)
 
 
 class Verdict(BaseModel):
@@ -28,6 +30,33 @@ class Verdict(BaseModel):
     gain_low: float | None = None
     num_vehicles: int | None = None
     forced: bool = False
+
+
+class FeatureDrift(BaseModel):
+    """How far a feature of new arrivals lies from the training fleet."""
+
+    feature: str
+    psi: float | None
+    verdict: str
+
+
+class Outcomes(BaseModel):
+    """Forecasts against what happened, for saved cars that were booked since."""
+
+    num_vehicles: int
+    mean_forecast: float
+    mean_outcome: float
+    mae: float
+    held: float
+
+
+class Watch(BaseModel):
+    """What the last look for drift found."""
+
+    as_of: datetime
+    num_arrivals: int
+    features: tuple[FeatureDrift, ...]
+    outcomes: Outcomes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +86,11 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The candidate if it is not champion, the last handovers, and what could not be read."""
+    """The candidate if it is not champion, the last handovers, the last look for drift, and what is amiss."""
 
     candidate: Candidate | None
     handovers: list[Handover]
+    watch: Watch | None = None
     problem: str = ""
 
 
@@ -88,21 +118,27 @@ class ModelHistory:
         try:
             handovers = self._ledger.entries(limit=NUM_HANDOVERS)
             found = self._registry.candidate()
+            serving = self._registry.version(champion) if champion is not None else None
         except VroomModelError as exc:
-            return History(None, handovers, str(exc))
+            return History(None, handovers, problem=str(exc))
         waits = found is not None and found.version != champion
-        return History(_candidate(found) if found and waits else None, handovers)
+        watch = _noted(Watch, serving, "monitor") if serving else None
+        return History(_candidate(found) if found and waits else None, handovers, watch)
 
 
 def _candidate(found: ModelVersion) -> Candidate:
-    try:
-        verdict = Verdict.model_validate_json(found.tags["decision"]) if "decision" in found.tags else None
-    except ValidationError:  # written by another version of the program: the page says "not compared"
-        verdict = None
     return Candidate(
         version=found.version,
         created_at=found.created_at,
         mae=found.tags.get("mae", ""),
         snapshot_id=found.tags.get("snapshot_id", ""),
-        verdict=verdict,
+        verdict=_noted(Verdict, found, "decision"),
     )
+
+
+def _noted(kind: type[Noted], version: ModelVersion, tag: str) -> Noted | None:
+    """Return what is written on a version; None if nothing is, or another program wrote it otherwise."""
+    try:
+        return kind.model_validate_json(version.tags[tag]) if tag in version.tags else None
+    except ValidationError:
+        return None

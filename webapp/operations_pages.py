@@ -67,6 +67,12 @@ ACTIONS = {
             "The model that served before takes over at once. You can promote again afterwards.",
         ),
         Action(
+            "monitor",
+            "Look for drift",
+            "Compare new arrivals with the training fleet?",
+            "It also compares forecasts with what became of cars that were saved here. Nothing changes.",
+        ),
+        Action(
             "materialize",
             "Materialize",
             "Read the CSVs and write both stores?",

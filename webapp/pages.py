@@ -205,7 +205,7 @@ def models() -> str:
         problem=services().slot.problem,
         history=ModelHistory.of_app().read(champion=served.version if served else None),
         workers=workers(),
-        operations=progress_of("train", "promote", "rollback"),
+        operations=progress_of("train", "promote", "rollback", "monitor"),
         mlflow=services().settings.mlflow,
         model_name=services().settings.model_name,
     )

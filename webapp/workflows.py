@@ -13,6 +13,7 @@ FLOWS = {
     "train": "vroom_forecast_pipeline",
     "promote": "vroom_forecast_promotion",
     "rollback": "vroom_forecast_rollback",
+    "monitor": "vroom_forecast_monitor",
 }
 ACTIVE = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
 

@@ -27,7 +27,7 @@ PAGES = {
     "latency": "/latency",
     "sign-in": "/sign-in",
 }
-SIZES = {"wide": (1280, 900), "narrow": (390, 844)}
+SIZES = {"": (1280, 900), "-phone": (390, 844)}
 NUM_COLOURS = 96
 NUM_ARRIVALS = 12
 
@@ -89,7 +89,7 @@ def main() -> None:
                 for name, path in PAGES.items():
                     page.goto(path)
                     settle(page)
-                    picture(page, FOLDER / f"{name}-{size}-{scheme}.png")
+                    picture(page, FOLDER / f"{name}{size}-{scheme}.png")
                 context.close()
         chromium.close()
 

