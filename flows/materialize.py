@@ -5,7 +5,6 @@ from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from prefect import State, flow, task
 from prefect.artifacts import acreate_markdown_artifact
@@ -37,7 +36,7 @@ async def write_stores(settings: Settings, as_of: datetime) -> MaterializeReport
 
 
 @flow(name="vroom_forecast_materialize", timeout_seconds=7200)
-async def vroom_forecast_materialize(data_dir: str | None = None) -> State[Any]:
+async def vroom_forecast_materialize(data_dir: str | None = None) -> State[None]:
     """Seed, then materialize.
 
     Parameters
@@ -51,4 +50,16 @@ async def vroom_forecast_materialize(data_dir: str | None = None) -> State[Any]:
     written = await write_stores(settings, datetime.now(UTC))
     report = {"read from": folder, **asdict(seeded), **asdict(written)}
     await acreate_markdown_artifact(table("Materialized", report), key="materialize")
-    return Completed(message=f"{seeded}; {written}")
+    return Completed(message=_summary(seeded, written))
+
+
+def _summary(seeded: SeedReport, written: MaterializeReport) -> str:
+    """Return the run in one line."""
+    read = (
+        "the CSVs held nothing new"
+        if seeded.is_unchanged
+        else f"vehicles: {seeded.vehicles_added:,} added, {seeded.vehicles_updated:,} updated, "
+        f"{seeded.vehicles_removed:,} removed, {seeded.vehicles_quarantined:,} quarantined"
+    )
+    stores = "the stores were up to date" if written.is_unchanged else f"snapshot {written.snapshot_id}"
+    return f"{read}; {stores}: {written.num_fleet:,} fleet vehicles, {written.num_online or 0:,} new arrivals"
