@@ -194,7 +194,8 @@ def test_a_password_never_shows_in_an_error() -> None:
     assert "hunter2" not in str(error.value)
 
 
-def test_rows_and_bulk_work_of_one_process_never_have_the_file_open_together(source: SourceStore) -> None:
+def test_rows_and_bulk_work_of_one_process_never_have_the_file_open_together(tmp_path: Path) -> None:
+    source = SourceStore.open(f"sqlite:///{tmp_path / 'vroom.db'}")
     saved, done = threading.Event(), []
     with ThreadPoolExecutor(1) as pool:
         with bulk_transaction(source.url) as bulk:

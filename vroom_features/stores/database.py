@@ -44,7 +44,7 @@ def connect(url: str) -> Engine:
     with translated(url):
         engine = _engine(url)
         try:
-            with engine.connect().execution_options(vroom_writes=True) as connection, connection.begin():
+            with writing(engine) as connection:
                 _create_schema(connection)
         except BaseException:
             engine.dispose()
@@ -62,6 +62,23 @@ def translated(url: str) -> Iterator[None]:
         raise SourceStoreError(
             f"database {_shown(url)}: {reason[0] if reason else type(exc).__name__}"
         ) from exc
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """Open a transaction whose queries all see one moment."""
+    with engine.connect() as connection:
+        if connection.dialect.name != "sqlite":  # it always does so
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+        with connection.begin():
+            yield connection
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """Open a transaction that on SQLite holds the write lock from the start."""
+    with engine.connect().execution_options(vroom_writes=True) as connection, connection.begin():
+        yield connection
 
 
 def _engine(url: str) -> Engine:
@@ -86,7 +103,6 @@ def _engine(url: str) -> Engine:
         return create_engine(
             parsed.set(drivername="postgresql+psycopg"),
             connect_args={"options": timeouts, "connect_timeout": int(LOCK_TIMEOUT_S)},
-            isolation_level="REPEATABLE READ",
             pool_pre_ping=True,
         )
     raise SourceStoreError(f"expected a sqlite:/// or postgresql:// URL, got {_shown(url)}")

@@ -14,7 +14,7 @@ from vroom_features.errors import (
     VehicleNotFoundError,
 )
 from vroom_features.stores import queries
-from vroom_features.stores.database import connect, translated
+from vroom_features.stores.database import connect, reading, translated, writing
 from vroom_features.stores.rows import Changes, SavedVehicle, StoredVehicle, VehicleCounts, VehiclePage
 from vroom_features.tables import VehicleCreate
 
@@ -232,14 +232,12 @@ class SourceStore:
     @contextmanager
     def _read(self) -> Iterator[Connection]:
         """Give a connection whose queries all see one moment."""
-        with translated(self.url), self.engine.connect() as connection, connection.begin():
+        with translated(self.url), reading(self.engine) as connection:
             yield connection
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
         """Give a connection that no other writer runs beside; commit at the end."""
-        with translated(self.url), self.engine.connect() as connection:
-            connection = connection.execution_options(vroom_writes=True)
-            with connection.begin():
-                connection.execute(select(queries.state).with_for_update())
-                yield connection
+        with translated(self.url), writing(self.engine) as connection:
+            connection.execute(select(queries.state).with_for_update())
+            yield connection
