@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,24 +80,29 @@ def _fit(
     seed: int,
 ) -> xgb.Booster:
     shown = dataset.features[rows] * np.array(features, dtype=np.float32)
-    constraints = tuple(-1 if column == PRICE else 0 for column in range(len(features)))
     return xgb.train(
-        {
-            "objective": "reg:squarederror",
-            "tree_method": "hist",
-            "max_depth": params.max_depth,
-            "eta": params.learning_rate,
-            # Sums of the Hessian count sampled rows here; a tenth keeps small fleets learnable.
-            "min_child_weight": max(1.0, params.subsample * min(params.min_leaf_rows, rows.sum() / 10)),
-            "subsample": params.subsample,
-            "monotone_constraints": str(constraints),
-            "seed": seed,
-            "nthread": params.num_threads,
-            "verbosity": 0,
-        },
+        booster_params(params, num_rows=int(rows.sum()), seed=seed),
         xgb.DMatrix(shown, dataset.labels[rows], nthread=params.num_threads),
         params.num_rounds,
     )
+
+
+def booster_params(params: TrainingParams, *, num_rows: int, seed: int) -> dict[str, Any]:
+    """Return XGBoost's own parameters for a booster of so many rows, wherever it is fitted."""
+    constraints = tuple(-1 if column == PRICE else 0 for column in range(len(VEHICLE_VIEW.columns)))
+    return {
+        "objective": "reg:squarederror",
+        "tree_method": "hist",
+        "max_depth": params.max_depth,
+        "eta": params.learning_rate,
+        # Sums of the Hessian count sampled rows here; a tenth keeps small fleets learnable.
+        "min_child_weight": max(1.0, params.subsample * min(params.min_leaf_rows, num_rows / 10)),
+        "subsample": params.subsample,
+        "monotone_constraints": str(constraints),
+        "seed": seed,
+        "nthread": params.num_threads,
+        "verbosity": 0,
+    }
 
 
 def _choose_features(dataset: Dataset, params: TrainingParams, *, seed: int) -> list[tuple[bool, ...]]:

@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import xgboost as xgb
@@ -36,10 +37,23 @@ from vroom_model.manifest import (
     fold_file,
 )
 from vroom_model.predictor import with_range
+from vroom_model.streaming import stream_folds
 from vroom_model.trees import Ensemble
 
+Engine = Literal["memory", "stream", "elsewhere"]
+STREAM_ABOVE_ROWS = 200_000
+"""Larger fleets are fitted batch by batch."""
 NUM_PROBES = 8
 NUM_BINS = 10
+
+
+class Fit(Protocol):
+    """Fits the boosters of a snapshot."""
+
+    def __call__(
+        self, snapshot: Any, params: TrainingParams, *, seed: int
+    ) -> tuple[FoldBooster, ...]:  # each engine takes the snapshots it can read
+        """Return one booster per fold."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +76,11 @@ class TrainedModel:
 
 
 def training_digest(
-    snapshot: TrainingSnapshot, *, params: TrainingParams | None = None, seed: int = 0
+    snapshot: TrainingSnapshot,
+    *,
+    params: TrainingParams | None = None,
+    seed: int = 0,
+    engine: Engine | None = None,
 ) -> str:
     """Return what identifies a training: equal digests make equal models, byte for byte."""
     params = params or TrainingParams()
@@ -71,6 +89,7 @@ def training_digest(
         "view": [snapshot.view_name, snapshot.view_version],
         "params": params.model_dump(),
         "seed": seed,
+        "engine": engine or _engine(snapshot),
         "libraries": _libraries(),
     }
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
@@ -83,6 +102,7 @@ def train(
     as_of: datetime,
     params: TrainingParams | None = None,
     seed: int = 0,
+    fit: Fit | None = None,
 ) -> TrainedModel:
     """Train a model on a snapshot and write its directory.
 
@@ -98,6 +118,9 @@ def train(
         How to train.
     seed : int, default 0
         Of every random choice.
+    fit : callable, optional
+        Fits the boosters elsewhere, such as ``fit_on_dask`` bound to its client.  By default a small fleet is
+        fitted in memory and a large one batch by batch.
 
     Returns
     -------
@@ -111,7 +134,13 @@ def train(
     params = params or TrainingParams()
     dataset = load_dataset(snapshot, num_folds=params.num_folds)
     check_learnable(dataset, num_folds=params.num_folds)
-    boosters = fit_folds(dataset, params, seed=seed)
+    engine: Engine = "elsewhere" if fit else _engine(snapshot)
+    if fit:
+        boosters = fit(snapshot, params, seed=seed)
+    elif engine == "stream":
+        boosters = stream_folds(snapshot, params, seed=seed)
+    else:
+        boosters = fit_folds(dataset, params, seed=seed)
     raw = out_of_fold(predict_by_fold(boosters, dataset.features), dataset.folds)
     ranges = out_of_fold_ranges(raw, dataset, coverage=params.coverage)
     lines = fit_lines(np.maximum(raw, 0.0), dataset.labels, coverage=params.coverage)
@@ -120,7 +149,7 @@ def train(
     files = _write_files(boosters, directory, dataset.features.shape[1])
     manifest = ModelManifest(
         trained_at=as_of,
-        training_digest=training_digest(snapshot, params=params, seed=seed),
+        training_digest=training_digest(snapshot, params=params, seed=seed, engine=engine),
         snapshot=SnapshotRef(
             id=snapshot.id, digest=snapshot.digest, num_rows=snapshot.num_rows, created_at=snapshot.created_at
         ),
@@ -141,6 +170,10 @@ def train(
         probes=_probes(boosters, dataset, lines),
     )
     return TrainedModel(directory, manifest, manifest.write(directory))
+
+
+def _engine(snapshot: TrainingSnapshot) -> Engine:
+    return "stream" if snapshot.num_rows > STREAM_ABOVE_ROWS else "memory"
 
 
 def _write_files(boosters: tuple[FoldBooster, ...], directory: Path, num_features: int) -> dict[str, str]:

@@ -1,0 +1,116 @@
+import importlib.util
+from contextlib import closing
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+
+from tests.snapshots import SAMPLE, FrameSnapshot
+from tests.vroom_model.conftest import AS_OF
+from vroom_features.ingest import seed
+from vroom_features.materialize import materialize
+from vroom_features.stores.offline import OfflineStore, Snapshot
+from vroom_features.stores.source import SourceStore
+from vroom_model.boosting import TrainingParams, fit_folds, predict_by_fold
+from vroom_model.dataset import load_dataset
+from vroom_model.evaluation import score
+from vroom_model.folds import fold_of, in_sample
+from vroom_model.predictor import Predictor
+from vroom_model.streaming import OtherFolds, stream_folds
+from vroom_model.training import STREAM_ABOVE_ROWS, train
+
+ALL_FEATURES = TrainingParams(select_above_se=-1_000)
+
+
+def test_blocks_hold_every_vehicle_but_those_of_the_fold(fleet: FrameSnapshot) -> None:
+    seen: list[int] = []
+    blocks = OtherFolds(fleet, 3, 5)
+    blocks.reset()
+    while blocks.next(lambda data, label: seen.append(len(data))):
+        pass
+    folds = fold_of(fleet.frame["vehicle_id"])
+    assert len(seen) > 1
+    assert sum(seen) == (folds != 3).sum()
+
+
+def test_streaming_learns_what_memory_learns(fleet: FrameSnapshot) -> None:
+    dataset = load_dataset(fleet)
+    in_memory = predict_by_fold(fit_folds(dataset, ALL_FEATURES, seed=0), dataset.features)
+    streamed = predict_by_fold(stream_folds(fleet, ALL_FEATURES, seed=0), dataset.features)
+    # The quantile sketch of blocks may cut features a little elsewhere.
+    assert np.abs(streamed - in_memory).mean() < 0.35
+    assert _error(streamed, dataset.labels) == pytest.approx(_error(in_memory, dataset.labels), abs=0.05)
+
+
+def _error(by_fold: npt.NDArray[np.float64], labels: npt.NDArray[np.float64]) -> float:
+    return float(np.abs(by_fold.mean(axis=1) - labels).mean())
+
+
+def test_a_large_fleet_is_streamed_and_measured_on_a_sample(fleet: FrameSnapshot, tmp_path: Path) -> None:
+    copies = STREAM_ABOVE_ROWS // len(fleet.frame) + 1
+
+    def grow(frame: pd.DataFrame) -> pd.DataFrame:
+        grown = frame.loc[np.repeat(frame.index, copies)]
+        return grown.assign(vehicle_id=np.arange(1, len(grown) + 1))
+
+    large = fleet.changed(grow)
+    model = train(large, directory=tmp_path, as_of=AS_OF, params=TrainingParams(num_rounds=5))
+    assert model.manifest.snapshot.num_rows == large.num_rows > STREAM_ABOVE_ROWS
+    assert {len(fold.features) for fold in model.manifest.folds} == {5}
+    predictor = Predictor.load(tmp_path, version=1)
+    assert score(predictor, large).errors.mean() < model.manifest.metrics["baseline_mae"]
+
+
+def test_a_sample_is_the_same_every_time_and_spread_over_all_folds(fleet: FrameSnapshot) -> None:
+    ids = np.arange(1, 100_001)
+    chosen = in_sample(ids, 0.2)
+    assert chosen.mean() == pytest.approx(0.2, abs=0.01)
+    np.testing.assert_array_equal(in_sample(ids[::-1], 0.2)[::-1], chosen)
+    assert np.bincount(fold_of(ids[chosen])) == pytest.approx(chosen.sum() / 5, rel=0.03)
+    dataset = load_dataset(fleet, max_rows=500)
+    assert 400 < len(dataset) < 600
+    assert in_sample(dataset.vehicle_ids, 0.5).all()
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """Return the sample fleet in an offline store, in several parts."""
+    folder = tmp_path_factory.mktemp("stored")
+    with closing(SourceStore.open(f"sqlite:///{folder / 'vroom.db'}")) as source:
+        seed(source, SAMPLE)
+        offline = OfflineStore(str(folder / "offline"))
+        made_at = datetime(2026, 1, 1, tzinfo=UTC)
+        materialize(source, offline, None, as_of=made_at, partition_vehicles=300)
+    return offline.current()
+
+
+def test_a_stored_snapshot_teaches_the_same_as_its_rows(
+    stored: Snapshot, fleet: FrameSnapshot, tmp_path: Path
+) -> None:
+    assert len(stored.parts) > 1
+    ours = train(stored, directory=tmp_path / "stored", as_of=AS_OF)
+    theirs = train(fleet, directory=tmp_path / "frame", as_of=AS_OF)
+    assert ours.manifest.files == theirs.manifest.files
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("distributed"), reason="the extra dask is not installed")
+@pytest.mark.filterwarnings("ignore")  # Dask's and XGBoost's own, of one another
+def test_a_dask_cluster_learns_what_one_machine_learns(stored: Snapshot, tmp_path: Path) -> None:
+    from distributed import Client, LocalCluster  # noqa: PLC0415  # an optional extra
+
+    from vroom_model.dask_training import fit_on_dask  # noqa: PLC0415
+
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=False, protocol="tcp://", dashboard_address=None
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        model = train(stored, directory=tmp_path, as_of=AS_OF, fit=partial(fit_on_dask, client))
+    local = train(stored, directory=tmp_path / "local", as_of=AS_OF, params=ALL_FEATURES)
+    assert model.manifest.metrics["mae"] == pytest.approx(local.manifest.metrics["mae"], rel=0.03)
+    assert model.manifest.training_digest != local.manifest.training_digest
