@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.browser.chromium import NoChromiumError, find, launch
 from tests.browser.site import Services, Site, running_services
+from tests.browser.whole import WholeSystem
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +34,7 @@ class Window:
     """Opens pages of a site, and holds what their consoles complain about."""
 
     browser: Browser
-    site: Site
+    site: Site | WholeSystem
     complaints: list[str] = field(default_factory=list)
     contexts: list[BrowserContext] = field(default_factory=list)
 
@@ -71,7 +72,7 @@ class Window:
             self.complaints.append(text)
 
 
-WindowOf = Callable[[Site], Window]
+WindowOf = Callable[[Site | WholeSystem], Window]
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def window_of(browser: Browser) -> Iterator[WindowOf]:
     """Return a way to look at a site; the test fails if one of its pages complains."""
     windows: list[Window] = []
 
-    def look_at(site: Site) -> Window:
+    def look_at(site: Site | WholeSystem) -> Window:
         windows.append(Window(browser, site))
         return windows[-1]
 

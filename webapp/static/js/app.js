@@ -68,6 +68,7 @@ document.addEventListener("submit", (event) => {
   ask(event.target);
 });
 
+document.querySelector(".nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 localTimes(document);
 themeSwitch();
 on("replaced", localTimes);

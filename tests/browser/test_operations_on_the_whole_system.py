@@ -1,0 +1,72 @@
+"""Train, materialize and roll back from the page, through the real Prefect and its worker."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Window, WindowOf
+from tests.browser.whole import WholeSystem, whole_system
+
+pytestmark = [pytest.mark.browser, pytest.mark.system, pytest.mark.timeout(500)]
+RUN_TIMEOUT_MS = 90_000
+
+
+@pytest.fixture(scope="module")
+def system(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeSystem]:
+    """Return the running system."""
+    with whole_system(tmp_path_factory.mktemp("whole")) as running:
+        yield running
+
+
+@pytest.fixture
+def window(window_of: WindowOf, system: WholeSystem) -> Window:
+    """Return a way to look at it."""
+    return window_of(system)
+
+
+def press(page: Page, button: str) -> None:
+    """Press a button of an action and say yes."""
+    page.get_by_role("button", name=button, exact=True).click()
+    page.get_by_role("dialog").get_by_role("button", name=button).click()
+    page.wait_for_url("**#operations")
+
+
+def run_names(page: Page) -> list[str]:
+    """Return the names of the pipelines' runs."""
+    rows = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="pipeline"))
+    return [text.split()[-1] for text in rows.all_inner_texts()]
+
+
+def test_training_starts_once_for_two_who_press_and_ends_in_a_clear_outcome(window: Window) -> None:
+    first, second = (window.open("/models", signed_in=True) for _ in range(2))
+    before = run_names(window.open("/runs"))
+    press(first, "Train a model")
+    press(second, "Train a model")
+    row = first.locator(".operation").filter(has=first.get_by_role("button", name="Train a model"))
+    expect(first.get_by_role("button", name="Train a model")).to_be_disabled()
+    expect(row.locator(".tag").first).to_have_text("completed", timeout=RUN_TIMEOUT_MS)
+    expect(row).to_contain_text("champion already")
+    expect(row.get_by_role("link")).to_have_attribute("href", re.compile(r"/runs/flow-run/[0-9a-f-]{36}$"))
+    expect(first.get_by_role("button", name="Train a model")).to_be_enabled()
+    assert len(run_names(window.open("/runs"))) == len(before) + 1
+
+
+def test_materialize_shows_its_outcome_and_the_run_is_listed(window: Window) -> None:
+    page = window.open("/feature-stores", signed_in=True)
+    press(page, "Materialize")
+    row = page.locator(".operation").first
+    expect(row.locator(".tag").first).not_to_have_text("completed")
+    expect(row.locator(".tag").first).to_have_text("completed", timeout=RUN_TIMEOUT_MS)
+    name = row.get_by_role("link").inner_text().removesuffix(" in Prefect")
+    page.goto("/runs")
+    expect(page.get_by_role("row").filter(has_text=name)).to_contain_text("materialize")
+
+
+def test_a_rollback_without_an_earlier_champion_fails_with_its_reason(window: Window) -> None:
+    page = window.open("/models", signed_in=True)
+    press(page, "Roll back")
+    row = page.locator(".operation").filter(has=page.get_by_role("button", name="Roll back"))
+    expect(row.locator(".tag").first).to_have_text("failed", timeout=RUN_TIMEOUT_MS)
+    expect(row).to_contain_text("no earlier champion")
