@@ -17,6 +17,7 @@ from vroom_features.stores.source import SourceStore
 from vroom_model.champion import ChampionSource
 from webapp import auth, logs, observation, problems, security
 from webapp.api import api
+from webapp.benchmark import benchmark
 from webapp.clock import now
 from webapp.fastpath import FastPath
 from webapp.inference_api import inference_api
@@ -55,6 +56,9 @@ def create_app(settings: Settings | None = None, *, draining: Draining | None = 
         app.register_api(blueprint)
     auth.csrf.exempt(inference_api)
     app.add_url_rule("/openapi.json", view_func=lambda: app.api_doc)
+    if settings.web_benchmark:
+        app.register_blueprint(benchmark)
+        auth.csrf.exempt(benchmark)
     services = open_services(settings, draining=draining)
     app.extensions["vroom"] = services
     app.wsgi_app = FastPath(app.wsgi_app, services)  # type: ignore[method-assign]  # as Flask documents

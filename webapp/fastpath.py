@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from vroom_features.errors import VroomFeaturesError
 from webapp import metrics
+from webapp.benchmark import CONSTANT
 from webapp.forecasts import document, predict_stored
 from webapp.model_slot import Served
 from webapp.schemas import VehicleDocument, VehicleKey
@@ -106,7 +107,7 @@ class FastPath:
     def _echo(self, served: Served, body: bytes) -> dict[str, Any]:
         """Do all that a forecast does except validate and forecast: what benchmarks compare with."""
         orjson.loads(body)
-        return {"predicted_reservations": 1.0, "model_version": 1}
+        return CONSTANT
 
 
 def _closing(start_response: StartResponse) -> StartResponse:

