@@ -1,14 +1,11 @@
 """The web app on real services: MLflow behind a proxy that can fail, Redis, SQLite."""
 
 import socket
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import httpx
 import pytest
 import redis as redis_py
 from flask import Flask
@@ -17,7 +14,6 @@ from mlflow import MlflowClient
 
 from tests.webapp.faults import FaultyProxy
 from tests.webapp.registry import Models
-from tests.webapp.waiting import wait_until
 from vroom_features.settings import Settings
 from vroom_model.messages import ModelPromoted
 from webapp.app import create_app
@@ -33,47 +29,19 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
-def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start a real MLflow server for the whole run."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    url = f"http://127.0.0.1:{(port := free_port())}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
-    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    environment["PATH"] = str(Path(sys.executable).parent)
-    with (
-        (folder / "log").open("w") as log,
-        subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT) as server,
-    ):
-
-        def is_up() -> bool:
-            try:
-                return httpx.get(f"{url}/health", timeout=1).is_success
-            except httpx.HTTPError:
-                return False
-
-        try:
-            wait_until(is_up, timeout_s=60)
-            yield url
-        finally:
-            server.terminate()
-
-
 @pytest.fixture
-def models(mlflow_url: str, tmp_path: Path) -> Models:
+def models(mlflow_server: str, tmp_path: Path) -> Models:
     """Return a registered model of its own for the test, without versions."""
-    client = MlflowClient(mlflow_url)
+    client = MlflowClient(mlflow_server)
     name = f"vroom-{uuid.uuid4().hex[:8]}"
     client.create_registered_model(name)
-    return Models(mlflow_url, name, tmp_path / "bundles", client)
+    return Models(mlflow_server, name, tmp_path / "bundles", client)
 
 
 @pytest.fixture
-def proxy(mlflow_url: str) -> Iterator[FaultyProxy]:
+def proxy(mlflow_server: str) -> Iterator[FaultyProxy]:
     """Return what stands between the app and MLflow."""
-    between = FaultyProxy(mlflow_url)
+    between = FaultyProxy(mlflow_server)
     yield between
     between.close()
 
