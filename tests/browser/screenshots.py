@@ -1,6 +1,6 @@
 """Take the pictures of ``docs/screenshots``: each page, light and dark, narrow and wide.
 
-``python -m tests.browser.screenshots`` starts a site with the sample fleet, fills it, and looks at it.
+``python -m tests.browser.screenshots`` starts the whole system with the sample fleet, fills it, looks at it.
 """
 
 import io
@@ -14,7 +14,8 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from tests.browser.chromium import launch
-from tests.browser.site import ROOT, Site, running_services
+from tests.browser.site import ROOT
+from tests.browser.whole import whole_system
 
 FOLDER = ROOT / "docs" / "screenshots"
 PAGES = {
@@ -32,7 +33,7 @@ NUM_COLOURS = 96
 NUM_ARRIVALS = 12
 
 
-def fill(site: Site) -> None:
+def fill(url: str) -> None:
     """Save a few vehicles, the same ones each time."""
     rng = random.Random(7)  # noqa: S311
     for _ in range(NUM_ARRIVALS):
@@ -45,7 +46,7 @@ def fill(site: Site) -> None:
             "street_parked": rng.randint(0, 1),
             "description": rng.randint(20, 250),
         }
-        httpx.post(f"{site.url}/vehicles", json=vehicle).raise_for_status()
+        httpx.post(f"{url}/vehicles", json=vehicle).raise_for_status()
 
 
 def settle(page: Page) -> None:
@@ -67,25 +68,21 @@ def main() -> None:
     """Take all pictures."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        base = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        for name in ("services", "site"):
-            (base / name).mkdir()
-        services = stack.enter_context(running_services(base / "services"))
-        site = Site.start(stack, services, base / "site", model_name="vroom-forecast")
-        site.seed()
-        site.promote_another()
-        fill(site)
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vroom-")))
+        system = stack.enter_context(whole_system(home))
+        fill(system.url)
         browser = stack.enter_context(sync_playwright()).chromium
         chromium = launch(browser)
         for scheme in ("light", "dark"):
             for size, (width, height) in SIZES.items():
                 context = chromium.new_context(
-                    base_url=site.url,
+                    base_url=system.url,
                     color_scheme=scheme,
                     viewport={"width": width, "height": height},
                     reduced_motion="reduce",
                 )
                 page = context.new_page()
+                page.goto(system.sign_in_link)
                 for name, path in PAGES.items():
                     page.goto(path)
                     settle(page)
