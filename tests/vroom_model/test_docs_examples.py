@@ -3,6 +3,8 @@
 import doctest
 from pathlib import Path
 
+import pytest
+
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import AS_OF, Champions
 from vroom_model.boosting import TrainingParams
@@ -10,7 +12,10 @@ from vroom_model.boosting import TrainingParams
 DOCUMENT = Path(__file__).parents[2] / "docs" / "model.md"
 
 
-def test_the_examples_give_what_the_document_says(champions: Champions, fleet: FrameSnapshot) -> None:
+def test_the_examples_give_what_the_document_says(
+    champions: Champions, fleet: FrameSnapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # its ports differ each time
     names = {
         "fleet": fleet,
         "registry": champions.registry,
