@@ -1,4 +1,4 @@
-"""Commands: ``python -m vroom_features seed | materialize | audit``."""
+"""Commands: ``python -m vroom_features seed | materialize | audit | backup | restore | upgrade``."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ from cyclopts import App, Parameter
 
 from vroom_features.errors import VroomFeaturesError
 
-app = App(name="vroom_features", help="Seed the source database, write both stores, and audit them.")
+app = App(name="vroom_features", help="Seed the source database, write both stores, audit and back up.")
 
 Db = Annotated[str | None, Parameter(help="database file or URL; by default VROOM_DATABASE_URL")]
 Offline = Annotated[
@@ -93,6 +93,48 @@ def audit(*, db: Db = None, redis_url: RedisUrl = None, as_json: Json = False) -
     state = "clean" if report.is_clean else "rows differ; run materialize and audit again"
     _print("audit", state, asdict(report), started, as_json=as_json)
     return 0 if report.is_clean else 1
+
+
+@app.command
+def backup(
+    *,
+    to: Annotated[Path, Parameter(help="file to make; it must not exist")],
+    db: Db = None,
+    as_json: Json = False,
+) -> None:
+    """Copy the source database, the ledger of champions in it, while it is in use."""
+    from vroom_features.stores.backup import back_up as run  # noqa: PLC0415 - as above
+
+    started = time.perf_counter()
+    state = run(_database(db), to)
+    _print("backup", f"{to} is made and read back", asdict(state), started, as_json=as_json)
+
+
+@app.command
+def restore(
+    *,
+    origin: Annotated[Path, Parameter(name="--from", help="file that backup made")],
+    db: Db = None,
+    force: Annotated[bool, Parameter(negative="", help="give up changes that the backup lacks")] = False,
+    as_json: Json = False,
+) -> None:
+    """Put a backup in the database's place; then run materialize, which fills both stores anew."""
+    from vroom_features.stores.backup import restore as run  # noqa: PLC0415 - as above
+
+    started = time.perf_counter()
+    state = run(_database(db), origin, force=force)
+    _print("restore", "done, now run materialize", asdict(state), started, as_json=as_json)
+
+
+@app.command
+def upgrade(*, db: Db = None, as_json: Json = False) -> None:
+    """Bring the database's schema up to date, as every program does that opens it."""
+    from vroom_features.limits import SCHEMA_VERSION  # noqa: PLC0415 - as above
+    from vroom_features.stores.source import SourceStore  # noqa: PLC0415 - as above
+
+    started = time.perf_counter()
+    SourceStore.open(_database(db)).close()
+    _print("upgrade", "done", {"schema_version": SCHEMA_VERSION}, started, as_json=as_json)
 
 
 def _settings() -> Any:  # Settings, imported where it is needed

@@ -8,7 +8,9 @@
     ├── SourceStoreError            the source database cannot be used
     │   ├── VehicleNotFoundError    no such vehicle
     │   ├── NotDeletableError       the vehicle belongs to the CSV fleet
-    │   └── IdempotencyConflictError  a key was used before with another body
+    │   ├── IdempotencyConflictError  a key was used before with another body
+    │   └── BackupError             a backup cannot be made or put back
+    │       └── DamagedDatabaseError  a file is not a sound database
     ├── OfflineStoreError           a snapshot cannot be written or read
     │   └── NoSnapshotError         nothing was materialized yet
     ├── OnlineStoreError            Redis cannot be used
@@ -60,6 +62,17 @@ class IdempotencyConflictError(SourceStoreError):
     def __init__(self, key: str) -> None:
         self.key = key
         super().__init__(f"idempotency key {key!r} was used for a different vehicle; use a new key")
+
+
+class BackupError(SourceStoreError):
+    """A backup cannot be made, is not sound, or would overwrite what it must not."""
+
+
+class DamagedDatabaseError(BackupError):
+    """A file is not a sound source database."""
+
+    def __init__(self, path: object, problem: str) -> None:
+        super().__init__(f"{path} is not a sound database: {problem}")
 
 
 class OfflineStoreError(VroomFeaturesError):

@@ -11,23 +11,29 @@ from sqlalchemy import BigInteger, CheckConstraint, DateTime, Dialect, Identity,
 from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import Field, SQLModel
 
-from vroom_features.limits import DESCRIPTION_MAX, NUM_IMAGES_MAX, PRICE_MAX, UI_VEHICLE_ID_START
+from vroom_features.limits import (
+    DESCRIPTION_MAX,
+    NUM_IMAGES_MAX,
+    PRICE_MAX,
+    SCHEMA_VERSION,
+    UI_VEHICLE_ID_START,
+)
 
 __all__ = [
     "DESCRIPTION_MAX",
     "NUM_IMAGES_MAX",
     "PRICE_MAX",
+    "SCHEMA_VERSION",
     "UI_VEHICLE_ID_START",
+    "AuditEntry",
     "DatabaseState",
     "Deletion",
+    "Handover",
     "IdempotencyKey",
     "Reservation",
     "Vehicle",
     "VehicleCreate",
 ]
-
-SCHEMA_VERSION = 1
-"""Kept in the database; a program that knows another version refuses to touch it."""
 
 Source = Literal["csv", "ui"]
 
@@ -174,3 +180,33 @@ class IdempotencyKey(SQLModel, table=True):
     key: str = Field(primary_key=True, max_length=255)
     body: str = Field(description="the vehicle as JSON, to notice a key used for another one")
     vehicle_id: int = Field(sa_type=BigInteger)
+
+
+class Handover(SQLModel, table=True):
+    """One change of champion; :mod:`vroom_model.ledger` writes and reads them."""
+
+    __tablename__ = "handovers"
+
+    model_name: str = Field(primary_key=True, max_length=256)
+    epoch: int = Field(primary_key=True, description="rises by 1 with each change")
+    version: int = Field(description="champion from then on")
+    kind: str = Field(max_length=16)
+    reason: str
+    forced: bool = False
+    decided_at: datetime = Field(description="UTC")
+    back_to: int | None = Field(default=None, description="epoch whose champion a rollback restores")
+    settled: bool = Field(default=False, description="the alias was moved and the message sent")
+
+
+class AuditEntry(SQLModel, table=True):
+    """Something an operator did, or set out to do: written before it is done."""
+
+    __tablename__ = "audit_entries"
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
+    happened_at: datetime = Field(sa_type=UtcDateTime, index=True, description="UTC")
+    actor: str = Field(max_length=64, description="operator by cookie, or by token")
+    action: str = Field(max_length=64, description="what, as in delete-vehicle or train")
+    subject: str = Field(max_length=256, description="to which vehicle, version or run")
+    client: str = Field(max_length=64, description="network address")
+    request_id: str = Field(max_length=64, description="finds the request in the logs")

@@ -9,27 +9,14 @@ from typing import Literal
 
 from sqlalchemy import Engine, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlmodel import Field, SQLModel
+from sqlmodel import SQLModel
 
+from vroom_features.tables import Handover
 from vroom_model.errors import LedgerError
 
+__all__ = ["Handover", "Kind", "Ledger"]
+
 Kind = Literal["promotion", "rollback", "adopted"]
-
-
-class Handover(SQLModel, table=True):
-    """One change of champion."""
-
-    __tablename__ = "handovers"
-
-    model_name: str = Field(primary_key=True, max_length=256)
-    epoch: int = Field(primary_key=True, description="rises by 1 with each change")
-    version: int = Field(description="champion from then on")
-    kind: str = Field(max_length=16)
-    reason: str
-    forced: bool = False
-    decided_at: datetime = Field(description="UTC")
-    back_to: int | None = Field(default=None, description="epoch whose champion a rollback restores")
-    settled: bool = Field(default=False, description="the alias was moved and the message sent")
 
 
 class Ledger:
@@ -38,7 +25,7 @@ class Ledger:
     Parameters
     ----------
     engine : sqlalchemy.Engine
-        Of the source database; the table is made where it is missing.
+        Of the source database.
     model_name : str
         Registered model.
 
@@ -52,10 +39,6 @@ class Ledger:
         self._engine = engine.execution_options(vroom_writes=True)  # SQLite: take the write lock at once
         self.model_name = model_name
         self._table = SQLModel.metadata.tables[Handover.__tablename__]
-        try:
-            SQLModel.metadata.create_all(engine, tables=[self._table])
-        except SQLAlchemyError as exc:
-            raise LedgerError(f"the ledger's table cannot be made: {exc}") from exc
 
     def head(self) -> Handover | None:
         """Return the last handover, or None."""

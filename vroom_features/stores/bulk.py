@@ -13,6 +13,7 @@ import adbc_driver_sqlite
 import pyarrow as pa
 
 from vroom_features.errors import SourceStoreError
+from vroom_features.limits import SCHEMA_VERSION
 from vroom_features.stores import gate
 
 LOCK_TIMEOUT_S = 10
@@ -125,6 +126,7 @@ def bulk_transaction(url: str, *, writes: bool = False) -> Iterator[BulkConnecti
                 bulk.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             if writes:  # the state's one row is the lock that every writer takes first
                 bulk.execute("UPDATE database_state SET change_number = change_number")
+            _check_schema(bulk)
             try:
                 yield bulk
             except BaseException:
@@ -136,6 +138,16 @@ def bulk_transaction(url: str, *, writes: bool = False) -> Iterator[BulkConnecti
                 connection.rollback()
         except (adbc.Error, TimeoutError) as exc:
             raise SourceStoreError(f"database: {exc}") from exc
+
+
+def _check_schema(bulk: BulkConnection) -> None:
+    """Refuse a schema that this program does not know."""
+    found = bulk.scalar("SELECT schema_version FROM database_state")
+    if found != SCHEMA_VERSION:
+        raise SourceStoreError(
+            f"expected schema version {SCHEMA_VERSION}, the database has {found}; an older one is brought up"
+            " to date by python -m vroom_features upgrade, a newer one needs a newer program"
+        )
 
 
 def _connect(stack: ExitStack, where: str, *, is_sqlite: bool) -> adbc.AdbcConnection:

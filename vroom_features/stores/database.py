@@ -1,4 +1,4 @@
-"""Engines, transactions and the schema's creation, for SQLite and PostgreSQL alike."""
+"""Engines, transactions and the schema, for SQLite and PostgreSQL alike."""
 
 import sqlite3
 import time
@@ -8,7 +8,19 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, make_url, select, text
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Table,
+    create_engine,
+    event,
+    insert,
+    inspect,
+    make_url,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
@@ -28,24 +40,26 @@ TABLES: tuple[Table, ...] = tuple(
         tables.DatabaseState,
         tables.Deletion,
         tables.IdempotencyKey,
+        tables.Handover,
+        tables.AuditEntry,
     )
 )
 _SCHEMA_LOCK = 0x76726F6F6D  # number of the advisory lock on PostgreSQL
 
 
 def connect(url: str) -> Engine:
-    """Return an engine of a database that has the schema.
+    """Return an engine of a database that has the schema: created where there is none, upgraded where old.
 
     Raises
     ------
     SourceStoreError
-        If the database cannot be opened, or holds a schema of another version.
+        If the database cannot be opened, or holds the schema of a newer program.
     """
     with translated(url):
         engine = _engine(url)
         try:
             with writing(engine) as connection:
-                _create_schema(connection)
+                _bring_schema_up(connection)
         except BaseException:
             engine.dispose()
             raise
@@ -92,7 +106,7 @@ def _engine(url: str) -> Engine:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         engine = create_engine(
             parsed,
-            connect_args={"timeout": LOCK_TIMEOUT_S, "factory": _GatedConnection},
+            connect_args={"timeout": LOCK_TIMEOUT_S, "factory": GatedConnection},
             poolclass=NullPool,  # an idle connection would keep bulk work waiting
         )
         event.listen(engine, "connect", _prepare_sqlite)
@@ -108,7 +122,7 @@ def _engine(url: str) -> Engine:
     raise SourceStoreError(f"expected a sqlite:/// or postgresql:// URL, got {_shown(url)}")
 
 
-class _GatedConnection(sqlite3.Connection):
+class GatedConnection(sqlite3.Connection):
     """A connection that is never open beside one of the bulk driver."""
 
     def __init__(self, database: str, *args: Any, **kwargs: Any) -> None:  # passed on as they come
@@ -146,34 +160,46 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _create_schema(connection: Connection) -> None:
-    """Create what is missing, one process at a time, and refuse another version's schema."""
-    vehicles, _, state, *_ = TABLES
-    sqlite = connection.dialect.name == "sqlite"
-    if not sqlite:
+def _bring_schema_up(connection: Connection) -> None:
+    """Create or upgrade the schema, one process at a time; refuse one of a newer program."""
+    state = SQLModel.metadata.tables[tables.DatabaseState.__tablename__]
+    if connection.dialect.name != "sqlite":
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _SCHEMA_LOCK})
-    SQLModel.metadata.create_all(connection, tables=list(TABLES))
-    found = connection.execute(select(state.c.schema_version)).scalar()
+    found = None
+    if inspect(connection).has_table(state.name):
+        found = connection.execute(select(state.c.schema_version)).scalar()
     if found is None:
-        birth = time.time_ns() // 1_000_000  # see DatabaseState
-        connection.execute(
-            insert(state).values(
-                id=1,
-                schema_version=tables.SCHEMA_VERSION,
-                database_id=uuid4().hex,
-                seed_digest="",
-                change_number=birth,
-            )
-        )
-        if sqlite:  # PostgreSQL starts its identity there by itself
-            connection.execute(
-                text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :seq)"),
-                {"name": vehicles.name, "seq": tables.UI_VEHICLE_ID_START - 1},
-            )
-    elif found != tables.SCHEMA_VERSION:
+        _create_schema(connection)
+    elif found > tables.SCHEMA_VERSION:
         raise SourceStoreError(
-            f"expected schema version {tables.SCHEMA_VERSION}, the database has {found};"
-            " use the program that made it, or a new database"
+            f"this program knows schema version {tables.SCHEMA_VERSION}, the database has {found};"
+            " use the newer program that made it, or restore a backup"
+        )
+    elif found < tables.SCHEMA_VERSION:
+        from vroom_features.migrations import upgrade  # noqa: PLC0415 - Alembic is needed this once
+
+        upgrade(connection, found)
+        connection.execute(update(state).values(schema_version=tables.SCHEMA_VERSION))
+
+
+def _create_schema(connection: Connection) -> None:
+    """Create every table, and the state's one row."""
+    vehicles, _, state, *_ = TABLES
+    SQLModel.metadata.create_all(connection, tables=list(TABLES))
+    birth = time.time_ns() // 1_000_000  # see DatabaseState
+    connection.execute(
+        insert(state).values(
+            id=1,
+            schema_version=tables.SCHEMA_VERSION,
+            database_id=uuid4().hex,
+            seed_digest="",
+            change_number=birth,
+        )
+    )
+    if connection.dialect.name == "sqlite":  # PostgreSQL starts its identity there by itself
+        connection.execute(
+            text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :seq)"),
+            {"name": vehicles.name, "seq": tables.UI_VEHICLE_ID_START - 1},
         )
 
 

@@ -8,7 +8,7 @@ from vroom_features.features import is_watched
 from vroom_features.stores.database import TABLES
 from vroom_features.stores.rows import StoredVehicle
 
-vehicles, reservations, state, deletions, keys = TABLES
+vehicles, reservations, state, deletions, keys, *_ = TABLES
 BIGGEST_ID = 2**63 - 1
 
 _count_bookings = (

@@ -41,7 +41,7 @@ class SourceStore:
 
     @classmethod
     def open(cls, url: str) -> "SourceStore":
-        """Open a database, and create its schema where there is none.
+        """Open a database, creating its schema where there is none and upgrading an old one.
 
         Parameters
         ----------
@@ -51,7 +51,7 @@ class SourceStore:
         Raises
         ------
         SourceStoreError
-            If it cannot be opened, or holds a schema of another version.
+            If it cannot be opened, or holds the schema of a newer program.
         """
         return cls(connect(url), url)
 

