@@ -16,6 +16,7 @@ from vroom_model.messages import ModelPromoted
 from webapp.auth import operator_required
 from webapp.forecasts import document, predict_batch, predict_stored
 from webapp.model_slot import Served
+from webapp.openapi import OPERATOR
 from webapp.problems import Problem, ProblemError
 from webapp.schemas import (
     BatchDocument,
@@ -200,7 +201,12 @@ def events() -> Response:
     return Response(status=307, headers={"Location": events_url(services().settings)})
 
 
-@api.post("/reload", tags=[Tag(name="operations")], responses={200: ReloadDocument, 401: Problem})
+@api.post(
+    "/reload",
+    tags=[Tag(name="operations")],
+    security=OPERATOR,
+    responses={200: ReloadDocument, 401: Problem, 403: Problem},
+)
 @operator_required
 def reload() -> BaseModel:
     """Read the registry now instead of at the next poll, in this worker and, by message, in all."""

@@ -5,7 +5,6 @@ import socket
 
 import redis
 from flask import Flask
-from flask_openapi3 import Info, OpenAPI
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -17,6 +16,7 @@ from vroom_features.stores.source import SourceStore
 from vroom_model.champion import ChampionSource
 from webapp import auth, logs, observation, problems, security
 from webapp.api import api
+from webapp.api_docs import api_docs
 from webapp.benchmark import benchmark
 from webapp.clock import now
 from webapp.fastpath import FastPath
@@ -24,6 +24,7 @@ from webapp.inference_api import inference_api
 from webapp.limits import ClientLimit
 from webapp.listener import REDIS_TIMEOUT_S, ModelListener
 from webapp.model_slot import ModelSlot
+from webapp.openapi import VroomOpenAPI
 from webapp.operations_api import operations_api
 from webapp.pages import pages
 from webapp.server_folder import Draining
@@ -44,18 +45,18 @@ def create_app(settings: Settings | None = None, *, draining: Draining | None = 
     settings = settings or Settings()
     logs.configure(settings)
     settings.home.mkdir(parents=True, exist_ok=True)
-    app = OpenAPI("webapp", info=Info(title="Vroom Forecast", version="1"), doc_ui=False)
+    app = VroomOpenAPI("webapp")
     limiter = security.install(app, settings)
     problems.install(app)
     observation.install(app)
     auth.install(app, settings, limiter)
     app.register_blueprint(pages)
+    app.register_blueprint(api_docs)
     app.register_blueprint(inference_api)
     for blueprint in (api, vehicles_api, operations_api):
         auth.csrf.exempt(blueprint)
         app.register_api(blueprint)
     auth.csrf.exempt(inference_api)
-    app.add_url_rule("/openapi.json", view_func=lambda: app.api_doc)
     if settings.web_benchmark:
         app.register_blueprint(benchmark)
         auth.csrf.exempt(benchmark)

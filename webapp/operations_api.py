@@ -6,6 +6,7 @@ from flask_openapi3.types import ResponseDict
 from pydantic import BaseModel, Field
 
 from webapp.auth import operator_required
+from webapp.openapi import OPERATOR
 from webapp.problems import Problem
 from webapp.services import services
 from webapp.strict import StrictBlueprint
@@ -42,21 +43,21 @@ def accepted(run: FlowRun) -> Response:
     )
 
 
-@operations_api.post("/materialize", responses={202: RunDocument, **REFUSALS})
+@operations_api.post("/materialize", security=OPERATOR, responses={202: RunDocument, **REFUSALS})
 @operator_required
 def materialize() -> Response:
     """Start seeding and materializing."""
     return accepted(services().workflows.start("materialize"))
 
 
-@operations_api.post("/train", responses={202: RunDocument, **REFUSALS})
+@operations_api.post("/train", security=OPERATOR, responses={202: RunDocument, **REFUSALS})
 @operator_required
 def train() -> Response:
     """Start the pipeline: training, then promotion."""
     return accepted(services().workflows.start("train"))
 
 
-@operations_api.post("/rollback", responses={202: RunDocument, **REFUSALS})
+@operations_api.post("/rollback", security=OPERATOR, responses={202: RunDocument, **REFUSALS})
 @operator_required
 def rollback() -> Response:
     """Make the previous champion serve again."""

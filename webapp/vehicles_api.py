@@ -14,6 +14,7 @@ from vroom_features.view import VEHICLE_VIEW
 from webapp import saving
 from webapp.auth import may_save, operator_required
 from webapp.clock import now
+from webapp.openapi import OPERATOR
 from webapp.problems import Problem, ProblemError
 from webapp.schemas import (
     FeaturesDocument,
@@ -94,6 +95,7 @@ def list_vehicles(query: VehicleQuery) -> BaseModel:
 
 @vehicles_api.post(
     "/vehicles",
+    security=[{}, *OPERATOR],
     responses={
         200: StoredVehicleDocument,
         201: StoredVehicleDocument,
@@ -120,6 +122,7 @@ def save_vehicle(header: SaveHeader, body: VehicleDocument) -> Response:
 
 @vehicles_api.delete(
     "/vehicles/<int:vehicle_id>",
+    security=OPERATOR,
     responses={204: None, 401: Problem, 403: Problem, 404: Problem, 409: Problem, 422: Problem},
 )
 @operator_required

@@ -17,6 +17,7 @@ PAGES = (
     "/runs",
     "/latency",
     "/sign-in",
+    "/docs",
     "/nowhere",
 )
 WEIGHT_MAX_BYTES = 300_000
