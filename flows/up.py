@@ -32,7 +32,7 @@ class StartError(Exception):
 
 
 def up(settings: Settings, console: Console) -> int:
-    """Start everything, run the main job, and stay until Ctrl-C or SIGTERM.
+    """Start everything, run the main job, and stay until Ctrl-C, SIGTERM or the terminal's end.
 
     Returns
     -------
@@ -40,7 +40,8 @@ def up(settings: Settings, console: Console) -> int:
         Exit code: 0 when stopped on request, 1 when something did not come up.
     """
     settings = settings.model_copy(update={"home": settings.home.resolve()})
-    signal.signal(signal.SIGTERM, _interrupt)
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # Ctrl-C, a supervisor, a closed terminal
+        signal.signal(name, _interrupt)
     try:
         check(settings)
         with supervised(settings) as (supervisor, environment):

@@ -1,15 +1,16 @@
 """A real MLflow server in a process of its own."""
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import tenacity
+
+from tests.ports import free_port
 
 START_TIMEOUT_S = 90
 
@@ -17,10 +18,7 @@ START_TIMEOUT_S = 90
 @contextmanager
 def serve_mlflow(folder: Path) -> Iterator[str]:
     """Serve MLflow from a SQLite file in ``folder`` on a free port; give its address once it answers."""
-    with closing(socket.socket()) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
+    url = f"http://127.0.0.1:{(port := free_port())}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
     command += ["--artifacts-destination", str(folder / "artifacts")]

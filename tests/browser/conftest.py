@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.browser.chromium import NoChromiumError, find, launch
 from tests.browser.site import Services, Site, running_services
-from tests.browser.whole import WholeSystem
+from tests.whole_system import WholeSystem
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from tests.browser.chromium import launch
 from tests.browser.site import ROOT
-from tests.browser.whole import whole_system
+from tests.whole_system import whole_system
 
 FOLDER = ROOT / "docs" / "screenshots"
 PAGES = {

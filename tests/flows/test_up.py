@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flows.up import StartError, check
-from tests.system.conftest import free_ports
+from tests.whole_system import system_settings
 from vroom_features.settings import Settings
 
 
@@ -17,17 +17,7 @@ def settings(tmp_path: Path) -> Settings:
     data.mkdir()
     for name in ("vehicles.csv", "reservations.csv"):
         (data / name).write_text("vehicle_id\n")
-    web, events, redis, mlflow, prefect = free_ports(5)
-    return Settings(
-        _env_file=None,
-        home=tmp_path / "var",
-        data_dir=data,
-        web_port=web,
-        web_events_port=events,
-        redis_port=redis,
-        mlflow_port=mlflow,
-        prefect_port=prefect,
-    )
+    return system_settings(tmp_path / "var", data)
 
 
 def test_check_makes_the_folders_and_passes(settings: Settings) -> None:

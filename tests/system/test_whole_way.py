@@ -1,5 +1,6 @@
 """CSV to forecast to hot swap, through the real processes; the tests of this file build on one another."""
 
+import signal
 import socket
 from pathlib import Path
 
@@ -9,12 +10,12 @@ import pytest
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from tests.factories import VEHICLE
-from tests.system.conftest import System
+from tests.whole_system import WholeSystem
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(500)]
 
 
-def test_the_main_job_ends_with_a_page_and_its_addresses(system: System) -> None:
+def test_the_main_job_ends_with_a_page_and_its_addresses(system: WholeSystem) -> None:
     assert f"http://127.0.0.1:{system.settings.web_port}" in system.output
     assert f"http://127.0.0.1:{system.settings.prefect_port}" in system.output
     assert system.settings.mlflow in system.output
@@ -22,31 +23,33 @@ def test_the_main_job_ends_with_a_page_and_its_addresses(system: System) -> None
     assert "failed" not in system.output
 
 
-def test_the_page_forecasts_a_vehicle(system: System) -> None:
-    forecast = system.page.post("/predict", json=VEHICLE).raise_for_status().json()
+def test_the_page_forecasts_a_vehicle(system: WholeSystem) -> None:
+    forecast = httpx.post(f"{system.url}/predict", json=VEHICLE).raise_for_status().json()
     assert forecast["model_version"] == 1
     assert (
         0 <= forecast["interval"]["low"] <= forecast["predicted_reservations"] <= forecast["interval"]["high"]
     )
-    assert system.page.get("/").raise_for_status().headers["content-type"].startswith("text/html")
+    assert httpx.get(f"{system.url}/").raise_for_status().headers["content-type"].startswith("text/html")
 
 
-def test_a_saved_vehicle_is_forecast_from_the_online_store(system: System) -> None:
-    saved = system.page.post("/vehicles", json=VEHICLE).raise_for_status().json()
+def test_a_saved_vehicle_is_forecast_from_the_online_store(system: WholeSystem) -> None:
+    saved = httpx.post(f"{system.url}/vehicles", json=VEHICLE).raise_for_status().json()
     by_id = (
-        system.page.post("/predict/id", json={"vehicle_id": saved["vehicle_id"]}).raise_for_status().json()
+        httpx.post(f"{system.url}/predict/id", json={"vehicle_id": saved["vehicle_id"]})
+        .raise_for_status()
+        .json()
     )
-    typed_in = system.page.post("/predict", json=VEHICLE).raise_for_status().json()
+    typed_in = httpx.post(f"{system.url}/predict", json=VEHICLE).raise_for_status().json()
     assert by_id["predicted_reservations"] == typed_in["predicted_reservations"]
-    assert system.page.get("/health").json()["status"] == "ok"
+    assert httpx.get(f"{system.url}/health").json()["status"] == "ok"
 
 
-def test_a_promotion_without_a_better_candidate_is_refused(system: System) -> None:
+def test_a_promotion_without_a_better_candidate_is_refused(system: WholeSystem) -> None:
     system.run_deployment("vroom_forecast_promotion", "--param", "version=1")
     assert _served_version(system) == 1
 
 
-def test_the_running_app_swaps_to_a_model_of_changed_data(system: System, data_dir: Path) -> None:
+def test_the_running_app_swaps_to_a_model_of_changed_data(system: WholeSystem, data_dir: Path) -> None:
     vehicles = pd.read_csv(data_dir / "vehicles.csv")
     reservations = pd.read_csv(data_dir / "reservations.csv")
     on_the_street = vehicles.loc[vehicles["street_parked"] == 1, "vehicle_id"]
@@ -57,27 +60,31 @@ def test_the_running_app_swaps_to_a_model_of_changed_data(system: System, data_d
     system.run_deployment("vroom_forecast_pipeline")
 
     _wait_for_version(system, 2)
-    street = system.page.post("/predict", json=VEHICLE | {"street_parked": 1}).raise_for_status().json()
-    garage = system.page.post("/predict", json=VEHICLE | {"street_parked": 0}).raise_for_status().json()
+    street = (
+        httpx.post(f"{system.url}/predict", json=VEHICLE | {"street_parked": 1}).raise_for_status().json()
+    )
+    garage = (
+        httpx.post(f"{system.url}/predict", json=VEHICLE | {"street_parked": 0}).raise_for_status().json()
+    )
     assert street["model_version"] == garage["model_version"] == 2
     assert street["predicted_reservations"] > garage["predicted_reservations"] + 6
 
 
-def test_a_rollback_brings_the_previous_champion_back(system: System) -> None:
+def test_a_rollback_brings_the_previous_champion_back(system: WholeSystem) -> None:
     system.run_deployment("vroom_forecast_rollback")
     _wait_for_version(system, 1)
 
 
-def test_ctrl_c_stops_everything(system: System) -> None:
-    assert system.stop() == 0
+def test_ctrl_c_or_a_closed_terminal_stops_everything(system: WholeSystem, fleet: str) -> None:
+    assert system.stop({"sample": signal.SIGINT, "real fleet": signal.SIGHUP}[fleet]) == 0
     settings = system.settings
     for port in (settings.web_port, settings.redis_port, settings.mlflow_port, settings.prefect_port):
         with socket.socket() as sock:
             assert sock.connect_ex(("127.0.0.1", port)) != 0
 
 
-def _served_version(system: System) -> int:
-    return int(system.page.post("/predict", json=VEHICLE).raise_for_status().json()["model_version"])
+def _served_version(system: WholeSystem) -> int:
+    return int(httpx.post(f"{system.url}/predict", json=VEHICLE).raise_for_status().json()["model_version"])
 
 
 @retry(
@@ -86,8 +93,8 @@ def _served_version(system: System) -> int:
     retry=retry_if_exception_type(AssertionError),
     reraise=True,
 )
-def _wait_for_version(system: System, version: int) -> None:
+def _wait_for_version(system: WholeSystem, version: int) -> None:
     """Wait until every worker answers with a version: connections are spread over them."""
     for _ in range(20):
-        answer = httpx.post(f"{system.page.base_url}/predict", json=VEHICLE).raise_for_status().json()
+        answer = httpx.post(f"{system.url}/predict", json=VEHICLE).raise_for_status().json()
         assert answer["model_version"] == version

