@@ -10,10 +10,15 @@ from prefect import State, flow, task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
+from flows.messages import publish
 from flows.report import table
 from vroom_features.ingest import SeedReport, seed
 from vroom_features.materialize import MaterializeReport, materialize
+from vroom_features.messages import VehicleMaterialized
+from vroom_features.online_batch import audit
 from vroom_features.settings import Settings
+from vroom_features.stores.audits import AuditReport, remember_audit
+from vroom_features.stores.bulk import bulk_transaction
 from vroom_features.stores.offline import OfflineStore
 from vroom_features.stores.online import OnlineStore
 from vroom_features.stores.source import SourceStore
@@ -35,6 +40,22 @@ async def write_stores(settings: Settings, as_of: datetime) -> MaterializeReport
         return await to_thread(materialize, source, offline, online, as_of=as_of)
 
 
+@task(retries=2, retry_delay_seconds=[1, 5], timeout_seconds=1800)
+async def audit_online(settings: Settings, as_of: datetime) -> AuditReport:
+    """Hold every online row against the pure functions, and remember what was found."""
+    return await to_thread(_audit_online, settings, as_of)
+
+
+def _audit_online(settings: Settings, as_of: datetime) -> AuditReport:
+    with (
+        closing(OnlineStore.connect(settings.redis)) as online,
+        bulk_transaction(settings.source_database) as bulk,
+    ):
+        report = audit(bulk, online)
+        remember_audit(online, report, as_of=as_of)
+        return report
+
+
 @flow(name="vroom_forecast_materialize", timeout_seconds=7200)
 async def vroom_forecast_materialize(data_dir: str | None = None) -> State[None]:
     """Seed, then materialize.
@@ -47,8 +68,16 @@ async def vroom_forecast_materialize(data_dir: str | None = None) -> State[None]
     settings = Settings()
     folder = Path(data_dir) if data_dir else settings.data_dir
     seeded = await seed_source(settings, folder)
-    written = await write_stores(settings, datetime.now(UTC))
-    report = {"read from": folder, **asdict(seeded), **asdict(written)}
+    as_of = datetime.now(UTC)
+    written = await write_stores(settings, as_of)
+    publish(settings, VehicleMaterialized(vehicle_ids=(), materialized_at=as_of))
+    audited = await audit_online(settings, datetime.now(UTC))
+    report = {
+        "read from": folder,
+        **asdict(seeded),
+        **asdict(written),
+        "online rows that differ": audited.num_differences,
+    }
     await acreate_markdown_artifact(table("Materialized", report), key="materialize")
     return Completed(message=_summary(seeded, written))
 

@@ -7,7 +7,7 @@ another database, the store is filled anew; else only what changed is brought in
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from vroom_features.stores.online import OnlineStore, Synced, online_row
+from vroom_features.stores.online import OnlineStore, Synced, freshness, online_row
 
 if TYPE_CHECKING:
     from vroom_features.stores.source import SourceStore
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 CHUNK = 10_000
 
 
-def catch_up(source: "SourceStore", online: OnlineStore, *, as_of: datetime) -> int:
+def catch_up(source: "SourceStore", online: OnlineStore, *, as_of: datetime, anew: bool = True) -> int:
     """Bring in what changed since the store last followed; cheap when nothing did.
 
     Parameters
@@ -24,6 +24,9 @@ def catch_up(source: "SourceStore", online: OnlineStore, *, as_of: datetime) -> 
     online : OnlineStore
     as_of : datetime
         Written down as the rows' time of making.
+    anew : bool
+        Whether to empty a store that holds another database's rows, and to write changed rows again that are
+        there and fresh; else both are left as they are.
 
     Returns
     -------
@@ -42,12 +45,19 @@ def catch_up(source: "SourceStore", online: OnlineStore, *, as_of: datetime) -> 
     if synced == target:
         return 0
     if synced is None or synced.database_id != changes.database_id:
+        if synced is not None and not anew:
+            return 0
         online.clear()
         since = 0
         changes = source.changes_since(since, limit=CHUNK)
     num_changed = sum(online.delete([gone], row_version=version) for gone, version in changes.deleted.items())
     while True:
-        arrivals = [vehicle for vehicle in changes.vehicles if vehicle.is_new_arrival]
+        arrivals = [
+            vehicle
+            for vehicle in changes.vehicles
+            if vehicle.is_new_arrival
+            and (anew or freshness(online.get(vehicle.vehicle_id), vehicle) != "fresh")
+        ]
         num_changed += online.put(online_row(vehicle, materialized_at=as_of) for vehicle in arrivals)
         for vehicle in changes.vehicles:
             if not vehicle.is_new_arrival:

@@ -48,7 +48,7 @@ class VehicleSaved(Message):
 
 
 class VehicleMaterialized(Message):
-    """Features of vehicles were written to the online store."""
+    """Features of vehicles were written to the online store; which ones is said when they are few."""
 
     channel: ClassVar[str] = f"{PREFIX}:vehicle-materialized"
     vehicle_ids: tuple[int, ...] = Field(max_length=1000)

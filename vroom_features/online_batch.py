@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from vroom_features import batch
 from vroom_features.errors import OnlineStoreError
+from vroom_features.stores.audits import AuditReport
 from vroom_features.stores.bulk import BulkConnection
 from vroom_features.stores.online import NUM_BUCKETS, OnlineStore, Synced
 from vroom_features.stores.online_rows import VIEW_ID, OnlineRow, decode
@@ -27,26 +28,6 @@ class Followed:
     num_rows: int
     num_written: int
     num_removed: int
-
-
-@dataclass(frozen=True, slots=True)
-class AuditReport:
-    """How the online store differs from the pure functions on the database; all 0 when it does not.
-
-    ``missing``: a new arrival has no row.  ``stale``: its row was made from an older version, or other view.
-    ``wrong``: a row of the right version that holds something else.  ``orphaned``: a row of no new arrival.
-    """
-
-    num_new_arrivals: int
-    missing: int
-    stale: int
-    wrong: int
-    orphaned: int
-
-    @property
-    def is_clean(self) -> bool:
-        """True when nothing differs."""
-        return not (self.missing or self.stale or self.wrong or self.orphaned)
 
 
 def follow_bulk(bulk: BulkConnection, online: OnlineStore, *, as_of: datetime) -> Followed:

@@ -86,7 +86,7 @@ def open_services(settings: Settings, *, draining: Draining | None = None) -> Se
         slot,
         model_name=settings.model_name,
         worker=worker,
-        catch_up=lambda: catch_up(source, online, as_of=now()),
+        catch_up=lambda *, anew: catch_up(source, online, as_of=now(), anew=anew),
     )
 
     champion = ChampionSource(settings.mlflow, settings.model_name, cache_dir=settings.home / "models")

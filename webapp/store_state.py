@@ -4,6 +4,7 @@ A web worker lists snapshots by their manifests, which are JSON: pyarrow would t
 """
 
 import json
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -11,10 +12,13 @@ from pydantic import BaseModel, ValidationError
 from redis.exceptions import RedisError
 
 from vroom_features.errors import OnlineStoreError
+from vroom_features.stores.audits import LastAudit, last_audit
 from vroom_features.stores.files import LocalFiles, files_at
+from vroom_features.stores.online import freshness
 from webapp.services import Services
 
 NUM_SNAPSHOTS = 20
+NUM_CHECKED = 100
 
 
 class PartState(BaseModel):
@@ -47,13 +51,44 @@ class OfflineState(BaseModel):
     problem: str = ""
 
 
-class OnlineState(BaseModel):
-    """The online store; without numbers while it is away."""
+@dataclass(frozen=True, slots=True)
+class OnlineState:
+    """The online store; without numbers while it is away.
+
+    Parameters
+    ----------
+    num_rows, num_missing : int, optional
+        Rows it holds, and new arrivals without one; fewer than 0 are rows too many.
+    num_checked, num_fresh : int
+        The newest arrivals that were looked at, and how many of their rows were made from them as they are.
+    used_bytes : int, optional
+        Memory of the whole Redis server.
+    audit : LastAudit, optional
+        The last comparison of every row with its vehicle.
+    is_foreign : bool
+        True when the rows are another database's.
+    problem : str
+        Why it cannot be read.
+    """
 
     num_rows: int | None = None
     num_missing: int | None = None
+    num_checked: int = 0
+    num_fresh: int = 0
     used_bytes: int | None = None
+    audit: LastAudit | None = None
+    is_foreign: bool = False
     problem: str = ""
+
+    @property
+    def is_in_step(self) -> bool:
+        """True when every row that was looked at is there and fresh."""
+        return (
+            not self.problem
+            and not self.is_foreign
+            and self.num_missing == 0
+            and self.num_fresh == self.num_checked
+        )
 
 
 def offline_state(location: str) -> OfflineState:
@@ -82,13 +117,23 @@ def offline_state(location: str) -> OfflineState:
 
 def online_state(app: Services) -> OnlineState:
     """Return what the online store holds, against the new arrivals that it should hold."""
+    newest = app.source.list_vehicles(kind="new", descending=True, page_size=NUM_CHECKED)
     try:
-        num_rows = app.online.stats().num_rows
+        stats = app.online.stats()
+        fresh = [freshness(app.online.get(vehicle.vehicle_id), vehicle) for vehicle in newest.items]
+        audit = last_audit(app.online)
         used = app.redis.info("memory")
     except (OnlineStoreError, RedisError) as exc:
         return OnlineState(problem=str(exc))
-    expected = app.source.count_vehicles().new_arrivals
-    return OnlineState(num_rows=num_rows, num_missing=expected - num_rows, used_bytes=used["used_memory"])
+    return OnlineState(
+        num_rows=stats.num_rows,
+        num_missing=newest.total - stats.num_rows,
+        num_checked=len(fresh),
+        num_fresh=fresh.count("fresh"),
+        used_bytes=used["used_memory"],
+        audit=audit,
+        is_foreign=stats.synced is not None and stats.synced.database_id != app.source.database_id(),
+    )
 
 
 def _size(snapshot: SnapshotState, root: Path | None) -> int | None:

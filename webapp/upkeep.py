@@ -6,15 +6,16 @@ also when it comes back empty.
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
+from typing import Protocol
 
 import redis
 from pydantic import BaseModel, ValidationError
 from redis.exceptions import RedisError
 
 from vroom_features.errors import VroomFeaturesError
-from vroom_features.messages import PREFIX
+from vroom_features.messages import PREFIX, VehicleMaterialized
 from vroom_model.messages import ModelLoaded
 from webapp import metrics
 from webapp.clock import now
@@ -26,6 +27,13 @@ BEAT_INTERVAL_S = 5.0
 RETRY_INTERVAL_S = 1.0
 BEAT_TTL_S = 15
 KEY = f"{PREFIX}:worker:"
+
+
+class CatchUp(Protocol):
+    """Makes the online store equal to the database."""
+
+    def __call__(self, *, anew: bool) -> int:
+        """Return how many rows were written or removed."""
 
 
 class WorkerState(BaseModel):
@@ -46,7 +54,10 @@ class Upkeep:
     client : redis.Redis
         With short time-outs.
     catch_up : callable
-        Makes the online store equal to the database; returns how many rows it wrote or removed.
+        Makes the online store equal to the database; returns how many rows it wrote or removed.  It is
+        called with each beat, for another program may have written to the database, and does it anew only
+        when this worker starts or the store missed something: two servers that share a Redis by mistake do
+        not empty it in turns.
     """
 
     def __init__(
@@ -56,7 +67,7 @@ class Upkeep:
         *,
         model_name: str,
         worker: str,
-        catch_up: Callable[[], int],
+        catch_up: CatchUp,
     ) -> None:
         self._redis = client
         self._slot = slot
@@ -142,16 +153,17 @@ class Upkeep:
         # A beat that finds its own key gone has met a Redis that was emptied, or was away for long.
         if before is None:
             self._is_owing = True
-        if self._is_owing:
-            self._is_owing = False  # before the work: a debt made meanwhile must not be forgotten
-            try:
-                num_rows = self._catch_up()
-            except BaseException:
-                self._is_owing = True
-                raise
+        was_owing, self._is_owing = self._is_owing, False  # before: a debt made meanwhile is not forgotten
+        try:
+            num_rows = self._catch_up(anew=was_owing)
+        except BaseException:
+            self._is_owing = True
+            raise
+        if num_rows:
             metrics.CAUGHT_UP.inc(num_rows)
-            if num_rows:
-                logger.info("online store caught up num_rows=%s", num_rows)
+            logger.info("online store caught up num_rows=%s", num_rows)
+            message = VehicleMaterialized(vehicle_ids=(), materialized_at=now())
+            self._redis.publish(message.channel, message.encode())
         self._set_redis_up(not self._is_owing)
 
     def _set_redis_up(self, is_up: bool) -> None:

@@ -14,7 +14,7 @@ from tests.browser.site import Services, Site, running_services
 from tests.whole_system import WholeSystem
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """Start the installed Chromium; skip without one, unless CI says that there must be."""
     try:
@@ -91,14 +91,14 @@ def window_of(browser: Browser) -> Iterator[WindowOf]:
         assert window.complaints == []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def services(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """Start Redis and MLflow once; nothing starts where there is no browser."""
     with running_services(tmp_path_factory.mktemp("services")) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Return a site with the sample fleet and a champion."""
     with ExitStack() as stack:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 import httpx
@@ -34,10 +35,15 @@ START_TIMEOUT_S = 60
 
 @dataclass(frozen=True)
 class Services:
-    """What sites share."""
+    """What sites share: an MLflow server, and a Redis server with a database for each site."""
 
-    redis_url: str
+    redis_server: str
     mlflow_url: str
+    databases: Iterator[int] = field(default_factory=count)
+
+    def another_redis(self) -> str:
+        """Return the address of a Redis database of a site's own: two cannot share an online store."""
+        return f"{self.redis_server}/{next(self.databases)}"
 
 
 @dataclass
@@ -54,20 +60,21 @@ class Site:
 
     url: str
     home: Path
-    services: Services
+    redis_url: str
+    mlflow_url: str
     model_name: str
     source: SourceStore
     num_models: int = 0
-    environment: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def start(cls, stack: ExitStack, services: Services, home: Path, *, model_name: str) -> "Site":
         """Start the web app as `make run` does, and wait until it answers."""
         web, events, prefect = free_ports(3)
+        redis_url = services.another_redis()
         environment = {
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "VROOM_HOME": str(home),
-            "VROOM_REDIS_URL": services.redis_url,
+            "VROOM_REDIS_URL": redis_url,
             "VROOM_MLFLOW_URI": services.mlflow_url,
             "VROOM_MODEL_NAME": model_name,
             "VROOM_WEB_PORT": str(web),
@@ -79,7 +86,7 @@ class Site:
         for what in ("app", "events"):
             command = [sys.executable, "-m", "webapp", what]
             stack.enter_context(process(command, environment, home / f"{what}.log"))
-        site = cls(f"http://127.0.0.1:{web}", home, services, model_name, source, environment=environment)
+        site = cls(f"http://127.0.0.1:{web}", home, redis_url, services.mlflow_url, model_name, source)
         wait_for(f"{site.url}/health")
         wait_for(f"http://127.0.0.1:{events}/health")
         return site
@@ -92,7 +99,7 @@ class Site:
     def seed(self) -> None:
         """Read the sample CSVs in, and write both stores."""
         seed(self.source, ROOT / "data", quarantine_dir=self.home / "quarantine")
-        with closing(OnlineStore.connect(self.services.redis_url)) as online:
+        with closing(OnlineStore.connect(self.redis_url)) as online:
             materialize(self.source, self.offline, online, as_of=moment())
 
     def register_another(self) -> int:
@@ -100,15 +107,15 @@ class Site:
         self.num_models += 1
         directory = self.home / f"trained-{self.num_models}"
         trained = train(self.offline.current(), directory=directory, as_of=moment(), seed=self.num_models)
-        with Registry(self.services.mlflow_url, self.model_name) as registry:
+        with Registry(self.mlflow_url, self.model_name) as registry:
             return register_candidate(registry, trained).version.version
 
     def promote(self, *, force_reason: str | None = None) -> Outcome:
         """Let the candidate compete; a reason promotes it whatever the comparison says."""
         ledger = Ledger(self.source.engine, self.model_name)
         with (
-            Registry(self.services.mlflow_url, self.model_name) as registry,
-            redis.Redis.from_url(self.services.redis_url) as told,
+            Registry(self.mlflow_url, self.model_name) as registry,
+            redis.Redis.from_url(self.redis_url) as told,
         ):
             succession = Succession(registry, ledger, publish=lambda m: told.publish(m.channel, m.encode()))
             return succession.promote(self.offline.current(), as_of=moment(), force_reason=force_reason)
@@ -146,7 +153,7 @@ def running_services(folder: Path) -> Iterator[Services]:
     with ValkeyServer(save="") as valkey, process(command, environment, folder / "mlflow.log"):
         url = f"http://127.0.0.1:{port}"
         wait_for(f"{url}/health")
-        yield Services(f"{valkey.connection_url}/0", url)
+        yield Services(valkey.connection_url, url)
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import Window
 from tests.browser.site import PASSWORD, Site
+from tests.factories import make_vehicle
+from webapp.clock import now
 
 pytestmark = pytest.mark.browser
 
@@ -111,4 +113,18 @@ def test_the_stores_page_shows_the_snapshot_and_the_arrivals(window: Window, sit
     expect(row).to_contain_text(snapshot.id)
     expect(row).to_contain_text("1,000")
     expect(row).to_contain_text("current")
-    expect(page.get_by_role("region", name="Online store")).to_contain_text("in step")
+    expect(page.get_by_role("region", name="Online store")).to_contain_text("in step", timeout=15_000)
+
+
+def test_open_lists_show_a_car_that_another_program_put_into_the_database(window: Window, site: Site) -> None:
+    stores, arrivals = window.open("/feature-stores"), window.open("/arrivals")
+    for page in (stores, arrivals):
+        page.evaluate("window.neverReloaded = true")
+    saved = site.source.save_vehicle(make_vehicle(actual_price=37.37), saved_at=now()).vehicle
+    row = arrivals.locator(f"#vehicle-{saved.vehicle_id}")
+    expect(row).to_contain_text("fresh", timeout=15_000)
+    keys = stores.locator("dt", has_text="Keys").locator("xpath=following-sibling::dd[1]")
+    expect(keys).to_have_text(str(site.source.count_vehicles().new_arrivals), timeout=15_000)
+    expect(stores.get_by_role("region", name="Online store")).to_contain_text("in step")
+    for page in (stores, arrivals):
+        assert page.evaluate("window.neverReloaded")

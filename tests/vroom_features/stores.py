@@ -7,7 +7,8 @@ from tests.factories import make_vehicle
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
 from vroom_features.ingest import seed
 from vroom_features.materialize import MaterializeReport, materialize
-from vroom_features.online_batch import AuditReport, audit
+from vroom_features.online_batch import audit
+from vroom_features.stores.audits import AuditReport
 from vroom_features.stores.bulk import bulk_transaction
 from vroom_features.stores.offline import OfflineStore
 from vroom_features.stores.online import OnlineStore

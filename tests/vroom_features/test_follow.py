@@ -19,7 +19,7 @@ from vroom_features.errors import (
 )
 from vroom_features.follow import catch_up
 from vroom_features.ingest import seed
-from vroom_features.online_batch import AuditReport
+from vroom_features.stores.audits import AuditReport
 from vroom_features.stores.offline import OfflineStore
 from vroom_features.stores.online import OnlineStore, online_row
 from vroom_features.stores.source import SourceStore
@@ -118,6 +118,24 @@ def test_catch_up_brings_in_what_happened_while_redis_was_away(
     third = arrive(seeded)
     assert catch_up(seeded, online, as_of=NOW) == 1
     assert (list(online.vehicle_ids()), audited(seeded, online).is_clean) == ([third], True)
+
+
+def test_a_regular_look_writes_what_is_missing_and_leaves_another_databases_rows_alone(
+    seeded: SourceStore, online: OnlineStore, tmp_path: Path
+) -> None:
+    catch_up(seeded, online, as_of=NOW)
+    told, _untold = (seeded.get_vehicle(arrive(seeded)) for _ in range(2))
+    assert told is not None
+    online.put([online_row(told, materialized_at=NOW)])
+    assert catch_up(seeded, online, as_of=NOW, anew=False) == 1
+    assert audited(seeded, online).is_clean
+    other = SourceStore.open(f"sqlite:///{tmp_path / 'other.db'}")
+    arrive(other)
+    assert catch_up(other, online, as_of=NOW, anew=False) == 0
+    assert audited(seeded, online).is_clean
+    assert catch_up(other, online, as_of=NOW) == 1
+    assert audited(other, online).is_clean
+    other.close()
 
 
 def test_a_vehicle_saved_while_a_run_goes_on_stays(

@@ -43,6 +43,7 @@ CALL_TIMEOUT_S = 2.0
 TOMBSTONE_TTL_S = 86_400
 _ROWS_A_CALL = 500
 _SYNCED = "vroom-forecast:synced"
+LAST_AUDIT = "vroom-forecast:last-audit"
 
 _PUT = """
 local written = 0
@@ -115,7 +116,7 @@ class OnlineStore:
             ``redis://``, ``rediss://`` or ``unix://``; ``redis+cluster://host:port`` for Redis Cluster.
         """
         timeouts = {"socket_timeout": CALL_TIMEOUT_S, "socket_connect_timeout": CALL_TIMEOUT_S}
-        with _translated():
+        with translated():
             if url.startswith("redis+cluster://"):
                 return cls(RedisCluster.from_url(url.replace("redis+cluster", "redis", 1), **timeouts))
             return cls(redis.Redis.from_url(url, **timeouts))
@@ -128,7 +129,7 @@ class OnlineStore:
         OnlineStoreError
             If Redis does not answer, or holds something else in the row's place.
         """
-        with _translated():
+        with translated():
             value = cast("bytes | None", self.client.hget(_rows_key(_bucket(vehicle_id)), str(vehicle_id)))
         return None if value is None else decode(vehicle_id, value)
 
@@ -168,19 +169,19 @@ class OnlineStore:
     def vehicle_ids(self) -> Iterator[int]:
         """Give the id of every row, bucket by bucket."""
         for bucket in range(NUM_BUCKETS):
-            with _translated():
+            with translated():
                 keys = cast("list[bytes]", self.client.hkeys(_rows_key(bucket)))
             yield from (int(key) for key in keys if key.isdigit())
 
     def bucket(self, number: int) -> dict[int, bytes]:
         """Return every value of one bucket by vehicle, as it is stored."""
-        with _translated():
+        with translated():
             found = cast("dict[bytes, bytes]", self.client.hgetall(_rows_key(number)))
         return {int(key): value for key, value in found.items() if key.isdigit()}
 
     def stats(self) -> OnlineStats:
         """Count the rows."""
-        with _translated():
+        with translated():
             pipeline = self.client.pipeline(transaction=False)
             for bucket in range(NUM_BUCKETS):
                 pipeline.hlen(_rows_key(bucket))
@@ -189,26 +190,27 @@ class OnlineStore:
 
     def synced(self) -> Synced | None:
         """Return which change of which database the store last followed; None when it never did."""
-        with _translated():
+        with translated():
             value = cast("bytes | None", self.client.get(_SYNCED))
         database_id, _, change = (value or b"").decode(errors="replace").partition(":")
         return Synced(database_id, int(change)) if change.isascii() and change.isdigit() else None
 
     def mark_synced(self, synced: Synced) -> None:
         """Remember that every change up to this one is in the store."""
-        with _translated():
+        with translated():
             self.client.set(_SYNCED, f"{synced.database_id}:{synced.change_number}")
 
     def clear(self) -> None:
         """Forget everything, as before another database's rows come in."""
-        with _translated():
+        with translated():
             self.client.delete(_SYNCED)
+            self.client.delete(LAST_AUDIT)
             for bucket in range(NUM_BUCKETS):
                 self.client.delete(_rows_key(bucket), _gone_key(bucket))
 
     def ping(self) -> None:
         """Raise OnlineStoreError unless Redis answers."""
-        with _translated():
+        with translated():
             self.client.ping()
 
     def close(self) -> None:
@@ -228,13 +230,13 @@ class OnlineStore:
         for bucket, arguments in parts.items():
             keys = [_rows_key(bucket), _gone_key(bucket)]
             for start in range(0, len(arguments), step):
-                with _translated():
+                with translated():
                     total += int(script(keys=keys, args=[*first, *arguments[start : start + step]]))
         return total
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """Turn Redis's errors into ours."""
     try:
         yield

@@ -220,6 +220,11 @@ class SourceStore:
                 vehicles, deleted, state.database_id, state.change_number, complete=len(vehicles) < limit
             )
 
+    def database_id(self) -> str:
+        """Return what tells this database from any other."""
+        with self._read() as connection:
+            return str(connection.execute(select(queries.state.c.database_id)).scalar_one())
+
     def ping(self) -> None:
         """Raise SourceStoreError unless the database answers."""
         with self._read() as connection:

@@ -1,0 +1,45 @@
+"""What the stores page says of the online store."""
+
+from flask.testing import FlaskClient
+
+from tests.factories import VEHICLE, make_vehicle
+from tests.webapp.waiting import wait_until
+from vroom_features.stores.audits import AuditReport, remember_audit
+from vroom_features.stores.online import Synced
+from webapp.clock import now
+from webapp.services import Services
+from webapp.store_state import online_state
+
+
+def test_a_saved_vehicle_is_in_step(client: FlaskClient, services: Services) -> None:
+    wait_until(lambda: services.upkeep.is_redis_up)
+    assert client.post("/vehicles", json=VEHICLE).status_code == 201
+    state = online_state(services)
+    assert (state.num_rows, state.num_missing, state.num_fresh, state.num_checked) == (1, 0, 1, 1)
+    assert state.is_in_step
+
+
+def test_a_missing_row_is_counted_and_made_good_without_a_debt(services: Services) -> None:
+    wait_until(lambda: services.upkeep.is_redis_up)
+    services.source.save_vehicle(make_vehicle(), saved_at=now())
+    assert online_state(services).num_missing == 1
+    services.upkeep.beat_soon()
+    wait_until(lambda: online_state(services).is_in_step)
+
+
+def test_rows_of_another_database_are_named_as_such(client: FlaskClient, services: Services) -> None:
+    wait_until(lambda: services.upkeep.is_redis_up)
+    services.online.mark_synced(Synced("another", 1))
+    assert not online_state(services).is_in_step
+    page = client.get("/feature-stores", headers={"Accept": "text/html"}).text
+    assert "This Redis holds the rows of another database." in page
+
+
+def test_the_last_audit_is_told_with_its_differences(client: FlaskClient, services: Services) -> None:
+    wait_until(lambda: services.upkeep.is_redis_up)
+    page = client.get("/feature-stores", headers={"Accept": "text/html"}).text
+    assert "Materialize ends with one" in page
+    remember_audit(services.online, AuditReport(5, missing=2, stale=0, wrong=1, orphaned=0), as_of=now())
+    page = client.get("/feature-stores", headers={"Accept": "text/html"}).text
+    assert "3 rows differ" in page
+    assert "2 missing, 0 out of date, 1 wrong, 0 left over" in page
