@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ ALIAS = "champion"
 LAST_GOOD = "last_good.json"
 FILE_MAX_BYTES = 256 * 1024 * 1024
 NUM_CACHED_MAX = 8
+ANSWER_TIMEOUT_S = 30.0
+LEFT_BEHIND_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +49,22 @@ class ChampionSource:
         Folder for fetched models; workers on one machine share it.
     timeout_s : float
         How long the server may be silent, per request.
+    answer_timeout_s : float
+        How long an answer may take altogether, however steadily it trickles in.
     """
 
-    def __init__(self, mlflow_uri: str, model_name: str, *, cache_dir: Path, timeout_s: float = 3.0) -> None:
+    def __init__(
+        self,
+        mlflow_uri: str,
+        model_name: str,
+        *,
+        cache_dir: Path,
+        timeout_s: float = 3.0,
+        answer_timeout_s: float = ANSWER_TIMEOUT_S,
+    ) -> None:
         self.model_name = model_name
         self.cache_dir = cache_dir
+        self._answer_timeout_s = answer_timeout_s
         self._http = httpx.Client(
             base_url=mlflow_uri, timeout=httpx.Timeout(timeout_s, connect=1.0), follow_redirects=False
         )
@@ -107,6 +121,10 @@ class ChampionSource:
             ) from exc
         return directory
 
+    def is_kept(self, ref: ChampionRef) -> bool:
+        """Tell whether this version's files are on disk, sound or not."""
+        return self._directory(ref).is_dir()
+
     def discard(self, ref: ChampionRef) -> None:
         """Forget the files of a version, so that the next fetch downloads them again."""
         shutil.rmtree(self._directory(ref), ignore_errors=True)
@@ -135,7 +153,7 @@ class ChampionSource:
             ref = ChampionRef(**json.loads((self.cache_dir / LAST_GOOD).read_bytes()))
         except (OSError, ValueError, TypeError):
             return None
-        return ref if self._directory(ref).is_dir() else None
+        return ref if self.is_kept(ref) else None
 
     def close(self) -> None:
         """Close the connection."""
@@ -169,11 +187,16 @@ class ChampionSource:
         return response.content
 
     def _get(self, url: str, **params: str) -> httpx.Response:
+        until = time.monotonic() + self._answer_timeout_s
         try:
             with self._http.stream("GET", url, params=params) as response:
                 content = bytearray()
                 for chunk in response.iter_bytes():
                     content += chunk
+                    if time.monotonic() > until:
+                        raise RegistryError(
+                            f"MLflow takes more than {self._answer_timeout_s:g} s for an answer"
+                        )
                     if len(content) > FILE_MAX_BYTES:
                         raise RegistryError(f"MLflow sends more than {FILE_MAX_BYTES} bytes")
         except httpx.HTTPError as exc:
@@ -181,12 +204,15 @@ class ChampionSource:
         return httpx.Response(response.status_code, content=bytes(content), request=response.request)
 
     def _prune(self, *, keep: Path) -> None:
-        """Keep the newest few models on disk."""
+        """Keep the newest few models on disk, and clear what killed processes left half fetched."""
         kept = {keep, *([self._directory(good)] if (good := self.last_good()) else [])}
-        others = [path for path in self.cache_dir.glob("*-*") if path.is_dir() and path not in kept]
-        others = [path for path in others if not path.name.startswith(".")]
-        others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-        for path in others[NUM_CACHED_MAX:]:
+        made = {path: path.stat().st_mtime for path in self.cache_dir.glob("*-*") if path.is_dir()}
+        models = [path for path in made if path not in kept and not path.name.startswith(".")]
+        models.sort(key=made.__getitem__, reverse=True)
+        left_behind = [
+            path for path in made if path.name.startswith(".") and time.time() - made[path] > LEFT_BEHIND_S
+        ]
+        for path in (*models[NUM_CACHED_MAX:], *left_behind):
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 
 RECONNECT_INTERVAL_S = 1.0
 REDIS_TIMEOUT_S = 1.0
+PING_INTERVAL_S = 2
+UNANSWERED_MAX = 3
+"""After so many pings without an answer a connection is given up; TCP would wait for a quarter of an hour."""
 
 
 class ModelListener:
@@ -69,12 +72,13 @@ class ModelListener:
             socket_timeout=REDIS_TIMEOUT_S,
             socket_connect_timeout=REDIS_TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),
-            health_check_interval=15,
+            health_check_interval=PING_INTERVAL_S,
         )
         self._stopping = threading.Event()
         self._next_poll = 0.0
         self._refreshing = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="model-listener", daemon=True)
+        self._remembered: ChampionRef | None = None
         self.is_subscribed = False
         self.last_message_at: datetime | None = None
 
@@ -116,22 +120,40 @@ class ModelListener:
         serving = self._slot.current
         if ref is None:
             self._slot.problem = "the registry has no champion" if serving else None
-        elif serving is not None and serving.ref == ref:
-            self._slot.problem = None
-        else:
-            with metrics.SWAP_TIME.time():
-                self._load(ref)
+            return
+        if serving is None or serving.ref != ref:
+            self._load(ref)
+        self._slot.problem = None
+        if self._remembered != ref:
             self._champion.remember(ref)
+            self._remembered = ref
 
     def _load(self, ref: ChampionRef) -> None:
-        """Load beside and swap; a broken copy is discarded, so that the next try downloads again."""
+        """Load beside and swap; a copy that rotted on disk is fetched anew."""
+        with metrics.SWAP_TIME.time():
+            was_kept = self._champion.is_kept(ref)
+            try:
+                directory, predictor = self._open(ref)
+            except BrokenModelError:
+                if not was_kept:
+                    raise
+                directory, predictor = self._open(ref)
+            self._swap(ref, predictor)
+        self._tabulate(predictor, directory)
+
+    def _open(self, ref: ChampionRef) -> tuple[Path, Predictor]:
+        """Fetch and verify; what is broken is discarded, so that the next try downloads again."""
         directory = self._champion.fetch(ref)
         try:
-            predictor = Predictor.load(directory, version=ref.version, manifest_sha256=ref.manifest_sha256)
+            return directory, Predictor.load(
+                directory, version=ref.version, manifest_sha256=ref.manifest_sha256
+            )
         except VroomModelError:
             metrics.SWAPS.labels("broken").inc()
             self._champion.discard(ref)
             raise
+
+    def _swap(self, ref: ChampionRef, predictor: Predictor) -> None:
         served = Served(predictor=predictor, ref=ref, since=now())
         previous = self._slot.swap(served)
         metrics.SWAPS.labels("ok").inc()
@@ -141,7 +163,6 @@ class ModelListener:
             "champion swapped model_version=%s previous=%s", ref.version, previous and previous.version
         )
         self._on_swap()
-        self._tabulate(predictor, directory)
 
     def _tabulate(self, predictor: Predictor, directory: Path) -> None:
         """Make single forecasts faster, now that nobody waits for the swap."""
@@ -189,6 +210,8 @@ class ModelListener:
                 else REDIS_TIMEOUT_S
             )
             message = pubsub.get_message(timeout=wait_s)
+            if pubsub.health_check_response_counter > UNANSWERED_MAX:
+                raise redis.TimeoutError("no answer to PING")
             if not self.is_subscribed and message is None:
                 raise redis.TimeoutError("no answer to SUBSCRIBE")
             if message is not None and self._is_reason_to_look(message):

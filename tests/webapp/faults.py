@@ -1,7 +1,9 @@
-"""A real HTTP proxy in front of MLflow that can be told to misbehave."""
+"""Real proxies in front of MLflow and Redis that can be told to misbehave."""
 
+import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -22,6 +24,7 @@ class FaultyProxy:
     def __init__(self, target: str) -> None:
         self.status: int | None = None
         self.is_hanging = False
+        self.is_trickling = False
         self.change: Change | None = None
         self.num_requests = 0
         self._released = threading.Event()
@@ -46,7 +49,10 @@ class FaultyProxy:
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(content)
+                if proxy.is_trickling:
+                    proxy._trickle(self, content)
+                else:
+                    self.wfile.write(content)
 
             def log_message(self, *_: Any) -> None:
                 """Stay silent."""
@@ -57,9 +63,17 @@ class FaultyProxy:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 
+    def _trickle(self, handler: BaseHTTPRequestHandler, content: bytes) -> None:
+        """Send a byte now and then, until healed or until nobody listens."""
+        with suppress(OSError):
+            for position in range(len(content)):
+                handler.wfile.write(content[position : position + 1])
+                if self._released.wait(0.2):
+                    return
+
     def heal(self) -> None:
         """Behave again."""
-        self.status, self.is_hanging, self.change = None, False, None
+        self.status, self.is_hanging, self.is_trickling, self.change = None, False, False, None
         self._released.set()
         self._released = threading.Event()
 
@@ -70,3 +84,51 @@ class FaultyProxy:
         self._server.server_close()
         self._thread.join()
         self._client.close()
+
+
+class Relay:
+    """A TCP relay whose connections can fall silent, as when a router in between forgets them.
+
+    Parameters
+    ----------
+    port : int
+        Of the real server, on loopback.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._silent: set[socket.socket] = set()
+        self._open: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def silence(self) -> None:
+        """Pass nothing on any more on the connections there are; new ones work."""
+        self._silent |= set(self._open)
+
+    def close(self) -> None:
+        """Stop."""
+        for sock in (self._listener, *self._open):
+            with suppress(OSError):  # closed by its peer
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                return
+            self._open += (client, server)
+            for source, target in ((client, server), (server, client)):
+                threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):  # one end is gone
+            while data := source.recv(65536):
+                if source not in self._silent:
+                    target.sendall(data)
+            if source not in self._silent:
+                target.shutdown(socket.SHUT_WR)

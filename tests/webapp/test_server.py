@@ -160,6 +160,31 @@ def test_a_stopped_server_answers_what_it_accepted(server: Server) -> None:
     assert load.failures == []
 
 
+def test_a_full_disk_leaves_the_old_model_and_the_promotion_arrives_when_there_is_room(
+    server: Server, champion: int, models: Models, promote: Promote, settings: Settings
+) -> None:
+    workers = [psutil.Process(int(str(w["worker"]).rpartition(":")[2])) for w in server.workers()]
+    hard = workers[0].rlimit(psutil.RLIMIT_FSIZE)[1]
+    version = models.register(6.0)
+    for worker in workers:
+        worker.rlimit(psutil.RLIMIT_FSIZE, (100, hard))  # every write beyond fails, as on a full disk
+    promote(version)
+
+    def problems() -> list[str]:
+        return [str(worker["problem"]) for worker in server.workers()]
+
+    wait_until(lambda: all("cannot keep model version" in problem for problem in problems()), timeout_s=30)
+    health = httpx.get(f"{server.url}/health").json()
+    assert (health["status"], health["model_version"]) == ("degraded", champion)
+    assert httpx.post(f"{server.url}/predict", json=VEHICLE).json()["model_version"] == champion
+    assert [path.name for path in (settings.home / "models").glob(".fetch-*")] == []
+    for worker in workers:
+        worker.rlimit(psutil.RLIMIT_FSIZE, (hard, hard))
+    promote(version)  # a look at the registry, which is seldom here
+    wait_until(lambda: [w["model_version"] for w in server.workers()] == [version] * NUM_WORKERS)
+    wait_until(lambda: problems() == ["None"] * NUM_WORKERS)
+
+
 def test_a_killed_worker_comes_back_on_the_champion(server: Server, models: Models, promote: Promote) -> None:
     version = models.register(6.0)
     promote(version)
