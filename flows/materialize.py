@@ -11,6 +11,7 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
 from flows.messages import publish
+from flows.partitions import Spread
 from flows.report import table
 from vroom_features.ingest import SeedReport, seed
 from vroom_features.materialize import MaterializeReport, materialize
@@ -37,7 +38,15 @@ async def write_stores(settings: Settings, as_of: datetime) -> MaterializeReport
     offline = OfflineStore(settings.offline_store)
     online = OnlineStore.connect(settings.redis)
     with closing(SourceStore.open(settings.source_database)) as source:
-        return await to_thread(materialize, source, offline, online, as_of=as_of)
+        return await to_thread(
+            materialize,
+            source,
+            offline,
+            online,
+            as_of=as_of,
+            partition_vehicles=settings.partition_vehicles,
+            map_ranges=Spread(settings.dask_address),
+        )
 
 
 @task(retries=2, retry_delay_seconds=[1, 5], timeout_seconds=1800)

@@ -18,10 +18,22 @@
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 
 class VroomFeaturesError(Exception):
     """Base of every error this library raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel between processes as it is: Python would call the class with the message alone."""
+        return _rebuild, (type(self), self.args, vars(self))
+
+
+def _rebuild(kind: type[VroomFeaturesError], args: tuple[Any, ...], fields: dict[str, Any]) -> Any:
+    """Make an error again in another process."""
+    error = kind.__new__(kind, *args)
+    vars(error).update(fields)
+    return error
 
 
 class MissingColumnsError(VroomFeaturesError):

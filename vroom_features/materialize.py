@@ -114,7 +114,7 @@ def materialize(
         parts, num_written = [], 0
         for span, kept in _plan(bulk, previous, partition_vehicles):
             made_before = elsewhere.get(span)
-            if kept is None and made_before and not _changed(bulk, made_before.change_number, *span):
+            if kept is None and made_before and not _changed(bulk, made_before, change_number):
                 kept, num_written = made_before.part, num_written + 1
             elif kept is None:
                 kept, num_written = make_part(bulk, offline, *span), num_written + 1
@@ -221,6 +221,9 @@ def _changed_ids(
             yield from rows.column(0).to_pylist()
 
 
-def _changed(bulk: BulkConnection, since: int, low: int, high: int) -> bool:
-    """Say whether anything in a range changed after a change number."""
-    return next(_changed_ids(bulk, since, low, high), None) is not None
+def _changed(bulk: BulkConnection, made: MadePart, change_number: int) -> bool:
+    """Say whether anything in a part's range changed since it was made."""
+    if made.change_number == change_number:
+        return False
+    ids = _changed_ids(bulk, made.change_number, made.part.low, made.part.high)
+    return next(ids, None) is not None

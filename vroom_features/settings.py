@@ -16,13 +16,27 @@ class Settings(BaseSettings):
     database_url: str = Field(
         default="", description="source database, SQLite or PostgreSQL; empty: a SQLite file in VROOM_HOME"
     )
-    offline_url: str = Field(default="", description="offline store, a folder; empty: a folder in VROOM_HOME")
+    offline_url: str = Field(
+        default="",
+        description="offline store, a folder or any fsspec URL as s3://bucket/vroom;"
+        " empty: a folder in VROOM_HOME",
+    )
     redis_url: SecretStr = Field(
-        default=SecretStr(""), description="online store and messages; empty: 127.0.0.1 at VROOM_REDIS_PORT"
+        default=SecretStr(""),
+        description="online store and messages, redis+cluster://host:port for Redis Cluster;"
+        " empty: 127.0.0.1 at VROOM_REDIS_PORT",
     )
     mlflow_uri: str = Field(default="", description="MLflow server; empty: 127.0.0.1 at VROOM_MLFLOW_PORT")
     data_dir: Path = Field(
         default=Path("data"), description="folder with vehicles.csv and reservations.csv to seed from"
+    )
+    partition_vehicles: int = Field(
+        default=131_072, ge=1, description="vehicles computed at a time: fewer take less memory"
+    )
+    dask_address: str = Field(
+        default="",
+        description="where large fleets are computed and learned: a Dask scheduler as tcp://host:8786,"
+        " local:4 for four processes of this machine; empty: threads of the flow",
     )
     model_name: str = Field(default="vroom-forecast", description="registered model's name in MLflow")
     promotion_min_gain: float = Field(
