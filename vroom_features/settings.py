@@ -73,6 +73,9 @@ class Settings(BaseSettings):
         default="",
         description="forecasts one client may ask for, as '600 per minute'; empty: no limit on loopback",
     )
+    web_session_hours: float = Field(
+        default=12.0, gt=0, le=720, description="how long after signing in the operator must sign in again"
+    )
     web_poll_seconds: float = Field(
         default=5.0,
         gt=0,

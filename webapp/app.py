@@ -11,6 +11,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from vroom_features.follow import catch_up
 from vroom_features.settings import Settings
+from vroom_features.stores.audit_log import AuditLog
 from vroom_features.stores.online import OnlineStore
 from vroom_features.stores.source import SourceStore
 from vroom_model.champion import ChampionSource
@@ -21,7 +22,7 @@ from webapp.benchmark import benchmark
 from webapp.clock import now
 from webapp.fastpath import FastPath
 from webapp.inference_api import inference_api
-from webapp.limits import ClientLimit
+from webapp.limits import ClientLimit, Counter
 from webapp.listener import REDIS_TIMEOUT_S, ModelListener
 from webapp.model_slot import ModelSlot
 from webapp.openapi import VroomOpenAPI
@@ -46,10 +47,10 @@ def create_app(settings: Settings | None = None, *, draining: Draining | None = 
     logs.configure(settings)
     settings.home.mkdir(parents=True, exist_ok=True)
     app = VroomOpenAPI("webapp")
-    limiter = security.install(app, settings)
+    security.install(app, settings)
     problems.install(app)
     observation.install(app)
-    auth.install(app, settings, limiter)
+    auth.install(app, settings)
     app.register_blueprint(pages)
     app.register_blueprint(api_docs)
     app.register_blueprint(inference_api)
@@ -79,6 +80,7 @@ def open_services(settings: Settings, *, draining: Draining | None = None) -> Se
         retry=Retry(NoBackoff(), 1),  # once more, for a connection that the server closed meanwhile
     )
     online = OnlineStore(client)
+    counter = Counter(settings.redis)
     slot = ModelSlot()
     worker = f"{socket.gethostname()}:{os.getpid()}"
     upkeep = Upkeep(
@@ -106,7 +108,9 @@ def open_services(settings: Settings, *, draining: Draining | None = None) -> Se
         listener=listener,
         upkeep=upkeep,
         workflows=Workflows(settings.prefect),
-        limit=ClientLimit(settings),
+        limit=ClientLimit(settings, counter),
+        counter=counter,
+        audit_log=AuditLog(source.engine, source.url),
         worker=worker,
         draining=draining,
     )

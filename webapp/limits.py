@@ -1,36 +1,122 @@
-"""How often a client may ask for forecasts; counted in memory, per worker."""
+"""How often a client may ask: counted in Redis for all workers together, in memory while Redis is away."""
 
+import threading
+import time
+from dataclasses import dataclass
 from typing import Any
 
-from limits import parse
-from limits.storage import MemoryStorage
+from limits import RateLimitItem, parse
+from limits.errors import StorageError
+from limits.storage import MemoryStorage, storage_from_string
 from limits.strategies import FixedWindowRateLimiter
 
 from vroom_features.settings import Settings
 
 LIMIT_BEYOND_LOOPBACK = "6000 per minute"
+ATTEMPTS = (parse("10 per minute"), parse("50 per hour"))
+"""How often one client may try a password or a token."""
 COUNTED = "vroom.counted"
+REDIS_TIMEOUT_S = 0.5
+REDIS_RETRY_S = 5.0
+REFUSAL_S = 1.0
+LEASES_PER_WINDOW = 100
+NUM_CLIENTS_MAX = 10_000
+
+
+class Counter:
+    """Counts that all workers share through Redis; while it is away each worker counts for itself.
+
+    Parameters
+    ----------
+    redis_url : str
+        Nothing is sent before the first count.
+    retry_s : float
+        How long Redis is left alone after it failed.
+    """
+
+    def __init__(self, redis_url: str, *, retry_s: float = REDIS_RETRY_S) -> None:
+        url = f"redis+{redis_url}" if redis_url.startswith("unix://") else redis_url
+        shared = storage_from_string(
+            url,
+            wrap_exceptions=True,
+            socket_timeout=REDIS_TIMEOUT_S,
+            socket_connect_timeout=REDIS_TIMEOUT_S,
+        )
+        self._shared = FixedWindowRateLimiter(shared)
+        self._own = FixedWindowRateLimiter(MemoryStorage())
+        self._retry_s = retry_s
+        self._away_until = 0.0
+
+    def hit(self, item: RateLimitItem, *names: str, cost: int = 1) -> bool:
+        """Count, and tell whether it is within the limit."""
+        if time.monotonic() >= self._away_until:
+            try:
+                return self._shared.hit(item, *names, cost=cost)
+            except StorageError:
+                self._away_until = time.monotonic() + self._retry_s
+        return self._own.hit(item, *names, cost=cost)
+
+    def allows_attempt(self, client: str) -> bool:
+        """Count a client's try at the password or token, and tell whether it may go on."""
+        return all(self.hit(item, "attempt", client) for item in ATTEMPTS)
+
+
+@dataclass(slots=True)
+class _Lease:
+    """What a client may still ask of this worker before the shared count is asked again."""
+
+    left: int
+    until: float
+    is_refusal: bool
 
 
 class ClientLimit:
     """Count forecasts per client address.
 
+    A forecast takes microseconds and a word with Redis a hundred, so a worker takes a hundredth of the limit
+    at a time from the shared count and hands it out by itself.
+
     Parameters
     ----------
     settings : Settings
         Without a limit in them, loopback has none and the rest of the world a generous one.
+    counter : Counter
+        What all workers share.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, counter: Counter) -> None:
         rule = settings.web_predict_limit or ("" if settings.is_loopback else LIMIT_BEYOND_LOOPBACK)
         self._item = parse(rule) if rule else None
-        self._limiter = FixedWindowRateLimiter(MemoryStorage())
+        self._counter = counter
+        self._leases: dict[str, _Lease] = {}
+        self._lock = threading.Lock()
 
     def allows(self, environ: dict[str, Any]) -> bool:
         """Count this request, once, and tell whether it is within the limit."""
         if self._item is None:
             return True
         if COUNTED not in environ:
-            environ[COUNTED] = self._limiter.hit(self._item, environ.get("REMOTE_ADDR", ""))
+            environ[COUNTED] = self._take(self._item, environ.get("REMOTE_ADDR", ""))
         allowed: bool = environ[COUNTED]
         return allowed
+
+    def _take(self, item: RateLimitItem, client: str) -> bool:
+        now = time.monotonic()
+        with self._lock:
+            lease = self._leases.get(client)
+            if lease is not None and now < lease.until:
+                if lease.left:
+                    lease.left -= 1
+                    return True
+                if lease.is_refusal:
+                    return False
+        size = max(1, item.amount // LEASES_PER_WINDOW)
+        if self._counter.hit(item, "forecast", client, cost=size):
+            lease = _Lease(left=size - 1, until=now + item.get_expiry(), is_refusal=False)
+        else:
+            lease = _Lease(left=0, until=now + REFUSAL_S, is_refusal=True)
+        with self._lock:
+            if len(self._leases) >= NUM_CLIENTS_MAX:
+                self._leases.clear()
+            self._leases[client] = lease
+        return not lease.is_refusal

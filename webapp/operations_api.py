@@ -1,13 +1,16 @@
 """The JSON API's operations: what the operator may start."""
 
+from datetime import datetime
+
 from flask import Response
 from flask_openapi3 import Tag
 from flask_openapi3.types import ResponseDict
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from webapp.auth import operator_required
 from webapp.openapi import OPERATOR
 from webapp.problems import Problem
+from webapp.schemas import ID_MAX
 from webapp.services import services
 from webapp.strict import StrictBlueprint
 from webapp.workflows import FlowRun
@@ -30,6 +33,32 @@ class RunPath(BaseModel):
     """A flow run's id."""
 
     run_id: str = Field(pattern=r"^[0-9a-f-]{36}$")
+
+
+class AuditQuery(BaseModel):
+    """Which lines of the audit log."""
+
+    model_config = ConfigDict(extra="forbid")
+    limit: int = Field(default=100, ge=1, le=1_000)
+    before: int | None = Field(default=None, ge=1, le=ID_MAX, description="only lines before this id")
+
+
+class AuditDocument(BaseModel):
+    """A line of the audit log, written before what it tells of was done."""
+
+    id: int
+    happened_at: datetime
+    actor: str = Field(description="the operator, by cookie, by token or by password")
+    action: str = Field(description="the endpoint")
+    subject: str = Field(description="the path")
+    client: str
+    request_id: str
+
+
+class AuditPageDocument(BaseModel):
+    """Lines of the audit log."""
+
+    entries: list[AuditDocument]
 
 
 def accepted(run: FlowRun) -> Response:
@@ -62,6 +91,16 @@ def train() -> Response:
 def rollback() -> Response:
     """Make the previous champion serve again."""
     return accepted(services().workflows.start("rollback"))
+
+
+@operations_api.get(
+    "/audit", security=OPERATOR, responses={200: AuditPageDocument, 401: Problem, 422: Problem}
+)
+@operator_required
+def audit(query: AuditQuery) -> BaseModel:
+    """List what the operator did, the last first."""
+    entries = services().audit_log.entries(limit=query.limit, before=query.before)
+    return AuditPageDocument(entries=[AuditDocument(**entry.model_dump()) for entry in entries])
 
 
 @operations_api.get("/runs/<run_id>", responses={200: RunDocument, 422: Problem, 503: Problem})

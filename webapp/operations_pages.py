@@ -158,9 +158,10 @@ def latency() -> str:
 @operations.post("/operations/<name>")
 def start(name: str) -> Response | str:
     """Start an action, after it was confirmed."""
-    require_operator()
+    confirmed = request.form.get("confirmed") == "yes"
+    require_operator(changes=confirmed)
     action = ACTIONS.get(name) or abort(404)
-    if request.form.get("confirmed") != "yes":
+    if not confirmed:
         return render_template("confirm.html", action=action)
     parameters: dict[str, Any] = {}
     if name == "promote" and request.form.get("version", "").isdecimal():

@@ -1,19 +1,19 @@
-"""Headers, cookies, hosts and limits: what protects people from pages that are not ours."""
+"""Headers, cookies, hosts and origins: what protects people from pages that are not ours."""
 
 import re
 import secrets
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, g, request
-from flask_limiter import Limiter
-from flask_limiter.util import get_remote_address
 from flask_talisman import Talisman
 
 from vroom_features.settings import Settings
+from webapp.problems import ProblemError
 from webapp.secrets_file import secret_in
 
 LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 BODY_MAX_BYTES = 4 * 1024 * 1024
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 
 
@@ -35,8 +35,8 @@ def _events_source(settings: Settings) -> str:
     return " ".join(f"{host}:{settings.web_events_port}" for host in hosts)
 
 
-def install(app: Flask, settings: Settings) -> Limiter:
-    """Protect the app, and return its rate limiter."""
+def install(app: Flask, settings: Settings) -> None:
+    """Protect the app."""
     app.config.update(
         SECRET_KEY=settings.secret_key.get_secret_value() or secret_in(settings.home / "secret-key").value,
         MAX_CONTENT_LENGTH=BODY_MAX_BYTES,
@@ -45,6 +45,7 @@ def install(app: Flask, settings: Settings) -> Limiter:
         WTF_CSRF_TIME_LIMIT=None,  # as long as the session: a page may stay open
     )
     app.before_request(_name_request)
+    app.before_request(_refuse_foreign_pages)
     app.after_request(_tell_request_id)
     Talisman(
         app,
@@ -67,7 +68,6 @@ def install(app: Flask, settings: Settings) -> Limiter:
             "frame-ancestors": "'none'",
         },
     )
-    return Limiter(get_remote_address, app=app, storage_uri="memory://")
 
 
 def _trusted_hosts(settings: Settings) -> list[str] | None:
@@ -80,6 +80,15 @@ def _trusted_hosts(settings: Settings) -> list[str] | None:
 def _name_request() -> None:
     given = request.headers.get("X-Request-ID", "")
     g.request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def _refuse_foreign_pages() -> None:
+    """Refuse what a browser sends on behalf of another site's page, if it could change something."""
+    origin = request.headers.get("Origin")
+    if origin is None or request.method in SAFE_METHODS:
+        return
+    if urlsplit(origin).netloc.lower() != request.host.lower():
+        raise ProblemError(403, "Foreign origin", "this request comes from a page of another site")
 
 
 def _tell_request_id(response: Response) -> Response:

@@ -7,9 +7,10 @@ import redis
 from flask import current_app
 
 from vroom_features.settings import Settings
+from vroom_features.stores.audit_log import AuditLog
 from vroom_features.stores.online import OnlineStore
 from vroom_features.stores.source import SourceStore
-from webapp.limits import ClientLimit
+from webapp.limits import ClientLimit, Counter
 from webapp.model_slot import ModelSlot
 from webapp.server_folder import Draining
 
@@ -32,6 +33,8 @@ class Services:
     upkeep: "Upkeep"
     workflows: "Workflows"
     limit: ClientLimit
+    counter: Counter
+    audit_log: AuditLog
     worker: str
     """This worker's name: host and process id."""
     draining: Draining | None

@@ -12,10 +12,10 @@ from vroom_features.stores.source import StoredVehicle
 from vroom_features.tables import VehicleCreate
 from vroom_features.view import VEHICLE_VIEW
 from webapp import saving
-from webapp.auth import may_save, operator_required
+from webapp.auth import operator_required, require_saver
 from webapp.clock import now
 from webapp.openapi import OPERATOR
-from webapp.problems import Problem, ProblemError
+from webapp.problems import Problem
 from webapp.schemas import (
     FeaturesDocument,
     FeaturesPageDocument,
@@ -108,8 +108,7 @@ def list_vehicles(query: VehicleQuery) -> BaseModel:
 )
 def save_vehicle(header: SaveHeader, body: VehicleDocument) -> Response:
     """Save a vehicle; the same Idempotency-Key saves it once, and answers 200 from the second time on."""
-    if not may_save():
-        raise ProblemError(401, "Sign-in needed", "saving needs the operator here", WWW_Authenticate="Bearer")
+    require_saver()
     vehicle = VehicleCreate.model_validate(body.model_dump())
     saved = saving.save(services(), vehicle, saved_at=now(), idempotency_key=header.idempotency_key)
     return Response(

@@ -118,7 +118,36 @@ def test_sign_in_leads_to_this_site_only(client: FlaskClient, target: str) -> No
     assert response.headers["Location"] == "/"
 
 
-def test_guessing_the_password_is_slowed_down(client: FlaskClient) -> None:
-    codes = [client.get("/sign-in?token=guess").status_code for _ in range(12)]
-    assert codes[0] == 401
-    assert codes[-1] == 429
+@pytest.mark.parametrize("way", ["link", "form", "token"])
+def test_guessing_the_password_is_slowed_down(client: FlaskClient, way: str) -> None:
+    def guess() -> int:
+        if way == "link":
+            return client.get("/sign-in?token=guess").status_code
+        if way == "form":
+            return sign_in(client, "guess")
+        return client.post("/reload", headers={"Authorization": "Bearer guess"}).status_code
+
+    codes = [guess() for _ in range(11)]
+    assert codes == [401] * 10 + [429]
+    if way != "token":  # whoever is slowed down is so with the right password, too
+        assert sign_in(client) == 429
+
+
+def test_a_session_ends_some_time_after_the_sign_in(settings: Settings) -> None:
+    app = create_app(settings.model_copy(update={"web_session_hours": 1e-9}))
+    client = app.test_client()
+    assert sign_in(client) == 302
+    headers = {"X-CSRFToken": csrf_token(client)}
+    assert client.post("/reload", headers=headers).status_code == 401
+    app.extensions["vroom"].close()
+
+
+def test_signing_in_begins_a_new_session(client: FlaskClient) -> None:
+    before = csrf_token(client)
+    visitor = client.get_cookie("vroom")
+    assert sign_in(client) == 302
+    operator = client.get_cookie("vroom")
+    assert visitor is not None
+    assert operator is not None
+    assert visitor.value != operator.value
+    assert client.post("/reload", headers={"X-CSRFToken": before}).status_code == 403

