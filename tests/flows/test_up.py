@@ -1,11 +1,12 @@
 """Starting is refused with one clear line when something is in the way."""
 
 import socket
+from configparser import RawConfigParser
 from pathlib import Path
 
 import pytest
 
-from flows.up import StartError, check
+from flows.up import CONFIG, StartError, check
 from tests.whole_system import system_settings
 from vroom_features.settings import Settings
 
@@ -49,3 +50,11 @@ def test_check_refuses_a_home_too_deep_for_a_socket(settings: Settings, tmp_path
     deep = settings.model_copy(update={"home": tmp_path / ("d" * 120)})
     with pytest.raises(StartError, match="too long for a socket"):
         check(deep)
+
+
+def test_every_program_is_started_again_however_it_ended() -> None:
+    config = RawConfigParser()
+    config.read(CONFIG)
+    programs = {name: config[name] for name in config.sections() if name.startswith("program:")}
+    assert len(programs) == 6
+    assert {name for name, program in programs.items() if program.get("autorestart") != "true"} == set()
