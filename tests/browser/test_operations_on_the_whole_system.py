@@ -1,23 +1,20 @@
 """Train, materialize and roll back from the page, through the real Prefect and its worker."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Window, WindowOf
-from tests.whole_system import WholeSystem, whole_system
+from tests.whole_system import WholeSystem
 
-pytestmark = [pytest.mark.browser, pytest.mark.system, pytest.mark.timeout(500)]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.system,
+    pytest.mark.timeout(500),
+    pytest.mark.parametrize("fleet", ["sample"], indirect=True),
+]
 RUN_TIMEOUT_MS = 90_000
-
-
-@pytest.fixture(scope="module")
-def system(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeSystem]:
-    """Return the running system."""
-    with whole_system(tmp_path_factory.mktemp("whole")) as running:
-        yield running
 
 
 @pytest.fixture
