@@ -46,10 +46,10 @@ def predict_stored(app: Services, served: Served, vehicle_id: int) -> dict[str, 
         _HIT.inc()
         forecast, source = served.predictor.predict_features(row.features), "online_store"
     else:
-        (_STALE if row is not None else _MISS if app.upkeep.is_redis_up else _AWAY).inc()
         vehicle = app.source.get_vehicle(vehicle_id)
         if vehicle is None:
             raise VehicleNotFoundError(vehicle_id)
+        (_STALE if row is not None else _MISS if app.upkeep.is_redis_up else _AWAY).inc()
         forecast, source = served.predictor.predict_one(vehicle.as_row()), "database"
     return {"vehicle_id": vehicle_id, "source": source, **document(forecast, served.version)}
 

@@ -1,7 +1,9 @@
 """A stock client of the Open Inference Protocol gets what it asks for, over real HTTP."""
 
+import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,3 +116,15 @@ def test_without_a_champion_the_server_lives_and_is_not_ready(triton: InferenceS
     assert triton.is_server_live()
     assert not triton.is_server_ready()
     assert triton.get_model_repository_index() == []
+
+
+def test_the_example_in_the_documents_runs(
+    champion: int, triton: InferenceServerClient, models: Models, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    (code,) = re.findall(r"```python\n(.+?)```", document, re.DOTALL)
+    connect = 'client = InferenceServerClient("127.0.0.1:8000")\n'
+    assert connect in code
+    code = code.replace(connect, "").replace('"vroom-forecast"', repr(models.name))
+    exec(code, {"client": triton})  # noqa: S102 - our own document
+    assert capsys.readouterr().out == "[5.] [4.] [6.]\n"

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from tests.webapp.conftest import Promote
 from tests.webapp.registry import Models
 from tests.webapp.waiting import wait_until
 from vroom_features.settings import Settings
+from vroom_features.stores.online import OnlineStore
 from vroom_model.messages import ModelLoaded
 
 NUM_WORKERS = 2
@@ -47,12 +50,9 @@ class Server:
         return httpx.get(f"{self.url}/health?all=1", timeout=10).json()["workers"] or []
 
 
-@pytest.fixture
-def server(settings: Settings, champion: int, tmp_path: Path) -> Iterator[Server]:
-    """Start the app with two workers."""
-    port = free_port()
-    command = [sys.executable, "-m", "webapp"]
-    environment = os.environ | {
+def environment(settings: Settings, port: int) -> dict[str, str]:
+    """Return the environment of a server with these settings."""
+    return os.environ | {
         "VROOM_HOME": str(settings.home),
         "VROOM_REDIS_URL": settings.redis,
         "VROOM_MLFLOW_URI": settings.mlflow,
@@ -61,24 +61,39 @@ def server(settings: Settings, champion: int, tmp_path: Path) -> Iterator[Server
         "VROOM_WEB_PORT": str(port),
         "VROOM_WEB_WORKERS": str(NUM_WORKERS),
     }
+
+
+@contextmanager
+def running(settings: Settings, port: int, log_path: Path) -> Iterator[Server]:
+    """Run the app with two workers."""
+    command = [sys.executable, "-m", "webapp"]
     with (
-        (tmp_path / "log").open("wb") as log,
-        subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process,
+        log_path.open("wb") as log,
+        subprocess.Popen(command, env=environment(settings, port), stdout=log, stderr=log) as process,
     ):
-        running = Server(port, process)
+        server = Server(port, process)
 
         def is_up() -> bool:
+            own = {child.pid for child in psutil.Process(process.pid).children()}
             try:
-                return len(running.workers()) == NUM_WORKERS
+                told = {int(str(worker["worker"]).rpartition(":")[2]) for worker in server.workers()}
             except httpx.HTTPError:
                 return False
+            return len(own & told) == NUM_WORKERS
 
         try:
-            wait_until(is_up, timeout_s=30)
-            yield running
+            wait_until(is_up, timeout_s=60)
+            yield server
         finally:
             process.terminate()
             process.wait(30)
+
+
+@pytest.fixture
+def server(settings: Settings, champion: int, tmp_path: Path) -> Iterator[Server]:
+    """Start the app with two workers."""
+    with running(settings, free_port(), tmp_path / "log") as server:
+        yield server
 
 
 @dataclass
@@ -99,6 +114,10 @@ class Load:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.finish()
+
+    def finish(self) -> None:
+        """Ask no more."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
@@ -160,6 +179,21 @@ def test_a_stopped_server_answers_what_it_accepted(server: Server) -> None:
     assert load.failures == []
 
 
+def test_a_server_takes_over_from_another_on_the_same_port_and_nobody_notices(
+    server: Server, settings: Settings, tmp_path: Path
+) -> None:
+    with Load(server.port) as load:
+        wait_until(lambda: sum(load.answers.values()) > 200)
+        with running(settings, server.port, tmp_path / "next-log"):
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(30) == 0
+            so_far = sum(load.answers.values())
+            wait_until(lambda: sum(load.answers.values()) > so_far + 200)
+            assert not load.refused.is_set()
+            load.finish()
+    assert load.failures == []
+
+
 def test_a_full_disk_leaves_the_old_model_and_the_promotion_arrives_when_there_is_room(
     server: Server, champion: int, models: Models, promote: Promote, settings: Settings
 ) -> None:
@@ -203,35 +237,74 @@ def test_a_killed_worker_comes_back_on_the_champion(server: Server, models: Mode
     wait_until(is_replaced, timeout_s=30)
 
 
-def test_metrics_count_over_all_workers(server: Server, champion: int) -> None:
+def test_metrics_count_over_all_workers(
+    server: Server, champion: int, models: Models, promote: Promote, redis: redis_py.Redis
+) -> None:
     num_requests = 60
     for _ in range(num_requests):
         httpx.post(f"{server.url}/predict", json=VEHICLE)  # a new connection each, so both workers get some
     httpx.post(f"{server.url}/predict", json={})
-    lines = httpx.get(f"{server.url}/metrics").text.splitlines()
-    counted = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line[0] != "#"}
+    saved = httpx.post(f"{server.url}/vehicles", json=VEHICLE).json()["vehicle_id"]
+    for vehicle_id, status in ((saved, 200), (saved, 200), (4242, 404)):
+        answer = httpx.post(f"{server.url}/predict/id", json={"vehicle_id": vehicle_id})
+        assert answer.status_code == status
+    OnlineStore(redis).delete([saved], row_version=2**62)
+    answer = httpx.post(f"{server.url}/predict/id", json={"vehicle_id": saved})
+    assert answer.json()["source"] == "database"
+    version = models.register(6.0)
+    promote(version)
+    wait_until(lambda: [w["model_version"] for w in server.workers()] == [version] * NUM_WORKERS)
+
+    def counted() -> dict[str, float]:
+        lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+        pairs = (line.rpartition(" ") for line in lines if line[0] != "#")
+        return {name: float(value) for name, _, value in pairs}
+
+    def by_worker(name: str) -> list[float]:
+        return [value for key, value in counted().items() if key.startswith(f"{name}{{pid=")]
+
+    found = counted()
     route = 'method="POST",route="/predict"'
-    assert counted[f'vroom_request_seconds_count{{{route},status="200"}}'] == num_requests
-    assert counted[f'vroom_request_seconds_count{{{route},status="422"}}'] == 1
-    versions = {name: value for name, value in counted.items() if name.startswith("vroom_model_version{")}
-    assert len(versions) == NUM_WORKERS
-    assert set(versions.values()) == {champion}
-    assert counted['vroom_swaps_total{outcome="ok"}'] == NUM_WORKERS
+    assert found[f'vroom_request_seconds_count{{{route},status="200"}}'] == num_requests
+    assert found[f'vroom_request_seconds_count{{{route},status="422"}}'] == 1
+    assert found['vroom_online_reads_total{outcome="hit"}'] == 2
+    assert found['vroom_online_reads_total{outcome="miss"}'] == 1
+    assert found["vroom_vehicles_saved_total"] == 1
+    assert found['vroom_swaps_total{outcome="ok"}'] == 2 * NUM_WORKERS
+    assert found["vroom_swap_seconds_count"] == 2 * NUM_WORKERS
+    assert found['vroom_listener_messages_total{kind="promoted"}'] == NUM_WORKERS
+    assert by_worker("vroom_model_version") == [version] * NUM_WORKERS
+    assert by_worker("vroom_listener_subscribed") == [1] * NUM_WORKERS
+    assert by_worker("vroom_online_store_up") == [1] * NUM_WORKERS
+    heard = by_worker("vroom_listener_last_message_timestamp_seconds")
+    assert len(heard) == NUM_WORKERS
+    assert all(abs(time.time() - moment) < 60 for moment in heard)
 
 
-def test_a_worker_carries_no_trainer_and_no_data_frames(server: Server) -> None:
-    code = "import sys, webapp.wsgi; print([m for m in sys.modules if m.split('.')[0] in %r])"
-    heavy = ("mlflow", "pandas", "xgboost", "scipy", "pyarrow", "prefect", "sklearn", "matplotlib")
+HEAVY = ("mlflow", "pandas", "xgboost", "scipy", "pyarrow", "prefect", "sklearn", "matplotlib", "onnx")
+FORECASTS = f"""
+import json, sys
+from webapp.wsgi import app
+client, vehicle = app.test_client(), json.loads({BODY!r})
+saved = client.post("/vehicles", json=vehicle).json["vehicle_id"]
+tensors = [{{"name": n, "shape": [1], "datatype": "FP64", "data": [v]}} for n, v in vehicle.items()]
+infer = f"/v2/models/{{app.extensions['vroom'].settings.model_name}}/infer"
+bodies = {{"/predict": vehicle, "/predict/id": {{"vehicle_id": saved}}, "/predict/batch": [vehicle]}}
+for path, body in (bodies | {{infer: {{"inputs": tensors}}}}).items():
+    assert client.post(path, json=body).status_code == 200, path
+app.extensions["vroom"].close()
+print(sorted({{name.split(".")[0] for name in sys.modules}} & set({HEAVY!r})))
+"""
+
+
+def test_a_worker_that_forecasts_carries_no_trainer_and_no_data_frames(
+    settings: Settings, champion: int
+) -> None:
     done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            code.replace("%r", repr(heavy)) + "; webapp.wsgi.app.extensions['vroom'].close()",
-        ],
-        env=os.environ | {"VROOM_HOME": str(Path(os.environ.get("TMPDIR", "/tmp")) / "vroom-imports")},  # noqa: S108
+        [sys.executable, "-c", FORECASTS],
+        env=environment(settings, free_port()),
         capture_output=True,
         text=True,
-        check=True,
         timeout=60,
     )
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.strip() == "[]", done.stderr
