@@ -7,17 +7,19 @@ precision of the serving graph, so both answer the same to the last bit.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from struct import Struct
 from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 
-from vroom_model.trees import Ensemble, LeafTable
+from vroom_model.trees import LEAVES_A_STEP, Ensemble, LeafTable, Pause, no_pause
 
 MAX_CELLS = 250_000
 """Of one booster; beyond it a table costs more memory and time to make than it saves."""
+FLOATS_A_STEP = 8_192
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,8 @@ class _BoosterTable:
     answers: tuple[float, ...]
 
     @classmethod
-    def of(cls, ensemble: Ensemble, num_features: int) -> Self | None:
-        leaves = LeafTable.of([ensemble], num_features)
+    def of(cls, ensemble: Ensemble, num_features: int, pause: Pause) -> Self | None:
+        leaves = LeafTable.of([ensemble], num_features, pause=pause)
         thresholds = [np.unique(column[np.isfinite(column)]) for column in leaves.low.T]
         shape = tuple(len(cuts) + 1 for cuts in thresholds)
         if np.prod(shape, dtype=np.float64) > MAX_CELLS:
@@ -45,8 +47,11 @@ class _BoosterTable:
             ]
         )
         answers = np.zeros(shape, dtype=np.float32)
-        for first, last, value in zip(begin, end, leaves.value.astype(np.float32), strict=True):
+        rows = zip(begin.tolist(), end.tolist(), leaves.value.astype(np.float32), strict=True)
+        for number, (first, last, value) in enumerate(rows):
             answers[tuple(map(slice, first, last))] += value
+            if number % LEAVES_A_STEP == 0:
+                pause()
         answers += np.float32(ensemble.base)
         strides = [int(np.prod(shape[position + 1 :])) for position in range(num_features)]
         cuts = tuple(
@@ -54,7 +59,13 @@ class _BoosterTable:
             for position, found in enumerate(thresholds)
             if len(found)
         )
-        return cls(cuts, tuple(answers.ravel().tolist()))
+        return cls(cuts, tuple(_floats(answers.ravel(), pause)))
+
+
+def _floats(values: npt.NDArray[np.float32], pause: Pause) -> Iterator[float]:
+    for start in range(0, len(values), FLOATS_A_STEP):
+        yield from values[start : start + FLOATS_A_STEP].tolist()
+        pause()
 
 
 class ForestTable:
@@ -73,9 +84,19 @@ class ForestTable:
         self._float32 = Struct(f"{num_features}f")
 
     @classmethod
-    def of(cls, ensembles: Sequence[Ensemble], num_features: int) -> Self | None:
-        """Work the table out, or return None where it would be too large."""
-        boosters = [_BoosterTable.of(ensemble, num_features) for ensemble in ensembles]
+    def of(cls, ensembles: Sequence[Ensemble], num_features: int, *, pause: Pause = no_pause) -> Self | None:
+        """Work the table out, or return None where it would be too large.
+
+        Parameters
+        ----------
+        ensembles : sequence of Ensemble
+            One booster a fold.
+        num_features : int
+            Length of a row.
+        pause : callable
+            Called after every fraction of a millisecond of work.
+        """
+        boosters = [_BoosterTable.of(ensemble, num_features, pause) for ensemble in ensembles]
         found = [booster for booster in boosters if booster is not None]
         return cls(found, num_features) if len(found) == len(boosters) else None
 

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 RECONNECT_INTERVAL_S = 1.0
 REDIS_TIMEOUT_S = 1.0
+PAUSE_S = 0.003
 PING_INTERVAL_S = 2
 UNANSWERED_MAX = 3
 """After so many pings without an answer a connection is given up; TCP would wait for a quarter of an hour."""
@@ -167,11 +168,16 @@ class ModelListener:
     def _tabulate(self, predictor: Predictor, directory: Path) -> None:
         """Make single forecasts faster, now that nobody waits for the swap."""
         try:
-            is_tabulated = predictor.tabulate(directory)
+            is_tabulated = predictor.tabulate(directory, pause=self._pause)
         except BrokenModelError as exc:
             logger.warning("model_version=%s answers from its graph: %s", predictor.version, exc.problem)
         else:
             logger.info("model_version=%s tabulated=%s", predictor.version, is_tabulated)
+
+    def _pause(self) -> None:
+        """Let requests go first: a thread that computes keeps them waiting for Python's lock."""
+        if self._slot.settled.is_set():  # before, there are none
+            time.sleep(PAUSE_S)
 
     def _restore(self) -> None:
         """Serve what served last on this machine, while the registry is away."""

@@ -1,9 +1,15 @@
 """The WSGI entry, which ``python -m webapp`` serves."""
 
+import sys
+
 from vroom_features.settings import Settings
 from webapp import doorkeeper
 from webapp.server_folder import Draining, join_server
 
+SWITCH_INTERVAL_S = 0.001
+"""How long a thread that loads a model may keep a request waiting for Python's lock; 0.005 by default."""
+
+sys.setswitchinterval(SWITCH_INTERVAL_S)
 settings = Settings()
 draining = Draining(join_server(settings.home))
 doorkeeper.watch(draining)

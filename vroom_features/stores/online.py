@@ -16,6 +16,7 @@ import redis
 from redis.cluster import RedisCluster
 
 from vroom_features.errors import OnlineStoreError
+from vroom_features.stores.online_reader import RowReader
 from vroom_features.stores.online_rows import (
     VIEW_ID,
     Freshness,
@@ -103,6 +104,7 @@ class OnlineStore:
 
     def __init__(self, client: "redis.Redis | RedisCluster") -> None:
         self.client = client
+        self._reader = RowReader(client.connection_pool) if isinstance(client, redis.Redis) else client
         self._put = client.register_script(_PUT)
         self._delete = client.register_script(_DELETE)
 
@@ -130,7 +132,7 @@ class OnlineStore:
             If Redis does not answer, or holds something else in the row's place.
         """
         with translated():
-            value = cast("bytes | None", self.client.hget(_rows_key(_bucket(vehicle_id)), str(vehicle_id)))
+            value = cast("bytes | None", self._reader.hget(_rows_key(_bucket(vehicle_id)), str(vehicle_id)))
         return None if value is None else decode(vehicle_id, value)
 
     def put(self, rows: Iterable[OnlineRow]) -> int:
