@@ -173,12 +173,16 @@ class SourceStore:
             queries.id_starts_with(search.strip()) if search.strip() else true(),
         )
         key = queries.SORTS[sort].desc() if descending else queries.SORTS[sort].asc()
-        query = queries.select_vehicles().where(wanted).order_by(key, queries.vehicles.c.vehicle_id)
+        order = (key, queries.vehicles.c.vehicle_id)
+        # Bookings are counted for the page's vehicles alone, not for those that it skips.
+        ids = select(queries.vehicles.c.vehicle_id).where(wanted).order_by(*order)
+        ids = ids.limit(page_size).offset((page - 1) * page_size)
+        query = queries.select_vehicles().where(queries.vehicles.c.vehicle_id.in_(ids)).order_by(*order)
         with self._read() as connection:
             total = connection.execute(
                 select(func.count()).select_from(queries.vehicles).where(wanted)
             ).scalar_one()
-            rows = connection.execute(query.limit(page_size).offset((page - 1) * page_size))
+            rows = connection.execute(query)
             return VehiclePage(tuple(queries.stored(row) for row in rows), total)
 
     def count_vehicles(self) -> VehicleCounts:
@@ -224,6 +228,12 @@ class SourceStore:
         """Return what tells this database from any other."""
         with self._read() as connection:
             return str(connection.execute(select(queries.state.c.database_id)).scalar_one())
+
+    def revision(self) -> str:
+        """Return what differs after any change of a vehicle or a booking."""
+        with self._read() as connection:
+            state = connection.execute(select(queries.state)).one()
+            return f"{state.database_id}-{state.change_number}"
 
     def ping(self) -> None:
         """Raise SourceStoreError unless the database answers."""
