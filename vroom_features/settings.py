@@ -88,6 +88,9 @@ class Settings(BaseSettings):
         le=60,
         description="how long a stopping server lets its clients close their connections",
     )
+    web_log_forecasts: bool = Field(
+        default=False, description="log each forecast too, with its request id and model version"
+    )
     web_benchmark: bool = Field(default=False, description="add the echo route that benchmarks compare with")
     operator_password: SecretStr = Field(
         default=SecretStr(""),

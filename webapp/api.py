@@ -1,6 +1,7 @@
 """The JSON API: forecasts, the model, the state of the app."""
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from typing import Literal
 
@@ -56,6 +57,7 @@ class HealthDocument(BaseModel):
     listener: Literal["subscribed", "polling"]
     worker: str
     workers: list[WorkerState] | None = None
+    versions: dict[str, int] | None = Field(default=None, description="how many workers serve which version")
 
 
 class ModelDocument(BaseModel):
@@ -141,6 +143,7 @@ def health(query: HealthQuery) -> BaseModel:
     """Tell how this worker is, and with ``all`` every worker."""
     app = services()
     served, slot = app.slot.current, app.slot
+    workers = _workers(app) if query.all else None
     reasons = [slot.problem] if slot.problem else []
     if not app.upkeep.is_redis_up:
         reasons.append("the online store is away: answers come from the database")
@@ -159,7 +162,8 @@ def health(query: HealthQuery) -> BaseModel:
         online_store="up" if app.upkeep.is_redis_up else "down",
         listener="subscribed" if app.listener.is_subscribed else "polling",
         worker=app.worker,
-        workers=_workers(app) if query.all else None,
+        workers=workers,
+        versions=dict(Counter(str(worker.model_version) for worker in workers)) if workers else None,
     )
 
 
@@ -170,14 +174,14 @@ def _workers(app: Services) -> list[WorkerState] | None:
         return None
 
 
-@api.get("/model", tags=[Tag(name="state")], responses={200: ModelDocument, 503: Problem})
-def model() -> BaseModel:
-    """Describe the model that serves."""
+@api.get("/model", tags=[Tag(name="state")], responses={200: ModelDocument, 304: None, 503: Problem})
+def model() -> Response:
+    """Describe the model that serves; If-None-Match answers 304 until another does."""
     served = services().slot.current
     if served is None:
         raise no_model()
     manifest = served.predictor.manifest
-    return ModelDocument(
+    document = ModelDocument(
         version=served.version,
         run_id=served.ref.run_id,
         trained_at=manifest.trained_at.isoformat(),
@@ -193,6 +197,10 @@ def model() -> BaseModel:
         snapshot_digest=manifest.snapshot.digest,
         manifest_sha256=served.ref.manifest_sha256,
     )
+    response = Response(document.model_dump_json(), content_type="application/json")
+    response.add_etag()
+    response.make_conditional(request)
+    return response
 
 
 @api.get("/events", tags=[Tag(name="state")], responses={307: None})

@@ -5,6 +5,7 @@ the same path, whose validation, forecast and document it shares.  So a refused 
 document, and OpenAPI describes both ways at once.
 """
 
+import logging
 import secrets
 from collections.abc import Callable, Iterable
 from io import BytesIO
@@ -26,6 +27,8 @@ from webapp.services import Services
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
+
+logger = logging.getLogger(__name__)
 
 Answer = Callable[[Served, bytes], dict[str, Any]]
 
@@ -50,6 +53,7 @@ class FastPath:
         self._slot = services.slot
         self._draining = services.draining
         self._limit = services.limit
+        self._is_logging = services.settings.web_log_forecasts
         self._answers: dict[str, Answer] = {"/predict": self._predict, "/predict/id": self._predict_id}
         if services.settings.web_benchmark:
             self._answers[ECHO_PATH] = self._echo
@@ -93,7 +97,10 @@ class FastPath:
                 ("X-Request-ID", request_id),
             ],
         )
-        self._observe[path](perf_counter() - started)
+        seconds = perf_counter() - started
+        self._observe[path](seconds)
+        if self._is_logging:
+            _log(environ, seconds, request_id, served.version)
         return [content]
 
     def _predict(self, served: Served, body: bytes) -> dict[str, Any]:
@@ -108,6 +115,20 @@ class FastPath:
         """Do all that a forecast does except validate and forecast: what benchmarks compare with."""
         orjson.loads(body)
         return CONSTANT
+
+
+def _log(environ: WSGIEnvironment, seconds: float, request_id: str, version: int) -> None:
+    """Log a forecast as other requests are logged."""
+    logger.info(
+        "POST %s 200",
+        environ["PATH_INFO"],
+        extra={
+            "milliseconds": round(seconds * 1000, 2),
+            "model_version": version,
+            "client": environ.get("REMOTE_ADDR"),
+            "request_id": request_id,
+        },
+    )
 
 
 def _closing(start_response: StartResponse) -> StartResponse:

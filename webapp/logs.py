@@ -10,7 +10,7 @@ from structlog.types import EventDict, Processor
 from vroom_features.settings import Settings
 
 HANDLER_NAME = "vroom"
-EXTRA = {"milliseconds", "model_version", "client"}
+EXTRA = {"milliseconds", "model_version", "client", "request_id"}
 
 
 def configure(settings: Settings) -> None:

@@ -1,5 +1,6 @@
 """The JSON API's vehicles: stored ones, their features, and the stores."""
 
+from collections.abc import Callable
 from typing import Literal
 
 from flask import Response, request
@@ -7,7 +8,7 @@ from flask_openapi3 import Tag
 from pydantic import BaseModel, Field
 
 from vroom_features.errors import OnlineStoreError, VehicleNotFoundError
-from vroom_features.stores.online import OnlineRow, online_row
+from vroom_features.stores.online import VIEW_ID, OnlineRow, online_row
 from vroom_features.stores.source import StoredVehicle
 from vroom_features.tables import VehicleCreate
 from vroom_features.view import VEHICLE_VIEW
@@ -81,23 +82,37 @@ def vehicle_document(vehicle: StoredVehicle) -> StoredVehicleDocument:
     )
 
 
-@vehicles_api.get("/vehicles", responses={200: VehiclePageDocument, 422: Problem})
-def list_vehicles(query: VehicleQuery) -> BaseModel:
-    """List vehicles, a page at a time."""
-    page = services().source.list_vehicles(**query.model_dump())
-    return VehiclePageDocument(
-        vehicles=[vehicle_document(vehicle) for vehicle in page.items],
-        total=page.total,
-        page=query.page,
-        page_size=query.page_size,
-    )
+def unless_known(document: Callable[[], BaseModel], revision: str) -> Response:
+    """Make a document, unless the client holds the one of this revision."""
+    response = Response(content_type="application/json")
+    response.set_etag(revision, weak=True)
+    response.make_conditional(request)
+    if response.status_code == 200:
+        response.set_data(document().model_dump_json())
+    return response
+
+
+@vehicles_api.get("/vehicles", responses={200: VehiclePageDocument, 304: None, 422: Problem})
+def list_vehicles(query: VehicleQuery) -> Response:
+    """List vehicles, a page at a time; If-None-Match answers 304 while no vehicle or booking changed."""
+    source = services().source
+
+    def found() -> BaseModel:
+        page = source.list_vehicles(**query.model_dump())
+        return VehiclePageDocument(
+            vehicles=[vehicle_document(vehicle) for vehicle in page.items],
+            total=page.total,
+            page=query.page,
+            page_size=query.page_size,
+        )
+
+    return unless_known(found, source.revision())
 
 
 @vehicles_api.post(
     "/vehicles",
     security=[{}, *OPERATOR],
     responses={
-        200: StoredVehicleDocument,
         201: StoredVehicleDocument,
         400: Problem,
         401: Problem,
@@ -107,15 +122,18 @@ def list_vehicles(query: VehicleQuery) -> BaseModel:
     },
 )
 def save_vehicle(header: SaveHeader, body: VehicleDocument) -> Response:
-    """Save a vehicle; the same Idempotency-Key saves it once, and answers 200 from the second time on."""
+    """Save a vehicle; the same Idempotency-Key saves it once and answers alike each time."""
     require_saver()
     vehicle = VehicleCreate.model_validate(body.model_dump())
     saved = saving.save(services(), vehicle, saved_at=now(), idempotency_key=header.idempotency_key)
+    headers = {"Location": f"/vehicles/{saved.vehicle.vehicle_id}/features"}
+    if not saved.created:
+        headers["Idempotency-Replayed"] = "true"
     return Response(
         vehicle_document(saved.vehicle).model_dump_json(),
-        status=201 if saved.created else 200,
+        status=201,
         content_type="application/json",
-        headers={"Location": f"/vehicles/{saved.vehicle.vehicle_id}/features"},
+        headers=headers,
     )
 
 
@@ -131,23 +149,30 @@ def delete_vehicle(path: VehiclePath) -> Response:
     return Response(status=204)
 
 
-@vehicles_api.get("/vehicles/features", responses={200: FeaturesPageDocument, 422: Problem})
-def list_features(query: PageQuery) -> BaseModel:
+@vehicles_api.get("/vehicles/features", responses={200: FeaturesPageDocument, 304: None, 422: Problem})
+def list_features(query: PageQuery) -> Response:
     """List the features of the new arrivals, computed from the database."""
-    page = services().source.list_vehicles(kind="new", page=query.page, page_size=query.page_size)
-    moment = now()
-    return FeaturesPageDocument(
-        features=[
-            features_document(online_row(vehicle, materialized_at=moment), "database")
-            for vehicle in page.items
-        ],
-        total=page.total,
-        page=query.page,
-        page_size=query.page_size,
-    )
+    source = services().source
+
+    def found() -> BaseModel:
+        page = source.list_vehicles(kind="new", page=query.page, page_size=query.page_size)
+        moment = now()
+        return FeaturesPageDocument(
+            features=[
+                features_document(online_row(vehicle, materialized_at=moment), "database")
+                for vehicle in page.items
+            ],
+            total=page.total,
+            page=query.page,
+            page_size=query.page_size,
+        )
+
+    return unless_known(found, f"{source.revision()}-{VIEW_ID}")
 
 
-@vehicles_api.get("/vehicles/<int:vehicle_id>/features", responses={200: FeaturesDocument, 404: Problem})
+@vehicles_api.get(
+    "/vehicles/<int:vehicle_id>/features", responses={200: FeaturesDocument, 304: None, 404: Problem}
+)
 def vehicle_features(path: VehiclePath) -> Response:
     """Return a vehicle's features, from the online store when it holds them."""
     app = services()

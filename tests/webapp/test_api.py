@@ -11,7 +11,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.factories import VEHICLE
+from tests.webapp.conftest import Promote
+from tests.webapp.registry import Models
+from tests.webapp.waiting import wait_until
+from vroom_features.settings import Settings
 from vroom_features.tables import DESCRIPTION_MAX, NUM_IMAGES_MAX, PRICE_MAX
+from webapp.app import create_app
 from webapp.fastpath import FastPath
 from webapp.services import Services
 
@@ -152,7 +157,10 @@ def test_the_same_key_saves_once_and_another_body_is_a_conflict(client: FlaskCli
     headers = {"Idempotency-Key": "click-1"}
     first = client.post("/vehicles", json=VEHICLE, headers=headers)
     again = client.post("/vehicles", json=VEHICLE, headers=headers)
-    assert (first.status_code, again.status_code) == (201, 200)
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert "Idempotency-Replayed" not in first.headers
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert first.headers["Location"] == again.headers["Location"]
     assert first.json == again.json
     other = client.post("/vehicles", json=VEHICLE | {"num_images": 9}, headers=headers)
     assert (other.status_code, other.json["title"]) == (409, "Idempotency key already used")
@@ -167,6 +175,42 @@ def test_features_are_sent_again_only_when_they_changed(client: FlaskClient, ser
     unchanged = client.get(path, headers={"If-None-Match": etag})
     assert (unchanged.status_code, unchanged.data) == (304, b"")
     assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/vehicles?sort=actual_price", "/vehicles/features", "/model"])
+def test_lists_and_the_model_are_sent_again_only_when_something_changed(
+    client: FlaskClient, path: str, models: Models, promote: Promote
+) -> None:
+    first = client.get(path)
+    known = {"If-None-Match": first.headers["ETag"]}
+    unchanged = client.get(path, headers=known)
+    assert (unchanged.status_code, unchanged.data) == (304, b"")
+    if path == "/model":
+        version = models.register(6.0)
+        promote(version)
+        wait_until(lambda: client.get("/health").json["model_version"] == version)
+    else:
+        client.post("/vehicles", json=VEHICLE)
+    changed = client.get(path, headers=known)
+    assert changed.status_code == 200
+    assert changed.json != first.json
+
+
+def test_forecasts_are_logged_where_that_is_asked_for(
+    settings: Settings, champion: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    for is_asked_for in (False, True):
+        app = create_app(settings.model_copy(update={"web_log_forecasts": is_asked_for}))
+        caplog.clear()
+        with caplog.at_level("INFO", logger="webapp.fastpath"):
+            app.test_client().post("/predict", json=VEHICLE, headers={"X-Request-ID": "order-7"})
+        found = [
+            (record.getMessage(), record.__dict__["request_id"], record.__dict__["model_version"])
+            for record in caplog.records
+            if record.name == "webapp.fastpath"
+        ]
+        assert found == ([("POST /predict 200", "order-7", champion)] if is_asked_for else [])
+        app.extensions["vroom"].close()
 
 
 def test_only_vehicles_typed_in_can_be_deleted_and_only_by_the_operator(

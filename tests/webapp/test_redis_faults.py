@@ -250,5 +250,6 @@ def test_every_worker_tells_what_it_serves(settings: Settings, client: FlaskClie
     # Both live in this process, so they share a name; in production each has its own.
     (worker,) = client.get("/health?all=1").json["workers"]
     assert worker["model_version"] == champion
+    assert client.get("/health?all=1").json["versions"] == {str(champion): 1}
     other.extensions["vroom"].close()
     wait_until(lambda: client.get("/health?all=1").json["workers"] == [])
