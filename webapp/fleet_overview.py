@@ -154,7 +154,7 @@ def _forecast(served: Served, vehicles: list[StoredVehicle]) -> Forecasted:
 def sample(source: SourceStore) -> list[StoredVehicle]:
     """Return the whole fleet while it is small, and evenly spread pages of a large one."""
     first = source.list_vehicles(kind="fleet", page=1, page_size=SAMPLE_PAGE_SIZE)
-    num_pages = -(-first.total // SAMPLE_PAGE_SIZE)
+    num_pages = max(1, -(-first.total // SAMPLE_PAGE_SIZE))
     spread = {round(k * (num_pages - 1) / (SAMPLE_PAGES - 1)) + 1 for k in range(SAMPLE_PAGES)}
     found = list(first.items)
     for page in sorted(spread - {1}):
