@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 RECONNECT_INTERVAL_S = 1.0
 REDIS_TIMEOUT_S = 1.0
-PAUSE_S = 0.003
+PAUSE_S = 0.0005
 PING_INTERVAL_S = 2
 UNANSWERED_MAX = 3
 """After so many pings without an answer a connection is given up; TCP would wait for a quarter of an hour."""
