@@ -283,8 +283,9 @@ def test_metrics_count_over_all_workers(
 
 HEAVY = ("mlflow", "pandas", "xgboost", "scipy", "pyarrow", "prefect", "sklearn", "matplotlib", "onnx")
 FORECASTS = f"""
-import json, sys
+import gc, json, sys
 from webapp.wsgi import app
+assert gc.get_freeze_count() > 50_000, "a full collection would hold requests up"
 client, vehicle = app.test_client(), json.loads({BODY!r})
 saved = client.post("/vehicles", json=vehicle).json["vehicle_id"]
 tensors = [{{"name": n, "shape": [1], "datatype": "FP64", "data": [v]}} for n, v in vehicle.items()]
