@@ -41,7 +41,9 @@ def test_ten_thousand_vehicles_and_every_corner_are_answered_alike(trained: Trai
         around[3 * number + 2, feature] = np.nextafter(corner, np.float32(np.inf))
     assert len(corners) > 100
     expected = predictor.predict_matrix(rows)
-    assert predictor.tabulate(trained.directory)
+    pauses: list[None] = []
+    assert predictor.tabulate(trained.directory, pause=lambda: pauses.append(None))
+    assert len(pauses) > 50  # small steps, between which requests go first
     for number, row in enumerate(rows.tolist()):
         answer = predictor.predict_features(dict(zip(VEHICLE_VIEW.columns, row, strict=True)))
         assert answer.predicted_reservations == expected.predicted_reservations[number], row
