@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -35,6 +36,9 @@ EVENTS: dict[str, tuple[str, type[Message]]] = {
 QUEUE_MAX = 256
 KEEPALIVE_S = 15.0
 RECONNECT_S = 1.0
+QUIET_S = 2.0
+UNANSWERED_MAX = 2
+"""After so many pings without an answer a connection is given up; TCP would wait for a quarter of an hour."""
 HELLO = b"retry: 2000\n\n"
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
@@ -61,9 +65,7 @@ class Broadcast:
     async def run(self) -> None:
         """Follow the channels for ever, whatever happens to Redis."""
         while True:
-            client: Redis = Redis.from_url(
-                self._redis_url, socket_connect_timeout=1.0, health_check_interval=15
-            )
+            client: Redis = Redis.from_url(self._redis_url, socket_connect_timeout=1.0)
             try:
                 async with client.pubsub() as pubsub:
                     await self._follow(pubsub)
@@ -77,7 +79,16 @@ class Broadcast:
 
     async def _follow(self, pubsub: PubSub) -> None:
         await pubsub.subscribe(*EVENTS)
-        async for message in pubsub.listen():
+        num_unanswered = 0
+        while True:
+            message = await pubsub.get_message(timeout=QUIET_S)
+            if message is None:
+                if num_unanswered == UNANSWERED_MAX:
+                    raise RedisTimeoutError("no answer to PING")
+                await pubsub.ping()
+                num_unanswered += 1
+                continue
+            num_unanswered = 0
             self.is_subscribed = True
             if message["type"] == "message":
                 with suppress(MessageError):  # garbage on a channel is nobody's event

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import redis as redis_py
 from flask.testing import FlaskClient
 
 from tests.ports import free_port
+from tests.webapp.faults import Relay
 from tests.webapp.waiting import wait_until
 from vroom_features.messages import Message, VehicleMaterialized, VehicleSaved
 from vroom_features.settings import Settings
@@ -31,13 +32,13 @@ MESSAGES: list[tuple[Message, str]] = [
 ]
 
 
-@pytest.fixture
-def streams(redis_url: str, tmp_path: Path) -> Iterator[str]:
+@contextmanager
+def serving_streams(redis_url: str, home: Path) -> Iterator[str]:
     """Start the server of event streams, as it is started for real."""
     port = free_port()
     command = [sys.executable, "-m", "granian", "--interface", "asgi", "--host", "127.0.0.1"]
     command += ["--port", str(port), "webapp.events:app"]
-    environment = os.environ | {"VROOM_REDIS_URL": redis_url, "VROOM_HOME": str(tmp_path)}
+    environment = os.environ | {"VROOM_REDIS_URL": redis_url, "VROOM_HOME": str(home)}
     url = f"http://127.0.0.1:{port}"
 
     def is_up() -> bool:
@@ -52,6 +53,13 @@ def streams(redis_url: str, tmp_path: Path) -> Iterator[str]:
             yield url
         finally:
             server.terminate()
+
+
+@pytest.fixture
+def streams(redis_url: str, tmp_path: Path) -> Iterator[str]:
+    """Return the address of the server of event streams."""
+    with serving_streams(redis_url, tmp_path) as url:
+        yield url
 
 
 def test_every_message_becomes_an_event(streams: str, redis: redis_py.Redis) -> None:
@@ -88,6 +96,20 @@ def test_a_killed_subscription_comes_back(streams: str, redis: redis_py.Redis) -
         next(lines)
         redis.publish(VehicleSaved.channel, VehicleSaved(vehicle_id=9).encode())
         assert next(line for line in lines if line.startswith("data:")) == 'data: {"vehicle_id":9}'
+
+
+def test_a_connection_that_falls_silent_is_given_up(redis: redis_py.Redis, tmp_path: Path) -> None:
+    relay = Relay(redis.connection_pool.connection_kwargs["port"])
+    with serving_streams(f"redis://127.0.0.1:{relay.port}/0", tmp_path) as url:
+        with httpx.stream("GET", f"{url}/events", timeout=40) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            relay.silence()
+            wait_until(lambda: redis.pubsub_numsub(VehicleSaved.channel)[0][1] == 2, timeout_s=30)
+            redis.publish(VehicleSaved.channel, VehicleSaved(vehicle_id=9).encode())
+            assert next(line for line in lines if line.startswith("data:")) == 'data: {"vehicle_id":9}'
+        assert httpx.get(f"{url}/health").json()["status"] == "ok"
+    relay.close()
 
 
 def test_pages_of_this_machine_may_listen_and_others_may_not(streams: str) -> None:
