@@ -17,6 +17,8 @@ import redis
 from rich.console import Console
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from vroom_features.csv_files import find_csv
+from vroom_features.errors import DataContractError
 from vroom_features.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,10 +68,10 @@ def check(settings: Settings) -> None:
         With what is in the way and the setting that moves it.
     """
     for name in ("vehicles.csv", "reservations.csv"):
-        if not (settings.data_dir / name).is_file():
-            raise StartError(
-                f"{settings.data_dir / name} is missing; give a folder that has it: make run DATA=folder"
-            )
+        try:
+            find_csv(settings.data_dir, name)
+        except DataContractError as exc:
+            raise StartError(f"{exc}; give a folder that has it: make run DATA=folder") from exc
     try:
         settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)  # it holds secrets and logs
         for folder in ("log", "redis", "mlflow", "prefect"):

@@ -40,6 +40,12 @@ def test_check_names_the_file_that_is_missing(settings: Settings) -> None:
         check(settings)
 
 
+def test_check_takes_zipped_files_as_seeding_does(settings: Settings) -> None:
+    for path in list(settings.data_dir.iterdir()):
+        path.rename(path.with_name(f"{path.name}.gz"))
+    check(settings)
+
+
 def test_check_says_when_the_home_is_a_file(settings: Settings) -> None:
     settings.home.write_text("in the way")
     with pytest.raises(StartError, match=r"cannot make folders.*VROOM_HOME"):
