@@ -29,7 +29,7 @@ from vroom_features.stores.source import SourceStore
 async def seed_source(settings: Settings, data_dir: Path) -> SeedReport:
     """Bring the source database up to date with the CSVs; repeating it changes nothing."""
     with closing(SourceStore.open(settings.source_database)) as source:
-        return await to_thread(seed, source, data_dir)
+        return await to_thread(seed, source, data_dir, max_bad_share=settings.max_bad_share)
 
 
 @task(retries=2, retry_delay_seconds=[1, 5], timeout_seconds=3600)
@@ -46,6 +46,7 @@ async def write_stores(settings: Settings, as_of: datetime) -> MaterializeReport
             as_of=as_of,
             partition_vehicles=settings.partition_vehicles,
             map_ranges=Spread(settings.dask_address),
+            keep_snapshots=settings.keep_snapshots,
         )
 
 

@@ -30,7 +30,9 @@ def seed(
     *,
     data_dir: Annotated[Path | None, Parameter(help="folder of the two CSV files")] = None,
     db: Db = None,
-    max_bad_share: Annotated[float, Parameter(help="refuse a file with a larger share of bad rows")] = 0.01,
+    max_bad_share: Annotated[
+        float | None, Parameter(help="refuse a file with more bad rows; by default VROOM_MAX_BAD_SHARE")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Bring the database to what vehicles.csv and reservations.csv say."""
@@ -38,9 +40,15 @@ def seed(
     from vroom_features.stores.source import SourceStore  # noqa: PLC0415 - as above
 
     started = time.perf_counter()
+    settings = _settings()
     source = SourceStore.open(_database(db))
     with _progress(quiet=as_json) as progress:
-        report = run(source, data_dir or _settings().data_dir, max_bad_share=max_bad_share, progress=progress)
+        report = run(
+            source,
+            data_dir or settings.data_dir,
+            max_bad_share=settings.max_bad_share if max_bad_share is None else max_bad_share,
+            progress=progress,
+        )
     source.close()
     state = "unchanged, the database held all of it" if report.is_unchanged else "done"
     _print("seed", state, asdict(report), started, as_json=as_json)
@@ -53,7 +61,9 @@ def materialize(
     offline: Offline = None,
     redis_url: RedisUrl = None,
     partition_vehicles: Annotated[int, Parameter(help="vehicles at a time: less is less memory")] = 131_072,
-    keep_snapshots: Annotated[int, Parameter(help="snapshots that stay")] = 5,
+    keep_snapshots: Annotated[
+        int | None, Parameter(help="snapshots that stay; by default VROOM_KEEP_SNAPSHOTS")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compute the features; write the fleet to the offline store and new arrivals to the online store."""
@@ -67,7 +77,7 @@ def materialize(
         _online(redis_url),
         as_of=datetime.now(UTC),
         partition_vehicles=partition_vehicles,
-        keep_snapshots=keep_snapshots,
+        keep_snapshots=_settings().keep_snapshots if keep_snapshots is None else keep_snapshots,
     )
     if report.is_unchanged:
         state = "unchanged, the stores were up to date"

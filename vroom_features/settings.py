@@ -38,6 +38,10 @@ class Settings(BaseSettings):
         description="where large fleets are computed and learned: a Dask scheduler as tcp://host:8786,"
         " local:4 for four processes of this machine; empty: threads of the flow",
     )
+    max_bad_share: float = Field(
+        default=0.01, ge=0, le=1, description="refuse a CSV with more bad rows than this share of its rows"
+    )
+    keep_snapshots: int = Field(default=5, ge=1, description="snapshots the offline store keeps")
     model_name: str = Field(default="vroom-forecast", description="registered model's name in MLflow")
     promotion_min_gain: float = Field(
         default=0.01, ge=0, lt=1, description="share by which a candidate's error must be the smaller"
