@@ -25,8 +25,8 @@ def catch_up(source: "SourceStore", online: OnlineStore, *, as_of: datetime, ane
     as_of : datetime
         Written down as the rows' time of making.
     anew : bool
-        Whether to empty a store that holds another database's rows, and to write changed rows again that are
-        there and fresh; else both are left as they are.
+        Whether to empty a store that holds rows of another database or view, and to write changed rows again
+        that are there and fresh; else both are left as they are.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def catch_up(source: "SourceStore", online: OnlineStore, *, as_of: datetime, ane
     target = Synced(changes.database_id, changes.change_number)
     if synced == target:
         return 0
-    if synced is None or synced.database_id != changes.database_id:
+    if synced is None or (synced.database_id, synced.view) != (target.database_id, target.view):
         if synced is not None and not anew:
             return 0
         online.clear()

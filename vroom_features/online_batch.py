@@ -49,6 +49,8 @@ def follow_bulk(bulk: BulkConnection, online: OnlineStore, *, as_of: datetime) -
     if synced is not None and synced.database_id != database_id:
         online.clear()
         synced = None
+    if synced is not None and synced.view != VIEW_ID:
+        synced = None  # every row is there, and made by other functions
     written = removed = 0
     if synced is not None and synced.change_number < change:
         written, removed = _apply(bulk, online, synced.change_number, change, as_of)

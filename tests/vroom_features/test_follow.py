@@ -3,6 +3,7 @@
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -76,6 +77,21 @@ def test_rows_of_another_database_make_way(
     run(other, OfflineStore(str(tmp_path / "o2")), online)
     assert (sorted(online.vehicle_ids()), audited(other, online).is_clean) == (ids, True)
     other.close()
+
+
+def test_rows_of_another_view_are_made_again(
+    seeded: SourceStore, offline: OfflineStore, online: OnlineStore
+) -> None:
+    ids = [arrive(seeded) for _ in range(3)]
+    run(seeded, offline, online)
+    rows, mark = [online.get(i) for i in ids], online.synced()
+    assert mark is not None
+    online.put(replace(row, view="vehicle_forecast:0") for row in rows if row is not None)
+    online.mark_synced(replace(mark, view="vehicle_forecast:0"))
+    assert audited(seeded, online).stale == 3
+    assert catch_up(seeded, online, as_of=NOW, anew=False) == 0  # a worker of an older program leaves them
+    assert run(seeded, offline, online).num_online_written == 3
+    assert audited(seeded, online).is_clean
 
 
 def test_the_audit_tells_every_kind_of_difference(

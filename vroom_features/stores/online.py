@@ -79,10 +79,11 @@ return removed
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """A change of a database."""
+    """A change of a database, followed by rows of a view."""
 
     database_id: str
     change_number: int
+    view: str = VIEW_ID
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,13 +195,13 @@ class OnlineStore:
         """Return which change of which database the store last followed; None when it never did."""
         with translated():
             value = cast("bytes | None", self.client.get(_SYNCED))
-        database_id, _, change = (value or b"").decode(errors="replace").partition(":")
-        return Synced(database_id, int(change)) if change.isascii() and change.isdigit() else None
+        database_id, change, view = [*(value or b"").decode(errors="replace").split(":", 2), "", ""][:3]
+        return Synced(database_id, int(change), view) if change.isascii() and change.isdigit() else None
 
     def mark_synced(self, synced: Synced) -> None:
         """Remember that every change up to this one is in the store."""
         with translated():
-            self.client.set(_SYNCED, f"{synced.database_id}:{synced.change_number}")
+            self.client.set(_SYNCED, f"{synced.database_id}:{synced.change_number}:{synced.view}")
 
     def clear(self) -> None:
         """Forget everything, as before another database's rows come in."""
