@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from vroom_features.arrow import to_arrow, to_numpy
 from vroom_features.errors import SkewError
 from vroom_features.features import is_watched
 from vroom_features.stores.bulk import BulkConnection
@@ -74,14 +75,14 @@ def read_range(bulk: BulkConnection, low: int, high: int, *, where: str = "1=1")
         f" WHERE {span} GROUP BY vehicle_id ORDER BY vehicle_id",
         _BOOKINGS,
     )
-    columns = {name: vehicles[name].to_numpy() for name in vehicles.column_names}
-    ids, booked = columns["vehicle_id"], bookings["vehicle_id"].to_numpy()
+    columns = {name: to_numpy(vehicles[name]) for name in vehicles.column_names}
+    ids, booked = columns["vehicle_id"], to_numpy(bookings["vehicle_id"])
     count, last = np.zeros(len(ids), np.int64), np.full(len(ids), _NEVER)
     if len(ids):
         position = np.minimum(np.searchsorted(ids, booked), len(ids) - 1)
         known = ids[position] == booked
-        count[position[known]] = bookings["num"].to_numpy()[known]
-        last[position[known]] = bookings["newest"].to_numpy()[known]
+        count[position[known]] = to_numpy(bookings["num"])[known]
+        last[position[known]] = to_numpy(bookings["newest"])[known]
     return VehicleColumns(columns, count, last)
 
 
@@ -98,14 +99,15 @@ def fleet_table(vehicles: VehicleColumns) -> pa.Table:
     features = VEHICLE_VIEW.compute(raw)
     check_skew(raw, features)
     newest = vehicles.newest[fleet]
+    numbers = {
+        VEHICLE_VIEW.join_key: raw["vehicle_id"],
+        **features,
+        **{name: raw[name] for name in VEHICLE_VIEW.attributes},
+        VEHICLE_VIEW.label: vehicles.count[fleet],
+    }
+    moment = to_arrow(newest, pa.timestamp("us", "UTC"), missing=newest == _NEVER)
     return pa.table(
-        {
-            VEHICLE_VIEW.join_key: raw["vehicle_id"],
-            **features,
-            **{name: raw[name] for name in VEHICLE_VIEW.attributes},
-            VEHICLE_VIEW.label: vehicles.count[fleet],
-            "event_timestamp": pa.array(newest, mask=newest == _NEVER).cast(pa.timestamp("us", "UTC")),
-        }
+        {name: to_arrow(values) for name, values in numbers.items()} | {"event_timestamp": moment}
     )
 
 
@@ -128,8 +130,8 @@ def row_sums(table: pa.Table) -> tuple[int, int]:
     for i, name in enumerate(table.column_names):
         column = table[name]
         if column.type != pa.float64():
-            column = column.cast(pa.int64()).fill_null(_NEVER)
-        bits = column.to_numpy().view(np.uint64)
+            column = column.cast(pa.int64())
+        bits = to_numpy(column, missing=_NEVER).view(np.uint64)
         for lane, salt in zip(lanes, _SALTS[:, i], strict=True):
             lane += bits * salt
             lane ^= lane >> np.uint64(29)

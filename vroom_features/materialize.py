@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from vroom_features import batch
 from vroom_features.errors import NoSnapshotError
-from vroom_features.online_batch import follow_bulk
 from vroom_features.stores.bulk import BulkConnection, bulk_transaction
 from vroom_features.stores.offline import OfflineStore, Part, Snapshot
-from vroom_features.stores.online import OnlineStore
 from vroom_features.view import VEHICLE_VIEW
+
+if TYPE_CHECKING:
+    from vroom_features.online_batch import Followed
+    from vroom_features.stores.online import OnlineStore
 
 PARTITION_VEHICLES = 131_072
 """Vehicles read, computed and written at a time: what a run's memory depends on."""
@@ -66,7 +68,7 @@ class MaterializeReport:
 def materialize(
     source: Located,
     offline: OfflineStore,
-    online: OnlineStore | None,
+    online: "OnlineStore | None",
     *,
     as_of: datetime,
     partition_vehicles: int = PARTITION_VEHICLES,
@@ -141,9 +143,10 @@ def materialize(
         elif previous.change_number != change_number:  # only new arrivals changed: the fleet's snapshot stays
             snapshot = replace(previous, change_number=change_number)
             offline.publish(snapshot)
+            offline.sweep(keep_snapshots)
         else:
             snapshot = previous
-        followed = None if online is None else follow_bulk(bulk, online, as_of=as_of)
+        followed = None if online is None else _follow(bulk, online, as_of)
     return MaterializeReport(
         snapshot_id=snapshot.id,
         digest=digest,
@@ -170,6 +173,13 @@ def make_part(bulk: BulkConnection, offline: OfflineStore, low: int, high: int) 
     rows = batch.fleet_table(vehicles)
     file, sha256 = offline.write_part(rows)
     return Part(low, high, len(vehicles.count), rows.num_rows, batch.row_sums(rows), file, sha256)
+
+
+def _follow(bulk: BulkConnection, online: "OnlineStore", as_of: datetime) -> "Followed":
+    """Bring the online store to the same moment."""
+    from vroom_features.online_batch import follow_bulk  # noqa: PLC0415 - without Redis a run does not pay for it
+
+    return follow_bulk(bulk, online, as_of=as_of)
 
 
 def _state(bulk: BulkConnection) -> tuple[str, int]:

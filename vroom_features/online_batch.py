@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from vroom_features import batch
+from vroom_features.arrow import to_numpy
 from vroom_features.errors import OnlineStoreError
 from vroom_features.stores.audits import AuditReport
 from vroom_features.stores.bulk import BulkConnection
@@ -115,7 +116,7 @@ def _apply(
 
 def _remove_orphans(bulk: BulkConnection, online: OnlineStore, change: int) -> int:
     """Take out rows of what is no new arrival."""
-    known = bulk.table(f"SELECT vehicle_id FROM vehicles WHERE {_NEW}", _IDS)["vehicle_id"].to_numpy()  # noqa: S608
+    known = to_numpy(bulk.table(f"SELECT vehicle_id FROM vehicles WHERE {_NEW}", _IDS)["vehicle_id"])  # noqa: S608
     found = np.fromiter(online.vehicle_ids(), np.int64)
     return online.delete(np.setdiff1d(found, known).tolist(), row_version=change)
 
@@ -124,7 +125,7 @@ def _typed_in(bulk: BulkConnection, *, since: int) -> Iterator[batch.VehicleColu
     """Give typed-in vehicles that changed after a change number, a bounded number at a time."""
     where = f"source = 'ui' AND row_version > {since}"
     ids = bulk.table(f"SELECT vehicle_id FROM vehicles WHERE {where} ORDER BY vehicle_id", _IDS)  # noqa: S608
-    found = ids["vehicle_id"].to_numpy()
+    found = to_numpy(ids["vehicle_id"])
     for start in range(0, len(found), CHUNK):
         chunk = found[start : start + CHUNK]
         yield batch.read_range(bulk, int(chunk[0]), int(chunk[-1]), where=where)

@@ -49,7 +49,7 @@ class BulkConnection:
         """Run a query and return its rows, cast to a schema."""
         batches = [batch for batch in self.batches(sql) if batch.num_rows]
         if not batches:  # a driver that saw no row does not know the types
-            return schema.empty_table()
+            return pa.Table.from_batches([], schema)
         return pa.Table.from_batches(batches).cast(schema)
 
     def microseconds(self, moment: str) -> str:

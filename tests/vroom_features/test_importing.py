@@ -1,0 +1,51 @@
+"""`import vroom_features` is light: functions and the view, and no service."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.vroom_features.files import write_csvs
+
+HEAVY = {"adbc_driver_manager", "alembic", "cyclopts", "fastapi", "flask", "mlflow", "numpy", "pandas"}
+HEAVY |= {"prefect", "pyarrow", "pydantic", "redis", "sqlalchemy", "sqlmodel", "starlette", "xgboost"}
+LIMIT_S = 0.5
+
+
+def test_importing_the_library_brings_no_web_orchestration_registry_database_or_redis_package() -> None:
+    code = "import sys, vroom_features; vroom_features.price_diff(1.0, 2.0); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "vroom_features" in loaded
+    assert loaded.isdisjoint(HEAVY)
+
+
+def test_importing_the_library_takes_no_time_to_speak_of() -> None:
+    code = (
+        "import time; start = time.process_time(); import vroom_features; print(time.process_time() - start)"
+    )
+    seconds = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+        for _ in range(3)
+    ]
+    assert min(seconds) < LIMIT_S  # of the processor; 0.02 to 0.05 on a quiet machine
+
+
+def test_seeding_and_materializing_need_no_pandas_and_no_redis_client_where_there_is_no_redis(
+    tmp_path: Path,
+) -> None:
+    folder = write_csvs(tmp_path / "csv")
+    code = f"""
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from vroom_features.ingest import seed
+from vroom_features.materialize import materialize
+from vroom_features.stores.offline import OfflineStore
+from vroom_features.stores.source import SourceStore
+source = SourceStore.open("sqlite:///{tmp_path / "vroom.db"}")
+seed(source, Path({str(folder)!r}))
+materialize(source, OfflineStore({str(tmp_path / "offline")!r}), None, as_of=datetime.now(UTC))
+print(*sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"pandas", "redis", "pyarrow"} & set(done.stdout.split()) == {"pyarrow"}
