@@ -12,6 +12,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from flows.up import ROOT
 from tests.mlflow_process import serve_mlflow
+from tests.ports import free_port
 from tests.whole_system import WholeSystem, whole_system
 from vroom_features.stores.source import SourceStore
 
@@ -38,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[ValkeyServer]:
     """Start a real Redis-protocol server for the whole run."""
-    with ValkeyServer(save="") as server:
+    with ValkeyServer(free_port(), save="") as server:  # its own search gives two processes the same port
         yield server
 
 

@@ -2,6 +2,9 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
 
 from tests.factories import make_vehicle
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
@@ -17,6 +20,8 @@ from vroom_features.stores.source import SourceStore
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 FLEET = [vehicle_line(i, price=40 + i / 7) for i in range(1, 41)]
 BOOKED = booking_lines([(i, day) for i in range(1, 41) for day in range(i % 4)])
+VEHICLES = "SELECT vehicle_id, actual_price, num_images, source FROM vehicles ORDER BY 1"
+BOOKINGS = "SELECT vehicle_id, created_at FROM reservations ORDER BY 1, 2"
 
 
 def arrive(source: SourceStore, **changes: object) -> int:
@@ -36,3 +41,13 @@ def audited(source: SourceStore, online: OnlineStore) -> AuditReport:
 
 def book(source: SourceStore, tmp_path: Path, vehicle_id: int) -> None:
     seed(source, write_csvs(tmp_path / "booked", FLEET, [*BOOKED, f"{vehicle_id},2023-03-01"]))
+
+
+def rows(source: SourceStore, query: str) -> list[Any]:
+    with source.engine.begin() as connection:
+        return [tuple(row) for row in connection.execute(text(query))]
+
+
+def contents(source: SourceStore) -> tuple[list[Any], list[Any]]:
+    """Everything a seed writes, without numbers that say when."""
+    return rows(source, VEHICLES), rows(source, BOOKINGS)

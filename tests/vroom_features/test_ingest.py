@@ -7,29 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from sqlalchemy import text
 
 from tests.factories import make_vehicle
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
+from tests.vroom_features.stores import contents
 from vroom_features.errors import DataContractError
 from vroom_features.ingest import SeedReport, seed
 from vroom_features.stores.source import SourceStore
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
-
-
-def rows(source: SourceStore, query: str) -> list[Any]:
-    with source.engine.begin() as connection:
-        return [tuple(row) for row in connection.execute(text(query))]
-
-
-def contents(source: SourceStore) -> tuple[list[Any], list[Any]]:
-    """Everything a seed writes, without numbers that say when."""
-    vehicles = "SELECT vehicle_id, actual_price, num_images, source FROM vehicles ORDER BY 1"
-    bookings = "SELECT vehicle_id, created_at FROM reservations ORDER BY 1, 2"
-    return rows(source, vehicles), rows(source, bookings)
 
 
 def vehicle_counts(report: SeedReport) -> tuple[int, int, int, int]:
@@ -65,6 +52,19 @@ def test_the_same_files_change_nothing_and_say_so(source: SourceStore, tmp_path:
     assert report.is_unchanged
     assert (vehicle_counts(report), report.reservations_unchanged) == ((0, 0, 2, 0), 2)
     assert source.changes_since(0).change_number == before
+
+
+def test_progress_is_told_to_the_end_of_every_step(source: SourceStore, tmp_path: Path) -> None:
+    told: dict[str, list[tuple[int, int]]] = {}
+
+    def tell(step: str, done: int, total: int) -> None:
+        told.setdefault(step, []).append((done, total))
+
+    seed(source, write_csvs(tmp_path / "csv"), progress=tell)
+    assert list(told) == ["reading vehicles.csv", "reading reservations.csv", "writing reservations"]
+    for steps in told.values():
+        assert steps == sorted(steps)
+        assert steps[-1][0] == steps[-1][1]
 
 
 def test_equal_rows_in_another_order_change_nothing(source: SourceStore, tmp_path: Path) -> None:
@@ -285,31 +285,3 @@ def test_headers_alone_seed_an_empty_database_but_never_empty_a_full_one(
     with pytest.raises(DataContractError, match="no vehicle"):
         seed(source, empty)
     assert contents(source) == before
-
-
-ids = st.integers(1, 6)
-fleets = st.dictionaries(ids, st.tuples(st.integers(1, 9), st.integers(0, 3)))
-bookings = st.lists(st.tuples(ids, st.integers(0, 4)), max_size=20)
-
-
-@given(states=st.lists(st.tuples(fleets, bookings), min_size=1, max_size=4))
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_whatever_was_there_a_seed_ends_as_a_clean_one(
-    tmp_path_factory: pytest.TempPathFactory,
-    states: list[tuple[dict[int, tuple[int, int]], list[tuple[int, int]]]],
-) -> None:
-    folder = tmp_path_factory.mktemp("states")
-    stores = [SourceStore.open(f"sqlite:///{folder / name}.db") for name in ("used", "clean")]
-    for number, (fleet, booked) in enumerate(states):
-        fleet = fleet or {1: (1, 1)}
-        lines = [vehicle_line(i, price=price, images=images) for i, (price, images) in fleet.items()]
-        known = [(i, day) for i, day in booked if i in fleet]
-        files = write_csvs(folder / str(number), lines, booking_lines(known))
-        report = seed(stores[0], files)
-        assert report.vehicles_added + report.vehicles_updated + report.vehicles_unchanged == len(fleet)
-        assert report.reservations_added + report.reservations_unchanged == len(known)
-        assert seed(stores[0], files).is_unchanged
-    seed(stores[1], files)
-    assert contents(stores[0]) == contents(stores[1])
-    for store in stores:
-        store.close()

@@ -88,6 +88,16 @@ def test_rows_and_digest_are_the_same_for_any_partition_size_and_day(
     assert batches == 40
 
 
+def test_the_digest_is_the_same_from_sqlite_and_postgresql(postgres_url: str, tmp_path: Path) -> None:
+    files, reports = write_csvs(tmp_path / "csv", FLEET, BOOKED), []
+    for number, url in enumerate((f"sqlite:///{tmp_path / 'vroom.db'}", postgres_url)):
+        store = SourceStore.open(url)
+        seed(store, files)
+        reports.append(run(store, OfflineStore(str(tmp_path / str(number)))))
+        store.close()
+    assert reports[0].digest == reports[1].digest
+
+
 def test_an_unchanged_database_writes_nothing_and_says_so(
     seeded: SourceStore, offline: OfflineStore, online: OnlineStore
 ) -> None:

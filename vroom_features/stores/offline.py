@@ -196,7 +196,7 @@ class OfflineStore:
             self.files.write("current.json", json.dumps({"snapshot": snapshot.id}).encode())
 
     def sweep(self, keep: int) -> int:
-        """Keep the last snapshots; delete the others, and return how many files went that none needs."""
+        """Keep the last snapshots; delete the others, what killed runs left, and say how many files went."""
         snapshots = self.snapshots()
         current = self.current().id
         kept = [s for s in snapshots[-max(keep, 1) :] if s.id != current] + [self.snapshot(current)]
@@ -205,6 +205,8 @@ class OfflineStore:
             self.files.delete(f"snapshots/{snapshot_id}.json" for snapshot_id in old)
             needed = {part.file for snapshot in kept for part in snapshot.parts}
             unneeded = [f"data/{n}" for n in self.files.names("data") if f"data/{n}" not in needed]
+            unneeded += [n for n in self.files.names("") if n.endswith(".tmp")]
+            unneeded += [f"snapshots/{n}" for n in self.files.names("snapshots") if n.endswith(".tmp")]
             self.files.delete(unneeded)
         return len(unneeded)
 

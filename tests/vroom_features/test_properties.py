@@ -1,0 +1,274 @@
+"""What holds for any file, any bookings and any state of the online store."""
+
+import csv
+import io
+import math
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+
+import pandas as pd
+import pytest
+import redis as redis_py
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.vroom_features.files import (
+    RESERVATION_HEADER,
+    VEHICLE_HEADER,
+    booking_lines,
+    vehicle_line,
+    write_csvs,
+)
+from tests.vroom_features.stores import NOW, arrive, audited, contents, run
+from vroom_features import num_reservations
+from vroom_features.ingest import seed
+from vroom_features.materialize import materialize
+from vroom_features.online_batch import AuditReport
+from vroom_features.stores.offline import OfflineStore
+from vroom_features.stores.online import OnlineStore
+from vroom_features.stores.online_rows import encode
+from vroom_features.stores.source import SourceStore
+
+on_stores = settings(
+    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+
+integers = st.one_of(st.integers(-2, 12).map(str), st.sampled_from(["", "x", "1.5", "1e2", " 7 ", "9" * 25]))
+prices = st.one_of(
+    st.floats(min_value=-1, max_value=2e7, width=32).map(repr),
+    st.sampled_from(["nan", "inf", "-inf", "1e308", "1e-320", "0", "12,5", "", "12 €", '"']),
+)
+flags = st.sampled_from(["0", "1", "1", "2", "true", ""])
+moments = st.sampled_from(["2023-01-01 10:00:00", "2023-01-02", "2023-01-01T10:00:00Z", "soon", "2023-13-01"])
+vehicle_rows = st.lists(st.tuples(integers, flags, prices, prices, integers, flags, integers), max_size=12)
+booking_rows = st.lists(st.tuples(integers, moments), max_size=12)
+
+
+def is_integer(text: str, low: int, high: int) -> bool:
+    digits = text.strip()
+    return digits.removeprefix("-").isdigit() and low <= int(digits) <= high
+
+
+def is_price(text: str) -> bool:
+    try:
+        return math.isfinite(float(text)) and 0 < float(text) <= 1e7
+    except ValueError:
+        return False
+
+
+def is_good(row: tuple[str, ...]) -> bool:
+    vehicle_id, technology, actual, recommended, images, street, description = row
+    counts = is_integer(images, 0, 1_000) and is_integer(description, 0, 100_000)
+    return (
+        is_integer(vehicle_id, 1, 10**9)
+        and technology in {"0", "1"}
+        and street in {"0", "1"}
+        and counts
+        and is_price(actual)
+        and is_price(recommended)
+    )
+
+
+def moment_of(text: str) -> int | None:
+    """Return microseconds since 1970, as SQLite holds them."""
+    try:
+        moment = datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return int(moment.timestamp()) * 1_000_000
+
+
+def write(
+    folder: Path, name: str, header: str, rows: list[tuple[str, ...]], line_end: str, *, bom: bool
+) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator=line_end).writerows([header.split(","), *rows])
+    (folder / f"{name}.csv").write_bytes(text.getvalue().encode("utf-8-sig" if bom else "utf-8"))
+
+
+@given(
+    vehicles=vehicle_rows, bookings=booking_rows, line_end=st.sampled_from(["\n", "\r\n"]), bom=st.booleans()
+)
+@on_stores
+def test_of_any_files_the_good_rows_come_in_and_each_bad_row_is_listed(
+    tmp_path_factory: pytest.TempPathFactory,
+    vehicles: list[tuple[str, ...]],
+    bookings: list[tuple[str, str]],
+    line_end: str,
+    bom: bool,
+) -> None:
+    folder = tmp_path_factory.mktemp("files")
+    write(folder, "vehicles", VEHICLE_HEADER, vehicles, line_end, bom=bom)
+    write(folder, "reservations", RESERVATION_HEADER, list(bookings), line_end, bom=bom)
+    taken: dict[int, tuple[str, ...]] = {}
+    bad_vehicles = []
+    for line, row in enumerate(vehicles, 2):
+        if is_good(row) and int(row[0]) not in taken:
+            taken[int(row[0])] = row
+        else:
+            bad_vehicles.append(line)
+    booked, bad_bookings = [], []
+    for line, (vehicle_id, text) in enumerate(bookings, 2):
+        moment = moment_of(text)
+        if is_integer(vehicle_id, 1, 2**63 - 1) and int(vehicle_id) in taken and moment is not None:
+            booked.append((int(vehicle_id), moment))
+        else:
+            bad_bookings.append(line)
+    source = SourceStore.open(f"sqlite:///{folder / 'vroom.db'}")
+    report = seed(source, folder, max_bad_share=1.0)
+    found_vehicles, found_bookings = contents(source)
+    assert found_vehicles == [(i, float(r[2]), int(r[4]), "csv") for i, r in sorted(taken.items())]
+    assert found_bookings == sorted(booked)
+    assert (report.vehicles_quarantined, report.reservations_quarantined) == (
+        len(bad_vehicles),
+        len(bad_bookings),
+    )
+    assert listed(folder, "vehicles") == bad_vehicles
+    assert listed(folder, "reservations") == bad_bookings
+    again = seed(source, folder, max_bad_share=1.0)
+    assert again.is_unchanged
+    assert again.vehicles_quarantined == len(bad_vehicles)
+    source.close()
+
+
+def listed(folder: Path, name: str) -> list[int]:
+    """Return the lines in a quarantine file, where there is one."""
+    path = folder / "quarantine" / f"{name}.rejected.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [int(row["line"]) for row in csv.DictReader(file)]
+
+
+vehicles_by_id = st.dictionaries(st.integers(1, 9), st.sampled_from(["csv", "ui"]))
+
+
+@given(vehicles=vehicles_by_id, bookings=st.lists(st.integers(1, 12)), shuffle=st.randoms())
+def test_the_label_is_the_count_of_bookings_and_unknown_where_nobody_watched(
+    vehicles: dict[int, str], bookings: list[int], shuffle: Random
+) -> None:
+    frame = pd.DataFrame({"vehicle_id": list(vehicles), "source": list(vehicles.values())})
+    booked = pd.DataFrame({"vehicle_id": pd.Series(bookings, dtype="int64")})
+    before = frame.copy(), booked.copy()
+    label = num_reservations(frame, booked)
+    counts = Counter(bookings)
+    expected = [counts[i] if counts[i] or source == "csv" else None for i, source in vehicles.items()]
+    assert [None if pd.isna(value) else int(value) for value in label] == expected
+    order = list(range(len(frame)))
+    shuffle.shuffle(order)
+    pd.testing.assert_series_equal(num_reservations(frame.iloc[order], booked), label.iloc[order])
+    pd.testing.assert_frame_equal(frame, before[0])
+    pd.testing.assert_frame_equal(booked, before[1])
+
+
+injuries = st.sampled_from(["none", "missing", "stale", "other view", "wrong", "garbled"])
+
+
+@given(harm=st.lists(injuries, max_size=8), orphans=st.sets(st.integers(2, 50), max_size=4))
+@on_stores
+def test_the_audit_counts_every_injury_and_a_run_heals_what_it_is_told_of(
+    tmp_path_factory: pytest.TempPathFactory, redis: redis_py.Redis, harm: list[str], orphans: set[int]
+) -> None:
+    folder = tmp_path_factory.mktemp("audit")
+    redis.flushall()
+    source, online = SourceStore.open(f"sqlite:///{folder / 'vroom.db'}"), OnlineStore(redis)
+    offline = OfflineStore(str(folder / "offline"))
+    ids = [arrive(source, num_images=number) for number in range(1, len(harm) + 1)]
+    run(source, offline, online)
+    for vehicle_id, kind in zip(ids, harm, strict=True):
+        injure(online, vehicle_id, kind)
+    arrive(source)  # saved since, so it is missing too
+    for vehicle_id in orphans:
+        key = f"vroom-forecast:{{{vehicle_id:03}}}:rows"
+        redis.hset(key, str(vehicle_id), "1 {}")
+    kinds = Counter(harm)
+    assert audited(source, online) == AuditReport(
+        len(ids) + 1,
+        missing=kinds["missing"] + 1,
+        stale=kinds["stale"] + kinds["other view"],
+        wrong=kinds["wrong"] + kinds["garbled"],
+        orphaned=len(orphans),
+    )
+    redis.delete("vroom-forecast:synced")  # as when Redis lost what it had
+    run(source, offline, online)
+    assert audited(source, online).is_clean
+    source.close()
+
+
+def injure(online: OnlineStore, vehicle_id: int, kind: str) -> None:
+    row = online.get(vehicle_id)
+    assert row is not None
+    key, name = f"vroom-forecast:{{{vehicle_id % 256:03}}}:rows", str(vehicle_id)
+    if kind == "missing":
+        online.client.hdel(key, name)
+    elif kind != "none":
+        value = {
+            "stale": encode(replace(row, row_version=5)),
+            "other view": encode(replace(row, view="vehicle_forecast:0")),
+            "wrong": encode(replace(row, actual_price=row.actual_price + 1)),
+            "garbled": b"junk",
+        }[kind]
+        online.client.hset(key, name, value)
+
+
+@given(
+    fleet=st.dictionaries(st.integers(1, 30), st.integers(1, 9), min_size=1),
+    bookings=st.lists(st.tuples(st.integers(1, 30), st.integers(0, 3)), max_size=30),
+    size=st.integers(1, 31),
+    days=st.integers(0, 400),
+    shuffle=st.randoms(),
+)
+@on_stores
+def test_the_digest_depends_on_the_rows_alone(
+    tmp_path_factory: pytest.TempPathFactory,
+    fleet: dict[int, int],
+    bookings: list[tuple[int, int]],
+    size: int,
+    days: int,
+    shuffle: Random,
+) -> None:
+    folder = tmp_path_factory.mktemp("digest")
+    lines = [vehicle_line(i, price=price) for i, price in fleet.items()]
+    booked = booking_lines([(i, day) for i, day in bookings if i in fleet])
+    digests = []
+    for number, (as_of, partition) in enumerate(((NOW, 100), (NOW + timedelta(days=days), size))):
+        source = SourceStore.open(f"sqlite:///{folder / f'{number}.db'}")
+        seed(source, write_csvs(folder / str(number), lines, booked))
+        offline = OfflineStore(str(folder / f"offline-{number}"))
+        report = materialize(source, offline, None, as_of=as_of, partition_vehicles=partition)
+        digests.append(report.digest)
+        source.close()
+        shuffle.shuffle(lines)
+        shuffle.shuffle(booked)
+    assert digests[0] == digests[1]
+
+
+ids = st.integers(1, 6)
+fleets = st.dictionaries(ids, st.tuples(st.integers(1, 9), st.integers(0, 3)))
+bookings = st.lists(st.tuples(ids, st.integers(0, 4)), max_size=20)
+
+
+@given(states=st.lists(st.tuples(fleets, bookings), min_size=1, max_size=4))
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_whatever_was_there_a_seed_ends_as_a_clean_one(
+    tmp_path_factory: pytest.TempPathFactory,
+    states: list[tuple[dict[int, tuple[int, int]], list[tuple[int, int]]]],
+) -> None:
+    folder = tmp_path_factory.mktemp("states")
+    stores = [SourceStore.open(f"sqlite:///{folder / name}.db") for name in ("used", "clean")]
+    for number, (fleet, booked) in enumerate(states):
+        fleet = fleet or {1: (1, 1)}
+        lines = [vehicle_line(i, price=price, images=images) for i, (price, images) in fleet.items()]
+        known = [(i, day) for i, day in booked if i in fleet]
+        files = write_csvs(folder / str(number), lines, booking_lines(known))
+        report = seed(stores[0], files)
+        assert report.vehicles_added + report.vehicles_updated + report.vehicles_unchanged == len(fleet)
+        assert report.reservations_added + report.reservations_unchanged == len(known)
+        assert seed(stores[0], files).is_unchanged
+    seed(stores[1], files)
+    assert contents(stores[0]) == contents(stores[1])
+    for store in stores:
+        store.close()
