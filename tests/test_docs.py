@@ -35,3 +35,9 @@ def test_the_readme_names_every_command_of_the_feature_library() -> None:
     commands = (ROOT / "vroom_features" / "__main__.py").read_text()
     for name in re.findall(r"^@app\.command\ndef (\w+)", commands, flags=re.MULTILINE):
         assert f"`{name}`" in README
+
+
+@pytest.mark.parametrize("document", sorted(ROOT.glob("docs/*.md")), ids=lambda p: p.name)
+def test_settings_in_documents_exist(document: Path) -> None:
+    named = set(re.findall(r"\bVROOM_[A-Z_]*[A-Z]\b", document.read_text()))
+    assert named - {f"VROOM_{field.upper()}" for field in Settings.model_fields} == set()
