@@ -34,6 +34,15 @@ def select_vehicles() -> Select[Any]:
     return select(vehicles, num_reservations.label("counted"))
 
 
+def order(sort: str, descending: bool, *, reverse: bool = False) -> tuple[ColumnElement[Any], ...]:
+    """Return what to sort by, ids last; reversed it gives the same list from its end."""
+    key = SORTS[sort]
+    return (
+        key.asc() if descending == reverse else key.desc(),
+        vehicles.c.vehicle_id.desc() if reverse else vehicles.c.vehicle_id.asc(),
+    )
+
+
 def count_vehicles() -> Select[Any]:
     """Count vehicles."""
     return select(func.count()).select_from(vehicles)

@@ -172,17 +172,22 @@ class SourceStore:
             queries.is_fleet if kind == "fleet" else not_(queries.is_fleet) if kind == "new" else true(),
             queries.id_starts_with(search.strip()) if search.strip() else true(),
         )
-        key = queries.SORTS[sort].desc() if descending else queries.SORTS[sort].asc()
-        order = (key, queries.vehicles.c.vehicle_id)
-        # Bookings are counted for the page's vehicles alone, not for those that it skips.
-        ids = select(queries.vehicles.c.vehicle_id).where(wanted).order_by(*order)
-        ids = ids.limit(page_size).offset((page - 1) * page_size)
-        query = queries.select_vehicles().where(queries.vehicles.c.vehicle_id.in_(ids)).order_by(*order)
+        skipped = (page - 1) * page_size
         with self._read() as connection:
-            total = connection.execute(
+            total: int = connection.execute(
                 select(func.count()).select_from(queries.vehicles).where(wanted)
             ).scalar_one()
-            rows = connection.execute(query)
+            num_rows = min(page_size, total - skipped)
+            if num_rows <= 0:
+                return VehiclePage((), total)
+            left = total - skipped - num_rows
+            is_nearer_the_end = left < skipped  # then a database sorts less from there
+            # Bookings are counted for the page's vehicles alone, not for those that it skips.
+            ids = select(queries.vehicles.c.vehicle_id).where(wanted)
+            ids = ids.order_by(*queries.order(sort, descending, reverse=is_nearer_the_end))
+            ids = ids.limit(num_rows).offset(left if is_nearer_the_end else skipped)
+            query = queries.select_vehicles().where(queries.vehicles.c.vehicle_id.in_(ids))
+            rows = connection.execute(query.order_by(*queries.order(sort, descending)))
             return VehiclePage(tuple(queries.stored(row) for row in rows), total)
 
     def count_vehicles(self) -> VehicleCounts:
