@@ -1,4 +1,7 @@
-"""Commands: `python -m flows up` starts the whole system; `first-run` does the main job on a running one."""
+"""Commands: `python -m flows up` starts the whole system; `first-run` does the main job on a running one.
+
+`prefect-server` is Prefect's server as `up` starts it.
+"""
 
 import asyncio
 import os
@@ -38,6 +41,14 @@ def first_run() -> int:
     from flows.first_run import first_run as run  # noqa: PLC0415  # Prefect takes two seconds, which `up` need not wait
 
     return 0 if asyncio.run(run(Console())) else 1
+
+
+@app.command
+def prefect_server() -> None:
+    """Serve Prefect on loopback, closed to pages of other sites."""
+    from flows.prefect_server import serve  # noqa: PLC0415  # as above
+
+    serve(Settings().prefect_port)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from asyncio import to_thread
 from contextlib import closing
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from prefect import State, flow, task
@@ -18,6 +18,7 @@ from vroom_features.materialize import MaterializeReport, materialize
 from vroom_features.messages import VehicleMaterialized
 from vroom_features.online_batch import audit
 from vroom_features.settings import Settings
+from vroom_features.stores.audit_log import AuditLog
 from vroom_features.stores.audits import AuditReport, remember_audit
 from vroom_features.stores.bulk import bulk_transaction
 from vroom_features.stores.offline import OfflineStore
@@ -38,6 +39,8 @@ async def write_stores(settings: Settings, as_of: datetime) -> MaterializeReport
     offline = OfflineStore(settings.offline_store)
     online = OnlineStore.connect(settings.redis)
     with closing(SourceStore.open(settings.source_database)) as source:
+        oldest = as_of - timedelta(days=settings.keep_audit_days)
+        AuditLog(source.engine, source.url).forget(older_than=oldest)
         return await to_thread(
             materialize,
             source,
@@ -45,8 +48,8 @@ async def write_stores(settings: Settings, as_of: datetime) -> MaterializeReport
             online,
             as_of=as_of,
             partition_vehicles=settings.partition_vehicles,
-            map_ranges=Spread(settings.dask_address),
             keep_snapshots=settings.keep_snapshots,
+            map_ranges=Spread(settings.dask_address),
         )
 
 

@@ -42,6 +42,7 @@ def up(settings: Settings, console: Console) -> int:
         Exit code: 0 when stopped on request, 1 when something did not come up.
     """
     settings = settings.model_copy(update={"home": settings.home.resolve()})
+    os.umask(0o077)  # what this and every process below it writes is for its owner alone
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # Ctrl-C, a supervisor, a closed terminal
         signal.signal(name, _interrupt)
     try:
@@ -142,6 +143,9 @@ def child_environment(settings: Settings) -> dict[str, str]:
         "PREFECT_HOME": str(settings.home / "prefect"),
         "PREFECT_API_URL": f"http://127.0.0.1:{settings.prefect_port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{settings.prefect_port}",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(settings.keep_runs_days * 86_400),
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }

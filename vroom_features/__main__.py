@@ -1,6 +1,7 @@
 """Commands: ``python -m vroom_features seed | materialize | audit | backup | restore | upgrade``."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -207,7 +208,8 @@ def _print(command: str, state: str, report: dict[str, Any], started: float, *, 
 
 
 def main() -> None:
-    """Run a command; an error is one clear line."""
+    """Run a command; an error is one clear line, and what it writes is for its owner alone."""
+    os.umask(0o077)
     try:
         sys.exit(app())
     except VroomFeaturesError as exc:

@@ -106,6 +106,12 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="how the web app logs; auto: console in a terminal, JSON lines elsewhere"
     )
+    keep_runs_days: int = Field(
+        default=30, ge=1, le=3650, description="days that Prefect keeps a flow run with its logs"
+    )
+    keep_audit_days: int = Field(
+        default=365, ge=1, le=36_500, description="days that a line of the audit log is kept"
+    )
     prefect_url: str = Field(default="", description="Prefect server; empty: 127.0.0.1 at VROOM_PREFECT_PORT")
     prefect_port: int = Field(default=4200, ge=1, le=65535, description="port of the Prefect server")
     mlflow_port: int = Field(default=5000, ge=1, le=65535, description="port of the MLflow server")

@@ -69,6 +69,7 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m webapp", description=__doc__)
     parser.add_argument("what", nargs="?", choices=["app", "events"], default="app")
+    os.umask(0o077)  # what it writes is for its owner alone
     settings = Settings()
     if parser.parse_args().what == "events":
         serve_events(settings)

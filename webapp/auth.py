@@ -186,7 +186,8 @@ def _enter(target: str) -> Response:
 
 
 def _count_attempt() -> None:
-    """Count a try at the password, and refuse whoever tries too often."""
+    """Count a try at the password or token, and refuse whoever tries too often."""
+    logger.info("a try at the password or token from %s", request.remote_addr)
     if not services().counter.allows_attempt(request.remote_addr or ""):
         raise ProblemError(429, "Too many attempts", "wait before you try again", Retry_After="60")
 

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import stat
 from pathlib import Path
 
 import httpx
@@ -42,6 +43,29 @@ def test_a_saved_vehicle_is_forecast_from_the_online_store(system: WholeSystem) 
     typed_in = httpx.post(f"{system.url}/predict", json=VEHICLE).raise_for_status().json()
     assert by_id["predicted_reservations"] == typed_in["predicted_reservations"]
     assert httpx.get(f"{system.url}/health").json()["status"] == "ok"
+
+
+@pytest.mark.parametrize("headers", [{"Host": "rebound.example"}, {"Origin": "https://evil.example"}])
+def test_no_server_answers_a_page_of_another_site(system: WholeSystem, headers: dict[str, str]) -> None:
+    settings = system.settings
+    for url in (
+        f"{settings.prefect}/api/deployments/filter",
+        f"{settings.mlflow}/api/2.0/mlflow/runs/search",
+        f"http://127.0.0.1:{settings.web_port}/vehicles",
+    ):
+        ours = httpx.post(url, json={})
+        assert ours.status_code in {200, 422}, (
+            url,
+            ours.text,
+        )  # it is the name that is refused, not the call
+        assert httpx.post(url, json={}, headers=headers).status_code in {400, 403}, url
+
+
+def test_what_is_written_is_for_its_owner_alone(system: WholeSystem) -> None:
+    home = system.settings.home
+    written = {path: stat.S_IMODE(path.stat().st_mode) for path in home.rglob("*") if not path.is_symlink()}
+    assert {"vroom.db", "secret-key", "operator-password", "mlflow.db"} <= {path.name for path in written}
+    assert {str(path): oct(mode) for path, mode in written.items() if mode & 0o077} == {}
 
 
 def test_a_promotion_without_a_better_candidate_is_refused(system: WholeSystem) -> None:
