@@ -25,7 +25,7 @@ from vroom_features.contract import (
 from vroom_features.converge import Counts, put_vehicles, remove_vehicles, replace_bookings, typed_in_ids
 from vroom_features.csv_files import file_sha256, find_csv
 from vroom_features.errors import DataContractError
-from vroom_features.stores.bulk import bulk_transaction
+from vroom_features.stores.bulk import BulkConnection, bulk_transaction
 
 MAX_BAD_SHARE = 0.01
 """A file with a larger share of bad rows is refused whole."""
@@ -123,13 +123,10 @@ def seed(
         known, unknown = _split_known(reservations, columns["vehicle_id"], typed_in)
         bad_bookings = _Quarantine(reservation_path, reservations, unknown, quarantine_dir, max_bad_share)
         rejected += bad_bookings.write()
-        if not len(columns["vehicle_id"]) and bulk.scalar(
-            "SELECT 1 FROM vehicles WHERE source = 'csv' LIMIT 1"
-        ):
-            raise DataContractError(
-                f"{vehicle_path} holds no vehicle, and seeding it would remove every vehicle of the fleet;"
-                " give the right file, or start a new database"
-            )
+        if not len(columns["vehicle_id"]):
+            _refuse_to_empty(bulk, vehicle_path, "vehicle", "FROM vehicles WHERE source = 'csv'")
+        if not len(known["vehicle_id"]):
+            _refuse_to_empty(bulk, reservation_path, "reservation", "FROM reservations")
         version = int(bulk.scalar("SELECT change_number FROM database_state") or 0) + 1
         fleet, removed = put_vehicles(bulk, columns, version)
         bookings = replace_bookings(bulk, known, version, progress=progress)
@@ -152,6 +149,15 @@ def _unchanged(url: str, vehicle_path: Path, reservation_path: Path) -> SeedRepo
         vehicles = int(bulk.scalar("SELECT COUNT(*) FROM vehicles WHERE source = 'csv'") or 0)
         bookings = int(bulk.scalar("SELECT COUNT(*) FROM reservations") or 0)
     return _report(Counts(unchanged=vehicles), Counts(unchanged=bookings), 0, 0, [])
+
+
+def _refuse_to_empty(bulk: BulkConnection, path: Path, noun: str, where: str) -> None:
+    """Raise if the database has rows of a kind that a file has none of: such a file was cut short."""
+    if bulk.scalar(f"SELECT 1 {where} LIMIT 1"):
+        raise DataContractError(
+            f"{path} holds no {noun}, and seeding it would remove every {noun} of the fleet;"
+            " give the right file, or start a new database"
+        )
 
 
 def _report(

@@ -230,6 +230,16 @@ def test_the_same_rows_written_another_way_are_the_same(
     assert contents(source) == before
 
 
+def test_text_in_latin_1_in_the_place_of_a_number_costs_its_row_alone(
+    source: SourceStore, tmp_path: Path
+) -> None:
+    folder = write_csvs(tmp_path / "csv", GOOD)
+    rewrite(folder, "vehicles", lambda content: content + b"1000,1,45,50,3,0,\xe9\n")
+    report = seed(source, folder)
+    assert (report.vehicles_added, report.vehicles_quarantined) == (199, 1)
+    assert rejected(tmp_path, "vehicles")[0][:2] == ["201", "description"]
+
+
 def test_a_zipped_file_by_its_name_is_found(source: SourceStore, tmp_path: Path) -> None:
     folder = write_csvs(tmp_path / "csv")
     zipped = gzip.compress((folder / "vehicles.csv").read_bytes())
@@ -251,13 +261,14 @@ def test_a_zipped_file_by_its_name_is_found(source: SourceStore, tmp_path: Path)
         (Path(), "is a directory"),
     ],
 )
+@pytest.mark.parametrize("name", ["vehicles", "reservations"])
 def test_what_is_no_such_file_is_refused_clearly(
-    source: SourceStore, tmp_path: Path, content: bytes | Path | None, message: str
+    source: SourceStore, tmp_path: Path, name: str, content: bytes | Path | None, message: str
 ) -> None:
     seed(source, write_csvs(tmp_path / "a"))
     before = contents(source)
     folder = write_csvs(tmp_path / "b")
-    path = folder / "vehicles.csv"
+    path = folder / f"{name}.csv"
     path.unlink()
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -284,4 +295,6 @@ def test_headers_alone_seed_an_empty_database_but_never_empty_a_full_one(
     before = contents(source)
     with pytest.raises(DataContractError, match="no vehicle"):
         seed(source, empty)
+    with pytest.raises(DataContractError, match=r"reservations\.csv holds no reservation"):
+        seed(source, write_csvs(tmp_path / "half", reservations=[]))
     assert contents(source) == before

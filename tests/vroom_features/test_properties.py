@@ -262,7 +262,7 @@ def test_whatever_was_there_a_seed_ends_as_a_clean_one(
     for number, (fleet, booked) in enumerate(states):
         fleet = fleet or {1: (1, 1)}
         lines = [vehicle_line(i, price=price, images=images) for i, (price, images) in fleet.items()]
-        known = [(i, day) for i, day in booked if i in fleet]
+        known = [(i, day) for i, day in booked if i in fleet] or [(min(fleet), 0)]
         files = write_csvs(folder / str(number), lines, booking_lines(known))
         report = seed(stores[0], files)
         assert report.vehicles_added + report.vehicles_updated + report.vehicles_unchanged == len(fleet)
