@@ -46,6 +46,9 @@ chromium: ## Debian's Chromium for the browser tests, where it may be installed;
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } || \
 	  echo "No Chromium here and no right to install it: the browser tests will skip."
 
+screenshots: install-dev chromium ## take the pictures of the pages again, on the whole system
+	@$(BIN)/python -m tests.browser.screenshots
+
 lock: | $(BIN)/uv ## pin every dependency again, with hashes
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --group build pyproject.toml --output-file requirements.lock

@@ -7,7 +7,7 @@ from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
-from flows.report import table
+from flows.report import link_model, table
 from flows.succession import open_succession
 from vroom_features.settings import Settings
 from vroom_features.stores.offline import OfflineStore
@@ -52,14 +52,16 @@ async def vroom_forecast_promotion(
     State
         Completed whether it was promoted or not, with the outcome as its data and the reason as its message.
     """
-    outcome = await compare_and_promote(Settings(), version, force_reason, datetime.now(UTC))
+    settings = Settings()
+    outcome = await compare_and_promote(settings, version, force_reason, datetime.now(UTC))
     get_run_logger().info(outcome.decision.reason)
-    await report_outcome("Promotion", outcome, key="promotion")
+    await report_outcome(settings, outcome, title="Promotion", key="promotion")
     return Completed(message=outcome.decision.reason, data=outcome)
 
 
-async def report_outcome(title: str, outcome: Outcome, *, key: str) -> None:
-    """Keep a decision and its numbers as an artifact of the run."""
+async def report_outcome(settings: Settings, outcome: Outcome, *, title: str, key: str) -> None:
+    """Keep a decision and its numbers as an artifact of the run, and link the model it is about."""
     numbers = outcome.decision.model_dump(exclude={"reason"}, exclude_none=True)
     rows = {"promoted": outcome.promoted, "epoch": outcome.epoch, **numbers}
     await acreate_markdown_artifact(f"{table(title, rows)}\n\n{outcome.decision.reason}", key=key)
+    await link_model(settings, outcome.decision.candidate_version)

@@ -1,6 +1,17 @@
-"""What a run says about itself: a small Markdown table for its Prefect artifact."""
+"""What a run says about itself: a small Markdown table, and a link to the model, as Prefect artifacts."""
 
+import logging
+from asyncio import to_thread
 from collections.abc import Mapping
+
+from prefect.artifacts import acreate_link_artifact
+
+from vroom_features.settings import Settings
+from vroom_model.errors import VroomModelError
+from vroom_model.registry import Registry
+
+logger = logging.getLogger(__name__)
+MODEL_LINK_KEY = "mlflow-run"
 
 
 def table(title: str, rows: Mapping[str, object]) -> str:
@@ -17,3 +28,18 @@ def table(title: str, rows: Mapping[str, object]) -> str:
     """
     lines = [f"| {name.replace('_', ' ')} | {str(value).replace('|', '/')} |" for name, value in rows.items()]
     return "\n".join([f"## {title}", "", "| what | value |", "|---|---|", *lines])
+
+
+async def link_model(settings: Settings, version: int) -> None:
+    """Link this run to the MLflow run that made a version; a run that is done does not fail for a link."""
+
+    def run_id() -> str:
+        with Registry(settings.mlflow, settings.model_name) as registry:
+            return registry.version(version).run_id
+
+    try:
+        link = f"{settings.mlflow}/#/runs/{await to_thread(run_id)}"
+    except VroomModelError as exc:
+        logger.warning("no link to model version %s: %s", version, exc)
+        return
+    await acreate_link_artifact(link=link, link_text=f"model {version} in MLflow", key=MODEL_LINK_KEY)

@@ -32,7 +32,8 @@ async def vroom_forecast_rollback(reason: str = "rolled back by hand") -> State[
     reason : str
         Why; it is kept with the decision.
     """
-    outcome = await go_back(Settings(), reason, datetime.now(UTC))
+    settings = Settings()
+    outcome = await go_back(settings, reason, datetime.now(UTC))
     get_run_logger().info(outcome.decision.reason)
-    await report_outcome("Rollback", outcome, key="rollback")
+    await report_outcome(settings, outcome, title="Rollback", key="rollback")
     return Completed(message=outcome.decision.reason, data=outcome)

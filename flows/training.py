@@ -9,7 +9,7 @@ from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
-from flows.report import table
+from flows.report import link_model, table
 from vroom_features.settings import Settings
 from vroom_features.stores.offline import OfflineStore
 from vroom_model.manifest import ModelManifest
@@ -50,7 +50,8 @@ async def vroom_forecast_training(seed: int = 0) -> State[int]:
     State
         Completed, with the number of the registered version as its data.
     """
-    registered, manifest = await train_and_register(Settings(), seed, datetime.now(UTC))
+    settings = Settings()
+    registered, manifest = await train_and_register(settings, seed, datetime.now(UTC))
     number = registered.version.version
     found = "registered" if registered.is_new else "unchanged inputs, so still"
     error, vehicles = manifest.metrics["mae"], manifest.snapshot.num_rows
@@ -66,4 +67,5 @@ async def vroom_forecast_training(seed: int = 0) -> State[int]:
         **{name: f"{value:.4f}" for name, value in manifest.metrics.items()},
     }
     await acreate_markdown_artifact(table("Trained", report), key="training")
+    await link_model(settings, number)
     return Completed(message=message, data=number)

@@ -59,9 +59,9 @@ def percent(value: float) -> str:
     Examples
     --------
     >>> percent(0.805)
-    '80.5 %'
+    '80.5%'
     """
-    return f"{value * 100:.1f} %"
+    return f"{value * 100:.1f}%".replace("-", "\N{MINUS SIGN}")
 
 
 def size(num_bytes: float) -> str:
@@ -171,7 +171,7 @@ def metric(value: float, name: str) -> str:
     Examples
     --------
     >>> metric(0.8, "coverage"), metric(3.4, "mae")
-    ('80.0 %', '3.40')
+    ('80.0%', '3.40')
     """
     return percent(value) if name in _SHARES else whole(value) if value >= 1000 else f"{value:,.2f}"
 

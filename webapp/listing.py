@@ -9,7 +9,7 @@ from flask import url_for
 
 from vroom_features.errors import OnlineStoreError
 from vroom_features.stores.online import OnlineStore, freshness
-from vroom_features.stores.source import SourceStore, StoredVehicle, VehiclePage
+from vroom_features.stores.source import SourceStore, StoredVehicle, VehicleFilter, VehiclePage
 
 PAGE_SIZE = 25
 LAST_PAGE = 1_000_000
@@ -32,6 +32,43 @@ FLEET_COLUMNS = (
     Column("recommended_price", "Market"),
     Column("num_images", "Photos"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Something a list can be narrowed by: its name in the address, and what may be chosen.
+
+    Parameters
+    ----------
+    name, label : str
+        In the address, and for people.
+    field : str
+        Of ``VehicleFilter``.
+    choices : tuple of (value in the address, value of the field, text)
+        Without the choice of everything.
+    """
+
+    name: str
+    label: str
+    field: str
+    choices: tuple[tuple[str, int | bool, str], ...]
+
+
+FILTERS = (
+    Filter(
+        "booking",
+        "Booking",
+        "technology",
+        (("instant", 1, "Instant, by phone"), ("arranged", 0, "By arrangement")),
+    ),
+    Filter("parking", "Parking", "street_parked", (("own", 0, "Own space"), ("street", 1, "Street"))),
+    Filter(
+        "price",
+        "Price",
+        "is_overpriced",
+        (("above", True, "Above market"), ("market", False, "At market or below")),
+    ),
+)
 _SORTABLE = {column.name for column in FLEET_COLUMNS}
 
 
@@ -41,6 +78,8 @@ class Listing:
 
     kind: Literal["fleet", "new"]
     search: str
+    chosen: Mapping[str, str]
+    """By the name of a filter, what was chosen."""
     sort: str
     descending: bool
     page: int
@@ -54,16 +93,38 @@ class Listing:
         return cls(
             kind=kind,
             search=args.get("q", "").strip()[:19],
+            chosen={
+                each.name: args[each.name]
+                for each in FILTERS
+                if args.get(each.name) in {value for value, _, _ in each.choices}
+            },
             sort=args["sort"] if args.get("sort") in _SORTABLE else sort,
             descending=args["order"] == "desc" if "order" in args else descending,
             page=min(max(int(asked), 1), LAST_PAGE) if asked.isdecimal() and len(asked) < 9 else 1,
         )
+
+    @property
+    def where(self) -> VehicleFilter:
+        """What the filters leave."""
+        fields: dict[str, Any] = {
+            each.field: wanted
+            for each in FILTERS
+            for value, wanted, _ in each.choices
+            if self.chosen.get(each.name) == value
+        }
+        return VehicleFilter(**fields)
+
+    @property
+    def is_narrowed(self) -> bool:
+        """True when not everything is shown."""
+        return bool(self.search or self.chosen)
 
     def page_of(self, source: SourceStore, *, page_size: int = PAGE_SIZE) -> VehiclePage:
         """Read the vehicles."""
         return source.list_vehicles(
             kind=self.kind,
             search=self.search,
+            where=self.where,
             sort=self.sort,
             descending=self.descending,
             page=self.page,
@@ -78,6 +139,7 @@ class Listing:
         """Return the address of this list with something changed."""
         here = {
             "q": self.search or None,
+            **self.chosen,
             "sort": self.sort,
             "order": "desc" if self.descending else "asc",
             "page": self.page,

@@ -71,8 +71,8 @@ class Candidate:
         When it was registered.
     mae : str
         Its out-of-fold error, as recorded at training; empty when it is not known.
-    snapshot_id : str
-        What it learned from.
+    snapshot_id, run_id : str
+        What it learned from, and the MLflow run that recorded it.
     verdict : Verdict or None
         None while it was not compared.
     """
@@ -81,6 +81,7 @@ class Candidate:
     created_at: datetime
     mae: str
     snapshot_id: str
+    run_id: str
     verdict: Verdict | None
 
 
@@ -132,6 +133,7 @@ def _candidate(found: ModelVersion) -> Candidate:
         created_at=found.created_at,
         mae=found.tags.get("mae", ""),
         snapshot_id=found.tags.get("snapshot_id", ""),
+        run_id=found.run_id,
         verdict=_noted(Verdict, found, "decision"),
     )
 

@@ -16,7 +16,7 @@ from webapp.clock import now
 from webapp.fleet_export import EXPORT_MAX, csv_lines
 from webapp.fleet_overview import FleetOverview
 from webapp.insight import Insight
-from webapp.listing import FLEET_COLUMNS, Listing, freshness_of
+from webapp.listing import FILTERS, FLEET_COLUMNS, Listing, freshness_of
 from webapp.model_history import ModelHistory
 from webapp.operations_pages import operations, progress_of, workers
 from webapp.page_model import serving_now
@@ -165,6 +165,9 @@ def fleet() -> str:
         columns=FLEET_COLUMNS,
         vehicles=rows,
         search=listing.search,
+        filters=FILTERS,
+        chosen=listing.chosen,
+        is_narrowed=listing.is_narrowed,
         sort=listing.sort,
         order="desc" if listing.descending else "asc",
         scale_top=formats.scale_top(*tops),

@@ -55,10 +55,21 @@ class Field:
         """Largest value that may be typed."""
         return float(_RANGES[self.name]["maximum"])
 
+    @property
+    def range(self) -> str:
+        """The values that may be typed, in words.
+
+        Examples
+        --------
+        >>> FIELDS[2].range
+        '0 to 1,000'
+        """
+        return f"{self.minimum:,g} to {self.maximum:,.0f}"
+
 
 FIELDS = (
     Field("actual_price", "Your price", "What you ask.", "58", unit="per day", step="0.01"),
-    Field("recommended_price", "Market price", "What others ask.", "50", unit="per day", step="0.01"),
+    Field("recommended_price", "Market price", "What similar cars ask.", "50", unit="per day", step="0.01"),
     Field("num_images", "Photos", "In the listing.", "4", unit="photos"),
     Field("description", "Description", "Length of your text.", "120", unit="characters"),
     Field(

@@ -1,7 +1,9 @@
 """Flow runs: started and followed through Prefect's REST API, over plain HTTP."""
 
+import re
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -15,11 +17,21 @@ FLOWS = {
     "rollback": "vroom_forecast_rollback",
     "monitor": "vroom_forecast_monitor",
 }
+MODEL_LINK_KEY = "mlflow-run"
+MODEL_LINK = re.compile(r"\[(?P<text>[^\]]+)\]\((?P<url>https?://[^\s)]+)\)")
 ACTIVE = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
 
 
 class WorkflowError(Exception):
     """Prefect cannot be reached, or refuses."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLink:
+    """Where MLflow shows a model, as the run itself wrote it down."""
+
+    text: str
+    url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +52,8 @@ class FlowRun:
         Time it ran, so far.
     url : str
         Its page in Prefect.
+    models : tuple of ModelLink
+        The MLflow runs of the model versions that it made or compared.
     """
 
     id: str
@@ -52,6 +66,7 @@ class FlowRun:
     ended_at: datetime | None
     duration_s: float
     url: str
+    models: tuple[ModelLink, ...] = ()
 
     @property
     def is_active(self) -> bool:
@@ -153,7 +168,11 @@ class Workflows:
         wanted = {"name": {"any_": [FLOWS[action]]}} if action else {"name": {"like_": "vroom_forecast_"}}
         found = self._filter({"flows": wanted}, limit=limit)
         names = self._names([run["flow_id"] for run in found])
-        return [self._flow_run(run, names.get(run["flow_id"], "")) for run in found]
+        models = self._models([run["id"] for run in found])
+        return [
+            replace(self._flow_run(run, names.get(run["flow_id"], "")), models=models[run["id"]])
+            for run in found
+        ]
 
     def steps(self, run_id: str) -> list[Step]:
         """Return the tasks and subflows of a run, in the order they began.
@@ -185,6 +204,16 @@ class Workflows:
             return {}
         body = {"flows": {"id": {"any_": sorted(set(flow_ids))}}, "limit": 100}
         return {flow["id"]: flow["name"] for flow in self._call("POST", "/flows/filter", body)}
+
+    def _models(self, run_ids: list[str]) -> defaultdict[str, tuple[ModelLink, ...]]:
+        """Return the links to models that runs left, by run."""
+        found: defaultdict[str, tuple[ModelLink, ...]] = defaultdict(tuple)
+        if run_ids:
+            wanted = {"flow_run_id": {"any_": run_ids}, "key": {"any_": [MODEL_LINK_KEY]}}
+            for artifact in self._call("POST", "/artifacts/filter", {"artifacts": wanted, "limit": 200}):
+                if link := MODEL_LINK.fullmatch(str(artifact["data"])):
+                    found[artifact["flow_run_id"]] += (ModelLink(link["text"], link["url"]),)
+        return found
 
     def _flow_run(self, answer: Mapping[str, object], flow: str) -> FlowRun:
         run = self._read(answer)

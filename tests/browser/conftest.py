@@ -62,7 +62,7 @@ class Window:
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("console", lambda message: self._hear(message.type, message.text))
         if signed_in:
-            page.goto(self.site.sign_in_link)
+            context.request.get(self.site.sign_in_link)
         page.goto(path)
         return page
 
@@ -105,15 +105,6 @@ def site(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         made = Site.start(stack, services, tmp_path_factory.mktemp("site"), model_name="with-champion")
         made.seed()
         made.promote_another()
-        yield made
-
-
-@pytest.fixture
-def empty_site(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Return a site with the sample fleet and no model."""
-    with ExitStack() as stack:
-        made = Site.start(stack, services, tmp_path_factory.mktemp("empty"), model_name="without-champion")
-        made.seed()
         yield made
 
 

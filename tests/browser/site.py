@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -64,11 +64,22 @@ class Site:
     mlflow_url: str
     model_name: str
     source: SourceStore
+    events_port: int
+    environment: dict[str, str]
     num_models: int = 0
+    events: ExitStack = field(default_factory=ExitStack)
 
     @classmethod
-    def start(cls, stack: ExitStack, services: Services, home: Path, *, model_name: str) -> "Site":
-        """Start the web app as `make run` does, and wait until it answers."""
+    def start(
+        cls,
+        stack: ExitStack,
+        services: Services,
+        home: Path,
+        *,
+        model_name: str,
+        changes: Mapping[str, str] | None = None,
+    ) -> "Site":
+        """Start the web app as `make run` does, with changes to its environment; wait until it answers."""
         web, events, prefect = free_ports(3)
         redis_url = services.another_redis()
         environment = {
@@ -81,24 +92,41 @@ class Site:
             "VROOM_WEB_EVENTS_PORT": str(events),
             "VROOM_PREFECT_PORT": str(prefect),
             "VROOM_OPERATOR_PASSWORD": PASSWORD,
+            **(changes or {}),
         }
         source = stack.enter_context(closing(SourceStore.open(f"sqlite:///{home / 'vroom.db'}")))
-        for what in ("app", "events"):
-            command = [sys.executable, "-m", "webapp", what]
-            stack.enter_context(process(command, environment, home / f"{what}.log"))
-        site = cls(f"http://127.0.0.1:{web}", home, redis_url, services.mlflow_url, model_name, source)
+        url, mlflow_url = f"http://127.0.0.1:{web}", services.mlflow_url
+        site = cls(url, home, redis_url, mlflow_url, model_name, source, events, environment)
+        stack.enter_context(site.events)
+        command = [sys.executable, "-m", "webapp", "app"]
+        stack.enter_context(process(command, environment, home / "app.log"))
+        site.start_events()
         wait_for(f"{site.url}/health")
-        wait_for(f"http://127.0.0.1:{events}/health")
         return site
+
+    def start_events(self) -> None:
+        """Start the server of event streams, and wait until it answers."""
+        command = [sys.executable, "-m", "webapp", "events"]
+        self.events.enter_context(process(command, self.environment, self.home / "events.log"))
+        wait_for(f"http://127.0.0.1:{self.events_port}/health")
+
+    @contextmanager
+    def events_down(self) -> Iterator[None]:
+        """Have no server of event streams for the time of the block."""
+        self.events.close()
+        try:
+            yield
+        finally:
+            self.start_events()
 
     @property
     def sign_in_link(self) -> str:
         """The link that signs the operator in."""
         return f"{self.url}/sign-in?token={PASSWORD}"
 
-    def seed(self) -> None:
-        """Read the sample CSVs in, and write both stores."""
-        seed(self.source, ROOT / "data", quarantine_dir=self.home / "quarantine")
+    def seed(self, data_dir: Path = ROOT / "data") -> None:
+        """Read CSVs in, by default the sample, and write both stores."""
+        seed(self.source, data_dir, quarantine_dir=self.home / "quarantine")
         with closing(OnlineStore.connect(self.redis_url)) as online:
             materialize(self.source, self.offline, online, as_of=moment())
 

@@ -102,6 +102,32 @@ def test_a_wrong_field_with_scripts_off_comes_back_with_its_error(window: Window
     assert page.locator("#description").input_value() == "33"
 
 
+def test_a_field_says_its_unit_and_its_range(window: Window) -> None:
+    page = window.open()
+    photos = page.get_by_label("Photos")
+    expect(photos).to_have_accessible_description(re.compile(r"^In the listing\. 0 to 1,000"))
+    expect(page.locator("[data-field=num_images] .unit")).to_have_text("photos")
+
+
+def test_a_screen_reader_hears_the_whole_forecast_once_it_changed(window: Window) -> None:
+    page = window.open()
+    with page.expect_response("**/predict"):
+        fill(page, actual_price=77)
+    low, high = page.locator("#range-marks text").all_text_contents()
+    spoken = f"Forecast: {figure(page)} reservations, most likely {low} to {high}."
+    expect(page.locator("#answer [role=status]")).to_have_text(spoken)
+
+
+def test_the_printed_forecast_has_the_answer_and_no_controls(window: Window) -> None:
+    page = window.open()
+    page.emulate_media(media="print")
+    expect(page.locator("#answer .figure")).to_be_visible()
+    expect(page.locator("#details .plot canvas")).to_be_visible()
+    for hidden in (page.get_by_role("navigation"), page.locator("#save"), page.locator("#price-reader")):
+        expect(hidden).to_be_hidden()
+    expect(page.get_by_role("region", name="At another price").locator("tbody tr").first).to_be_visible()
+
+
 def test_a_car_is_forecast_and_saved_with_the_keyboard_alone(window: Window) -> None:
     page = window.open()
     page.keyboard.press("Tab")

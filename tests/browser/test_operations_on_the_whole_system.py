@@ -30,24 +30,26 @@ def press(page: Page, button: str) -> None:
     page.wait_for_url("**#operations")
 
 
-def run_names(page: Page) -> list[str]:
-    """Return the names of the pipelines' runs."""
-    rows = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="pipeline"))
-    return [text.split()[-1] for text in rows.all_inner_texts()]
+def num_runs(page: Page) -> int:
+    """Return how many runs of the pipeline are listed."""
+    return page.get_by_role("rowheader", name="pipeline").count()
 
 
 def test_training_starts_once_for_two_who_press_and_ends_in_a_clear_outcome(window: Window) -> None:
     first, second = (window.open("/models", signed_in=True) for _ in range(2))
-    before = run_names(window.open("/runs"))
+    before = num_runs(window.open("/runs"))
     press(first, "Train a model")
     press(second, "Train a model")
     row = first.locator(".operation").filter(has=first.get_by_role("button", name="Train a model"))
     expect(first.get_by_role("button", name="Train a model")).to_be_disabled()
     expect(row.locator(".tag").first).to_have_text("completed", timeout=RUN_TIMEOUT_MS)
     expect(row).to_contain_text("champion already")
-    expect(row.get_by_role("link")).to_have_attribute("href", re.compile(r"/runs/flow-run/[0-9a-f-]{36}$"))
+    prefect = row.get_by_role("link", name="in Prefect")
+    expect(prefect).to_have_attribute("href", re.compile(r"/runs/flow-run/[0-9a-f-]{36}$"))
+    mlflow = row.get_by_role("link", name=re.compile(r"^model \d+ in MLflow$"))
+    expect(mlflow).to_have_attribute("href", re.compile(r"/#/runs/[0-9a-f]{32}$"))
     expect(first.get_by_role("button", name="Train a model")).to_be_enabled()
-    assert len(run_names(window.open("/runs"))) == len(before) + 1
+    assert num_runs(window.open("/runs")) == before + 1
 
 
 def test_materialize_shows_its_outcome_and_the_run_is_listed(window: Window) -> None:
@@ -57,6 +59,9 @@ def test_materialize_shows_its_outcome_and_the_run_is_listed(window: Window) -> 
     expect(row.locator(".tag").first).not_to_have_text("completed")
     expect(row.locator(".tag").first).to_have_text("completed", timeout=RUN_TIMEOUT_MS)
     name = row.get_by_role("link").inner_text().removesuffix(" in Prefect")
+    online = page.get_by_role("region", name="Online store")
+    expect(online).to_contain_text("every row right")
+    expect(online).to_contain_text("in step")
     page.goto("/runs")
     expect(page.get_by_role("row").filter(has_text=name)).to_contain_text("materialize")
 

@@ -16,7 +16,7 @@ from vroom_features.errors import (
     VehicleNotFoundError,
 )
 from vroom_features.stores.bulk import bulk_transaction
-from vroom_features.stores.source import SORTS, SourceStore
+from vroom_features.stores.source import SORTS, SourceStore, VehicleFilter
 from vroom_features.tables import UI_VEHICLE_ID_START
 
 NOW = datetime(2024, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
@@ -153,6 +153,26 @@ def test_pages_together_hold_every_row_once_in_order(
         "num_reservations": lambda row: row.num_reservations or 0,
     }.get(sort, lambda row: getattr(row, sort))
     assert [key(row) for row in rows] == sorted(map(key, rows), reverse=descending)
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        (VehicleFilter(), {1, 2, 3}),
+        (VehicleFilter(technology=0), {2}),
+        (VehicleFilter(street_parked=1), {3}),
+        (VehicleFilter(is_overpriced=True), {1, 2}),
+        (VehicleFilter(is_overpriced=False), {3}),
+        (VehicleFilter(technology=1, is_overpriced=True), {1}),
+        (VehicleFilter(technology=0, street_parked=1), set()),
+    ],
+)
+def test_a_filter_leaves_what_it_wants(source: SourceStore, where: VehicleFilter, expected: set[int]) -> None:
+    save(source, num_images=1, technology=1, street_parked=0, actual_price=51.0, recommended_price=50.0)
+    save(source, num_images=2, technology=0, street_parked=0, actual_price=51.0, recommended_price=50.0)
+    save(source, num_images=3, technology=1, street_parked=1, actual_price=50.0, recommended_price=50.0)
+    found = source.list_vehicles(where=where)
+    assert ({row.num_images for row in found.items}, found.total) == (expected, len(expected))
 
 
 @pytest.mark.parametrize(

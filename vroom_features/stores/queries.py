@@ -2,11 +2,25 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, exists, false, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    exists,
+    false,
+    func,
+    not_,
+    or_,
+    select,
+    true,
+    update,
+)
 
 from vroom_features.features import is_watched
 from vroom_features.stores.database import TABLES
-from vroom_features.stores.rows import StoredVehicle
+from vroom_features.stores.rows import StoredVehicle, VehicleFilter
 
 vehicles, reservations, state, deletions, keys, *_ = TABLES
 BIGGEST_ID = 2**63 - 1
@@ -68,6 +82,20 @@ def next_change(connection: Connection) -> int:
     """Take the next change number."""
     number = update(state).values(change_number=state.c.change_number + 1)
     return int(connection.execute(number.returning(state.c.change_number)).scalar_one())
+
+
+def passes(where: VehicleFilter) -> ColumnElement[bool]:
+    """Match what a filter wants."""
+    columns = vehicles.c
+    wanted: list[ColumnElement[bool]] = [true()]
+    if where.technology is not None:
+        wanted.append(columns.technology == where.technology)
+    if where.street_parked is not None:
+        wanted.append(columns.street_parked == where.street_parked)
+    if where.is_overpriced is not None:
+        above = columns.actual_price > columns.recommended_price
+        wanted.append(above if where.is_overpriced else not_(above))
+    return and_(*wanted)
 
 
 def id_starts_with(digits: str) -> ColumnElement[bool]:

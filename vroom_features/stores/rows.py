@@ -40,6 +40,23 @@ class SavedVehicle:
 
 
 @dataclass(frozen=True, slots=True)
+class VehicleFilter:
+    """Which vehicles of a list are wanted; None wants all.
+
+    Parameters
+    ----------
+    technology, street_parked : int, optional
+        Only this value.
+    is_overpriced : bool, optional
+        Only those priced above the market, or only the others.
+    """
+
+    technology: int | None = None
+    street_parked: int | None = None
+    is_overpriced: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class VehiclePage:
     """One page of a list, and how many rows the whole list has."""
 

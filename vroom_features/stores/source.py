@@ -15,10 +15,25 @@ from vroom_features.errors import (
 )
 from vroom_features.stores import queries
 from vroom_features.stores.database import connect, reading, translated, writing
-from vroom_features.stores.rows import Changes, SavedVehicle, StoredVehicle, VehicleCounts, VehiclePage
+from vroom_features.stores.rows import (
+    Changes,
+    SavedVehicle,
+    StoredVehicle,
+    VehicleCounts,
+    VehicleFilter,
+    VehiclePage,
+)
 from vroom_features.tables import VehicleCreate
 
-__all__ = ["SORTS", "SavedVehicle", "SourceStore", "StoredVehicle", "VehicleCounts", "VehiclePage"]
+__all__ = [
+    "SORTS",
+    "SavedVehicle",
+    "SourceStore",
+    "StoredVehicle",
+    "VehicleCounts",
+    "VehicleFilter",
+    "VehiclePage",
+]
 
 SORTS = tuple(queries.SORTS)
 """Names that ``list_vehicles`` can sort by."""
@@ -144,6 +159,7 @@ class SourceStore:
         *,
         kind: Literal["fleet", "new"] | None = None,
         search: str = "",
+        where: VehicleFilter | None = None,
         sort: str = "vehicle_id",
         descending: bool = False,
         page: int = 1,
@@ -157,6 +173,8 @@ class SourceStore:
             Only those watched, or only new arrivals.
         search : str
             The first digits of an id; empty for all.
+        where : VehicleFilter, optional
+            What else is wanted.
         sort : str
             One of ``SORTS``; ties are in the order of ids.
         descending : bool
@@ -171,6 +189,7 @@ class SourceStore:
         wanted = and_(
             queries.is_fleet if kind == "fleet" else not_(queries.is_fleet) if kind == "new" else true(),
             queries.id_starts_with(search.strip()) if search.strip() else true(),
+            queries.passes(where) if where else true(),
         )
         skipped = (page - 1) * page_size
         with self._read() as connection:

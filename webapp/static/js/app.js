@@ -1,8 +1,9 @@
 // What every page does: theme, times in the reader's zone, questions before risky steps, live news.
 import { on, start } from "./live.js";
 
-const zoned = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
-const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
+// In the reader's zone, written as the server writes moments: the pages are in English, whatever the browser is.
+const zoned = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" });
+const exact = new Intl.DateTimeFormat("en-GB", { dateStyle: "full", timeStyle: "long" });
 
 export function localTimes(root) {
   for (const time of root.querySelectorAll("time[datetime]")) {

@@ -3,11 +3,20 @@ import { alpha, colour, draw } from "./chart.js";
 import { on } from "./live.js";
 
 async function drawScatter(figure) {
-  const response = await fetch(figure.dataset.points, { headers: { Accept: "application/json" } });
-  if (!response.ok) return;
-  const { forecast, outcome, vehicle_id: ids } = await response.json();
-  if (!forecast.length) return;
   const readout = figure.querySelector(".readout");
+  let points;
+  try {
+    const response = await fetch(figure.dataset.points, { headers: { Accept: "application/json" } });
+    if (!response.ok) throw new Error(response.statusText);
+    points = await response.json();
+  } catch {
+    readout.textContent = "The dots cannot be loaded just now. The table below has the same in groups.";
+    figure.querySelector(".plot").hidden = true;
+    figure.querySelector("details").open = true;
+    return;
+  }
+  const { forecast, outcome, vehicle_id: ids } = points;
+  if (!forecast.length) return;
   draw(figure, ({ expected, real }) => {
     const top = Math.ceil(Math.max(...forecast, ...outcome) / 5) * 5;
     const right = Math.ceil(Math.max(...forecast) + 0.5);

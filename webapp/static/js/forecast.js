@@ -3,6 +3,7 @@ import { drawCurve } from "./curve.js";
 import { on } from "./live.js";
 
 const WAIT_MS = 120;
+const BUSY_MS = 400;
 const form = document.getElementById("vehicle");
 const answer = document.getElementById("answer");
 const details = document.getElementById("details");
@@ -56,8 +57,9 @@ function showRange(low, middle, high) {
 function showForecast(forecast) {
   const { low, high, coverage } = forecast.interval;
   const number = counted.format(forecast.predicted_reservations);
-  answer.dataset.state = "ready";
+  state("ready");
   put("figure", number);
+  put("spoken", `Forecast: ${number} reservations, most likely ${counted.format(low)} to ${counted.format(high)}.`);
   put("says", `${Math.round(coverage * 10)} in 10 cars like this one get between ${counted.format(low)} and ${counted.format(high)} reservations.`);
   put("short", `reservations, ${counted.format(low)} to ${counted.format(high)}`);
   const link = document.createElement("a");
@@ -67,18 +69,34 @@ function showForecast(forecast) {
   showRange(low, forecast.predicted_reservations, high);
 }
 
-function showNothing(state, text) {
-  answer.dataset.state = state;
+function state(kind) {
+  answer.dataset.state = kind;
+  follow.hidden = kind !== "ready";
+}
+
+function showNothing(kind, text) {
+  state(kind);
   put("figure", "–");
   put("says", text);
+  put("spoken", text);
   put("short", "");
   put("source", "");
   document.getElementById("range-marks").setAttribute("visibility", "hidden");
   document.getElementById("range").setAttribute("aria-label", "No range yet");
 }
 
+// A slow answer shows that it is on its way; a quick one does not flicker.
+function busy() {
+  const soon = setTimeout(() => answer.parentElement.setAttribute("aria-busy", "true"), BUSY_MS);
+  return () => {
+    clearTimeout(soon);
+    answer.parentElement.removeAttribute("aria-busy");
+  };
+}
+
 async function update() {
   const mine = ++turn;
+  const done = busy();
   const values = vehicle();
   const number = values === null ? null : predict(values);
   const rest = fetch(form.dataset.details, { method: "POST", body: new FormData(form), headers: { Accept: "text/html, application/json" } });
@@ -86,6 +104,7 @@ async function update() {
     const forecast = await number;
     if (mine !== turn) return;
     if (forecast) showForecast(forecast);
+    done();
     const response = await rest;
     if (mine !== turn) return;
     if (response.status === 422) {
@@ -97,9 +116,13 @@ async function update() {
       const text = await response.text();
       if (mine !== turn) return;
       showDetails(text);
+    } else {
+      showDetails(forecast ? '<p class="notice warn">The reasons behind the number cannot be shown just now. The number stands.</p>' : "");
     }
   } catch {
     if (mine === turn) showNothing("waiting", "The server cannot be reached. What you typed stays here.");
+  } finally {
+    done();
   }
 }
 
@@ -145,5 +168,6 @@ document.getElementById("forecast-button").hidden = true; // the forecast needs 
 const ends = [...document.querySelectorAll("#range-marks text")].map((text) => text.textContent.trim());
 put("short", answer.dataset.state === "ready" ? `reservations, ${ends.join(" to ")}` : "");
 put("figure", document.querySelector(".figure").textContent);
+state(answer.dataset.state);
 drawDetails();
 new IntersectionObserver(([entry]) => follow.toggleAttribute("data-seen", entry.isIntersecting)).observe(answer);

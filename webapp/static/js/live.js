@@ -3,6 +3,7 @@ const POLL_MS = 3000;
 const POLL_BESIDE_STREAM_MS = 15000;
 const KINDS = { "vehicle-saved": "vehicle", "vehicle-materialized": "materialized", "run-finished": "run" };
 const REFRESH_MS = 150;
+const SPREAD_MS = 350; // many open pages hear of a promotion at once, and do not all ask at once
 const listeners = new Map();
 let version = document.getElementById("model-chip").dataset.version;
 
@@ -49,8 +50,11 @@ let following = 0;
 function followRefreshing() {
   const due = [...document.querySelectorAll("[data-refresh]")];
   clearTimeout(following);
+  following = 0;
   if (!due.length) return;
   following = setTimeout(() => {
+    following = 0;
+    if (document.hidden) return; // it goes on when the page is looked at again
     for (const region of due) touched.add(region.id);
     replaceRegions();
   }, Number(due[0].dataset.refresh));
@@ -61,7 +65,29 @@ function refreshRegions(kind) {
   if (!regions.length) return;
   for (const region of regions) touched.add(region.id);
   clearTimeout(pending);
-  pending = setTimeout(replaceRegions, REFRESH_MS);
+  pending = setTimeout(replaceRegions, REFRESH_MS + Math.random() * SPREAD_MS);
+}
+
+// What a reader did with a region, so that its new self can be left the same way.
+const FOCUSABLE = "a[href], button, input, select, summary, [tabindex='0']";
+
+function stateOf(region) {
+  const focusable = [...region.querySelectorAll(FOCUSABLE)];
+  const focused = document.activeElement;
+  return {
+    opened: [...region.querySelectorAll("details")].map((el) => el.open),
+    scrolled: [...region.querySelectorAll(".scroll")].map((el) => el.scrollLeft),
+    focused: region.contains(focused) ? { id: focused.id, href: focused.getAttribute("href"), at: focusable.indexOf(focused) } : null,
+  };
+}
+
+function restore(region, { opened, scrolled, focused }) {
+  region.querySelectorAll("details").forEach((el, i) => { if (opened[i] !== undefined) el.open = opened[i]; });
+  region.querySelectorAll(".scroll").forEach((el, i) => { el.scrollLeft = scrolled[i] ?? 0; });
+  if (!focused) return;
+  const focusable = [...region.querySelectorAll(FOCUSABLE)];
+  const same = focusable.find((el) => (focused.id && el.id === focused.id) || (focused.href && el.getAttribute("href") === focused.href));
+  (same ?? focusable[Math.min(focused.at, focusable.length - 1)])?.focus({ preventScroll: true });
 }
 
 async function replaceRegions() {
@@ -80,16 +106,16 @@ async function replaceRegions() {
     followRefreshing(); // the poll says that the server is away, and its return refreshes the rest
     return;
   }
-  const focused = document.activeElement?.id;
   for (const id of ids) {
     const old = document.getElementById(id);
     const fresh = page.getElementById(id);
     if (!old || !fresh) continue;
+    const state = stateOf(old);
     old.replaceWith(fresh);
+    restore(fresh, state);
     for (const callback of listeners.get("replaced") ?? []) callback(fresh);
   }
   followRefreshing();
-  if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
 }
 
 // One stream of events while the page is looked at; asking now and then is enough beside it, and does without it.
@@ -110,6 +136,7 @@ function look() {
     return;
   }
   if (stream === null || stream.readyState === EventSource.CLOSED) listen();
+  if (document.querySelector("[data-refresh]") && !following) followRefreshing();
   const wait = stream.readyState === EventSource.OPEN ? POLL_BESIDE_STREAM_MS : POLL_MS;
   if (Date.now() - asked >= wait - 50) {
     asked = Date.now();
