@@ -13,7 +13,9 @@ from xdist.scheduler import LoadFileScheduling
 from flows.up import ROOT
 from tests.mlflow_process import serve_mlflow
 from tests.ports import free_port
+from tests.redis_cluster import serve_cluster
 from tests.whole_system import WholeSystem, whole_system
+from vroom_features.stores.redis_client import connect_redis
 from vroom_features.stores.source import SourceStore
 
 REAL_FLEET = Path(os.environ.get("VROOM_REAL_DATA", ROOT.parent / "shared" / "data" / "fleet"))
@@ -57,6 +59,22 @@ def redis(redis_url: str) -> Iterator[redis_py.Redis]:
     """Return a client of an empty Redis."""
     with redis_py.Redis.from_url(redis_url) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[str]:
+    """Start a real Redis Cluster for the whole run; return its address."""
+    with serve_cluster() as url:
+        yield url
+
+
+@pytest.fixture
+def redis_cluster_url(redis_cluster: str) -> str:
+    """Return the address of an empty Redis Cluster."""
+    client = connect_redis(redis_cluster)
+    client.flushall()
+    client.close()
+    return redis_cluster
 
 
 @pytest.fixture

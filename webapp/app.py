@@ -3,7 +3,6 @@
 import os
 import socket
 
-import redis
 from flask import Flask
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -13,6 +12,7 @@ from vroom_features.follow import catch_up
 from vroom_features.settings import Settings
 from vroom_features.stores.audit_log import AuditLog
 from vroom_features.stores.online import OnlineStore
+from vroom_features.stores.redis_client import connect_redis
 from vroom_features.stores.source import SourceStore
 from vroom_model.champion import ChampionSource
 from webapp import auth, logs, observation, problems, security
@@ -73,7 +73,7 @@ def create_app(settings: Settings | None = None, *, draining: Draining | None = 
 def open_services(settings: Settings, *, draining: Draining | None = None) -> Services:
     """Open every service and start the threads; wait a moment for the first model."""
     source = SourceStore.open(settings.source_database)
-    client = redis.Redis.from_url(
+    client = connect_redis(
         settings.redis,
         socket_timeout=REDIS_TIMEOUT_S,
         socket_connect_timeout=REDIS_TIMEOUT_S,

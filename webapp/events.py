@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from vroom_features.messages import Message, MessageError, VehicleMaterialized, VehicleSaved
 from vroom_features.settings import Settings
+from vroom_features.stores.redis_client import node_url
 from vroom_model.messages import ModelLoaded, ModelPromoted, PipelineCompleted
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class Broadcast:
     async def run(self) -> None:
         """Follow the channels for ever, whatever happens to Redis."""
         while True:
-            client: Redis = Redis.from_url(self._redis_url, socket_connect_timeout=1.0)
+            client: Redis = Redis.from_url(node_url(self._redis_url), socket_connect_timeout=1.0)
             try:
                 async with client.pubsub() as pubsub:
                     await self._follow(pubsub)

@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from vroom_features.messages import MessageError
+from vroom_features.stores.redis_client import node_url
 from vroom_model.champion import ChampionRef, ChampionSource
 from vroom_model.errors import BrokenModelError, VroomModelError
 from vroom_model.messages import ModelPromoted
@@ -69,7 +70,7 @@ class ModelListener:
         self._on_swap = on_swap
         self._poll_interval_s = poll_interval_s
         self._redis = redis.Redis.from_url(
-            redis_url,
+            node_url(redis_url),
             socket_timeout=REDIS_TIMEOUT_S,
             socket_connect_timeout=REDIS_TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),

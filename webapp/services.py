@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import redis
 from flask import current_app
 
 from vroom_features.settings import Settings
 from vroom_features.stores.audit_log import AuditLog
 from vroom_features.stores.online import OnlineStore
+from vroom_features.stores.redis_client import RedisClient
 from vroom_features.stores.source import SourceStore
 from webapp.limits import ClientLimit, Counter
 from webapp.model_slot import ModelSlot
@@ -27,7 +27,7 @@ class Services:
     settings: Settings
     source: SourceStore
     online: OnlineStore
-    redis: redis.Redis
+    redis: RedisClient
     slot: ModelSlot
     listener: "ModelListener"
     upkeep: "Upkeep"

@@ -15,6 +15,7 @@ from vroom_features.errors import OnlineStoreError
 from vroom_features.stores.audits import LastAudit, last_audit
 from vroom_features.stores.files import LocalFiles, files_at
 from vroom_features.stores.online import freshness
+from vroom_features.stores.redis_client import used_memory
 from webapp.services import Services
 
 NUM_SNAPSHOTS = 20
@@ -122,7 +123,7 @@ def online_state(app: Services) -> OnlineState:
         stats = app.online.stats()
         fresh = [freshness(app.online.get(vehicle.vehicle_id), vehicle) for vehicle in newest.items]
         audit = last_audit(app.online)
-        used = app.redis.info("memory")
+        used = used_memory(app.redis)
     except (OnlineStoreError, RedisError) as exc:
         return OnlineState(problem=str(exc))
     return OnlineState(
@@ -130,7 +131,7 @@ def online_state(app: Services) -> OnlineState:
         num_missing=newest.total - stats.num_rows,
         num_checked=len(fresh),
         num_fresh=fresh.count("fresh"),
-        used_bytes=used["used_memory"],
+        used_bytes=used,
         audit=audit,
         is_foreign=stats.synced is not None and stats.synced.database_id != app.source.database_id(),
     )

