@@ -68,12 +68,12 @@ def dask_client(address: str) -> Iterator["Client"]:
     from distributed import Client, LocalCluster  # noqa: PLC0415  # as above
 
     if (workers := local_workers(address)) is None:
-        with Client(address, set_as_default=False) as client:  # type: ignore[no-untyped-call]  # Dask's own
+        with Client(address) as client:  # type: ignore[no-untyped-call]  # Dask's own
             yield client
         return
     with (
         LocalCluster(**_on_this_machine(workers)) as cluster,  # type: ignore[no-untyped-call]  # as above
-        Client(cluster, set_as_default=False) as client,  # type: ignore[no-untyped-call]  # as above
+        Client(cluster) as client,  # type: ignore[no-untyped-call]  # as above
     ):
         yield client
 

@@ -2,20 +2,24 @@
 
 import tempfile
 from asyncio import to_thread
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
+from flows.cluster import check_cluster, dask_client
 from flows.report import link_model, table
 from vroom_features.settings import Settings
 from vroom_features.stores.offline import OfflineStore
 from vroom_model.manifest import ModelManifest
 from vroom_model.registration import Registered, register_candidate
 from vroom_model.registry import Registry
-from vroom_model.training import train
+from vroom_model.training import STREAM_ABOVE_ROWS, Fit, train
 
 
 @task(retries=2, retry_delay_seconds=[2, 10], timeout_seconds=3600)
@@ -31,9 +35,26 @@ def _train_and_register(settings: Settings, seed: int, as_of: datetime) -> tuple
     with (
         tempfile.TemporaryDirectory(prefix="vroom-training-") as directory,
         Registry(settings.mlflow, settings.model_name) as registry,
+        fit_for(snapshot.num_rows, settings.dask_address) as fit,
     ):
-        trained = train(snapshot, directory=Path(directory), as_of=as_of, seed=seed)
+        trained = train(snapshot, directory=Path(directory), as_of=as_of, seed=seed, fit=fit)
         return register_candidate(registry, trained), trained.manifest
+
+
+@contextmanager
+def fit_for(num_rows: int, dask_address: str) -> Iterator[Fit | None]:
+    """Give the way to fit a fleet on Dask where that is set and worth it; None leaves it to this machine.
+
+    A fleet that fits in memory is learned in seconds, and stays the same file byte for byte.
+    """
+    if not dask_address or num_rows <= STREAM_ABOVE_ROWS:
+        yield None
+        return
+    check_cluster(dask_address)
+    from vroom_model.dask_training import fit_on_dask  # noqa: PLC0415  # an extra
+
+    with dask_client(dask_address) as client:
+        yield partial(fit_on_dask, client)
 
 
 @flow(name="vroom_forecast_training", timeout_seconds=7200)

@@ -10,7 +10,7 @@ import pytest
 
 from flows.monitor import look
 from flows.promotion import compare_and_promote
-from flows.training import train_and_register
+from flows.training import fit_for, train_and_register
 from tests.factories import make_vehicle
 from vroom_features.ingest import seed
 from vroom_features.materialize import materialize
@@ -65,6 +65,21 @@ def test_training_again_on_unchanged_data_finds_the_version_that_exists(settings
     assert first.is_new
     assert not again.is_new
     assert again.version.version == first.version.version
+
+
+def test_training_and_promotion_read_an_offline_store_at_a_url(settings: Settings) -> None:
+    remote = settings.model_copy(update={"offline_url": f"memory://{uuid.uuid4().hex}"})
+    with closing(SourceStore.open(remote.source_database)) as source:
+        materialize(source, OfflineStore(remote.offline_store), None, as_of=AS_OF)
+    _, manifest = asyncio.run(train_and_register.fn(remote, 0, AS_OF))
+    assert manifest.snapshot.digest == OfflineStore(settings.offline_store).current().digest
+    assert asyncio.run(compare_and_promote.fn(remote, None, None, AS_OF)).promoted
+
+
+@pytest.mark.parametrize(("num_rows", "address"), [(10_000_000, ""), (1_000, "local:2")])
+def test_a_fleet_is_fitted_here_unless_dask_is_set_and_worth_it(num_rows: int, address: str) -> None:
+    with fit_for(num_rows, address) as fit:
+        assert fit is None
 
 
 def test_the_rules_come_from_the_settings(settings: Settings) -> None:

@@ -174,11 +174,17 @@ def test_the_manifest_says_what_the_snapshot_is_made_of(seeded: SourceStore, off
     assert sum(pq.read_metadata(Path(offline.root) / p["file"]).num_rows for p in manifest["parts"]) == 40
 
 
-def test_the_offline_store_can_be_any_fsspec_url(seeded: SourceStore, offline: OfflineStore) -> None:
-    remote = OfflineStore("memory://vroom-test")
+@pytest.mark.parametrize("url", ["memory://vroom-test", "local://{folder}/remote", "file://{folder}/files"])
+def test_the_offline_store_can_be_any_fsspec_url(
+    seeded: SourceStore, offline: OfflineStore, tmp_path: Path, url: str
+) -> None:
+    remote = OfflineStore(url.format(folder=tmp_path))
     expected = run(seeded, offline)
     assert run(seeded, remote).digest == expected.digest
     assert run(seeded, remote).is_unchanged
+    seed(seeded, write_csvs(tmp_path / "new", [vehicle_line(1, price=99), *FLEET[1:]], BOOKED))
+    assert run(seeded, remote, keep_snapshots=1).digest == run(seeded, offline).digest
+    assert len(remote.snapshots()) == len(remote.files.names("data")) == 1  # the old one was swept
     pd.testing.assert_frame_equal(remote.current().read(), offline.current().read())
 
 

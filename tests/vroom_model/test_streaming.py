@@ -105,9 +105,7 @@ def test_a_dask_cluster_learns_what_one_machine_learns(stored: Snapshot, tmp_pat
     from vroom_model.dask_training import fit_on_dask  # noqa: PLC0415
 
     with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=False, protocol="tcp://", dashboard_address=None
-        ) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,  # processes
         Client(cluster) as client,
     ):
         model = train(stored, directory=tmp_path, as_of=AS_OF, fit=partial(fit_on_dask, client))
