@@ -44,7 +44,9 @@ def measure(*, vehicles: int = 2_000_000, postgres: bool = False) -> None:
         with closing(SourceStore.open(url)) as source:
             seconds, report = timed(lambda: seed(source, folder))
             kind = "PostgreSQL" if postgres else "SQLite"
-            print(f"seed on {kind}: {vehicles:,} vehicles, {report.reservations_added:,} bookings")
+            print(
+                f"seed on {kind}: {vehicles:,} vehicles, {report.reservations_added:,} bookings", flush=True
+            )
             print(f"seed on {kind}: {seconds:.1f} s", flush=True)
             ways = {"one process": None, "2 threads": on_threads}
             parts = {way: run(way, source, folder, ranges) for way, ranges in ways.items()}

@@ -104,11 +104,14 @@ def test_a_dask_cluster_learns_what_one_machine_learns(stored: Snapshot, tmp_pat
 
     from vroom_model.dask_training import fit_on_dask  # noqa: PLC0415
 
+    params = ALL_FEATURES.model_copy(update={"num_rounds": 30})
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,  # processes
         Client(cluster) as client,
     ):
-        model = train(stored, directory=tmp_path, as_of=AS_OF, fit=partial(fit_on_dask, client))
-    local = train(stored, directory=tmp_path / "local", as_of=AS_OF, params=ALL_FEATURES)
+        model = train(
+            stored, directory=tmp_path, as_of=AS_OF, params=params, fit=partial(fit_on_dask, client)
+        )
+    local = train(stored, directory=tmp_path / "local", as_of=AS_OF, params=params)
     assert model.manifest.metrics["mae"] == pytest.approx(local.manifest.metrics["mae"], rel=0.03)
     assert model.manifest.training_digest != local.manifest.training_digest
