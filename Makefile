@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA ?= data
 UV_VERSION := 0.13.9
 
-.PHONY: run test check lint install install-dev chromium lock sample screenshots clean help
+.PHONY: run test check lint drill install install-dev chromium lock sample screenshots clean help
 
 run: install ## install, start every service, run the main job, serve the page (DATA=folder for other CSVs)
 	@VROOM_DATA_DIR="$(DATA)" $(BIN)/python -m flows up
@@ -18,6 +18,9 @@ lint: install-dev ## formatting, lint, types, import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+drill: install-dev ## break the running system in every way we know (ONLY=words selects, SOAK=30m also watches it for long)
+	@$(BIN)/python -m tests.drill $(if $(ONLY),--only "$(ONLY)") $(if $(SOAK),--soak "$(SOAK)")
 
 install: $(VENV)/installed
 

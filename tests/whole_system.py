@@ -4,7 +4,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,13 +76,15 @@ def system_settings(home: Path, data_dir: Path = ROOT / "data") -> Settings:
 
 
 @contextmanager
-def whole_system(home: Path, data_dir: Path = ROOT / "data") -> Iterator[WholeSystem]:
-    """Run `python -m flows up` until it has done the main job; stop it at the end."""
+def whole_system(
+    home: Path, data_dir: Path = ROOT / "data", more: Mapping[str, str] | None = None
+) -> Iterator[WholeSystem]:
+    """Run `python -m flows up`, with more variables, until it has done the main job; stop it at the end."""
     settings = system_settings(home, data_dir)
     with subprocess.Popen(
         [sys.executable, "-m", "flows", "up"],
         cwd=ROOT,
-        env=child_environment(settings),
+        env={**child_environment(settings), **(more or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

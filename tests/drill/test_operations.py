@@ -1,0 +1,64 @@
+"""Work is stopped exactly where it is told to."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.drill import operations
+from tests.drill.case import chosen
+from tests.drill.cases_kill_points import cases
+
+pytestmark = pytest.mark.skipif(not operations.is_supported(), reason="operations are not counted here")
+
+
+def publish(folder: Path) -> bool:
+    """Write aside, bring it to the disk, and rename: three operations."""
+    aside = folder / "aside"
+    file = os.open(aside, os.O_CREAT | os.O_WRONLY)
+    try:
+        os.write(file, b"whole")
+        os.fsync(file)
+        aside.replace(folder / "published")
+    except OSError:
+        return False
+    finally:
+        os.close(file)
+    return True
+
+
+def test_work_that_is_not_stopped_finishes_and_is_counted(tmp_path: Path) -> None:
+    ended = operations.run(lambda: publish(tmp_path), at=0)
+    assert ended == operations.Ended("finished", 3, "rename")
+    assert (tmp_path / "published").read_bytes() == b"whole"
+
+
+@pytest.mark.parametrize(("at", "last"), [(1, "write"), (2, "fsync"), (3, "rename")])
+def test_a_process_is_killed_before_its_nth_operation(tmp_path: Path, at: int, last: str) -> None:
+    assert operations.run(lambda: publish(tmp_path), at=at) == operations.Ended("killed", at, last)
+    assert not (tmp_path / "published").exists()
+    assert (tmp_path / "aside").stat().st_size == (0 if at == 1 else 5)
+
+
+def test_a_full_disk_is_met_from_the_nth_write_on(tmp_path: Path) -> None:
+    ended = operations.run(
+        lambda: publish(tmp_path), at=2, error=errno.ENOSPC, only=operations.FILLS_THE_DISK
+    )
+    assert ended == operations.Ended("failed", 2, "fsync")
+    assert not (tmp_path / "published").exists()
+
+
+def test_an_error_that_nobody_foresaw_is_told_from_a_clear_one(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert operations.run(lambda: publish(tmp_path / "nowhere"), at=0).how == "crashed"
+    assert "FileNotFoundError" in capfd.readouterr().err
+
+
+def test_cases_are_chosen_by_words_of_their_group_or_name() -> None:
+    names = {case.name for case in chosen(cases(), "monitor, disk")}
+    assert names == {
+        "monitor killed at its n-th operation",
+        "materialize without disk space from its n-th write on",
+    }
