@@ -20,6 +20,9 @@ from vroom_model.errors import BrokenModelError
 from vroom_model.manifest import fold_file
 from vroom_model.trees import Ensemble, LeafTable
 
+CENT = 0.01
+"""Prices closer than half of it are the same."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reason:
@@ -153,23 +156,32 @@ def _words(
     """Say what one feature adds."""
     value = features[name]
     match name:
-        case "price_diff" if value == 0:
+        case "price_diff" if abs(value) < CENT / 2:
             what = "priced at market"
         case "price_diff":
             share = abs(value) / vehicle["recommended_price"]
-            what = f"priced {abs(value):,.4g} ({share:.0%}) {'below' if value < 0 else 'above'} market"
+            percent = "under 1%" if share < 0.005 else f"{share:,.0%}"
+            what = f"priced {_plain(abs(value))} ({percent}) {'below' if value < 0 else 'above'} market"
         case "num_images":
-            what = "1 photo" if value == 1 else f"{value:g} photos"
+            what = _counted(value, "photo")
         case "technology":
             what = "can be unlocked by phone" if value else "cannot be unlocked by phone"
         case "street_parked":
             what = "parked on the street" if value else "not parked on the street"
+        case "description":
+            what = f"description of {_counted(value, 'character')}" if value else "no description"
         case _:
-            what = f"{name.replace('_', ' ')} of {value:g} {_unit(name)}"
+            what = f"{name.replace('_', ' ')} of {_plain(value)}"
     if abs(contribution) < 0.05:
         return f"{what}: no difference"
     return f"{what}: {contribution:+.1f} reservations"
 
 
-def _unit(name: str) -> str:
-    return next(feature.unit for feature in VEHICLE_VIEW.features if feature.name == name)
+def _counted(value: float, noun: str) -> str:
+    number = "no" if value == 0 else _plain(value)
+    return f"{number} {noun}{'' if value == 1 else 's'}"
+
+
+def _plain(value: float) -> str:
+    """Write a number as people do: without an exponent, and with cents only where there are some."""
+    return f"{value:,.2f}".removesuffix(".00")

@@ -63,6 +63,37 @@ def test_reasons_are_in_plain_words_weightiest_first(trained: TrainedModel) -> N
     assert {reason.feature for reason in explanation.reasons} == set(VEHICLE_VIEW.columns)
 
 
+@pytest.mark.parametrize(
+    ("changes", "feature", "words"),
+    [
+        ({"actual_price": 50.0}, "price_diff", "priced at market"),
+        ({"actual_price": 50.1 - 0.1 + 1e-9}, "price_diff", "priced at market"),
+        ({"actual_price": 50.1}, "price_diff", "priced 0.10 (under 1%) above market"),
+        ({"actual_price": 62.0}, "price_diff", "priced 12 (24%) above market"),
+        ({"actual_price": 37.5}, "price_diff", "priced 12.50 (25%) below market"),
+        ({"actual_price": 1_234_617.8}, "price_diff", "priced 1,234,567.80 (2,469,136%) above market"),
+        ({"num_images": 0}, "num_images", "no photos"),
+        ({"num_images": 1}, "num_images", "1 photo"),
+        ({"num_images": 5}, "num_images", "5 photos"),
+        ({"description": 0}, "description", "no description"),
+        ({"description": 1}, "description", "description of 1 character"),
+        ({"description": 1_250_000}, "description", "description of 1,250,000 characters"),
+        ({"technology": 1}, "technology", "can be unlocked by phone"),
+        ({"technology": 0}, "technology", "cannot be unlocked by phone"),
+        ({"street_parked": 1}, "street_parked", "parked on the street"),
+        ({"street_parked": 0}, "street_parked", "not parked on the street"),
+    ],
+)
+def test_every_value_reads_well(
+    trained: TrainedModel, changes: dict[str, float], feature: str, words: str
+) -> None:
+    explanation = Explainer.load(trained.directory).explain(VEHICLE | changes)
+    (reason,) = [reason for reason in explanation.reasons if reason.feature == feature]
+    said, effect = reason.text.split(": ")
+    assert said == words
+    assert effect == "no difference" or effect == f"{reason.contribution:+.1f} reservations"
+
+
 def test_a_directory_without_boosters_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
     with pytest.raises(BrokenModelError, match="no fold booster"):
         Explainer.load(tmp_path_factory.mktemp("empty"))
