@@ -1,0 +1,208 @@
+"""What attackers type: each payload in every place that takes text, and every number at the edge."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from werkzeug.datastructures import MultiDict
+
+from tests.factories import VEHICLE
+from tests.webapp.conftest import PASSWORD
+from tests.webapp.test_auth import csrf_token
+from vroom_features.limits import DESCRIPTION_MAX, NUM_IMAGES_MAX, PRICE_MAX
+from vroom_features.messages import MessageError
+from vroom_features.settings import Settings
+from webapp.events import EVENTS, encode
+from webapp.logs import configure
+from webapp.services import Services
+
+pytestmark = pytest.mark.usefixtures("champion")
+
+PAYLOADS = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "' OR 1=1 --",
+    "1; DROP TABLE vehicles; --",
+    "../../../etc/passwd",
+    "..%2f..%2fetc%2fpasswd",
+    "/etc/passwd",
+    "{{7*7}}{% raw %}",
+    "x\r\nSet-Cookie: a=b",
+    "x\n2026-01-01 [info] operator signed in",
+    "\x1b[31mred\x1b[0m",
+    "\x00",
+    "\ud7ff\u202e",
+    "9" * 400,
+    "A" * 5_000,
+)
+EDGES = (
+    2**31,
+    -(2**31) - 1,
+    2**53 + 1,
+    2**63 - 1,
+    2**63,
+    -(2**63),
+    2**64,
+    10**400,
+    3.4028235e38,
+    3.5e38,
+    1e-46,
+    5e-324,
+    1.7976931348623157e308,
+    -1.7976931348623157e308,
+    -0.0,
+)
+RAW_EDGES = (
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    "1e309",
+    "-1e309",
+    "true",
+    '"1"',
+    "null",
+    "[]",
+    "{}",
+    "0x10",
+    "1_0",
+)
+bounded = hypothesis_settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.fixture
+def count(services: Services) -> Iterator[None]:
+    """Check at the end that the database is as it was."""
+    before = services.source.count_vehicles()
+    yield
+    assert services.source.count_vehicles() == before
+
+
+@pytest.mark.usefixtures("count")
+@pytest.mark.parametrize("payload", PAYLOADS, ids=lambda payload: repr(payload[:20]))
+def test_no_payload_is_executed_believed_or_reflected(
+    client: FlaskClient, payload: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    token = csrf_token(client)
+    header = payload.encode("ascii", "replace").decode().replace("\r", "").replace("\n", "").replace("\0", "")
+    answers = [
+        *(
+            client.get("/vehicles", query_string={name: payload})
+            for name in ("search", "sort", "kind", "page")
+        ),
+        *(client.get("/fleet", query_string={name: payload}) for name in ("q", "sort", "order", "page")),
+        client.get("/fleet.csv", query_string={"q": payload, "sort": payload}),
+        client.get("/", query_string={"vehicle_id": payload}),
+        client.get("/arrivals", query_string={"saved": payload}),
+        client.get("/sign-in", query_string={"next": payload}),
+        client.get("/health", headers={"X-Request-ID": header[:200]}),
+        client.get("/static/" + payload.replace("\0", "")),
+        client.get("/runs/" + payload.replace("\0", "").replace("/", "%2F")),
+        client.get("/v2/models/" + payload.replace("\0", "").replace("/", "%2F")),
+        client.post("/predict", json=VEHICLE | {payload: payload}),
+        *(client.post("/predict", json=VEHICLE | {name: payload}) for name in VEHICLE),
+        client.post("/predict/id", json={"vehicle_id": payload}),
+        client.post("/vehicles", json=VEHICLE | {"description": payload}),
+        client.post("/", data={"csrf_token": token, "action": "save", **dict.fromkeys(VEHICLE, payload)}),
+        client.post("/details", data={"csrf_token": token, **dict.fromkeys(VEHICLE, payload)}),
+        client.post("/sign-in", data={"csrf_token": token, "password": payload, "next": payload}),
+    ]
+    for answer in answers:
+        where = (answer.request.path, answer.status_code)
+        assert answer.status_code < 500, (where, answer.text)
+        assert "Set-Cookie: a=b" not in str(answer.headers), where
+        assert "root:" not in answer.text, where
+        if answer.mimetype == "text/html":
+            assert "<script>alert" not in answer.text, where
+            assert "<img src=x" not in answer.text, where
+        assert "Traceback" not in answer.text, where
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_a_log_line_is_one_line_whatever_is_in_it() -> None:
+
+    configure(Settings(_env_file=None, log_format="json"))
+    handler = next(h for h in logging.getLogger().handlers if h.get_name() == "vroom")
+    record = logging.LogRecord("webapp", logging.INFO, "f", 1, "name=%s", ("x\n[info] forged\x1b[31m",), None)
+    line = handler.format(record)
+    assert "\n" not in line
+    assert "\x1b" not in line
+    assert json.loads(line)["event"].startswith("name=x\n")
+
+
+def is_valid(field: str, literal: str) -> bool:
+    """Tell whether a JSON literal is a number in the field's range."""
+    try:
+        value = json.loads(literal)
+    except ValueError:
+        return False
+    if field in {"actual_price", "recommended_price"}:
+        return type(value) in {int, float} and 0 < value <= PRICE_MAX
+    top = {"num_images": NUM_IMAGES_MAX, "description": DESCRIPTION_MAX}.get(field, 1)
+    return type(value) is int and 0 <= value <= top
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/vehicles"])
+def test_a_number_at_an_edge_is_refused_by_the_name_of_its_field(client: FlaskClient, path: str) -> None:
+    for field in VEHICLE:
+        for literal in (*map(json.dumps, EDGES), *RAW_EDGES):
+            body = json.dumps(VEHICLE | {field: "EDGE"}).replace('"EDGE"', literal)
+            wrapped = f"[{body}]" if path.endswith("batch") else body
+            answer = client.post(path, data=wrapped, content_type="application/json")
+            case = (field, literal[:40], answer.status_code, answer.text[:300])
+            if is_valid(field, literal):
+                assert answer.status_code in {200, 201}, case
+            elif answer.status_code == 400:
+                assert answer.json["title"] == "Not JSON", case
+            else:
+                assert answer.status_code == 422, case
+                assert field in answer.json["errors"][0]["field"], case
+
+
+@given(
+    form=st.dictionaries(
+        st.sampled_from([*VEHICLE, "action", "form_key", "csrf_token"]) | st.text(max_size=5),
+        st.text(max_size=40) | st.integers().map(str) | st.floats().map(str),
+        max_size=9,
+    )
+)
+@bounded
+def test_no_form_breaks_the_page(app: Flask, form: dict[str, str]) -> None:
+    client = app.test_client()
+    token = csrf_token(client)
+    for path in ("/", "/details"):
+        answer = client.post(path, data=MultiDict(form | {"csrf_token": token, "action": "forecast"}))
+        assert answer.status_code in {200, 422}, answer.text
+
+
+@given(st.sampled_from(sorted(EVENTS)), st.binary(max_size=200) | st.text(max_size=80).map(str.encode))
+@hypothesis_settings(max_examples=400, deadline=None)
+def test_no_message_breaks_its_reader(channel: str, payload: bytes) -> None:
+    try:
+        event = encode(channel, payload)
+    except MessageError:
+        return
+    assert event.count(b"\n\n") == 1  # what came in starts no event of its own
+
+
+def test_bodies_that_are_too_large_or_packed_are_refused(client: FlaskClient) -> None:
+    huge = client.post("/predict", data=b" " * (5 * 1024 * 1024), content_type="application/json")
+    assert huge.status_code == 413
+    packed = client.post(
+        "/predict",
+        data=b"\x1f\x8b\x08\x00rest",
+        content_type="application/json",
+        headers={"Content-Encoding": "gzip"},
+    )
+    assert packed.status_code in {400, 415}
+    deep = client.post("/predict", data=b"[" * 100_000, content_type="application/json")
+    assert deep.status_code in {400, 422}
+    assert client.post("/sign-in", data={"password": PASSWORD * 10_000}).status_code in {403, 413}
