@@ -121,6 +121,8 @@ def test_a_screen_reader_hears_the_whole_forecast_once_it_changed(window: Window
 def test_the_printed_forecast_has_the_answer_and_no_controls(window: Window) -> None:
     page = window.open()
     page.emulate_media(media="print")
+    page.set_viewport_size({"width": 760, "height": 1000})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 760
     expect(page.locator("#answer .figure")).to_be_visible()
     expect(page.locator("#details .plot canvas")).to_be_visible()
     for hidden in (page.get_by_role("navigation"), page.locator("#save"), page.locator("#price-reader")):
