@@ -64,14 +64,17 @@ def drill(
         try:
             if soak:
                 return _soak(system, soak, console, keep=keep)
-            results = list(run(cases, system, console))
+            results = []
+            for result in run(cases, system, console):
+                results.append(result)
+                if keep:  # at once, so that a run that is cut short leaves what it saw
+                    command = "make drill" + (f' ONLY="{only}"' if only else "")
+                    every = [case.name for case in all_cases()]
+                    report.keep(REPORT, [result], every, at=now(), command=command)
         finally:
             if logs:
                 shutil.copytree(system.settings.home / "log", logs, dirs_exist_ok=True)
     console.print(report.table(results))
-    if keep:
-        command = "make drill" + (f' ONLY="{only}"' if only else "")
-        report.write(REPORT, report.DRILL, report.markdown(results, at=now(), command=command))
     return 0 if all(result.is_survived for result in results) else 1
 
 

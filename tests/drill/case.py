@@ -15,7 +15,7 @@ from tests.drill import promises
 from tests.drill.system import System
 from tests.drill.traffic import Traffic
 
-RECOVERY_TIMEOUT_S = 30.0
+RECOVERY_TIMEOUT_S = 90.0
 SURPRISES = (OSError, RuntimeError, redis.RedisError, httpx.HTTPError, psutil.Error, xmlrpc.client.Fault)
 
 
