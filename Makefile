@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA ?= data
 UV_VERSION := 0.13.9
 
-.PHONY: run test check lint drill install install-dev chromium lock sample screenshots clean help
+.PHONY: run test lint drill install install-dev chromium lock sample screenshots clean help
 
 run: install ## install, start every service, run the main job, serve the page (DATA=folder for other CSVs)
 	@VROOM_DATA_DIR="$(DATA)" $(BIN)/python -m flows up
@@ -57,6 +57,9 @@ lock: | $(BIN)/uv ## pin every dependency again, with hashes
 	  --group build pyproject.toml --output-file requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --all-extras --group build --group dev --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
+
+sample: install ## generate the sample data again
+	@$(BIN)/python data/generate.py --out data
 
 clean: ## remove the environment and everything the system wrote
 	@rm -rf $(VENV) var
