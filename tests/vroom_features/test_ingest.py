@@ -260,6 +260,7 @@ def test_a_zipped_file_by_its_name_is_found(source: SourceStore, tmp_path: Path)
         (None, "is missing"),
         (Path(), "is a directory"),
     ],
+    ids=["empty", "too few columns", "no header", "cut off", "UTF-16", "binary", "absent", "a directory"],
 )
 @pytest.mark.parametrize("name", ["vehicles", "reservations"])
 def test_what_is_no_such_file_is_refused_clearly(
