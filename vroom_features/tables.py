@@ -192,6 +192,7 @@ class Handover(SQLModel, table=True):
     version: int = Field(description="champion from then on")
     kind: str = Field(max_length=16)
     reason: str
+    decision: str | None = Field(default=None, description="the decision with its numbers, as JSON")
     forced: bool = False
     decided_at: datetime = Field(description="UTC")
     back_to: int | None = Field(default=None, description="epoch whose champion a rollback restores")

@@ -18,6 +18,7 @@ SAMPLE_MAX_ROWS = 500_000
 """Vehicles that a model is measured on, at most: more would change no figure that anybody reads."""
 MIN_ROWS = 50
 MIN_LABELS = 5
+MIN_RATIO_SPREAD = 0.01
 FEW_PHOTOS = 2
 SEGMENTS = (
     "priced up to 10 % above market",
@@ -201,3 +202,8 @@ def check_learnable(dataset: Dataset, *, num_folds: int = NUM_FOLDS) -> None:
         )
     if np.ptp(dataset.features[:, VEHICLE_VIEW.columns.index("price_diff")]) == 0:
         raise TrainingDataError("every vehicle has the same price difference; a price cannot be learned from")
+    if np.ptp(dataset.price_ratio) < MIN_RATIO_SPREAD:
+        raise TrainingDataError(
+            f"every vehicle is priced at {dataset.price_ratio[0]:.0%} of its market price; "
+            "there is one class of price only, and nothing to tell of another"
+        )

@@ -10,6 +10,7 @@
     │   └── ModelNotFoundError  no such version, or no version under that alias
     ├── LedgerError             the ledger of champions cannot be read or written
     ├── PromotionRaceError      another promotion got in between, again and again
+    ├── ForceReasonError        a forced promotion without a written reason
     └── RollbackError           there is no earlier champion to go back to
 """
 
@@ -59,6 +60,15 @@ class LedgerError(VroomModelError):
 
 class PromotionRaceError(VroomModelError):
     """Other promotions got in between each time this one was decided."""
+
+
+class ForceReasonError(VroomModelError):
+    """A promotion is to be forced, and nobody says why."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a forced promotion needs a written reason, which is kept with it: say why it overrules the gate"
+        )
 
 
 class RollbackError(VroomModelError):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.dataset import SEGMENTS, Dataset, TrainingSnapshot, load_dataset
+from vroom_model.errors import BrokenModelError
 from vroom_model.manifest import CalibrationPoint, FoldMetrics, Importance, SegmentMetrics
 from vroom_model.predictor import Forecasts, Predictor, with_range
 
@@ -183,8 +185,16 @@ def score(predictor: Predictor, snapshot: TrainingSnapshot) -> Evaluation:
         The version, loaded and verified.
     snapshot : Snapshot
         Of the offline store.
+
+    Raises
+    ------
+    BrokenModelError
+        If the version lacks figures that it must be judged by.
     """
     manifest = predictor.manifest
+    if missing := manifest.missing_metrics:
+        where = Path(f"version {predictor.version}")
+        raise BrokenModelError(where, f"its manifest lacks metrics: {', '.join(missing)}")
     dataset = load_dataset(snapshot, num_folds=manifest.num_folds)
     raw = out_of_fold(predictor.predict_by_fold(dataset.features), dataset.folds)
     forecasts = with_range(raw, manifest.interval)

@@ -73,6 +73,7 @@ class Ledger:
         reason: str,
         decided_at: datetime,
         back_to: int | None,
+        decision: str | None = None,
         forced: bool = False,
         settled: bool = False,
     ) -> Handover | None:
@@ -84,6 +85,7 @@ class Ledger:
             "version": version,
             "kind": kind,
             "reason": reason,
+            "decision": decision,
             "forced": forced,
             "decided_at": decided_at.astimezone(UTC),
             "back_to": back_to,

@@ -16,6 +16,8 @@ from vroom_features.view import VEHICLE_VIEW
 from vroom_model.errors import BrokenModelError
 
 MANIFEST_NAME = "manifest.json"
+METRICS = ("mae", "mae_standard_error", "bias", "baseline_mae", "coverage", "mean_width", "mean_label")
+"""Figures without which a model cannot be judged."""
 SERVING_NAME = "serving.onnx"
 
 
@@ -45,6 +47,9 @@ class ViewRef(Part):
     name: str
     version: int
     columns: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.version} ({', '.join(self.columns)})"
 
 
 class IntervalLines(Part):
@@ -143,6 +148,16 @@ class ModelManifest(Part):
         """Share of vehicles whose outcome the range is made to hold."""
         return self.interval.coverage
 
+    @property
+    def missing_metrics(self) -> tuple[str, ...]:
+        """Figures that a model needs to be judged by and that are not there."""
+        missing = [name for name in METRICS if name not in self.metrics]
+        if len(self.folds) < self.num_folds:
+            missing.append("those of each fold")
+        if not self.segments:
+            missing.append("those of each segment")
+        return tuple(missing)
+
     def write(self, directory: Path) -> str:
         """Write ``manifest.json`` and return its SHA-256, which identifies the whole directory."""
         data = self.model_dump_json(indent=1).encode()
@@ -182,7 +197,8 @@ class ModelManifest(Part):
     def _verify(self, directory: Path) -> None:
         expected = ViewRef(name=VEHICLE_VIEW.name, version=VEHICLE_VIEW.version, columns=VEHICLE_VIEW.columns)
         if self.view != expected:
-            raise BrokenModelError(directory, f"it takes {self.view!r}, this program computes {expected!r}")
+            problem = f"it takes the features {self.view}, this program computes {expected}"
+            raise BrokenModelError(directory, problem)
         for name, sha256 in self.files.items():
             if Path(name).name != name:
                 raise BrokenModelError(directory, f"file name {name!r} leaves the directory")

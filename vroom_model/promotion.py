@@ -164,8 +164,8 @@ def _objection(candidate: Evaluation, champion: Evaluation | None, rules: Promot
         return f"{name} is champion already"
     if champion.view != candidate.view:
         return (
-            f"{name} takes feature view {candidate.view}, champion {champion.version} {champion.view}; "
-            "deploy the program that serves it, then promote by force"
+            f"{name} takes feature view {candidate.view}, champion {champion.version} {champion.view}: "
+            f"they cannot be compared; deploy the program that computes {candidate.view} first"
         )
     if labels.mean() < (1 - rules.max_label_drop) * champion.trained_mean_label:
         return (

@@ -1,7 +1,7 @@
 """Who is champion, who was, and who comes next: promotion and rollback, with everything written down.
 
-A change of champion takes four steps: the next epoch in the ledger, the alias in MLflow, the message, and the
-note that all of it is done.  The ledger decides; whoever looks next finishes what a crash cut off.
+A change of champion begins with the next epoch in the ledger, which decides; the note on the version, the
+alias in MLflow and the message follow (``settlement``), and whoever looks next finishes what a crash cut off.
 """
 
 import logging
@@ -13,13 +13,20 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from vroom_model.dataset import TrainingSnapshot
-from vroom_model.errors import BrokenModelError, ModelNotFoundError, PromotionRaceError, RollbackError
+from vroom_model.errors import (
+    BrokenModelError,
+    ForceReasonError,
+    ModelNotFoundError,
+    PromotionRaceError,
+    RollbackError,
+)
 from vroom_model.evaluation import Evaluation, score
 from vroom_model.ledger import Handover, Ledger
 from vroom_model.messages import ModelPromoted
 from vroom_model.predictor import Predictor
 from vroom_model.promotion import Decision, PromotionRules, decide
 from vroom_model.registry import ModelVersion, Registry
+from vroom_model.settlement import Settlement
 
 logger = logging.getLogger(__name__)
 ATTEMPTS = 8
@@ -65,50 +72,17 @@ class Succession:
     ) -> None:
         self.registry = registry
         self.ledger = ledger
-        self._publish = publish
+        self._settlement = Settlement(registry, ledger, publish=publish)
         self._cache_dir = cache_dir
 
     def champion(self) -> ModelVersion | None:
         """Return the champion, after finishing what a crash may have cut off."""
-        self.repair()
+        self._settlement.repair()
         return self.registry.champion()
 
     def history(self, *, limit: int = 50) -> list[Handover]:
         """Return the handovers, the last first."""
         return self.ledger.entries(limit=limit)
-
-    def repair(self) -> Handover | None:
-        """Make the alias follow the ledger, and return the ledger's last handover.
-
-        A champion set before there was a ledger is adopted.  An alias moved by hand is put back: promote the
-        version instead, by force if it must be.
-        """
-        while True:
-            head = self.ledger.head()
-            champion = self.registry.champion()
-            if head is None:
-                if champion is None:
-                    return None
-                self.ledger.append(
-                    after=None,
-                    version=champion.version,
-                    kind="adopted",
-                    reason="was champion before there was a ledger",
-                    decided_at=champion.created_at,
-                    back_to=None,
-                    settled=True,
-                )
-            elif head.settled and champion and champion.version == head.version:
-                return head
-            else:
-                logger.warning(
-                    "champion alias follows the ledger version=%s epoch=%s", head.version, head.epoch
-                )
-                try:
-                    self._settle(head)
-                except ModelNotFoundError:
-                    logger.exception("the champion is gone from the registry version=%s", head.version)
-                    return head
 
     def promote(
         self,
@@ -126,7 +100,7 @@ class Succession:
         snapshot : Snapshot
             Both are scored on its vehicles, out of fold.
         as_of : datetime
-            The moment of the decision, with a time zone.
+            The moment of the decision, with a time zone; repeated with the same, it is the same promotion.
         version : int, optional
             Which; the candidate if not given.
         force_reason : str, optional
@@ -138,15 +112,27 @@ class Succession:
         ------
         ModelNotFoundError
             If there is no such version, or no candidate.
+        ForceReasonError
+            If ``force_reason`` says nothing.
         PromotionRaceError
             If others got in between each time.
         """
+        if force_reason is not None and not force_reason.strip():
+            raise ForceReasonError
         for _ in range(ATTEMPTS):
-            head = self.repair()
+            head = self._settlement.repair()
             chosen = self._chosen(version)
+            if (
+                head is not None
+                and head.decision
+                and (head.version, head.decided_at) == (chosen.version, as_of)
+            ):
+                # This very promotion, repeated after a failure that came after its entry in the ledger.
+                return Outcome(decision=Decision.model_validate_json(head.decision), epoch=head.epoch)
             decision = self._decide(chosen, head, snapshot, rules)
-            if force_reason is not None and not decision.promote and decision.candidate_mae is not None:
-                decision = _forced(decision, force_reason, head)
+            # Without scores there was nothing to overrule: the files are broken, or it is champion already.
+            if force_reason is not None and decision.candidate_mae is not None:
+                decision = _forced(decision, force_reason.strip(), head)
             if not decision.promote:
                 self._note(decision, as_of)
                 return Outcome(decision=decision)
@@ -155,13 +141,13 @@ class Succession:
                 version=chosen.version,
                 kind="promotion",
                 reason=decision.reason,
+                decision=decision.model_dump_json(exclude_none=True),
                 decided_at=as_of,
                 back_to=head.epoch if head else None,
                 forced=decision.forced,
             )
             if entry is not None:
-                self._note(decision, as_of, epoch=entry.epoch)
-                self._settle(entry)
+                self._settlement.settle(entry)
                 return Outcome(decision=decision, epoch=entry.epoch)
         raise PromotionRaceError(f"other promotions got in between {ATTEMPTS} times; try again")
 
@@ -176,7 +162,7 @@ class Succession:
             If its files cannot be trusted.
         """
         for _ in range(ATTEMPTS):
-            head = self.repair()
+            head = self._settlement.repair()
             if head is None or head.back_to is None:
                 raise RollbackError("there is no earlier champion to go back to")
             target = self.ledger.entry(head.back_to)
@@ -186,40 +172,26 @@ class Succession:
                 raise RollbackError(
                     f"version {target.version}, champion before, is gone; promote another"
                 ) from exc
+            sentence = f"version {target.version} is champion again, instead of {head.version}: {reason}"
+            decision = Decision(
+                promote=True,
+                reason=sentence,
+                candidate_version=target.version,
+                champion_version=head.version,
+            )
             entry = self.ledger.append(
                 after=head,
                 version=target.version,
                 kind="rollback",
                 reason=reason,
+                decision=decision.model_dump_json(exclude_none=True),
                 decided_at=as_of,
                 back_to=target.back_to,
             )
             if entry is not None:
-                sentence = f"version {target.version} is champion again, instead of {head.version}: {reason}"
-                decision = Decision(
-                    promote=True,
-                    reason=sentence,
-                    candidate_version=target.version,
-                    champion_version=head.version,
-                )
-                self._note(decision, as_of, epoch=entry.epoch)
-                self._settle(entry)
+                self._settlement.settle(entry)
                 return Outcome(decision=decision, epoch=entry.epoch)
         raise PromotionRaceError(f"other promotions got in between {ATTEMPTS} times; try again")
-
-    def _settle(self, entry: Handover) -> None:
-        """Move the alias, tell the workers, note that it is done; then see whether the ledger moved on."""
-        while True:
-            self.registry.set_alias("champion", entry.version)
-            self._publish(
-                ModelPromoted(model_name=self.ledger.model_name, version=entry.version, epoch=entry.epoch)
-            )
-            self.ledger.settle(entry.epoch)
-            # A process that was held up here may have set the alias after a later epoch did.
-            last = self.ledger.head()
-            if last is None or last.epoch == entry.epoch:
-                return
-            entry = last
 
     def _chosen(self, version: int | None) -> ModelVersion:
         if version is not None:
@@ -272,15 +244,17 @@ class Succession:
                 directory, version=version.version, manifest_sha256=version.ref.manifest_sha256
             )
 
-    def _note(self, decision: Decision, as_of: datetime, *, epoch: int | None = None) -> None:
-        """Keep the decision on the version."""
-        tags = {
-            "decision": decision.model_dump_json(exclude_none=True),
-            "decision_reason": decision.reason,
-            "decided_at": as_of.isoformat(),
-        }
+    def _note(self, decision: Decision, as_of: datetime) -> None:
+        """Keep a refusal on the version; the champion keeps the reason why it became one."""
+        if decision.candidate_version == decision.champion_version:
+            return
         self.registry.note(
-            decision.candidate_version, tags | ({"epoch": str(epoch)} if epoch is not None else {})
+            decision.candidate_version,
+            {
+                "decision": decision.model_dump_json(exclude_none=True),
+                "decision_reason": decision.reason,
+                "decided_at": as_of.isoformat(),
+            },
         )
 
 

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tests.snapshots import FrameSnapshot
@@ -58,7 +58,13 @@ class Champions:
         self, snapshot: FrameSnapshot, version: int | None = None, *, force_reason: str | None = None
     ) -> Outcome:
         """Promote a version, or the candidate."""
-        return self.succession.promote(snapshot, as_of=AS_OF, version=version, force_reason=force_reason)
+        return self.succession.promote(
+            snapshot, as_of=self.moment(), version=version, force_reason=force_reason
+        )
+
+    def moment(self) -> datetime:
+        """Return a moment after the last one."""
+        return AS_OF + timedelta(minutes=next(self._numbers))
 
     def champion(self) -> int:
         """Return the version that the alias points to now."""

@@ -1,13 +1,11 @@
-from threading import Barrier, Thread
-
 import pytest
 
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import AS_OF, Champions
 from vroom_model.boosting import TrainingParams
-from vroom_model.errors import RollbackError
+from vroom_model.errors import ForceReasonError, RegistryError, RollbackError
 from vroom_model.messages import ModelPromoted
-from vroom_model.succession import Outcome
+from vroom_model.training import TrainedModel
 
 WEAK = TrainingParams(num_rounds=2)
 MIDDLING = TrainingParams(num_rounds=8)
@@ -52,9 +50,12 @@ def test_the_decision_is_kept_on_the_version(champions: Champions, fleet: FrameS
 def test_the_champion_is_not_promoted_again(champions: Champions, fleet: FrameSnapshot) -> None:
     version = champions.register(fleet)
     champions.promote(fleet)
-    again = champions.promote(fleet)
-    assert not again.promoted
-    assert again.decision.reason == f"version {version} is champion already"
+    why = champions.registry.version(version).tags["decision_reason"]
+    for force_reason in (None, "again"):
+        again = champions.promote(fleet, force_reason=force_reason)
+        assert not again.promoted
+        assert again.decision.reason == f"version {version} is champion already"
+    assert champions.registry.version(version).tags["decision_reason"] == why
 
 
 def test_force_promotes_a_worse_version_and_writes_the_reason_down(
@@ -72,6 +73,28 @@ def test_force_promotes_a_worse_version_and_writes_the_reason_down(
     assert "a drill" in head.reason
 
 
+def test_force_keeps_its_reason_though_the_gate_would_have_let_it_pass(
+    champions: Champions, fleet: FrameSnapshot
+) -> None:
+    version = champions.register(fleet)
+    decision = champions.promote(fleet, force_reason="the fair begins tomorrow").decision
+    assert decision.promote
+    assert decision.forced
+    assert "the fair begins tomorrow" in champions.registry.version(version).tags["decision_reason"]
+    assert "the median" in decision.reason
+
+
+@pytest.mark.parametrize("reason", ["", "  \n"])
+def test_force_without_a_written_reason_is_refused(
+    champions: Champions, fleet: FrameSnapshot, trained: TrainedModel, reason: str
+) -> None:
+    champions.register_trained(trained)
+    with pytest.raises(ForceReasonError, match="needs a written reason"):
+        champions.promote(fleet, force_reason=reason)
+    assert champions.registry.champion() is None
+    assert champions.ledger.head() is None
+
+
 def test_rollback_goes_back_one_champion_at_a_time(champions: Champions, fleet: FrameSnapshot) -> None:
     versions = []
     for params in (WEAK, MIDDLING, TrainingParams()):
@@ -79,8 +102,13 @@ def test_rollback_goes_back_one_champion_at_a_time(champions: Champions, fleet: 
         assert champions.promote(fleet).promoted
     seen = []
     for _ in range(2):
-        seen.append(champions.succession.rollback(as_of=AS_OF).decision.candidate_version)
+        decision = champions.succession.rollback(as_of=champions.moment(), reason="a drill").decision
+        seen.append(decision.candidate_version)
         assert champions.champion() == seen[-1]
+        assert decision.reason == (
+            f"version {seen[-1]} is champion again, instead of {decision.champion_version}: a drill"
+        )
+        assert champions.registry.version(seen[-1]).tags["decision_reason"] == decision.reason
     assert seen == [versions[1], versions[0]]
     with pytest.raises(RollbackError, match="no earlier champion"):
         champions.succession.rollback(as_of=AS_OF)
@@ -100,37 +128,20 @@ def test_rollback_after_a_promotion_after_a_rollback_returns_to_what_served(
     assert champions.champion() == first
 
 
-class Crash(BaseException):
-    """The process is killed here."""
-
-
-def test_a_crash_before_the_message_is_repaired_by_the_next_look(
-    champions: Champions, fleet: FrameSnapshot
-) -> None:
-    def die(_message: ModelPromoted) -> None:
-        raise Crash
-
-    version = champions.register(fleet)
-    with pytest.raises(Crash):
-        champions.with_publish(die).promote(fleet, as_of=AS_OF)
-    champion = champions.succession.champion()
-    assert champion is not None
-    assert champion.version == version
-    assert [message.version for message in champions.messages] == [version]
-
-
-def test_a_crash_before_the_alias_moved_is_repaired_by_the_next_look(
+def test_a_promotion_repeated_after_a_failure_is_told_as_the_promotion_it_was(
     champions: Champions, fleet: FrameSnapshot
 ) -> None:
     version = champions.register(fleet)
-    champions.ledger.append(
-        after=None, version=version, kind="promotion", reason="", decided_at=AS_OF, back_to=None
-    )
-    assert champions.registry.champion() is None
-    champion = champions.succession.champion()
-    assert champion is not None
-    assert champion.version == version
-    assert [message.epoch for message in champions.messages] == [1]
+
+    def fail(_message: ModelPromoted) -> None:
+        raise RegistryError("away for a moment")
+
+    with pytest.raises(RegistryError):
+        champions.with_publish(fail).promote(fleet, as_of=AS_OF)
+    outcome = champions.succession.promote(fleet, as_of=AS_OF)
+    assert (outcome.promoted, outcome.epoch, champions.champion()) == (True, 1, version)
+    assert "the median" in outcome.decision.reason
+    assert len(champions.ledger.entries()) == 1
 
 
 def test_an_alias_set_late_by_a_stalled_process_does_not_stay(
@@ -153,37 +164,6 @@ def test_an_alias_set_late_by_a_stalled_process_does_not_stay(
 
     champions.with_publish(overtake).promote(fleet, as_of=AS_OF, version=old)
     assert champions.champion() == new
-
-
-def test_two_promotions_at_once_leave_one_champion_and_true_records(
-    champions: Champions, fleet: FrameSnapshot
-) -> None:
-    champions.register(fleet, params=WEAK)
-    champions.promote(fleet)
-    rivals = [
-        champions.register(fleet, params=MIDDLING),
-        champions.register(fleet, params=TrainingParams(num_rounds=50)),
-    ]
-    start = Barrier(2)
-    outcomes: dict[int, Outcome] = {}
-
-    def run(version: int) -> None:
-        start.wait(timeout=30)
-        outcomes[version] = champions.promote(fleet, version)
-
-    threads = [Thread(target=run, args=(version,)) for version in rivals]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=60)
-    promoted = {outcome.epoch: version for version, outcome in outcomes.items() if outcome.promoted}
-    handovers = {entry.epoch: entry.version for entry in champions.ledger.entries() if entry.epoch > 1}
-    assert len(outcomes) == 2
-    assert handovers == promoted
-    assert champions.champion() == rivals[1] == handovers[max(handovers)]
-    for outcome in outcomes.values():
-        if not outcome.promoted:
-            assert f"champion {rivals[1]}" in outcome.decision.reason
 
 
 def test_a_champion_from_before_the_ledger_is_adopted(champions: Champions, fleet: FrameSnapshot) -> None:

@@ -1,0 +1,62 @@
+"""A process that promotes or rolls back once: `python -m tests.vroom_model.promoter '{...}'`.
+
+It says `ready`, waits for a line on its standard input, acts, and prints the outcome.  It can be told to die
+by SIGKILL when the message is to be sent, before or after.
+"""
+
+import os
+import signal
+import sys
+from datetime import datetime
+from typing import Literal
+
+import redis
+from pydantic import BaseModel
+
+from tests.snapshots import read_fleet
+from vroom_features.stores.source import SourceStore
+from vroom_model.ledger import Ledger
+from vroom_model.messages import ModelPromoted
+from vroom_model.registry import Registry
+from vroom_model.succession import Succession
+
+
+class Task(BaseModel):
+    """What to do, and where."""
+
+    mlflow: str
+    model_name: str
+    database: str
+    redis: str
+    as_of: datetime
+    version: int | None = None
+    rollback: bool = False
+    die: Literal["never", "before the message", "after the message"] = "never"
+
+
+def main(task: Task) -> None:
+    """Act once."""
+    source = SourceStore.open(task.database)
+    snapshot = read_fleet()
+
+    def publish(message: ModelPromoted) -> None:
+        if task.die == "before the message":
+            os.kill(os.getpid(), signal.SIGKILL)
+        with redis.Redis.from_url(task.redis) as client:
+            client.publish(message.channel, message.encode())
+        if task.die == "after the message":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with Registry(task.mlflow, task.model_name) as registry:
+        succession = Succession(registry, Ledger(source.engine, task.model_name), publish=publish)
+        print("ready", flush=True)
+        sys.stdin.readline()
+        if task.rollback:
+            outcome = succession.rollback(as_of=task.as_of)
+        else:
+            outcome = succession.promote(snapshot, as_of=task.as_of, version=task.version)
+    print(outcome.model_dump_json(), flush=True)
+
+
+if __name__ == "__main__":
+    main(Task.model_validate_json(sys.argv[1]))

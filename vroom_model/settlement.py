@@ -1,0 +1,104 @@
+"""Carrying out what the ledger says: the note on the version, the alias, the message.
+
+A change of champion is decided by its entry in the ledger.  What follows can be done twice without harm, so
+whoever looks next finishes what a crash cut off.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+
+from vroom_model.errors import ModelNotFoundError
+from vroom_model.ledger import Handover, Ledger
+from vroom_model.messages import ModelPromoted
+from vroom_model.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+
+class Settlement:
+    """Makes the registry follow the ledger.
+
+    Parameters
+    ----------
+    registry : Registry
+        Versions and aliases.
+    ledger : Ledger
+        Epochs, in the source database.
+    publish : callable
+        Tells the web workers; called after the alias has moved, perhaps twice for one epoch.
+    """
+
+    def __init__(
+        self, registry: Registry, ledger: Ledger, *, publish: Callable[[ModelPromoted], None]
+    ) -> None:
+        self.registry = registry
+        self.ledger = ledger
+        self._publish = publish
+
+    def settle(self, entry: Handover) -> None:
+        """Note the decision, move the alias, tell the workers, mark it done; then look once more."""
+        while True:
+            self._note(entry)
+            self.registry.set_alias("champion", entry.version)
+            self._publish(
+                ModelPromoted(model_name=self.ledger.model_name, version=entry.version, epoch=entry.epoch)
+            )
+            self.ledger.settle(entry.epoch)
+            # A process that was held up here may have set the alias after a later epoch did.
+            last = self.ledger.head()
+            if last is None or last.epoch == entry.epoch:
+                return
+            entry = last
+
+    def repair(self) -> Handover | None:
+        """Make the alias follow the ledger, and return the ledger's last handover.
+
+        A champion set before there was a ledger is adopted.  An alias moved by hand is put back: promote the
+        version instead, by force if it must be.
+        """
+        while True:
+            head = self.ledger.head()
+            champion = self.registry.champion()
+            if head is None:
+                if champion is None:
+                    return None
+                self.ledger.append(
+                    after=None,
+                    version=champion.version,
+                    kind="adopted",
+                    reason="was champion before there was a ledger",
+                    decided_at=champion.created_at,
+                    back_to=None,
+                    settled=True,
+                )
+            elif head.settled and champion and champion.version == head.version:
+                return head
+            else:
+                logger.warning(
+                    "champion alias follows the ledger version=%s epoch=%s", head.version, head.epoch
+                )
+                try:
+                    self.settle(head)
+                except ModelNotFoundError:
+                    logger.exception("the champion is gone from the registry version=%s", head.version)
+                    return head
+
+    def finish(self) -> bool:
+        """Do what is left of the last handover; return whether anything was.
+
+        Unlike ``repair`` it leaves a settled handover alone, whatever became of the alias since.
+        """
+        head = self.ledger.head()
+        if head is None or head.settled:
+            return False
+        logger.warning("finishing what was cut off version=%s epoch=%s", head.version, head.epoch)
+        self.settle(head)
+        return True
+
+    def _note(self, entry: Handover) -> None:
+        """Keep the decision that made a version champion on that version."""
+        tags = {"decision_reason": entry.reason, "decided_at": entry.decided_at.isoformat()}
+        if entry.decision:
+            tags |= {"decision": entry.decision, "decision_reason": json.loads(entry.decision)["reason"]}
+        self.registry.note(entry.version, tags | {"epoch": str(entry.epoch)})
