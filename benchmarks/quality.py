@@ -20,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tests.snapshots import SAMPLE, read_fleet
+from vroom_features.view import VEHICLE_VIEW
 from vroom_model.boosting import TrainingParams, fit_folds, predict_by_fold
 from vroom_model.dataset import SEGMENTS, Dataset, load_dataset
 from vroom_model.evaluation import out_of_fold
@@ -30,14 +31,17 @@ from vroom_model.tuning import tune
 Array = npt.NDArray[np.float64]
 FLEET = Path(os.environ.get("VROOM_REAL_DATA", Path(__file__).parents[2] / "shared" / "data" / "fleet"))
 COVERAGE = 0.8
+NUM_PRICES = 61
+Model = Callable[[npt.NDArray[np.float32]], Forecasts]
 
 
 @dataclass
 class Ranges:
-    """Which outcomes a repeat's ranges held, and how wide they were."""
+    """Which outcomes a repeat's ranges held, how wide they were, and whether any rises with the price."""
 
     held: list[npt.NDArray[np.bool_]] = field(default_factory=list)
     width: list[Array] = field(default_factory=list)
+    monotone: list[npt.NDArray[np.bool_]] = field(default_factory=list)
 
 
 def main() -> None:
@@ -85,30 +89,39 @@ def repeated_ours(
     errors = np.empty((repeats, len(dataset)))
     for repeat in range(repeats):
         held, width = np.empty(len(dataset), dtype=bool), np.empty(len(dataset))
+        monotone = np.empty(len(dataset), dtype=bool)
         for seen, unseen in splits(dataset, repeat):
-            forecasts = fit_ours(dataset.take(seen), dataset.features[unseen], choose, seed=repeat)
+            model = fit_ours(dataset.take(seen), choose, seed=repeat)
+            forecasts = model(dataset.features[unseen])
+            monotone[unseen] = falls_with_price(model, dataset.features[unseen])
             labels = dataset.labels[unseen]
             errors[repeat, unseen] = np.abs(forecasts.predicted_reservations - labels)
             held[unseen] = (forecasts.low <= labels) & (labels <= forecasts.high)
             width[unseen] = forecasts.high - forecasts.low
         ranges.held.append(held)
         ranges.width.append(width)
+        ranges.monotone.append(monotone)
     return errors
 
 
-def fit_ours(
-    seen: Dataset,
-    features: npt.NDArray[np.float32],
-    choose: Callable[[Dataset], TrainingParams],
-    *,
-    seed: int,
-) -> Forecasts:
-    """Fit the boosters and the range on vehicles seen; forecast the others as a request is answered."""
+def falls_with_price(model: Model, features: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Return for which vehicles neither forecast nor range ever rises as the price does."""
+    steps = np.linspace(-100, 200, NUM_PRICES)
+    moved = np.repeat(features[:, None, :], NUM_PRICES, axis=1)
+    moved[:, :, VEHICLE_VIEW.columns.index("price_diff")] = steps
+    forecasts = model(moved.reshape(-1, features.shape[1]))
+    curves = np.stack([forecasts.predicted_reservations, forecasts.low, forecasts.high])
+    falls: npt.NDArray[np.bool_] = (np.diff(curves.reshape(3, -1, NUM_PRICES), axis=2) <= 1e-9).all((0, 2))
+    return falls
+
+
+def fit_ours(seen: Dataset, choose: Callable[[Dataset], TrainingParams], *, seed: int) -> Model:
+    """Fit the boosters and the range on vehicles seen; return what answers as a request is answered."""
     params = choose(seen)
     boosters = fit_folds(seen, params, seed=seed)
     raw = out_of_fold(predict_by_fold(boosters, seen.features), seen.folds)
     lines = fit_lines(np.maximum(raw, 0.0), seen.labels, coverage=COVERAGE)
-    return with_range(predict_by_fold(boosters, features).mean(axis=1), lines)
+    return lambda features: with_range(predict_by_fold(boosters, features).mean(axis=1), lines)
 
 
 def fit_poisson(seen: Dataset, features: Array) -> Array:
@@ -133,11 +146,17 @@ def splits(dataset: Dataset, repeat: int) -> list[tuple[npt.NDArray[np.int64], n
 def print_errors(errors: dict[str, Array]) -> None:
     """Print each model's error, and how far it is from ours, vehicle by vehicle."""
     ours = errors["ours"].mean(axis=0)
-    print(f"{'model':38}{'MAE':>8}{'SD of repeats':>15}{'above ours':>12}{'SE':>8}")
+    print(f"{'model':38}{'MAE':>8}{'SE':>8}{'SD of repeats':>15}{'above ours':>12}{'SE':>8}")
     for name, table in errors.items():
         extra = table.mean(axis=0) - ours
-        error = extra.std() / np.sqrt(len(extra))
-        print(f"{name:38}{table.mean():8.3f}{table.mean(axis=1).std():15.3f}{extra.mean():12.3f}{error:8.3f}")
+        whole, paired = (standard_error(table.mean(axis=0)), standard_error(extra))
+        spread = table.mean(axis=1).std()
+        print(f"{name:38}{table.mean():8.3f}{whole:8.3f}{spread:15.3f}{extra.mean():12.3f}{paired:8.3f}")
+
+
+def standard_error(values: Array) -> float:
+    """Return the standard error of a mean over vehicles."""
+    return float(values.std() / np.sqrt(len(values)))
 
 
 def print_ranges(dataset: Dataset, ranges: Ranges) -> None:
@@ -148,6 +167,8 @@ def print_ranges(dataset: Dataset, ranges: Ranges) -> None:
     for number, name in enumerate(SEGMENTS):
         rows = dataset.segments == number
         print(f"{name:48}{rows.sum():9}{held[:, rows].mean():8.1%}{width[:, rows].mean():8.1f}")
+    monotone = np.array(ranges.monotone).mean()
+    print(f"\nforecast and range never rise with the price: {monotone:.1%} of vehicles")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
 from flows.report import link_model, table
+from flows.retries import is_worth_repeating
 from flows.succession import open_succession
 from vroom_features.settings import Settings
 from vroom_features.stores.offline import OfflineStore
@@ -15,11 +16,11 @@ from vroom_model.promotion import PromotionRules
 from vroom_model.succession import Outcome
 
 
-@task(retries=2, retry_delay_seconds=[2, 10], timeout_seconds=600)
+@task(retries=2, retry_delay_seconds=[2, 10], timeout_seconds=600, retry_condition_fn=is_worth_repeating)
 async def compare_and_promote(
     settings: Settings, version: int | None, force_reason: str | None, as_of: datetime
 ) -> Outcome:
-    """Decide and act; repeating it finds the version champion already."""
+    """Decide and act; repeated with the same moment it is the same promotion."""
     return await to_thread(_compare_and_promote, settings, version, force_reason, as_of)
 
 
@@ -27,7 +28,12 @@ def _compare_and_promote(
     settings: Settings, version: int | None, force_reason: str | None, as_of: datetime
 ) -> Outcome:
     snapshot = OfflineStore(settings.offline_store).current()
-    rules = PromotionRules(min_gain=settings.promotion_min_gain, confidence=settings.promotion_confidence)
+    rules = PromotionRules(
+        min_gain=settings.promotion_min_gain,
+        confidence=settings.promotion_confidence,
+        segment_margin=settings.promotion_segment_margin,
+        max_label_drop=settings.promotion_max_label_drop,
+    )
     with open_succession(settings) as succession:
         return succession.promote(
             snapshot, as_of=as_of, version=version, force_reason=force_reason, rules=rules
@@ -36,7 +42,7 @@ def _compare_and_promote(
 
 @flow(name="vroom_forecast_promotion", timeout_seconds=1800)
 async def vroom_forecast_promotion(
-    version: int | None = None, force_reason: str | None = None
+    version: int | None = None, force: bool = False, reason: str = ""
 ) -> State[Outcome]:
     """Promote a version if it is better than the champion.
 
@@ -44,8 +50,10 @@ async def vroom_forecast_promotion(
     ----------
     version : int, optional
         Which; by default the candidate.
-    force_reason : str, optional
-        Promote it whatever the comparison says, for this written reason.  Broken files are refused still.
+    force : bool
+        Promote it whatever the comparison says.  Broken files are refused still.
+    reason : str
+        Why it is forced; it must be given then, and is kept with the decision.
 
     Returns
     -------
@@ -53,6 +61,7 @@ async def vroom_forecast_promotion(
         Completed whether it was promoted or not, with the outcome as its data and the reason as its message.
     """
     settings = Settings()
+    force_reason = reason if force else None
     outcome = await compare_and_promote(settings, version, force_reason, datetime.now(UTC))
     get_run_logger().info(outcome.decision.reason)
     await report_outcome(settings, outcome, title="Promotion", key="promotion")

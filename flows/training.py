@@ -1,12 +1,10 @@
 """Train on the current snapshot and register the result as candidate."""
 
-import tempfile
 from asyncio import to_thread
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
 from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import acreate_markdown_artifact
@@ -14,31 +12,27 @@ from prefect.states import Completed
 
 from flows.cluster import check_cluster, dask_client
 from flows.report import link_model, table
+from flows.retries import is_worth_repeating
 from vroom_features.settings import Settings
 from vroom_features.stores.offline import OfflineStore
-from vroom_model.manifest import ModelManifest
-from vroom_model.registration import Registered, register_candidate
+from vroom_model.registration import Registered, train_candidate
 from vroom_model.registry import Registry
-from vroom_model.training import STREAM_ABOVE_ROWS, Fit, train
+from vroom_model.training import STREAM_ABOVE_ROWS, Fit
 
 
-@task(retries=2, retry_delay_seconds=[2, 10], timeout_seconds=3600)
-async def train_and_register(
-    settings: Settings, seed: int, as_of: datetime
-) -> tuple[Registered, ModelManifest]:
+@task(retries=2, retry_delay_seconds=[2, 10], timeout_seconds=3600, retry_condition_fn=is_worth_repeating)
+async def train_and_register(settings: Settings, seed: int, as_of: datetime) -> Registered:
     """Train and register; the same snapshot and seed make no second version."""
     return await to_thread(_train_and_register, settings, seed, as_of)
 
 
-def _train_and_register(settings: Settings, seed: int, as_of: datetime) -> tuple[Registered, ModelManifest]:
+def _train_and_register(settings: Settings, seed: int, as_of: datetime) -> Registered:
     snapshot = OfflineStore(settings.offline_store).current()
     with (
-        tempfile.TemporaryDirectory(prefix="vroom-training-") as directory,
         Registry(settings.mlflow, settings.model_name) as registry,
         fit_for(snapshot.num_rows, settings.dask_address) as fit,
     ):
-        trained = train(snapshot, directory=Path(directory), as_of=as_of, seed=seed, fit=fit)
-        return register_candidate(registry, trained), trained.manifest
+        return train_candidate(registry, snapshot, as_of=as_of, seed=seed, fit=fit)
 
 
 @contextmanager
@@ -72,7 +66,8 @@ async def vroom_forecast_training(seed: int = 0) -> State[int]:
         Completed, with the number of the registered version as its data.
     """
     settings = Settings()
-    registered, manifest = await train_and_register(settings, seed, datetime.now(UTC))
+    registered = await train_and_register(settings, seed, datetime.now(UTC))
+    manifest = registered.manifest
     number = registered.version.version
     found = "registered" if registered.is_new else "unchanged inputs, so still"
     error, vehicles = manifest.metrics["mae"], manifest.snapshot.num_rows

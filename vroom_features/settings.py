@@ -49,6 +49,15 @@ class Settings(BaseSettings):
     promotion_confidence: float = Field(
         default=0.95, gt=0.5, lt=1, description="how sure a gain must be, by a one-sided paired bootstrap"
     )
+    promotion_segment_margin: float = Field(
+        default=0.10, ge=0, description="share by which the error of a price segment may rise"
+    )
+    promotion_max_label_drop: float = Field(
+        default=0.25,
+        gt=0,
+        lt=1,
+        description="share of the reservations that may be missing before nobody is promoted",
+    )
 
     web_host: str = Field(default="127.0.0.1", description="address the web app listens on")
     web_port: int = Field(default=8000, ge=1, le=65535, description="port of the web app")

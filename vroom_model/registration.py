@@ -1,7 +1,9 @@
 """Recording a trained model in MLflow: the one import of mlflow."""
 
+import logging
 import tempfile
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -10,12 +12,15 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
+from vroom_model.boosting import TrainingParams
 from vroom_model.card import write_card
-from vroom_model.errors import BaselineError, RegistryError
+from vroom_model.dataset import TrainingSnapshot
+from vroom_model.errors import BaselineError, BrokenModelError, RegistryError
 from vroom_model.manifest import SERVING_NAME, ModelManifest
 from vroom_model.registry import ModelVersion, Registry
-from vroom_model.training import TrainedModel
+from vroom_model.training import Engine, Fit, TrainedModel, train, training_digest
 
+logger = logging.getLogger(__name__)
 BUNDLE = "bundle"
 CARD = "card"
 
@@ -28,11 +33,14 @@ class Registered:
     ----------
     version : ModelVersion
         The version that holds the model.
+    manifest : ModelManifest
+        What it was made from and how good it is.
     is_new : bool
         False when the same training had been registered before: that version is the candidate again.
     """
 
     version: ModelVersion
+    manifest: ModelManifest
     is_new: bool
 
 
@@ -58,19 +66,67 @@ def register_candidate(registry: Registry, trained: TrainedModel) -> Registered:
         raise BaselineError(manifest.metrics["mae"], manifest.metrics["baseline_mae"])
     if existing := find_training(registry, manifest.training_digest):
         registry.set_alias("candidate", existing.version)
-        return Registered(registry.version(existing.version), is_new=False)
+        return Registered(registry.version(existing.version), manifest, is_new=False)
     try:
         number = _record(registry, trained)
     except MlflowException as exc:
         raise RegistryError(f"MLflow at {registry.tracking_uri} cannot be used: {exc}") from exc
     registry.set_alias("candidate", number)
-    return Registered(registry.version(number), is_new=True)
+    return Registered(registry.version(number), manifest, is_new=True)
+
+
+def train_candidate(
+    registry: Registry,
+    snapshot: TrainingSnapshot,
+    *,
+    as_of: datetime,
+    params: TrainingParams | None = None,
+    seed: int = 0,
+    fit: Fit | None = None,
+) -> Registered:
+    """Train on a snapshot and make the result the candidate; unchanged inputs are not trained on again.
+
+    Parameters
+    ----------
+    registry : Registry
+        Where.
+    snapshot, as_of, params, seed, fit
+        As ``train`` takes them.
+
+    Raises
+    ------
+    TrainingDataError, BaselineError, RegistryError
+        As ``train`` and ``register_candidate`` do.
+    """
+    engine: Engine | None = "elsewhere" if fit else None
+    digest = training_digest(snapshot, params=params, seed=seed, engine=engine)
+    with tempfile.TemporaryDirectory(prefix="vroom-training-") as name:
+        if existing := find_training(registry, digest):
+            registry.set_alias("candidate", existing.version)
+            directory = registry.download(existing, Path(name))
+            manifest = ModelManifest.read(directory, sha256=existing.ref.manifest_sha256)
+            return Registered(registry.version(existing.version), manifest, is_new=False)
+        trained = train(snapshot, directory=Path(name), as_of=as_of, params=params, seed=seed, fit=fit)
+        return register_candidate(registry, trained)
 
 
 def find_training(registry: Registry, training_digest: str) -> ModelVersion | None:
-    """Return the version that came of this very training, if it was registered before."""
-    complete = [v for v in registry.versions(training_digest=training_digest) if v.tags.get("complete")]
-    return complete[0] if complete else None
+    """Return the version that came of this very training, if there is one whose files are whole."""
+    for version in registry.versions(training_digest=training_digest):
+        if version.tags.get("complete") and _is_whole(registry, version):
+            return version
+    return None
+
+
+def _is_whole(registry: Registry, version: ModelVersion) -> bool:
+    """Tell whether a version can still be used; if not, the same training makes another."""
+    with tempfile.TemporaryDirectory(prefix="vroom-model-") as name:
+        try:
+            registry.download(version, Path(name))
+        except BrokenModelError as exc:
+            logger.warning("version %s is passed over: %s", version.version, exc.problem)
+            return False
+    return True
 
 
 def _record(registry: Registry, trained: TrainedModel) -> int:

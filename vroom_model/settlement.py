@@ -84,18 +84,6 @@ class Settlement:
                     logger.exception("the champion is gone from the registry version=%s", head.version)
                     return head
 
-    def finish(self) -> bool:
-        """Do what is left of the last handover; return whether anything was.
-
-        Unlike ``repair`` it leaves a settled handover alone, whatever became of the alias since.
-        """
-        head = self.ledger.head()
-        if head is None or head.settled:
-            return False
-        logger.warning("finishing what was cut off version=%s epoch=%s", head.version, head.epoch)
-        self.settle(head)
-        return True
-
     def _note(self, entry: Handover) -> None:
         """Keep the decision that made a version champion on that version."""
         tags = {"decision_reason": entry.reason, "decided_at": entry.decided_at.isoformat()}

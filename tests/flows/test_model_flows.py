@@ -44,8 +44,8 @@ def settings(tmp_path: Path, mlflow_server: str, redis_url: str) -> Settings:
 
 def test_a_fleet_is_trained_on_promoted_and_watched(settings: Settings) -> None:
     assert asyncio.run(look.fn(settings, AS_OF)) is None
-    registered, manifest = asyncio.run(train_and_register.fn(settings, 0, AS_OF))
-    assert manifest.snapshot.num_rows == 1_000
+    registered = asyncio.run(train_and_register.fn(settings, 0, AS_OF))
+    assert registered.manifest.snapshot.num_rows == 1_000
     outcome = asyncio.run(compare_and_promote.fn(settings, None, None, AS_OF))
     assert outcome.promoted
     report = asyncio.run(look.fn(settings, AS_OF))
@@ -57,14 +57,16 @@ def test_a_fleet_is_trained_on_promoted_and_watched(settings: Settings) -> None:
 
 
 def test_training_again_on_unchanged_data_finds_the_version_that_exists(settings: Settings) -> None:
-    first, _ = asyncio.run(train_and_register.fn(settings, 0, AS_OF))
+    first = asyncio.run(train_and_register.fn(settings, 0, AS_OF))
     with closing(SourceStore.open(settings.source_database)) as source:
         offline = OfflineStore(settings.offline_store)
         materialize(source, offline, None, as_of=AS_OF + timedelta(days=1))
-    again, _ = asyncio.run(train_and_register.fn(settings, 0, AS_OF + timedelta(days=1)))
+    again = asyncio.run(train_and_register.fn(settings, 0, AS_OF + timedelta(days=1)))
     assert first.is_new
     assert not again.is_new
     assert again.version.version == first.version.version
+    # It was not even trained again: its manifest is that of the day before.
+    assert again.manifest == first.manifest
 
 
 def test_training_and_promotion_read_an_offline_store_at_a_url(settings: Settings) -> None:

@@ -1,13 +1,13 @@
 """The examples of docs/model.md run as they stand there."""
 
 import doctest
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import AS_OF, Champions
-from vroom_model.boosting import TrainingParams
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "model.md"
 
@@ -22,7 +22,7 @@ def test_the_examples_give_what_the_document_says(
         "ledger": champions.ledger,
         "folder": champions.folder,
         "as_of": AS_OF,
-        "TrainingParams": TrainingParams,
+        "timedelta": timedelta,
     }
     # A blank line ends an example's output in doctest; in Markdown it is the closing fence.
     text = DOCUMENT.read_text().replace("\n```", "\n")

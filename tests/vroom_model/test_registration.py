@@ -1,17 +1,22 @@
 import dataclasses
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import mlflow
 import numpy as np
+import onnxruntime as ort
 import pandas as pd
 import pytest
 
 from tests.snapshots import FrameSnapshot
-from tests.vroom_model.champions import Champions
+from tests.vroom_model.champions import AS_OF, Champions
 from vroom_features.view import VEHICLE_VIEW
+from vroom_model.boosting import TrainingParams
+from vroom_model.dataset import load_dataset
 from vroom_model.errors import BaselineError, BrokenModelError, ModelNotFoundError, RegistryError
 from vroom_model.predictor import Predictor
+from vroom_model.registration import train_candidate
 from vroom_model.registry import Registry
 from vroom_model.training import TrainedModel
 
@@ -59,6 +64,44 @@ def test_the_run_records_parameters_metrics_lineage_and_signature(
     ).signature
     assert signature is not None
     assert tuple(signature.inputs.input_names()) == VEHICLE_VIEW.columns
+
+
+def test_mlflow_itself_can_load_and_run_the_model(
+    champions: Champions, trained: TrainedModel, predictor: Predictor, fleet: FrameSnapshot
+) -> None:
+    version = champions.register_trained(trained).version
+    client = mlflow.MlflowClient(champions.registry.tracking_uri)
+    graph = mlflow.onnx.load_model(client.download_artifacts(version.run_id, "bundle"))
+    features = load_dataset(fleet).features[:50]
+    session = ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_array_equal(
+        session.run(None, {"features": features})[0], predictor.predict_by_fold(features)
+    )
+
+
+def test_unchanged_inputs_are_not_even_trained_on_again(champions: Champions, fleet: FrameSnapshot) -> None:
+    first = train_candidate(champions.registry, fleet, as_of=AS_OF)
+    again = train_candidate(champions.registry, fleet, as_of=AS_OF + timedelta(days=1))
+    assert (first.is_new, again.is_new) == (True, False)
+    assert again.version.version == first.version.version
+    assert again.manifest == first.manifest
+    assert again.manifest.trained_at == AS_OF
+    other = train_candidate(champions.registry, fleet, as_of=AS_OF, params=TrainingParams(num_rounds=30))
+    assert other.is_new
+
+
+def test_a_version_whose_files_are_spoiled_is_made_anew(
+    champions: Champions, fleet: FrameSnapshot, trained: TrainedModel, tmp_path: Path
+) -> None:
+    spoiled = champions.register_trained(trained).version
+    forged = tmp_path / "fold-1.json"
+    forged.write_text("{}")
+    client = mlflow.MlflowClient(champions.registry.tracking_uri)
+    client.log_artifact(spoiled.run_id, str(forged), "bundle")
+    anew = train_candidate(champions.registry, fleet, as_of=AS_OF)
+    assert anew.is_new
+    assert anew.version.version == spoiled.version + 1
+    assert champions.promote(fleet).promoted
 
 
 def test_no_artifact_is_a_pickle(champions: Champions, trained: TrainedModel) -> None:

@@ -14,6 +14,7 @@ from vroom_model.errors import TrainingDataError
 from vroom_model.evaluation import out_of_fold, score
 from vroom_model.manifest import MANIFEST_NAME, ModelManifest
 from vroom_model.predictor import Predictor
+from vroom_model.promotion import decide
 from vroom_model.training import TrainedModel, train
 
 FAST = TrainingParams(num_rounds=5)
@@ -77,6 +78,23 @@ def test_an_old_model_is_scored_by_the_boosters_that_never_saw_each_vehicle(
     np.testing.assert_array_equal(score(predictor, newer).forecast, np.maximum(expected, 0))
 
 
+def test_models_of_other_fold_counts_are_each_scored_by_their_own_folds(
+    fleet: FrameSnapshot, predictor: Predictor, tmp_path: Path
+) -> None:
+    params = TrainingParams(num_folds=3)
+    three = train(fleet, directory=tmp_path, as_of=AS_OF, params=params)
+    loaded = Predictor.load(three.directory, version=2)
+    by_three, by_five = score(loaded, fleet), score(predictor, fleet)
+    assert by_three.errors.mean() == pytest.approx(three.manifest.metrics["mae"], abs=1e-6)
+    assert len(by_three.errors) == len(by_five.errors)
+    assert decide(by_three, by_five).num_vehicles == len(fleet.frame)
+    dataset = load_dataset(fleet, num_folds=3)
+    by_fold = loaded.predict_by_fold(dataset.features)
+    np.testing.assert_array_equal(
+        by_three.forecast, np.maximum(by_fold[np.arange(len(dataset)), dataset.folds], 0)
+    )
+
+
 def test_training_metrics_are_out_of_fold(
     fleet: FrameSnapshot, predictor: Predictor, trained: TrainedModel
 ) -> None:
@@ -111,6 +129,11 @@ def test_a_feature_of_noise_is_muted_and_the_price_matters_most(trained: Trained
         (lambda frame: frame.head(20), "at least 50 vehicles"),
         (lambda frame: frame.assign(num_reservations=3), "every vehicle has 3 reservations"),
         (lambda frame: frame.assign(price_diff=1.0), "same price difference"),
+        (
+            lambda frame: frame.assign(actual_price=1.2 * frame["recommended_price"]),
+            "120% of its market price; there is one class of price",
+        ),
+        (lambda frame: frame.drop(columns="num_images"), "lacks columns.*num_images"),
         (lambda frame: frame.assign(price_diff=np.inf), "price_diff"),
         (
             lambda frame: frame.assign(

@@ -1,0 +1,121 @@
+"""Every flow of the model as Prefect runs it, against a Prefect server of the tests' own."""
+
+import asyncio
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import State
+from prefect.artifacts import Artifact
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.monitor import look, vroom_forecast_monitor
+from flows.pipeline import vroom_forecast_pipeline
+from flows.promotion import compare_and_promote, vroom_forecast_promotion
+from flows.rollback import go_back, vroom_forecast_rollback
+from flows.training import train_and_register, vroom_forecast_training
+from tests.vroom_model.champions import AS_OF
+from vroom_features.ingest import seed
+from vroom_features.materialize import materialize
+from vroom_features.settings import Settings
+from vroom_features.stores.offline import OfflineStore
+from vroom_features.stores.source import SourceStore
+from vroom_model.errors import ForceReasonError, RollbackError
+
+SAMPLE = Path(__file__).parents[2] / "data"
+MODEL_TASKS = (train_and_register, compare_and_promote, go_back, look)
+MODEL_FLOWS = (
+    vroom_forecast_training,
+    vroom_forecast_promotion,
+    vroom_forecast_pipeline,
+    vroom_forecast_rollback,
+    vroom_forecast_monitor,
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prefect_server() -> Iterator[None]:
+    """Serve Prefect for this file."""
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture
+def system(tmp_path: Path, mlflow_server: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Return the settings of a system with the sample fleet, as the flows will find them."""
+    monkeypatch.setenv("VROOM_HOME", str(tmp_path))
+    monkeypatch.setenv("VROOM_MLFLOW_URI", mlflow_server)
+    monkeypatch.setenv("VROOM_REDIS_URL", redis_url)
+    monkeypatch.setenv("VROOM_MODEL_NAME", f"vroom-{uuid.uuid4().hex[:8]}")
+    settings = Settings()
+    with closing(SourceStore.open(settings.source_database)) as source:
+        seed(source, SAMPLE)
+        materialize(source, OfflineStore(settings.offline_store), None, as_of=AS_OF)
+    return settings
+
+
+def run(flow: Any, **parameters: Any) -> State[Any]:  # each flow has its own parameters and result
+    """Run a flow and return its final state."""
+    state: State[Any] = asyncio.run(flow(**parameters, return_state=True))
+    return state
+
+
+def artifact(key: str) -> str:
+    """Return the last artifact under a key."""
+    found = asyncio.run(Artifact.aget(key))
+    assert found is not None
+    return str(found.data)
+
+
+def test_a_model_is_trained_promoted_forced_rolled_back_and_watched(system: Settings) -> None:
+    trained = run(vroom_forecast_training)
+    assert trained.is_completed()
+    assert "registered version 1: MAE" in str(trained.message)
+    assert "| vehicles | 1000 |" in artifact("training")
+    assert "unchanged inputs, so still version 1" in str(run(vroom_forecast_training).message)
+
+    promoted = run(vroom_forecast_promotion)
+    assert "version 1 is better than the median" in str(promoted.message)
+    assert "| promoted | True |" in artifact("promotion")
+    assert str(promoted.message) in artifact("promotion")
+
+    refused = run(vroom_forecast_pipeline, seed=1)
+    assert refused.is_completed()
+    assert "version 2" in str(refused.message)
+    assert "| promoted | False |" in artifact("promotion")
+
+    silent = run(vroom_forecast_promotion, version=2, force=True)
+    assert silent.is_failed()
+    with pytest.raises(ForceReasonError, match="needs a written reason"):
+        asyncio.run(silent.aresult())
+    forced = run(vroom_forecast_promotion, version=2, force=True, reason="the fair begins")
+    assert "promoted by force: the fair begins" in str(forced.message)
+    assert "| forced | True |" in artifact("promotion")
+
+    back = run(vroom_forecast_rollback, reason="a drill")
+    assert back.message == "version 1 is champion again, instead of 2: a drill"
+    assert str(back.message) in artifact("rollback")
+    further = run(vroom_forecast_rollback)
+    assert further.is_failed()
+    with pytest.raises(RollbackError, match="no earlier champion"):
+        asyncio.run(further.aresult())
+
+    watched = run(vroom_forecast_monitor)
+    assert "0 new arrivals are too few" in str(watched.message)
+    assert "| version | 1 |" in artifact("monitor")
+
+
+def test_a_refusal_is_not_tried_again(system: Settings) -> None:
+    (Path(system.offline_store) / "current.json").unlink()
+    state = run(vroom_forecast_training)
+    assert state.is_failed()
+    assert "snapshot" in str(state.message)
+
+
+def test_every_flow_and_task_has_a_time_limit_and_only_a_rollback_is_never_repeated() -> None:
+    assert all(part.timeout_seconds for part in (*MODEL_FLOWS, *MODEL_TASKS))
+    assert {task.name for task in MODEL_TASKS if not task.retries} == {"go_back"}
+    assert not any(flow.retries for flow in MODEL_FLOWS)
