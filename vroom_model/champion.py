@@ -183,8 +183,19 @@ class ChampionSource:
     def _artifact(self, ref: ChampionRef, name: str) -> bytes:
         response = self._get("/get-artifact", run_id=ref.run_id, path=f"{ref.bundle_path}/{name}")
         if response.status_code != httpx.codes.OK:
+            if name not in self._names(ref):  # MLflow's own answer does not tell a missing file from a fault
+                raise BrokenModelError(Path(f"version {ref.version}"), f"{name} is missing in MLflow")
             raise RegistryError(f"MLflow answers {response.status_code} for {name} of version {ref.version}")
         return response.content
+
+    def _names(self, ref: ChampionRef) -> set[str]:
+        """Return the names of a version's files in MLflow."""
+        response = self._get("/api/2.0/mlflow/artifacts/list", run_id=ref.run_id, path=ref.bundle_path)
+        try:
+            response.raise_for_status()
+            return {Path(entry["path"]).name for entry in response.json().get("files", [])}
+        except (httpx.HTTPStatusError, KeyError, TypeError, ValueError) as exc:
+            raise RegistryError(f"MLflow does not list the files of version {ref.version}: {exc!r}") from exc
 
     def _get(self, url: str, **params: str) -> httpx.Response:
         until = time.monotonic() + self._answer_timeout_s

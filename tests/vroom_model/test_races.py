@@ -27,7 +27,7 @@ from vroom_model.training import TrainedModel, train
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 120
-WEAK, MIDDLING = TrainingParams(num_rounds=2), TrainingParams(num_rounds=15)
+WEAK, MIDDLING = TrainingParams(num_rounds=2), TrainingParams(num_rounds=8)
 Process = subprocess.Popen[str]
 
 
