@@ -26,10 +26,12 @@ REAL_FLEET = Path(os.environ.get("VROOM_REAL_DATA", ROOT.parent / "shared" / "da
 
 
 class OneSystemScheduling(LoadFileScheduling):
-    """Keep the tests of a file in one process, and all that share the whole system."""
+    """Keep the tests of a file in one process, and all that share the whole system or a Prefect server."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "system" if "system" in nodeid.partition("::")[0] else super()._split_scope(nodeid)
+        path = nodeid.partition("::")[0]
+        shared = next((part for part in ("system", "tests/flows") if part in path), None)
+        return shared or super()._split_scope(nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> OneSystemScheduling | None:

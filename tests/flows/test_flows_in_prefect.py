@@ -1,8 +1,7 @@
-"""Every flow of the model as Prefect runs it, against a Prefect server of the tests' own."""
+"""Every flow of the model as Prefect runs it, against a Prefect server."""
 
 import asyncio
 import uuid
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import pytest
 from prefect import State
 from prefect.artifacts import Artifact
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.monitor import look, vroom_forecast_monitor
 from flows.pipeline import vroom_forecast_pipeline
@@ -25,6 +23,7 @@ from vroom_features.stores.offline import OfflineStore
 from vroom_features.stores.source import SourceStore
 from vroom_model.errors import ForceReasonError, RollbackError
 
+pytestmark = pytest.mark.usefixtures("prefect_server")
 SAMPLE = Path(__file__).parents[2] / "data"
 MODEL_TASKS = (train_and_register, compare_and_promote, go_back, look)
 MODEL_FLOWS = (
@@ -34,13 +33,6 @@ MODEL_FLOWS = (
     vroom_forecast_rollback,
     vroom_forecast_monitor,
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def prefect_server() -> Iterator[None]:
-    """Serve Prefect for this file."""
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 @pytest.fixture

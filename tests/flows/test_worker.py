@@ -4,23 +4,17 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from uuid import UUID
 
 import pytest
 from prefect import State, flow
 from prefect.client.orchestration import get_client
 from prefect.states import Completed, Pending, Running
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.worker import report_lost_runs
 
-
-@pytest.fixture(scope="module", autouse=True)
-def prefect() -> Iterator[None]:
-    """Start a Prefect server of this module's own."""
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
+pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 @flow(name="vroom_forecast_materialize")
