@@ -73,8 +73,8 @@ def test_training_and_promotion_read_an_offline_store_at_a_url(settings: Setting
     remote = settings.model_copy(update={"offline_url": f"memory://{uuid.uuid4().hex}"})
     with closing(SourceStore.open(remote.source_database)) as source:
         materialize(source, OfflineStore(remote.offline_store), None, as_of=AS_OF)
-    _, manifest = asyncio.run(train_and_register.fn(remote, 0, AS_OF))
-    assert manifest.snapshot.digest == OfflineStore(settings.offline_store).current().digest
+    trained = asyncio.run(train_and_register.fn(remote, 0, AS_OF))
+    assert trained.manifest.snapshot.digest == OfflineStore(settings.offline_store).current().digest
     assert asyncio.run(compare_and_promote.fn(remote, None, None, AS_OF)).promoted
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.cluster import ClusterError
 from flows.materialize import vroom_forecast_materialize
@@ -34,17 +33,13 @@ PARTITION_VEHICLES = 50
 """Of the sample's 1,000: twenty partitions."""
 WAIT_S = 120
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # sockets that Prefect and Dask leave to the collector
+pytestmark = [
+    pytest.mark.usefixtures("prefect_server"),
+    pytest.mark.filterwarnings("ignore"),  # sockets that Prefect and Dask leave to the collector
+]
 with_dask = pytest.mark.skipif(
     not importlib.util.find_spec("prefect_dask"), reason="the extra dask is not installed"
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def prefect_server() -> Iterator[None]:
-    """Run the flows against a Prefect server of their own."""
-    with prefect_test_harness(server_startup_timeout=WAIT_S):
-        yield
 
 
 @pytest.fixture(scope="module")
