@@ -12,7 +12,7 @@ import tenacity
 
 from tests.ports import free_port
 
-START_TIMEOUT_S = 90
+START_TIMEOUT_S = 240
 
 
 @contextmanager
