@@ -9,11 +9,11 @@ from granian.constants import Interfaces
 from granian.server.mp import MPServer
 
 from vroom_features.settings import Settings
+from webapp.leaving import KILL_AFTER_S, KILL_STREAMS_AFTER_S
 from webapp.server_folder import Draining, server_folder
 
 THREADS_A_WORKER = 4
 RESPAWN_INTERVAL_S = 0.1
-KILL_AFTER_S = 15
 
 
 class Server(MPServer):
@@ -61,7 +61,7 @@ def serve_events(settings: Settings) -> None:
         workers=1,
         respawn_failed_workers=True,
         respawn_interval=RESPAWN_INTERVAL_S,
-        workers_kill_timeout=1,  # streams do not end by themselves
+        workers_kill_timeout=KILL_STREAMS_AFTER_S,
     ).serve()
 
 

@@ -24,6 +24,7 @@ from vroom_features.messages import Message, MessageError, VehicleMaterialized, 
 from vroom_features.settings import Settings
 from vroom_features.stores.redis_client import node_url
 from vroom_model.messages import ModelLoaded, ModelPromoted, PipelineCompleted
+from webapp.leaving import KILL_STREAMS_AFTER_S, leave_with_the_server
 
 logger = logging.getLogger(__name__)
 
@@ -142,6 +143,7 @@ def create_events_app(settings: Settings | None = None) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        leave_with_the_server(lambda: None, kill_after_s=KILL_STREAMS_AFTER_S)
         task = asyncio.create_task(broadcast.run())
         yield
         task.cancel()

@@ -2,9 +2,11 @@
 
 import gc
 import sys
+import threading
 
 from vroom_features.settings import Settings
 from webapp import doorkeeper
+from webapp.leaving import KILL_AFTER_S, leave_with_the_server
 from webapp.server_folder import Draining, join_server
 
 SWITCH_INTERVAL_S = 0.001
@@ -14,6 +16,15 @@ sys.setswitchinterval(SWITCH_INTERVAL_S)
 settings = Settings()
 draining = Draining(join_server(settings.home))
 doorkeeper.watch(draining)
+
+
+def drain() -> None:
+    """Let clients close their connections, as the server does before it stops."""
+    draining.begin()
+    threading.Event().wait(settings.web_drain_seconds)
+
+
+leave_with_the_server(drain, kill_after_s=KILL_AFTER_S)
 
 from webapp.app import create_app  # noqa: E402 - the counters' folder must be known before they are imported
 

@@ -147,6 +147,19 @@ def full_disk(system: System, name: str) -> Iterator[None]:
             process.rlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
+def without_room(_: System, traffic: Traffic) -> None:
+    """Forecasts of what is typed in go on; saves are told to come again, and so may stored vehicles be.
+
+    SQLite's write-ahead log has an index in a file, which who opens the database first has to make: on a full
+    disk nobody can, so not even reading is possible.
+    """
+    before = traffic.heard.num_forecasts
+    traffic.wait_for(forecasts=10)
+    traffic.wait_for(saves=10**9, timeout_s=LOCKED_S)
+    promises.hold(traffic.heard.num_forecasts >= before + 10, "forecasts stopped")
+    promises.hold(traffic.heard.refused["save: 503"] > 0, "no save was told to come again")
+
+
 def materializes_in_vain(system: System, traffic: Traffic) -> None:
     """Materialize a changed fleet: it fails with a clear error, and the old snapshot stays."""
     before = system.offline.current().id
@@ -173,6 +186,12 @@ def cases() -> Iterator[Case]:
     yield Fault("database locked for 13 s", "database", locked, for_too_long, refuses=save)
     yield Fault("database's WAL cut in a frame, web workers killed", "database", wal_cut, refuses=BOTH)
     yield Fault("database damaged, backup restored", "database", damaged, refuses_clearly, refuses=BOTH)
-    yield Fault("disk full under the database", "disk", lambda s: full_disk(s, "db"), refuses=save)
+    yield Fault(
+        "disk full under the database",
+        "disk",
+        lambda s: full_disk(s, "db"),
+        without_room,
+        refuses=save | {"predict/id"},
+    )
     yield Fault("disk full under Parquet", "disk", lambda s: full_disk(s, "offline"), materializes_in_vain)
     yield Fault("disk full under the model cache", "disk", lambda s: full_disk(s, "models"), promotes_in_vain)

@@ -24,6 +24,8 @@ from vroom_features.materialize import materialize
 
 FAKETIME = tuple(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
 NUM_DELETED = 10
+PROMOTION_TIMEOUT_S = 240
+"""Each starts a Python of its own, which takes long on a busy machine."""
 
 
 def nothing_broken(_: System) -> nullcontext[None]:
@@ -52,9 +54,14 @@ def two_promotions(system: System, traffic: Traffic) -> None:
     """Let two processes promote both versions at the same moment, and one go back."""
     commands = [_promotion(system, 1), _promotion(system, 2), _promotion(system, 1)]
     runs = [subprocess.Popen(command, cwd=ROOT, env=system.environment) for command in commands]
-    traffic.wait_for(saves=5, forecasts=20)
-    for run in runs:
-        promises.hold(run.wait(60) == 0, "a promotion failed")
+    try:
+        traffic.wait_for(saves=5, forecasts=20)
+        for run in runs:
+            promises.hold(run.wait(PROMOTION_TIMEOUT_S) == 0, "a promotion failed")
+    finally:
+        for run in runs:
+            run.kill()
+            run.wait()
 
 
 def _promotion(system: System, version: int) -> list[str]:

@@ -237,6 +237,16 @@ def test_a_killed_worker_comes_back_on_the_champion(server: Server, models: Mode
     wait_until(is_replaced, timeout_s=30)
 
 
+def test_the_workers_of_a_killed_server_leave_and_free_its_port(server: Server) -> None:
+    workers = psutil.Process(server.process.pid).children()
+    assert len(workers) == NUM_WORKERS
+    server.process.kill()
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert alive == []
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{server.url}/live", timeout=10)
+
+
 def test_metrics_count_over_all_workers(
     server: Server, champion: int, models: Models, promote: Promote, redis: redis_py.Redis
 ) -> None:
