@@ -24,6 +24,7 @@ from webapp.fastpath import FastPath
 from webapp.inference_api import inference_api
 from webapp.limits import ClientLimit, Counter
 from webapp.listener import REDIS_TIMEOUT_S, ModelListener
+from webapp.model_history import ModelHistory
 from webapp.model_slot import ModelSlot
 from webapp.openapi import VroomOpenAPI
 from webapp.operations_api import operations_api
@@ -108,6 +109,7 @@ def open_services(settings: Settings, *, draining: Draining | None = None) -> Se
         listener=listener,
         upkeep=upkeep,
         workflows=Workflows(settings.prefect),
+        history=ModelHistory(settings, source),
         limit=ClientLimit(settings, counter),
         counter=counter,
         audit_log=AuditLog(source.engine, source.url),

@@ -2,10 +2,12 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import repeat
 
 from vroom_features.stores.source import SourceStore
+from webapp.forecasts import predict_vehicles
 from webapp.listing import Listing
 from webapp.model_slot import Served
 
@@ -39,14 +41,16 @@ def csv_lines(source: SourceStore, listing: Listing, served: Served | None) -> I
     yield _lines([[*COLUMNS, "predicted_reservations", "low", "high", "model_version"]])
     for page in range(1, EXPORT_MAX // BATCH_SIZE + 1):
         found = replace(listing, page=page).page_of(source, page_size=BATCH_SIZE)
-        rows = []
-        for vehicle in found.items:
-            forecast: list[object] = ["", "", ""]
-            if served is not None:
-                made = served.predictor.predict_one(vehicle.as_row())
-                forecast = [round(made.predicted_reservations, 3), round(made.low, 3), round(made.high, 3)]
-            rows.append([*(getattr(vehicle, name) for name in COLUMNS), *forecast, version])
-        yield _lines(rows)
+        figures: Iterable[list[object]] = repeat(["", "", ""], len(found.items))
+        if served is not None:
+            made = predict_vehicles(served, found.items)
+            figures = ([round(each, 3) for each in (f.predicted_reservations, f.low, f.high)] for f in made)
+        yield _lines(
+            [
+                [*(getattr(vehicle, name) for name in COLUMNS), *forecast, version]
+                for vehicle, forecast in zip(found.items, figures, strict=True)
+            ]
+        )
         if page * BATCH_SIZE >= found.total:
             return
 

@@ -1,16 +1,18 @@
 """Forecasts as the API gives them: one place for the short way and for Flask's views."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from vroom_features.errors import OnlineStoreError, VehicleNotFoundError
 from vroom_features.stores.online import VIEW_ID
+from vroom_features.stores.source import StoredVehicle
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.predictor import Forecast
 from webapp import metrics
 from webapp.model_slot import Served
-from webapp.schemas import BatchDocument
+from webapp.schemas import BatchDocument, VehicleDocument
 from webapp.services import Services
 
 _HIT = metrics.ONLINE_READS.labels("hit")
@@ -56,19 +58,21 @@ def predict_stored(app: Services, served: Served, vehicle_id: int) -> dict[str, 
 
 def predict_batch(served: Served, batch: BatchDocument) -> dict[str, Any]:
     """Forecast many vehicles with one call: a ``BatchForecastDocument``."""
-    vehicles = batch.root
+    predictions = [document(made, served.version) for made in predict_vehicles(served, batch.root)]
+    return {"predictions": predictions, "model_version": served.version}
+
+
+def predict_vehicles(
+    served: Served, vehicles: Sequence[VehicleDocument | StoredVehicle]
+) -> Iterator[Forecast]:
+    """Yield a forecast for each vehicle, made with one call: for the API, the lists and their files alike."""
+    if not vehicles:
+        return
     columns = {
         name: np.fromiter((getattr(vehicle, name) for vehicle in vehicles), np.float64, len(vehicles))
         for name in VEHICLE_VIEW.sources
     }
-    forecasts = served.predictor.predict_many(columns)
-    rows = zip(
-        forecasts.predicted_reservations.tolist(),
-        forecasts.low.tolist(),
-        forecasts.high.tolist(),
-        strict=True,
-    )
-    predictions = [
-        document(Forecast(value, low, high, forecasts.coverage), served.version) for value, low, high in rows
-    ]
-    return {"predictions": predictions, "model_version": served.version}
+    made = served.predictor.predict_many(columns)
+    rows = (made.predicted_reservations.tolist(), made.low.tolist(), made.high.tolist())
+    for value, low, high in zip(*rows, strict=True):
+        yield Forecast(value, low, high, made.coverage)

@@ -4,17 +4,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from flask import current_app
 from pydantic import BaseModel, ValidationError
 
+from vroom_features.settings import Settings
+from vroom_features.stores.source import SourceStore
 from vroom_model.errors import VroomModelError
 from vroom_model.ledger import Handover, Ledger
 from vroom_model.registry import ModelVersion, Registry
-from webapp.services import services
 
 REGISTRY_TIMEOUT_S = 3.0
 NUM_HANDOVERS = 20
-KEY = "vroom-model-history"
 Noted = TypeVar("Noted", bound=BaseModel)
 
 
@@ -96,22 +95,23 @@ class History:
 
 
 class ModelHistory:
-    """Reads the registry and the ledger."""
+    """Reads the registry and the ledger.
 
-    def __init__(self) -> None:
-        app = services()
-        settings = app.settings
+    Parameters
+    ----------
+    settings : Settings
+        Where the registry is, and the model's name.
+    source : SourceStore
+        The database that holds the ledger.
+    """
+
+    def __init__(self, settings: Settings, source: SourceStore) -> None:
         self._registry = Registry(settings.mlflow, settings.model_name, timeout_s=REGISTRY_TIMEOUT_S)
-        self._ledger = Ledger(app.source.engine, settings.model_name)
+        self._ledger = Ledger(source.engine, settings.model_name)
 
-    @classmethod
-    def of_app(cls) -> "ModelHistory":
-        """Return the one of the app that handles this request."""
-        extensions = current_app.extensions
-        if KEY not in extensions:
-            extensions[KEY] = cls()
-        found: ModelHistory = extensions[KEY]
-        return found
+    def close(self) -> None:
+        """Close the connection."""
+        self._registry.close()
 
     def read(self, *, champion: int | None) -> History:
         """Return what there is to tell beside the champion that serves."""

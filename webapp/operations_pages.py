@@ -13,6 +13,7 @@ from webapp import api
 from webapp.auth import require_operator
 from webapp.services import services
 from webapp.store_state import offline_state, online_state
+from webapp.streaming import page_in_parts
 from webapp.upkeep import WorkerState
 from webapp.vehicle_form import DEFAULTS, read_entry
 from webapp.workflows import FlowRun, Step, WorkflowError
@@ -97,15 +98,14 @@ def progress_of(*names: str) -> list[Progress]:
     """Return how the latest run of each action stands; Prefect being away is part of the answer."""
     workflows = services().workflows
     found: list[Progress] = []
-    for name in names:
-        action = ACTIONS[name]
-        try:
-            latest = workflows.recent(action=name, limit=1)
-            run = latest[0] if latest else None
+    try:
+        latest = workflows.latest(names)
+        for name in names:
+            run = latest.get(name)
             steps = tuple(workflows.steps(run.id)) if run and run.is_active else ()
-            found.append(Progress(action, run, steps))
-        except WorkflowError as exc:
-            return [Progress(ACTIONS[each], None, problem=str(exc)) for each in names]
+            found.append(Progress(ACTIONS[name], run, steps))
+    except WorkflowError as exc:
+        return [Progress(ACTIONS[each], None, problem=str(exc)) for each in names]
     return found
 
 
@@ -117,28 +117,31 @@ def workers() -> list[WorkerState]:
         return []
 
 
-@operations.get("/runs")
-def runs() -> str:
-    """List the last runs of our flows."""
+def recent_runs() -> tuple[list[FlowRun], str]:
+    """Return the last runs of our flows; or none, and why."""
     try:
-        found, problem = services().workflows.recent(limit=NUM_RUNS), ""
+        return services().workflows.recent(limit=NUM_RUNS), ""
     except WorkflowError as exc:
-        found, problem = [], str(exc)
-    settings = services().settings
-    return render_template("runs.html", runs=found, problem=problem, prefect=settings.prefect)
+        return [], str(exc)
+
+
+@operations.get("/runs")
+def runs() -> Response:
+    """List the last runs of our flows."""
+    return page_in_parts("runs.html", read_runs=recent_runs, prefect=services().settings.prefect)
 
 
 @operations.get("/feature-stores")
-def stores() -> str:
+def stores() -> Response:
     """Describe both feature stores, and materialize."""
     app = services()
-    return render_template(
+    return page_in_parts(
         "stores.html",
-        online=online_state(app),
-        offline=offline_state(app.settings.offline_store),
-        counts=app.source.count_vehicles(),
+        read_online=lambda: online_state(app),
+        read_offline=lambda: offline_state(app.settings.offline_store),
+        count=app.source.count_vehicles,
         view=VEHICLE_VIEW,
-        operations=progress_of("materialize"),
+        read_operations=lambda: progress_of("materialize"),
     )
 
 

@@ -15,13 +15,14 @@ from webapp.auth import may_save, require_operator
 from webapp.clock import now
 from webapp.fleet_export import EXPORT_MAX, csv_lines
 from webapp.fleet_overview import FleetOverview
+from webapp.forecasts import predict_vehicles
 from webapp.insight import Insight
 from webapp.listing import FILTERS, FLEET_COLUMNS, Listing, freshness_of
-from webapp.model_history import ModelHistory
 from webapp.operations_pages import operations, progress_of, workers
 from webapp.page_model import serving_now
 from webapp.security import events_url
 from webapp.services import services
+from webapp.streaming import page_in_parts
 from webapp.vehicle_form import DEFAULTS, FIELDS, Entry, read_entry
 
 pages = Blueprint("pages", __name__)
@@ -200,15 +201,15 @@ def fleet_points() -> dict[str, list[float]]:
 
 
 @pages.get("/models")
-def models() -> str:
+def models() -> Response:
     """Describe the model that serves, the one that waits, and those that served."""
     served = serving_now()
-    return render_template(
+    return page_in_parts(
         "models.html",
         problem=services().slot.problem,
-        history=ModelHistory.of_app().read(champion=served.version if served else None),
-        workers=workers(),
-        operations=progress_of("train", "promote", "rollback", "monitor"),
+        read_history=lambda: services().history.read(champion=served.version if served else None),
+        read_workers=workers,
+        read_operations=lambda: progress_of("train", "promote", "rollback", "monitor"),
         mlflow=services().settings.mlflow,
         model_name=services().settings.model_name,
     )
@@ -219,4 +220,5 @@ def _forecasts(vehicles: tuple[StoredVehicle, ...]) -> dict[int, Forecast]:
     served = serving_now()
     if served is None:
         return {}
-    return {vehicle.vehicle_id: served.predictor.predict_one(vehicle.as_row()) for vehicle in vehicles}
+    made = predict_vehicles(served, vehicles)
+    return {vehicle.vehicle_id: forecast for vehicle, forecast in zip(vehicles, made, strict=True)}

@@ -16,6 +16,7 @@ from webapp.server_folder import Draining
 
 if TYPE_CHECKING:
     from webapp.listener import ModelListener
+    from webapp.model_history import ModelHistory
     from webapp.upkeep import Upkeep
     from webapp.workflows import Workflows
 
@@ -32,6 +33,7 @@ class Services:
     listener: "ModelListener"
     upkeep: "Upkeep"
     workflows: "Workflows"
+    history: "ModelHistory"
     limit: ClientLimit
     counter: Counter
     audit_log: AuditLog
@@ -50,6 +52,7 @@ class Services:
         self.listener.stop()
         self.upkeep.stop()
         self.workflows.close()
+        self.history.close()
         self.source.close()
         self.redis.close()
 

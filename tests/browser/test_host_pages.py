@@ -4,6 +4,7 @@ import csv
 import io
 import re
 
+import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -183,3 +184,16 @@ def test_the_server_is_measured_from_the_page(window: Window, site: Site) -> Non
         expect(row).to_contain_text("200")
         half, most = (float(row.locator("td").nth(i).inner_text().removesuffix(" ms")) for i in (1, 3))
         assert 0 < half <= most
+
+
+def test_the_file_holds_the_figures_that_the_api_gives(site: Site) -> None:
+    answer = httpx.get(f"{site.url}/fleet.csv", timeout=30)
+    assert "content-length" not in answer.headers  # it is sent as it is made
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert len(rows) == 1_000
+    for row in rows[::100]:
+        made = httpx.post(f"{site.url}/predict/id", json={"vehicle_id": int(row["vehicle_id"])}).json()
+        expected = (made["predicted_reservations"], made["interval"]["low"], made["interval"]["high"])
+        assert tuple(float(row[name]) for name in ("predicted_reservations", "low", "high")) == pytest.approx(
+            expected, abs=0.0006
+        )
