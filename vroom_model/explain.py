@@ -174,7 +174,8 @@ def _words(
             what = f"{name.replace('_', ' ')} of {_plain(value)}"
     if abs(contribution) < 0.05:
         return f"{what}: no difference"
-    return f"{what}: {contribution:+.1f} reservations"
+    effect = f"{contribution:+.1f}".replace("-", "\N{MINUS SIGN}")  # as pages write a loss
+    return f"{what}: {effect} reservations"
 
 
 def _counted(value: float, noun: str) -> str:

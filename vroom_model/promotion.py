@@ -135,8 +135,8 @@ def _judge(
     name = f"version {candidate.version}"
     if low <= 0:
         return False, (
-            f"{name} is not surely better than {rival}: {compared} is a gain of {gain:.1%}, and chance alone "
-            f"could make it ({rules.confidence:.0%} bound {low:.1%}); train on more or newer data"
+            f"{name} is not surely better than {rival}: {compared} is a gain of {_share(gain)}, and chance "
+            f"alone could make it ({rules.confidence:.0%} bound {_share(low)}); train on more or newer data"
         )
     if gain < rules.min_gain and champion:
         return False, (
@@ -144,6 +144,11 @@ def _judge(
             f"a change needs {rules.min_gain:.1%}"
         )
     return True, f"{name} is better than {rival}: {compared}, a gain of {gain:.1%} (at least {low:.1%})"
+
+
+def _share(value: float) -> str:
+    """Write a share as pages do: a loss has a minus sign, not a hyphen."""
+    return f"{value:.1%}".replace("-", "\N{MINUS SIGN}")
 
 
 def _objection(candidate: Evaluation, champion: Evaluation | None, rules: PromotionRules) -> str | None:

@@ -65,6 +65,12 @@ def test_a_worse_candidate_is_refused() -> None:
     assert decision.gain < 0
 
 
+def test_a_loss_is_written_with_a_minus_sign() -> None:
+    decision = decide(evaluation(2, noise=0.5), evaluation(1), PromotionRules(segment_margin=1))
+    assert decision.gain is not None
+    assert f"is a gain of \N{MINUS SIGN}{-decision.gain:.1%}" in decision.reason
+
+
 def test_a_candidate_that_learned_from_half_of_the_reservations_is_refused() -> None:
     candidate = evaluation(2)
     halved = replace(candidate, forecast=candidate.labels / 2)
