@@ -128,17 +128,12 @@ def psi(reference: Histogram, values: npt.NDArray[np.float64]) -> float:
     0.88
     """
     expected = np.asarray(reference.counts, dtype=np.float64)
-    found = np.bincount(histogram_bins(reference.edges, values), minlength=len(expected))
+    found = np.bincount(np.searchsorted(reference.edges, values), minlength=len(expected))
     # Half a vehicle in each bin keeps an empty one from making the index infinite.
     ours, theirs = (
         (counts + 0.5) / (counts.sum() + 0.5 * len(counts)) for counts in (found.astype(np.float64), expected)
     )
     return float(np.sum((ours - theirs) * np.log(ours / theirs)))
-
-
-def histogram_bins(edges: tuple[float, ...], values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Return the bin of each value: bin i ends with edge i, the last has no end."""
-    return np.searchsorted(np.asarray(edges), values, side="left")
 
 
 def _outcomes(predictor: Predictor, snapshot: TrainingSnapshot) -> Outcomes | None:

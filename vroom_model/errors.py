@@ -7,7 +7,8 @@
     ├── TrainingDataError       a snapshot cannot be learned from
     ├── BaselineError           a trained model does not beat the median
     ├── RegistryError           MLflow cannot be reached or answers with an error
-    │   └── ModelNotFoundError  no such version, or no version under that alias
+    │   ├── ModelNotFoundError  no such version, or no version under that alias
+    │   └── AlreadyRecordedError  what was to be made there exists
     ├── LedgerError             the ledger of champions cannot be read or written
     ├── PromotionRaceError      another promotion got in between, again and again
     ├── ForceReasonError        a forced promotion without a written reason
@@ -52,6 +53,10 @@ class RegistryError(VroomModelError):
 
 class ModelNotFoundError(RegistryError):
     """The registry has no such model version."""
+
+
+class AlreadyRecordedError(RegistryError):
+    """The registry has what was to be made in it."""
 
 
 class LedgerError(VroomModelError):

@@ -104,7 +104,10 @@ class Importance(Part):
 
 
 class Histogram(Part):
-    """Counts of a feature's training values between edges: what drift is measured against."""
+    """Counts of a feature's training values between edges: what drift is measured against.
+
+    Bin i ends with edge i, which is its own; the last has no end.
+    """
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]

@@ -1,8 +1,4 @@
-"""The model registry, as readers and promotions use it: MLflow's REST API, over plain HTTP.
-
-Importing mlflow costs seconds and a hundred megabytes, which a promotion or a monitor has no use for; only
-``registration`` imports it, because a new version is recorded with MLflow's own client.
-"""
+"""The model registry, as readers and promotions use it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,13 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import httpx
-
 from vroom_model.champion import ChampionRef, ChampionSource
 from vroom_model.errors import BrokenModelError, ModelNotFoundError, RegistryError
+from vroom_model.mlflow_api import MlflowApi
 
 Alias = Literal["candidate", "champion"]
-API = "/api/2.0/mlflow"
 TAG_MAX = 5_000
 """Longest tag value that is written; MLflow's own limit depends on its database."""
 PAGE_SIZE = 200
@@ -73,7 +67,7 @@ class Registry:
     def __init__(self, tracking_uri: str, model_name: str, *, timeout_s: float = 30.0) -> None:
         self.tracking_uri = tracking_uri
         self.model_name = model_name
-        self._http = httpx.Client(base_url=tracking_uri, timeout=httpx.Timeout(timeout_s, connect=5.0))
+        self.api = MlflowApi(tracking_uri, timeout_s=timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -83,7 +77,7 @@ class Registry:
 
     def close(self) -> None:
         """Close the connection."""
-        self._http.close()
+        self.api.close()
 
     def champion(self) -> ModelVersion | None:
         """Return the version that the alias ``champion`` points to, or None."""
@@ -102,7 +96,7 @@ class Registry:
             If there is none with this number.
         """
         try:
-            answer = self._call("GET", "model-versions/get", name=self.model_name, version=str(version))
+            answer = self.api.get("model-versions/get", name=self.model_name, version=str(version))
         except ModelNotFoundError as exc:
             raise ModelNotFoundError(f"{self.model_name} has no version {version}") from exc
         return _model_version(answer["model_version"])
@@ -121,8 +115,7 @@ class Registry:
         found: list[ModelVersion] = []
         token = ""
         while True:
-            answer = self._call(
-                "GET",
+            answer = self.api.get(
                 "model-versions/search",
                 filter=" AND ".join(wanted),
                 max_results=str(PAGE_SIZE),
@@ -166,37 +159,20 @@ class Registry:
         The champion's alias moves through ``Succession`` alone, which keeps promotions from crossing.
         """
         body = {"name": self.model_name, "alias": alias, "version": str(version)}
-        self._call("POST", "registered-models/alias", json=body)
+        self.api.post("registered-models/alias", body)
 
     def note(self, version: int, tags: Mapping[str, str]) -> None:
         """Write tags on a version."""
         for key, value in tags.items():
             body = {"name": self.model_name, "version": str(version), "key": key, "value": value[:TAG_MAX]}
-            self._call("POST", "model-versions/set-tag", json=body)
+            self.api.post("model-versions/set-tag", body)
 
     def _by_alias(self, alias: Alias) -> ModelVersion | None:
         try:
-            answer = self._call("GET", "registered-models/alias", name=self.model_name, alias=alias)
+            answer = self.api.get("registered-models/alias", name=self.model_name, alias=alias)
         except ModelNotFoundError:
             return None
         return _model_version(answer["model_version"])
-
-    def _call(
-        self, method: str, path: str, *, json: object = None, **params: str
-    ) -> dict[str, Any]:  # a parsed JSON object
-        try:
-            response = self._http.request(method, f"{API}/{path}", params=params or None, json=json)
-            answer = response.json()
-        except (httpx.HTTPError, ValueError) as exc:
-            raise RegistryError(
-                f"MLflow at {self.tracking_uri} cannot be used: {exc or type(exc).__name__}"
-            ) from exc
-        if response.is_success and isinstance(answer, dict):
-            return answer
-        code, message = answer.get("error_code"), str(answer.get("message"))
-        if code == "RESOURCE_DOES_NOT_EXIST" or (code == "INVALID_PARAMETER_VALUE" and "alias" in message):
-            raise ModelNotFoundError(message)
-        raise RegistryError(f"MLflow answers {response.status_code} {code}: {message}")
 
 
 def _model_version(entry: Mapping[str, Any]) -> ModelVersion:  # a parsed JSON object

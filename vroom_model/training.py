@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import xgboost as xgb
 
 from vroom_features.view import VEHICLE_VIEW
+from vroom_model.bare_xgboost import xgboost as xgb
 from vroom_model.boosting import FoldBooster, TrainingParams, fit_folds, predict_by_fold
 from vroom_model.dataset import Dataset, TrainingSnapshot, check_learnable, load_dataset
-from vroom_model.drift import histogram_bins
 from vroom_model.evaluation import (
     calibration,
     fold_metrics,
@@ -212,7 +211,7 @@ def _reference(dataset: Dataset) -> dict[str, Histogram]:
     for column, name in enumerate(VEHICLE_VIEW.columns):
         values = dataset.features[:, column].astype(np.float64)
         inner = np.unique(np.quantile(values, np.linspace(0, 1, NUM_BINS + 1)[1:-1], method="inverted_cdf"))
-        counts = np.bincount(histogram_bins(tuple(inner), values), minlength=len(inner) + 1)
+        counts = np.bincount(np.searchsorted(inner, values), minlength=len(inner) + 1)
         histograms[name] = Histogram(edges=tuple(map(float, inner)), counts=tuple(map(int, counts)))
     return histograms
 

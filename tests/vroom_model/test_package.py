@@ -20,3 +20,13 @@ def test_importing_the_package_brings_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_training_and_registering_import_neither_mlflow_nor_pandas_nor_scikit_learn() -> None:
+    program = (
+        "import sys, vroom_model.registration;"
+        "print(sorted({'mlflow', 'pandas', 'sklearn', 'sqlalchemy'} & set(sys.modules)));"
+        "import sklearn.base"  # it is only left out, not lost
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"

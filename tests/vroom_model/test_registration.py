@@ -15,6 +15,7 @@ from vroom_features.view import VEHICLE_VIEW
 from vroom_model.boosting import TrainingParams
 from vroom_model.dataset import load_dataset
 from vroom_model.errors import BaselineError, BrokenModelError, ModelNotFoundError, RegistryError
+from vroom_model.mlflow_api import MlflowApi
 from vroom_model.predictor import Predictor
 from vroom_model.registration import train_candidate
 from vroom_model.registry import Registry
@@ -144,6 +145,13 @@ def test_what_is_not_there_is_said_to_be_missing(registry: Registry) -> None:
     assert registry.candidate() is None
     with pytest.raises(ModelNotFoundError, match="no version 7"):
         registry.version(7)
+
+
+def test_an_mlflow_that_serves_no_artifacts_is_refused(mlflow_server: str, tmp_path: Path) -> None:
+    api = MlflowApi(mlflow_server)
+    with pytest.raises(RegistryError, match="out of reach: let the server at"):
+        api.upload("s3://bucket/1/artifacts/bundle", tmp_path / "manifest.json")
+    api.close()
 
 
 def test_a_registry_that_is_away_is_named() -> None:
