@@ -8,6 +8,7 @@ import csv as rows_csv
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from vroom_features.limits import DESCRIPTION_MAX, NUM_IMAGES_MAX, PRICE_MAX, UI
 
 BLOCK_BYTES = 1 << 20
 PROBLEMS_KEPT = 100_000
+HEADER_MAX_CHARS = 1 << 20
 
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
@@ -163,26 +165,28 @@ def locate(path: Path, problems: Sequence[Problem]) -> Iterator[tuple[int, Probl
     with opened(path) as file, io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="") as text:
         records = rows_csv.reader(text)
         width, row, line = len(next(records)), 0, records.line_num + 1
-        for record in records:
-            first_line, line = line, records.line_num + 1
-            if not record:
-                continue
-            if len(record) != width:
-                yield (
-                    first_line,
-                    Problem(-1, "", ",".join(record), f"expected {width} cells, got {len(record)}"),
-                )
-                continue
-            if row in wanted:
-                yield first_line, wanted[row]
-            row += 1
+        try:
+            for record in records:
+                first_line, line = line, records.line_num + 1
+                if not record:
+                    continue
+                if len(record) != width:
+                    cells = f"expected {width} cells, got {len(record)}"
+                    yield first_line, Problem(-1, "", ",".join(record), cells)
+                    continue
+                if row in wanted:
+                    yield first_line, wanted[row]
+                row += 1
+        except rows_csv.Error as exc:  # a cell longer than any number or moment is
+            raise DataContractError(f"{path}, line {line}: {exc}") from exc
 
 
 def _check_header(path: Path, columns: Sequence[Column]) -> None:
     """Raise unless the first line names every column once."""
     with opened(path) as file, io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="") as text:
         try:
-            header = next(rows_csv.reader(text), [])
+            lines = iter(partial(text.readline, HEADER_MAX_CHARS), "")
+            header = next(rows_csv.reader(lines), [])
         except (OSError, EOFError, rows_csv.Error) as exc:
             raise DataContractError(f"{path} cannot be read: {exc}") from exc
     expected = [column.name for column in columns]

@@ -3,6 +3,8 @@
 import gzip
 import hashlib
 import io
+import os
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,11 @@ import numpy.typing as npt
 from vroom_features.errors import DataContractError
 
 Array = npt.NDArray[Any]
+
+UNZIPPED_RATIO_MAX = 200
+"""How many times its size a gzipped CSV may unpack to: real ones reach 20, a bomb 1,000."""
+UNZIPPED_ALWAYS_BYTES = 64 * 1024 * 1024
+"""What any gzipped CSV may unpack to."""
 
 
 def find_csv(folder: Path, name: str) -> Path:
@@ -44,12 +51,37 @@ def opened(path: Path) -> Iterator[io.BufferedReader | gzip.GzipFile]:
     try:
         with path.open("rb") as file:
             if file.peek(2)[:2] == b"\x1f\x8b":
-                with gzip.open(file) as unzipped:
+                with Unzipped(path, file) as unzipped:
                     yield unzipped
             else:
                 yield file
-    except (OSError, EOFError) as exc:
+    except (OSError, EOFError, zlib.error) as exc:
         raise DataContractError(f"{path} cannot be read: {exc}") from exc
+
+
+class Unzipped(gzip.GzipFile):
+    """A gzipped file that is given up when it unpacks to more than a CSV of its size could hold."""
+
+    def __init__(self, path: Path, file: io.BufferedReader) -> None:
+        super().__init__(fileobj=file)
+        self._path = path
+        self._max_bytes = max(UNZIPPED_ALWAYS_BYTES, UNZIPPED_RATIO_MAX * os.fstat(file.fileno()).st_size)
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read, within the limit."""
+        return self._bounded(super().read(size))
+
+    def read1(self, size: int = -1) -> bytes:
+        """Read what is there, within the limit."""
+        return self._bounded(super().read1(size))
+
+    def _bounded(self, content: bytes) -> bytes:
+        if self.tell() > self._max_bytes:
+            raise DataContractError(
+                f"{self._path} unpacks to more than {self._max_bytes:,} bytes, {UNZIPPED_RATIO_MAX} times its"
+                " size, as no CSV of a fleet does; if this one is real, give it unpacked"
+            )
+        return content
 
 
 class Growing:

@@ -1,0 +1,115 @@
+"""Whatever bytes the CSVs hold: taken, or refused by our own error, with the database as it was."""
+
+import gzip
+import random
+import tempfile
+import tracemalloc
+import zlib
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from tests.vroom_features.files import RESERVATION_HEADER, VEHICLE_HEADER, vehicle_line, write_csvs
+from vroom_features.csv_files import UNZIPPED_ALWAYS_BYTES
+from vroom_features.errors import DataContractError, VroomFeaturesError
+from vroom_features.ingest import seed
+from vroom_features.stores.source import SourceStore
+
+HEADERS = {"vehicles": VEHICLE_HEADER, "reservations": RESERVATION_HEADER}
+PIECES = [
+    b",",
+    b"\n",
+    b"\r",
+    b"\r\n",
+    b'"',
+    b"1",
+    b"45.5",
+    b"2023-01-01",
+    b"-1",
+    b"\x00",
+    b"\xff",
+    b"\xef\xbb\xbf",
+]
+content = st.binary(max_size=300) | st.lists(st.sampled_from(PIECES), max_size=80).map(b"".join)
+
+
+@pytest.fixture(scope="module")
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> SourceStore:
+    folder = tmp_path_factory.mktemp("fuzz")
+    store = SourceStore.open(f"sqlite:///{folder / 'vroom.db'}")
+    seed(store, write_csvs(folder / "csv"))
+    return store
+
+
+# PyArrow cannot hand on a row of the wrong width that is not UTF-8, prints why, and refuses the file.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@given(
+    name=st.sampled_from(sorted(HEADERS)),
+    body=content,
+    has_header=st.booleans(),
+    packing=st.sampled_from(["plain", "gzip", "spoiled"]),
+    share=st.sampled_from([0.01, 1.0]),
+)
+@hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_file_is_taken_or_refused(
+    seeded: SourceStore, name: str, body: bytes, has_header: bool, packing: str, share: float
+) -> None:
+    before = (seeded.count_vehicles(), seeded.revision())
+    content = (f"{HEADERS[name]}\n".encode() if has_header else b"") + body
+    if packing != "plain":
+        content = gzip.compress(content, mtime=0)
+    if packing == "spoiled":
+        middle = len(content) // 2
+        content = content[:middle] + bytes([content[middle] ^ 0x55]) + content[middle + 1 :]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = write_csvs(Path(scratch))
+        (folder / f"{name}.csv").write_bytes(content)
+        try:
+            report = seed(seeded, folder, quarantine_dir=folder, max_bad_share=share)
+        except VroomFeaturesError:
+            assert (seeded.count_vehicles(), seeded.revision()) == before
+        else:
+            counted = seeded.count_vehicles()
+            assert counted.fleet + counted.new_arrivals == report.vehicles_added + report.vehicles_updated + (
+                report.vehicles_unchanged
+            )
+            seed(seeded, write_csvs(Path(scratch) / "good"))  # as it was before
+
+
+@pytest.mark.parametrize("filling", [b"\x00", b"1,2023-01-01 10:00:00\n", b"\n", b"x"])
+def test_a_gzip_bomb_is_given_up_early(seeded: SourceStore, tmp_path: Path, filling: bytes) -> None:
+    before = (seeded.count_vehicles(), seeded.revision())
+    folder = write_csvs(tmp_path / "bomb")
+    packer = zlib.compressobj(9, wbits=31)
+    block = filling * (1_000_000 // len(filling))
+    with (folder / "reservations.csv").open("wb") as bomb:
+        bomb.write(packer.compress(f"{RESERVATION_HEADER}\n".encode()))
+        for _ in range(UNZIPPED_ALWAYS_BYTES // 1_000_000 * 2):
+            bomb.write(packer.compress(block))
+        bomb.write(packer.flush())
+    assert (folder / "reservations.csv").stat().st_size < UNZIPPED_ALWAYS_BYTES / 200
+    tracemalloc.start()
+    with pytest.raises(DataContractError):
+        seed(seeded, folder)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * UNZIPPED_ALWAYS_BYTES
+    assert (seeded.count_vehicles(), seeded.revision()) == before
+
+
+def test_a_cell_that_is_too_long_to_show_is_refused_by_its_line(seeded: SourceStore, tmp_path: Path) -> None:
+    lines = [vehicle_line(1), vehicle_line(2), f"{'9' * 200_000},1,45,50,3,0,120"]
+    with pytest.raises(DataContractError, match="line 4"):
+        seed(seeded, write_csvs(tmp_path / "csv", lines), max_bad_share=1.0)
+
+
+def test_an_honest_large_file_is_far_from_the_limit(tmp_path: Path) -> None:
+    numbers = random.Random(0)  # noqa: S311 - no secret
+    rows = "".join(
+        f"{numbers.randrange(10**6)},2023-{numbers.randrange(1, 13):02}-01 10:{numbers.randrange(60):02}:00\n"
+        for _ in range(20_000)
+    ).encode()
+    assert len(rows) / len(gzip.compress(rows)) < 20
