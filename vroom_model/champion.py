@@ -5,6 +5,7 @@ Importing mlflow costs a web worker three seconds and 190 MB; two GET requests c
 
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 import time
@@ -24,6 +25,8 @@ FILE_MAX_BYTES = 256 * 1024 * 1024
 NUM_CACHED_MAX = 8
 ANSWER_TIMEOUT_S = 30.0
 LEFT_BEHIND_S = 3600.0
+FOLDER = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
+"""A path inside a run: neither absolute, nor up, nor encoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +168,8 @@ class ChampionSource:
 
     def _download(self, ref: ChampionRef, directory: Path) -> None:
         """Fetch the manifest, then what it lists; nothing is written that the manifest does not vouch for."""
+        if not FOLDER.fullmatch(ref.bundle_path):
+            raise BrokenModelError(directory, f"bundle_path {ref.bundle_path[:80]!r} leaves the model's run")
         content = self._artifact(ref, MANIFEST_NAME)
         if hashlib.sha256(content).hexdigest() != ref.manifest_sha256:
             problem = f"{MANIFEST_NAME} in MLflow differs from the checksum in the registry"

@@ -1,5 +1,6 @@
 """Models on disk, which the workers of one machine share: fetched whole, kept while they may be needed."""
 
+import dataclasses
 import json
 import os
 import time
@@ -12,7 +13,7 @@ import pytest
 from tests.webapp.faults import FaultyProxy
 from tests.webapp.registry import Models
 from vroom_model.champion import LAST_GOOD, LEFT_BEHIND_S, NUM_CACHED_MAX, ChampionRef, ChampionSource
-from vroom_model.errors import RegistryError
+from vroom_model.errors import BrokenModelError, RegistryError
 from vroom_model.predictor import Predictor
 
 
@@ -89,6 +90,20 @@ def test_a_spoiled_note_of_the_last_good_model_counts_as_none(
     assert json.loads((champions.cache_dir / LAST_GOOD).read_bytes())["version"] == ref.version
     (champions.cache_dir / LAST_GOOD).write_bytes(content)
     assert champions.last_good() is None
+
+
+@pytest.mark.parametrize(
+    "path", ["..", "../other/bundle", "/etc", "bundle/../..", "%2e%2e", "C:\\x", "a//b", ""]
+)
+def test_a_model_outside_its_run_is_never_asked_for(
+    champions: ChampionSource, models: Models, path: str
+) -> None:
+    ref = dataclasses.replace(crowned(champions, models, 4.0), bundle_path=path)
+    unasked = ChampionSource("http://127.0.0.1:9", models.name, cache_dir=champions.cache_dir)
+    with pytest.raises(BrokenModelError, match="leaves the model's run"):
+        unasked.fetch(ref)
+    assert list(champions.cache_dir.iterdir()) == []
+    unasked.close()
 
 
 def test_an_answer_that_only_trickles_in_is_given_up(
