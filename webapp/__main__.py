@@ -12,7 +12,8 @@ from vroom_features.settings import Settings
 from webapp.leaving import KILL_AFTER_S, KILL_STREAMS_AFTER_S
 from webapp.server_folder import Draining, server_folder
 
-THREADS_A_WORKER = 4
+THREADS_A_WORKER = 32
+"""A client that sends its body slowly holds one, so many such are needed to hold all."""
 RESPAWN_INTERVAL_S = 0.1
 
 
