@@ -151,7 +151,7 @@ def runs_converge(system: System) -> None:
         seeded = seed(system.source, system.settings.data_dir)
         second = materialize(system.source, system.offline, system.online, as_of=now())
         snapshot = system.offline.current()
-        head = system.succession().repair()
+        head = system.succession().champion()
         outcome = system.succession().promote(snapshot, as_of=now(), version=head.version if head else None)
     except (VroomFeaturesError, VroomModelError) as exc:
         raise BrokenPromiseError(f"run again: {type(exc).__name__}: {exc}") from exc
