@@ -75,7 +75,11 @@ class ModelDocument(BaseModel):
     feature_view: str
     features: list[str]
     coverage: float
-    price_ratio: tuple[float, float] = Field(description="owner's over market price, range seen in training")
+    price_ratio: list[float] = Field(
+        min_length=2,
+        max_length=2,
+        description="owner's over market price, lowest and highest seen in training",
+    )
     snapshot_id: str
     snapshot_digest: str
     manifest_sha256: str
@@ -192,7 +196,7 @@ def model() -> Response:
         feature_view=f"{manifest.view.name}:{manifest.view.version}",
         features=list(VEHICLE_VIEW.columns),
         coverage=manifest.coverage,
-        price_ratio=manifest.price_ratio,
+        price_ratio=list(manifest.price_ratio),
         snapshot_id=manifest.snapshot.id,
         snapshot_digest=manifest.snapshot.digest,
         manifest_sha256=served.ref.manifest_sha256,
