@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
+from typing import TYPE_CHECKING
 
 from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import acreate_markdown_artifact
@@ -15,18 +16,22 @@ from flows.report import link_model, table
 from flows.retries import is_worth_repeating
 from vroom_features.settings import Settings
 from vroom_features.stores.offline import OfflineStore
-from vroom_model.registration import Registered, train_candidate
 from vroom_model.registry import Registry
-from vroom_model.training import STREAM_ABOVE_ROWS, Fit
+
+if TYPE_CHECKING:
+    from vroom_model.registration import Registered
+    from vroom_model.training import Fit
 
 
 @task(retries=2, retry_delay_seconds=[2, 10], timeout_seconds=3600, retry_condition_fn=is_worth_repeating)
-async def train_and_register(settings: Settings, seed: int, as_of: datetime) -> Registered:
+async def train_and_register(settings: Settings, seed: int, as_of: datetime) -> "Registered":
     """Train and register; the same snapshot and seed make no second version."""
     return await to_thread(_train_and_register, settings, seed, as_of)
 
 
-def _train_and_register(settings: Settings, seed: int, as_of: datetime) -> Registered:
+def _train_and_register(settings: Settings, seed: int, as_of: datetime) -> "Registered":
+    from vroom_model.registration import train_candidate  # noqa: PLC0415  # a deployment imports this file; a run pays
+
     snapshot = OfflineStore(settings.offline_store).current()
     with (
         Registry(settings.mlflow, settings.model_name) as registry,
@@ -36,11 +41,13 @@ def _train_and_register(settings: Settings, seed: int, as_of: datetime) -> Regis
 
 
 @contextmanager
-def fit_for(num_rows: int, dask_address: str) -> Iterator[Fit | None]:
+def fit_for(num_rows: int, dask_address: str) -> Iterator["Fit | None"]:
     """Give the way to fit a fleet on Dask where that is set and worth it; None leaves it to this machine.
 
     A fleet that fits in memory is learned in seconds, and stays the same file byte for byte.
     """
+    from vroom_model.training import STREAM_ABOVE_ROWS  # noqa: PLC0415  # as above
+
     if not dask_address or num_rows <= STREAM_ABOVE_ROWS:
         yield None
         return
