@@ -41,3 +41,12 @@ def test_the_readme_names_every_command_of_the_feature_library() -> None:
 def test_settings_in_documents_exist(document: Path) -> None:
     named = set(re.findall(r"\bVROOM_[A-Z_]*[A-Z]\b", document.read_text()))
     assert named - {f"VROOM_{field.upper()}" for field in Settings.model_fields} == set()
+
+
+def test_the_figures_of_the_readme_stand_in_the_results() -> None:
+    table = README.partition("## Results")[2].partition("## ")[0]
+    seen = [row.split("|")[3] for row in table.splitlines() if row.startswith("| ") and "what" not in row]
+    results = (ROOT / "benchmarks" / "RESULTS.md").read_text() + (ROOT / "docs" / "drill.md").read_text()
+    figures = [figure for cell in seen for figure in re.findall(r"\d[\d,.]*\d|\d", cell)]
+    assert len(figures) > 10
+    assert [figure for figure in figures if figure not in results] == []
