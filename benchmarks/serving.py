@@ -20,16 +20,9 @@ import httpx
 import redis
 
 from benchmarks.serving_stack import Load, Stack, mlflow_models_serve, stack, wrk
+from tests.factories import VEHICLE
 from vroom_model.messages import ModelLoaded, ModelPromoted
 
-VEHICLE = {
-    "technology": 1,
-    "actual_price": 45.0,
-    "recommended_price": 50.0,
-    "num_images": 4,
-    "street_parked": 0,
-    "description": 120,
-}
 FEATURES = [[1.0, 4.0, 0.0, 120.0, -5.0]]
 NUM_STORED = 500
 NUM_STREAMS = 200

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from tests.drill.clock import now
 from tests.drill.system import System
 from tests.drill.traffic import Heard
+from tests.factories import VEHICLE
 from vroom_features.errors import VroomFeaturesError
 from vroom_features.ingest import seed
 from vroom_features.materialize import materialize
@@ -23,14 +24,6 @@ from vroom_model.errors import VroomModelError
 from vroom_model.registry import Registry
 
 NUM_QUESTIONS = 8
-VEHICLE = {
-    "technology": 1,
-    "actual_price": 45.0,
-    "recommended_price": 50.0,
-    "num_images": 4,
-    "street_parked": 0,
-    "description": 120,
-}
 
 
 class BrokenPromiseError(AssertionError):
