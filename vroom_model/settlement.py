@@ -6,6 +6,7 @@ whoever looks next finishes what a crash cut off.
 
 import json
 import logging
+import time
 from collections.abc import Callable
 
 from vroom_model.errors import ModelNotFoundError
@@ -14,6 +15,8 @@ from vroom_model.messages import ModelPromoted
 from vroom_model.registry import Registry
 
 logger = logging.getLogger(__name__)
+PATIENCE_S = 5.0
+"""How long a process is left to finish its own change of champion."""
 
 
 class Settlement:
@@ -21,12 +24,8 @@ class Settlement:
 
     Parameters
     ----------
-    registry : Registry
-        Versions and aliases.
-    ledger : Ledger
-        Epochs, in the source database.
-    publish : callable
-        Tells the web workers; called after the alias has moved, perhaps twice for one epoch.
+    registry, ledger, publish
+        As ``Succession`` takes them.
     """
 
     def __init__(
@@ -35,6 +34,7 @@ class Settlement:
         self.registry = registry
         self.ledger = ledger
         self._publish = publish
+        self._unfinished: tuple[int, float] | None = None
 
     def settle(self, entry: Handover) -> None:
         """Note the decision, move the alias, tell the workers, mark it done; then look once more."""
@@ -83,6 +83,23 @@ class Settlement:
                 except ModelNotFoundError:
                     logger.exception("the champion is gone from the registry version=%s", head.version)
                     return head
+
+    def finish(self, *, patience_s: float = PATIENCE_S) -> None:
+        """Finish the last change of champion if it was seen unfinished before, and for so long.
+
+        For a reader that looks every few seconds, as web workers do.  It reads one row and leaves alone what
+        ``repair`` judges beyond that: an alias that somebody moved by hand stays until the next promotion.
+        """
+        head = self.ledger.head()
+        if head is None or head.settled:
+            self._unfinished = None
+        elif self._unfinished is None or self._unfinished[0] != head.epoch:
+            self._unfinished = (head.epoch, time.monotonic())
+        elif time.monotonic() - self._unfinished[1] >= patience_s:
+            self.settle(head)
+            logger.warning(
+                "finished what another process began version=%s epoch=%s", head.version, head.epoch
+            )
 
     def _note(self, entry: Handover) -> None:
         """Keep the decision that made a version champion on that version."""

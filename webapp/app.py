@@ -15,6 +15,10 @@ from vroom_features.stores.online import OnlineStore
 from vroom_features.stores.redis_client import connect_redis
 from vroom_features.stores.source import SourceStore
 from vroom_model.champion import ChampionSource
+from vroom_model.ledger import Ledger
+from vroom_model.messages import ModelPromoted
+from vroom_model.registry import Registry
+from vroom_model.settlement import Settlement
 from webapp import auth, logs, observation, problems, security
 from webapp.api import api
 from webapp.api_docs import api_docs
@@ -36,6 +40,7 @@ from webapp.vehicles_api import vehicles_api
 from webapp.workflows import Workflows
 
 FIRST_MODEL_TIMEOUT_S = 3.0
+REGISTRY_TIMEOUT_S = 3.0
 
 
 def create_app(settings: Settings | None = None, *, draining: Draining | None = None) -> Flask:
@@ -82,6 +87,12 @@ def open_services(settings: Settings, *, draining: Draining | None = None) -> Se
     )
     online = OnlineStore(client)
     counter = Counter(settings.redis)
+    registry = Registry(settings.mlflow, settings.model_name, timeout_s=REGISTRY_TIMEOUT_S)
+    ledger = Ledger(source.engine, settings.model_name)
+
+    def publish(message: ModelPromoted) -> None:
+        client.publish(message.channel, message.encode())
+
     slot = ModelSlot()
     worker = f"{socket.gethostname()}:{os.getpid()}"
     upkeep = Upkeep(
@@ -90,6 +101,7 @@ def open_services(settings: Settings, *, draining: Draining | None = None) -> Se
         model_name=settings.model_name,
         worker=worker,
         catch_up=lambda *, anew: catch_up(source, online, as_of=now(), anew=anew),
+        finish_promotion=Settlement(registry, ledger, publish=publish).finish,
     )
 
     champion = ChampionSource(settings.mlflow, settings.model_name, cache_dir=settings.home / "models")
@@ -109,7 +121,8 @@ def open_services(settings: Settings, *, draining: Draining | None = None) -> Se
         listener=listener,
         upkeep=upkeep,
         workflows=Workflows(settings.prefect),
-        history=ModelHistory(settings, source),
+        registry=registry,
+        history=ModelHistory(registry, ledger),
         limit=ClientLimit(settings, counter),
         counter=counter,
         audit_log=AuditLog(source.engine, source.url),

@@ -6,13 +6,10 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from vroom_features.settings import Settings
-from vroom_features.stores.source import SourceStore
 from vroom_model.errors import VroomModelError
 from vroom_model.ledger import Handover, Ledger
 from vroom_model.registry import ModelVersion, Registry
 
-REGISTRY_TIMEOUT_S = 3.0
 NUM_HANDOVERS = 20
 Noted = TypeVar("Noted", bound=BaseModel)
 
@@ -99,19 +96,15 @@ class ModelHistory:
 
     Parameters
     ----------
-    settings : Settings
-        Where the registry is, and the model's name.
-    source : SourceStore
-        The database that holds the ledger.
+    registry : Registry
+        Versions and aliases.
+    ledger : Ledger
+        Who was champion when, and why.
     """
 
-    def __init__(self, settings: Settings, source: SourceStore) -> None:
-        self._registry = Registry(settings.mlflow, settings.model_name, timeout_s=REGISTRY_TIMEOUT_S)
-        self._ledger = Ledger(source.engine, settings.model_name)
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._registry.close()
+    def __init__(self, registry: Registry, ledger: Ledger) -> None:
+        self._registry = registry
+        self._ledger = ledger
 
     def read(self, *, champion: int | None) -> History:
         """Return what there is to tell beside the champion that serves."""

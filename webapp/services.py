@@ -15,6 +15,7 @@ from webapp.model_slot import ModelSlot
 from webapp.server_folder import Draining
 
 if TYPE_CHECKING:
+    from vroom_model.registry import Registry
     from webapp.listener import ModelListener
     from webapp.model_history import ModelHistory
     from webapp.upkeep import Upkeep
@@ -33,6 +34,7 @@ class Services:
     listener: "ModelListener"
     upkeep: "Upkeep"
     workflows: "Workflows"
+    registry: "Registry"
     history: "ModelHistory"
     limit: ClientLimit
     counter: Counter
@@ -52,7 +54,7 @@ class Services:
         self.listener.stop()
         self.upkeep.stop()
         self.workflows.close()
-        self.history.close()
+        self.registry.close()
         self.source.close()
         self.redis.close()
 

@@ -1,12 +1,12 @@
-"""The thread that keeps a worker's place in Redis: its heartbeat, and the online store's debts.
+"""The thread that keeps a worker's place in Redis, and pays what others left owing.
 
 While Redis is away, saves go on; what the online store missed is made good as soon as Redis answers again,
-also when it comes back empty.
+also when it comes back empty.  A promotion whose process died half-way is finished.
 """
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from vroom_features.errors import VroomFeaturesError
 from vroom_features.messages import PREFIX, VehicleMaterialized
 from vroom_features.stores.redis_client import RedisClient
+from vroom_model.errors import VroomModelError
 from vroom_model.messages import ModelLoaded
 from webapp import metrics
 from webapp.clock import now
@@ -58,6 +59,8 @@ class Upkeep:
         called with each beat, for another program may have written to the database, and does it anew only
         when this worker starts or the store missed something: two servers that share a Redis by mistake do
         not empty it in turns.
+    finish_promotion : callable
+        Finishes a change of champion that was cut off; it is called with each beat.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Upkeep:
         model_name: str,
         worker: str,
         catch_up: CatchUp,
+        finish_promotion: Callable[[], None],
     ) -> None:
         self._redis = client
         self._slot = slot
@@ -75,6 +79,8 @@ class Upkeep:
         self._worker = worker
         self._announced: Served | None = None
         self._catch_up = catch_up
+        self._finish_promotion = finish_promotion
+        self._promotion_problem = ""
         self._stopping = False
         self._wake = threading.Event()
         self._is_owing = True
@@ -133,15 +139,20 @@ class Upkeep:
     def _run(self) -> None:
         while not self._stopping:
             self._wake.clear()
-            try:
-                self._beat()
-            except (RedisError, VroomFeaturesError) as exc:
-                if self.is_redis_up:
-                    logger.warning("online store away, answering from the database: %s", exc)
-                self._set_redis_up(False)
-            except Exception:
-                logger.exception("upkeep met the unexpected and lives on")
+            for duty in (self._tend_the_store, self._tend_promotions):
+                try:
+                    duty()
+                except Exception:
+                    logger.exception("upkeep met the unexpected and lives on")
             self._wake.wait(BEAT_INTERVAL_S if self.is_redis_up else RETRY_INTERVAL_S)
+
+    def _tend_the_store(self) -> None:
+        try:
+            self._beat()
+        except (RedisError, VroomFeaturesError) as exc:
+            if self.is_redis_up:
+                logger.warning("online store away, answering from the database: %s", exc)
+            self._set_redis_up(False)
 
     def _beat(self) -> None:
         before = self._redis.set(KEY + self._worker, self._state().model_dump_json(), ex=BEAT_TTL_S, get=True)
@@ -165,6 +176,17 @@ class Upkeep:
             message = VehicleMaterialized(vehicle_ids=(), materialized_at=now())
             self._redis.publish(message.channel, message.encode())
         self._set_redis_up(not self._is_owing)
+
+    def _tend_promotions(self) -> None:
+        """Finish what was cut off; what goes wrong at each try is said once."""
+        problem = ""
+        try:
+            self._finish_promotion()
+        except (VroomModelError, RedisError) as exc:
+            problem = str(exc)
+            if problem != self._promotion_problem:
+                logger.warning("a promotion that was cut off waits to be finished: %s", problem)
+        self._promotion_problem = problem
 
     def _set_redis_up(self, is_up: bool) -> None:
         self.is_redis_up = is_up

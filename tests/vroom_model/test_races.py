@@ -1,20 +1,15 @@
 """Promotions in real processes: at the same time, on both databases, and cut off by SIGKILL."""
 
 import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 import redis as redis_py
 
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import Champions
+from tests.vroom_model.killing import TIMEOUT_S, KillingProxy, go, start
 from tests.vroom_model.promoter import Task
 from vroom_features.stores.source import SourceStore
 from vroom_model.boosting import TrainingParams
@@ -25,10 +20,7 @@ from vroom_model.registry import Registry
 from vroom_model.succession import Outcome
 from vroom_model.training import TrainedModel, train
 
-ROOT = Path(__file__).parents[2]
-TIMEOUT_S = 120
 WEAK, MIDDLING = TrainingParams(num_rounds=2), TrainingParams(num_rounds=8)
-Process = subprocess.Popen[str]
 
 
 @pytest.fixture
@@ -71,27 +63,6 @@ def task(champions: Champions, source: SourceStore, redis_url: str) -> Task:
         redis=redis_url,
         as_of=champions.moment(),
     )
-
-
-def start(task: Task) -> Process:
-    """Start a process that will say when it is ready, and then wait for the word to go."""
-    command = [sys.executable, "-m", "tests.vroom_model.promoter", task.model_dump_json()]
-    return subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def go(*processes: Process) -> list[str]:
-    """Give the word once all are ready, and return what each printed."""
-    for process in processes:
-        assert process.stdout is not None
-        if process.stdout.readline() != "ready\n":
-            raise AssertionError(process.communicate(timeout=TIMEOUT_S)[1])
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    return [process.communicate(timeout=TIMEOUT_S)[0] for process in processes]
 
 
 @pytest.mark.parametrize("source", ["sqlite", "postgresql"], indirect=True)
@@ -147,52 +118,6 @@ def test_two_rollbacks_at_once_go_back_two(
     assert sorted(outcome.decision.candidate_version for outcome in outcomes) == versions[:2]
     assert sorted(outcome.epoch or 0 for outcome in outcomes) == [4, 5]
     assert champions.champion() == versions[0]
-
-
-class KillingProxy:
-    """An HTTP proxy that kills a process when it asks to have the champion's alias moved."""
-
-    def __init__(self, target: str) -> None:
-        self.victim: Process | None = None
-        client = httpx.Client(base_url=target, timeout=30)
-        proxy = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                if self.path.endswith("registered-models/alias"):
-                    proxy.kill()
-                    return
-                headers = {"Content-Type": self.headers["Content-Type"]} if body else None
-                answer = client.request(self.command, self.path, content=body, headers=headers)
-                self.send_response(answer.status_code)
-                self.send_header("Content-Length", str(len(answer.content)))
-                self.end_headers()
-                self.wfile.write(answer.content)
-
-            do_GET = do_POST  # noqa: N815 - as http.server calls it
-
-            def log_message(self, *_: Any) -> None:
-                """Stay silent."""
-
-        self._client = client
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        self._thread.start()
-
-    def kill(self) -> None:
-        """End the process as the kernel would."""
-        assert self.victim is not None
-        self.victim.kill()
-        self.victim.wait(TIMEOUT_S)
-
-    def close(self) -> None:
-        """Stop."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-        self._client.close()
 
 
 @pytest.fixture
