@@ -36,7 +36,8 @@ class Ledger:
     """
 
     def __init__(self, engine: Engine, model_name: str) -> None:
-        self._engine = engine.execution_options(vroom_writes=True)  # SQLite: take the write lock at once
+        self._engine = engine
+        self._writer = engine.execution_options(vroom_writes=True)  # SQLite: take the write lock at once
         self.model_name = model_name
         self._table = SQLModel.metadata.tables[Handover.__tablename__]
 
@@ -92,7 +93,7 @@ class Ledger:
             "settled": settled,
         }
         try:
-            with self._engine.begin() as connection:
+            with self._writer.begin() as connection:
                 connection.execute(insert(self._table).values(**values))
         except IntegrityError:
             return None  # the epoch is taken: its primary key is the compare-and-set
@@ -109,7 +110,7 @@ class Ledger:
             .values(settled=True)
         )
         try:
-            with self._engine.begin() as connection:
+            with self._writer.begin() as connection:
                 connection.execute(change)
         except SQLAlchemyError as exc:
             raise LedgerError(f"the ledger cannot be written: {exc}") from exc
