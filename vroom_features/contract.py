@@ -5,6 +5,7 @@ Times without a zone are UTC.  (The parser's own conversion of times takes twice
 """
 
 import csv as rows_csv
+import hashlib
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from vroom_features.arrow import is_null, to_numpy
-from vroom_features.csv_files import Growing, HashingReader, opened
+from vroom_features.csv_files import BinaryFile, Growing, HashingReader, Lent, opened
 from vroom_features.errors import DataContractError
 from vroom_features.limits import DESCRIPTION_MAX, NUM_IMAGES_MAX, PRICE_MAX, UI_VEHICLE_ID_START
 
@@ -120,30 +121,15 @@ def check_file(
     """
     _check_header(path, columns)
     ragged: list[int] = []
-
-    def skip(row: csv.InvalidRow) -> str:
-        ragged.append(row.actual_columns)
-        return "skip"
-
     names = [column.name for column in columns]
     kept = {c.name: Growing(np.float64 if pa.types.is_floating(c.kind) else np.int64) for c in columns}
     problems: list[Problem] = []
     bad_rows: list[int] = []
     num_rows = 0
+    sha256 = hashlib.sha256()
     with opened(path) as file:
-        hashing = HashingReader(file, progress)
         try:
-            reader = csv.open_csv(
-                pa.PythonFile(hashing, mode="r"),
-                csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False),
-                csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
-                csv.ConvertOptions(
-                    include_columns=names,
-                    column_types=dict.fromkeys(names, pa.string()),
-                    check_utf8=False,
-                ),
-            )
-            for batch in reader:
+            for batch in _batches_of_text(file, names, ragged, sha256, progress):
                 values, good = _check_batch(batch, columns, num_rows, problems)
                 bad_rows += (np.flatnonzero(~good) + num_rows).tolist()
                 for name, array in values.items():
@@ -153,7 +139,44 @@ def check_file(
             raise DataContractError(f"{path} cannot be read: {exc}") from exc
     num_bad = len(bad_rows) + len(ragged)
     values = {name: column.done() for name, column in kept.items()}
-    return CheckedFile(values, num_rows, problems, num_bad, hashing.sha256.hexdigest(), bad_rows)
+    return CheckedFile(values, num_rows, problems, num_bad, sha256.hexdigest(), bad_rows)
+
+
+def _batches_of_text(
+    file: BinaryFile,
+    names: Sequence[str],
+    ragged: list[int],
+    sha256: "hashlib._Hash",
+    progress: Callable[[int], None] | None,
+) -> Iterator[pa.RecordBatch]:
+    """Read columns as text, and add the width of each row that is too short or too long to ``ragged``."""
+    lent = Lent()
+    reader = None
+    try:
+        reader = csv.open_csv(
+            pa.PythonFile(lent(HashingReader(file, sha256, progress)), mode="r"),
+            csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False),
+            csv.ParseOptions(newlines_in_values=True, invalid_row_handler=lent(_skipping(ragged))),
+            csv.ConvertOptions(
+                include_columns=names,
+                column_types=dict.fromkeys(names, pa.string()),
+                check_utf8=False,
+            ),
+        )
+        yield from reader
+    finally:
+        del reader
+        lent.wait()
+
+
+def _skipping(ragged: list[int]) -> Callable[[csv.InvalidRow], str]:
+    """Return what leaves out a row of the wrong width, and adds that width to a list."""
+
+    def skip(row: csv.InvalidRow) -> str:
+        ragged.append(row.actual_columns)
+        return "skip"
+
+    return skip
 
 
 def locate(path: Path, problems: Sequence[Problem]) -> Iterator[tuple[int, Problem]]:

@@ -4,11 +4,13 @@ import gzip
 import hashlib
 import io
 import os
+import threading
+import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +18,14 @@ import numpy.typing as npt
 from vroom_features.errors import DataContractError
 
 Array = npt.NDArray[Any]
+BinaryFile = io.BufferedReader | gzip.GzipFile
+Object = TypeVar("Object")
 
 UNZIPPED_RATIO_MAX = 200
 """How many times its size a gzipped CSV may unpack to: real ones reach 20, a bomb 1,000."""
 UNZIPPED_ALWAYS_BYTES = 64 * 1024 * 1024
 """What any gzipped CSV may unpack to."""
+LET_GO_TIMEOUT_S = 60
 
 
 def find_csv(folder: Path, name: str) -> Path:
@@ -46,7 +51,7 @@ def file_sha256(path: Path) -> str:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[io.BufferedReader | gzip.GzipFile]:
+def opened(path: Path) -> Iterator[BinaryFile]:
     """Open a file, unzipping it when its first bytes say so."""
     try:
         with path.open("rb") as file:
@@ -109,11 +114,11 @@ class HashingReader(io.RawIOBase):
     """A file that is hashed, and its progress told, as it is read."""
 
     def __init__(
-        self, file: io.BufferedReader | gzip.GzipFile, progress: Callable[[int], None] | None
+        self, file: BinaryFile, sha256: "hashlib._Hash", progress: Callable[[int], None] | None
     ) -> None:
         self._file = file
+        self._sha256 = sha256
         self._progress = progress
-        self.sha256 = hashlib.sha256()
 
     def readable(self) -> bool:
         """Say yes."""
@@ -122,7 +127,30 @@ class HashingReader(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         """Read and hash."""
         content = self._file.read(size)
-        self.sha256.update(content)
+        self._sha256.update(content)
         if self._progress is not None:
             self._progress(len(content))
         return content
+
+
+class Lent:
+    """Objects that threads of Arrow use, and a way to wait until they have let go of them.
+
+    Arrow reads ahead in a thread, which may drop the last reference to a file or a handler a moment after
+    its reader is gone.  When the interpreter ends in this moment it ends that thread too, in the middle of
+    C++, and the process with it: SIGABRT instead of its exit code.
+    """
+
+    def __init__(self) -> None:
+        self._lent: list[tuple[weakref.ref[Any], threading.Event]] = []
+
+    def __call__(self, lent: Object) -> Object:
+        """Note an object that nobody else will hold, and return it."""
+        gone = threading.Event()
+        self._lent.append((weakref.ref(lent, lambda _: gone.set()), gone))
+        return lent
+
+    def wait(self) -> None:
+        """Wait until all of them are gone."""
+        for _, gone in self._lent:
+            gone.wait(LET_GO_TIMEOUT_S)
