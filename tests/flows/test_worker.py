@@ -4,15 +4,20 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
+import httpx
 import pytest
 from prefect import State, flow
 from prefect.client.orchestration import get_client
+from prefect.settings import get_current_settings
 from prefect.states import Completed, Pending, Running
+from tenacity import Retrying, stop_after_delay, wait_fixed
 
-from flows.worker import report_lost_runs
+from flows.up import ROOT
+from flows.worker import POOL, report_lost, report_until_ended
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -51,18 +56,81 @@ def gone() -> int:
         return process.pid
 
 
+@contextmanager
+def living() -> Iterator[subprocess.Popen[str]]:
+    """Give a process that lives until it is told to end."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize("state", [Running, Pending])
-def test_a_run_without_a_process_is_reported_as_crashed(state: Callable[[], State[None]]) -> None:
-    run_id = asyncio.run(made(ours, state(), gone()))
-    assert run_id in asyncio.run(report_lost_runs())
+@pytest.mark.parametrize("has_process", [True, False])
+def test_a_run_without_a_process_is_reported_as_crashed(
+    state: Callable[[], State[None]], has_process: bool
+) -> None:
+    run_id = asyncio.run(made(ours, state(), gone() if has_process else None))
+    assert asyncio.run(report_lost({run_id})) == (set(), {run_id})
     assert asyncio.run(state_of(run_id)) == "CRASHED"
 
 
 def test_a_run_that_lives_or_has_ended_or_is_not_ours_is_left_alone() -> None:
-    runs = [
+    lives, ended, others = [
         asyncio.run(made(ours, Running(), os.getpid())),
         asyncio.run(made(ours, Completed(), gone())),
         asyncio.run(made(not_ours, Running(), gone())),
     ]
-    assert asyncio.run(report_lost_runs()) == []
-    assert [asyncio.run(state_of(run_id)) for run_id in runs] == ["RUNNING", "COMPLETED", "RUNNING"]
+    assert asyncio.run(report_lost({lives, ended, others})) == ({lives}, set())
+    assert [asyncio.run(state_of(run_id)) for run_id in (lives, ended, others)] == [
+        "RUNNING",
+        "COMPLETED",
+        "RUNNING",
+    ]
+
+
+def test_a_run_that_this_worker_is_about_to_start_is_left_alone() -> None:
+    starting = asyncio.run(made(ours, Pending(), None))
+    asyncio.run(report_lost(set()))
+    assert asyncio.run(state_of(starting)) == "PENDING"
+
+
+def test_a_run_that_outlives_its_worker_is_reported_when_its_process_ends() -> None:
+    async def look_again() -> str:
+        with living() as process:
+            run_id = await made(ours, Pending(), process.pid)
+            seen = []
+
+            async def end_it() -> None:
+                seen.append(await state_of(run_id))
+                process.kill()
+                process.wait()
+
+            await report_until_ended({run_id}, end_it)
+            assert seen == ["PENDING", "CRASHED"]
+        return await state_of(run_id)
+
+    assert asyncio.run(look_again()) == "CRASHED"
+
+
+def test_a_new_worker_frees_the_place_of_a_run_that_it_inherits() -> None:
+    """The worker itself, as supervisord starts it; it runs on, and ends when it is told to."""
+    settings = get_current_settings()
+    with httpx.Client(base_url=str(settings.api.url), timeout=30) as api:
+        api.post("/work_pools/", json={"name": POOL, "type": "process"}).raise_for_status()
+    run_id = asyncio.run(made(ours, Pending(), None))
+    environment = settings.to_environment_variables()
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "flows", "worker"], env=os.environ | environment, cwd=ROOT
+    )
+    try:
+        for attempt in Retrying(stop=stop_after_delay(120), wait=wait_fixed(0.2), reraise=True):
+            with attempt:
+                assert asyncio.run(state_of(run_id)) == "CRASHED"
+        assert worker.poll() is None
+        worker.terminate()
+        assert worker.wait(60) == 0
+    finally:
+        worker.kill()
+        worker.wait()
