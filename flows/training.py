@@ -13,6 +13,7 @@ from prefect.states import Completed
 
 from flows.cluster import check_cluster, dask_client
 from flows.report import link_model, table
+from flows.retention import forget_old
 from flows.retries import is_worth_repeating
 from vroom_features.settings import Settings
 from vroom_features.stores.offline import OfflineStore
@@ -91,4 +92,5 @@ async def vroom_forecast_training(seed: int = 0) -> State[int]:
     }
     await acreate_markdown_artifact(table("Trained", report), key="training")
     await link_model(settings, number)
+    await forget_old(settings)
     return Completed(message=message, data=number)

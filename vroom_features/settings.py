@@ -42,6 +42,11 @@ class Settings(BaseSettings):
         default=0.01, ge=0, le=1, description="refuse a CSV with more bad rows than this share of its rows"
     )
     keep_snapshots: int = Field(default=5, ge=1, description="snapshots the offline store keeps")
+    keep_model_versions: int = Field(
+        default=50,
+        ge=2,
+        description="newest model versions MLflow keeps; champions of the ledger and the candidate stay too",
+    )
     model_name: str = Field(default="vroom-forecast", description="registered model's name in MLflow")
     promotion_min_gain: float = Field(
         default=0.01, ge=0, lt=1, description="share by which a candidate's error must be the smaller"

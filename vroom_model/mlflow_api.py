@@ -4,6 +4,7 @@ Importing mlflow costs seconds and a hundred megabytes, and brings pandas and sc
 its routes are all that is needed.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -50,6 +51,17 @@ class MlflowApi:
             If MLflow cannot be reached or refuses.
         """
         return self._answer("POST", f"{API}/{path}", json=body)
+
+    def delete(self, path: str, body: object) -> None:
+        """Delete; errors as ``post``, and ModelNotFoundError if it is not there."""
+        self._answer("DELETE", f"{API}/{path}", json=body)
+
+    def delete_artifacts(self, artifact_uri: str) -> None:
+        """Delete a run's files, where they are MLflow's to delete; those that are gone are left at that."""
+        place = urlsplit(artifact_uri)
+        if place.scheme == "mlflow-artifacts" and not place.netloc:
+            with suppress(ModelNotFoundError):
+                self._answer("DELETE", f"{ARTIFACTS}{quote(place.path)}")
 
     def upload(self, artifact_uri: str, path: Path) -> None:
         """Store a file under a run's artifacts.

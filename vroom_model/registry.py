@@ -1,6 +1,7 @@
 """The model registry, as readers and promotions use it."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -166,6 +167,16 @@ class Registry:
         for key, value in tags.items():
             body = {"name": self.model_name, "version": str(version), "key": key, "value": value[:TAG_MAX]}
             self.api.post("model-versions/set-tag", body)
+
+    def delete(self, version: ModelVersion) -> None:
+        """Delete a version, after its run and the run's files; what is gone already is left at that."""
+        with suppress(ModelNotFoundError):
+            run = self.api.get("runs/get", run_id=version.run_id)["run"]["info"]
+            self.api.delete_artifacts(run["artifact_uri"])
+            self.api.post("runs/delete", {"run_id": version.run_id})
+        with suppress(ModelNotFoundError):
+            body = {"name": self.model_name, "version": str(version.version)}
+            self.api.delete("model-versions/delete", body)
 
     def _by_alias(self, alias: Alias) -> ModelVersion | None:
         try:

@@ -1,0 +1,31 @@
+"""Old model versions go, with their runs and files; what a rollback may need stays."""
+
+import mlflow
+import pytest
+
+from tests.snapshots import FrameSnapshot
+from tests.vroom_model.champions import Champions
+from vroom_model.errors import BrokenModelError
+from vroom_model.retention import forget_old_versions
+
+
+def test_old_versions_go_with_their_files_and_champions_stay(
+    champions: Champions, fleet: FrameSnapshot
+) -> None:
+    registry, ledger = champions.registry, champions.ledger
+    first = champions.register(fleet)
+    champions.promote(fleet, first)
+    old = registry.version(champions.register(fleet, seed=1))
+    second = champions.register(fleet, seed=2)
+    assert champions.promote(fleet, second, force_reason="to have a predecessor").promoted
+    newest = champions.register(fleet, seed=3)
+    assert forget_old_versions(registry, ledger, keep=4) == []
+    assert forget_old_versions(registry, ledger, keep=1) == [old.version]
+    assert [found.version for found in registry.versions()] == [newest, second, first]
+    client = mlflow.MlflowClient(registry.tracking_uri)
+    assert client.get_run(old.run_id).info.lifecycle_stage == "deleted"
+    with pytest.raises(BrokenModelError, match="is missing in MLflow"):
+        registry.download(old, champions.folder / "gone")
+    registry.download(registry.version(first), champions.folder / "kept")
+    registry.delete(old)  # again: what is gone is left at that
+    assert forget_old_versions(registry, ledger, keep=1) == []
