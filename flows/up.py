@@ -17,6 +17,7 @@ import redis
 from rich.console import Console
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from flows.orphans import adopt_orphans, end_orphans, told_when_parent_dies
 from vroom_features.csv_files import find_csv
 from vroom_features.errors import DataContractError
 from vroom_features.settings import Settings
@@ -110,11 +111,20 @@ def check(settings: Settings) -> None:
 
 @contextmanager
 def supervised(settings: Settings) -> Iterator[tuple["subprocess.Popen[bytes]", dict[str, str]]]:
-    """Run supervisord for the time of the block, and stop all it started at the end."""
+    """Run supervisord for the time of the block, and stop all it started at the end.
+
+    All of it stops, too, when this process or the supervisor is killed outright.
+    """
     environment = child_environment(settings)
     command = [_program("supervisord"), "-c", str(CONFIG)]
+    adopt_orphans()
     # In a session of its own, so that a Ctrl-C reaches this process alone, which then stops the others.
-    supervisor = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603
+    supervisor = subprocess.Popen(  # noqa: S603
+        command,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=told_when_parent_dies(),
+    )
     try:
         yield supervisor, environment
     finally:
@@ -124,6 +134,7 @@ def supervised(settings: Settings) -> Iterator[tuple["subprocess.Popen[bytes]", 
         except subprocess.TimeoutExpired:
             supervisor.kill()
             supervisor.wait()
+        end_orphans(STOP_TIMEOUT_S)
 
 
 def child_environment(settings: Settings) -> dict[str, str]:

@@ -1,12 +1,17 @@
 """Starting is refused with one clear line when something is in the way."""
 
+import signal
 import socket
+import subprocess
+import sys
 from configparser import RawConfigParser
 from pathlib import Path
 
+import psutil
 import pytest
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from flows.up import CONFIG, StartError, check
+from flows.up import CONFIG, ROOT, StartError, check, child_environment
 from tests.whole_system import system_settings
 from vroom_features.settings import Settings
 
@@ -64,3 +69,44 @@ def test_every_program_is_started_again_however_it_ended() -> None:
     programs = {name: config[name] for name in config.sections() if name.startswith("program:")}
     assert len(programs) == 6
     assert {name for name, program in programs.items() if program.get("autorestart") != "true"} == set()
+
+
+UNTIL_THE_SUPERVISOR_ENDS = """
+from flows.up import supervised
+from vroom_features.settings import Settings
+with supervised(Settings(_env_file=None)) as (supervisor, _):
+    supervisor.wait()
+"""
+
+
+@pytest.mark.parametrize("victim", ["python -m flows up", "supervisord"])
+def test_nothing_is_left_when_what_holds_it_together_is_killed(settings: Settings, victim: str) -> None:
+    check(settings)
+    with subprocess.Popen(
+        [sys.executable, "-c", UNTIL_THE_SUPERVISOR_ENDS], cwd=ROOT, env=child_environment(settings)
+    ) as starter:
+        main = psutil.Process(starter.pid)
+        processes = _all_that_start(main, settings)
+        try:
+            (main if victim == "python -m flows up" else main.children()[0]).send_signal(signal.SIGKILL)
+            _, left = psutil.wait_procs(processes, timeout=90)
+            assert left == []
+        finally:
+            for process in processes:
+                if process.is_running():
+                    process.kill()
+
+
+@retry(
+    stop=stop_after_delay(90),
+    wait=wait_fixed(0.1),
+    retry=retry_if_exception_type((OSError, AssertionError)),
+    reraise=True,
+)
+def _all_that_start(main: psutil.Process, settings: Settings) -> list[psutil.Process]:
+    """Return the processes of the system once those that start by themselves serve."""
+    for port in (settings.redis_port, settings.web_port, settings.web_events_port):
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    processes = [main, *main.children(recursive=True)]
+    assert len(processes) >= 2 + 1 + 3 + 1  # the supervisor, Redis, the web app with two workers, the events
+    return processes
