@@ -19,7 +19,7 @@ from vroom_model.ledger import Ledger
 from vroom_model.messages import ModelPromoted
 from vroom_model.registry import Registry
 from vroom_model.settlement import Settlement
-from webapp import auth, logs, observation, problems, security
+from webapp import assets, auth, logs, observation, problems, security
 from webapp.api import api
 from webapp.api_docs import api_docs
 from webapp.benchmark import benchmark
@@ -54,6 +54,7 @@ def create_app(settings: Settings | None = None, *, draining: Draining | None = 
     settings.home.mkdir(parents=True, exist_ok=True)
     app = VroomOpenAPI("webapp")
     security.install(app, settings)
+    assets.install(app)
     problems.install(app)
     observation.install(app)
     auth.install(app, settings)

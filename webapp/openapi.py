@@ -41,6 +41,7 @@ class VroomOpenAPI(OpenAPI):
             security_schemes=SECURITY_SCHEMES,
             validation_error_model=Problem,
             doc_ui=False,
+            static_folder=None,  # webapp.assets serves them
         )
         self.add_url_rule("/openapi.json", "openapi", self.openapi_view)
 

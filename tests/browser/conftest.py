@@ -13,6 +13,8 @@ from tests.browser.chromium import NoChromiumError, find, launch
 from tests.browser.site import Services, Site, running_services
 from tests.whole_system import WholeSystem
 
+BLANK = "about:blank"
+
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
@@ -64,6 +66,8 @@ class Window:
         if signed_in:
             context.request.get(self.site.sign_in_link)
         page.goto(path)
+        if scripts and path != BLANK:
+            page.wait_for_function("document.documentElement.dataset.scripts === 'running'")
         return page
 
     def _hear(self, kind: str, text: str) -> None:

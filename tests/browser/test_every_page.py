@@ -8,7 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import Window
+from tests.browser.conftest import BLANK, Window
 from tests.browser.site import Site
 
 pytestmark = pytest.mark.browser
@@ -67,7 +67,7 @@ def serious(page: Page) -> list[str]:
 def visit(request: pytest.FixtureRequest, browser: Browser, site: Site) -> Iterator[Visit]:
     """Return what was seen of a page by the operator, who sees the most."""
     window = Window(browser, site)
-    page = window.open("about:blank", signed_in=request.param != "/sign-in")
+    page = window.open(BLANK, signed_in=request.param != "/sign-in")
     seen = Visit(request.param)
     page.on("request", lambda asked: seen.hosts.add(asked.url.split("/")[2].split(":")[0]))
     answer = page.goto(site.url + request.param)
@@ -104,6 +104,29 @@ def test_no_page_needs_inline_code_or_foreign_hosts(visit: Visit) -> None:
     assert "unsafe" not in visit.policy
     assert "default-src 'none'" in visit.policy
     assert visit.hosts == {"127.0.0.1"}
+
+
+def test_a_second_page_asks_again_for_nothing_it_has(window: Window) -> None:
+    page = window.open("/fleet")
+    page.get_by_role("link", name="Models").first.click()
+    page.wait_for_url("**/models")
+    page.wait_for_load_state()
+    fetched = page.evaluate(
+        """performance.getEntriesByType("resource")
+        .filter((entry) => entry.name.includes("/static/") && entry.transferSize > 0)
+        .map((entry) => entry.name.split("/").at(-1))"""
+    )
+    assert fetched == ["models.js"]
+
+
+def test_scripts_do_nothing_before_the_first_paint(window: Window) -> None:
+    page = window.open("/fleet")
+    page.locator("[data-chart=scatter] canvas").wait_for()
+    painted = page.evaluate(FIRST_PAINT)
+    started = page.evaluate(
+        "performance.getEntriesByType('resource').find((entry) => entry.name.includes('uPlot')).startTime"
+    )
+    assert started > painted - 20  # the observer tells when a frame was shown, scripts go on when it is made
 
 
 def test_the_first_paint_comes_soon(window: Window) -> None:

@@ -1,7 +1,19 @@
 // Charts are drawn from the tables on the page: the table is the data, and what a screen reader or a printer gets.
-/* global uPlot */
 // A cell may carry a more exact value in data-v.
 const drawn = new Set();
+let library = null;
+
+// The chart library, fetched by the first chart of a page.
+function loadLibrary() {
+  library ??= new Promise((done, failed) => {
+    const script = document.createElement("script");
+    script.src = new URL("../vendor/uPlot.iife.min.js", import.meta.url);
+    script.onload = () => done(window.uPlot);
+    script.onerror = failed;
+    document.head.append(script);
+  });
+  return library;
+}
 
 export function cells(table) {
   const columns = {};
@@ -45,17 +57,25 @@ function axis(label, extra = {}) {
   };
 }
 
-// draw(figure, build): build({ table data }) gives { data, options }; drawn again when size or theme changes.
-export function draw(figure, build) {
+// draw(figure, build): build({ table data }, library) gives { data, options }; drawn again when size or theme changes.
+export async function draw(figure, build) {
   const place = figure.querySelector(".plot");
   const columns = cells(figure.querySelector("table"));
   const chart = { plot: null };
+  let uPlot;
+  try {
+    uPlot = await loadLibrary();
+  } catch {
+    place.hidden = true;
+    figure.querySelector("details").open = true; // the same as a table
+    return;
+  }
   const render = () => {
     const width = Math.floor(place.clientWidth);
     if (!width || !place.isConnected) return;
     chart.plot?.destroy();
     const height = Number(figure.dataset.height ?? 280);
-    const { data, options, x = "", y = "" } = build(columns);
+    const { data, options, x = "", y = "" } = build(columns, uPlot);
     chart.plot = new uPlot(
       {
         width,
@@ -69,13 +89,11 @@ export function draw(figure, build) {
       data,
       place,
     );
-    chart.ready?.();
   };
   chart.render = render;
   chart.place = place;
   drawn.add(chart);
   render();
-  return chart;
 }
 
 let timer = 0;

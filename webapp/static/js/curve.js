@@ -35,7 +35,8 @@ export function drawCurve(figure) {
     slider.value = index;
     slider.setAttribute("aria-valuetext", words);
   };
-  const chart = draw(figure, ({ price, forecast, low, high }) => ({
+  let plot = null;
+  draw(figure, ({ price, forecast, low, high }) => ({
     x: "Price per day",
     y: "Reservations",
     data: [price, high, low, forecast],
@@ -50,6 +51,7 @@ export function drawCurve(figure) {
       bands: [{ series: [1, 2], fill: alpha("band", 0.75) }],
       cursor: { y: false, points: { show: (u, i) => (i === 3 ? undefined : false), size: 10, fill: colour("road") } },
       hooks: {
+        ready: [(u) => { plot = u; }],
         draw: [(u) => {
           mark(u, market, "market", colour("soft"), [4, 4], 1);
           mark(u, now, "now", colour("ink"), [], 0);
@@ -61,8 +63,7 @@ export function drawCurve(figure) {
   slider.addEventListener("input", () => {
     const index = Number(slider.value);
     read(index);
-    const u = chart.plot;
-    u.setCursor({ left: u.valToPos(u.data[0][index], "x"), top: u.valToPos(u.data[3][index], "y") });
+    plot?.setCursor({ left: plot.valToPos(plot.data[0][index], "x"), top: plot.valToPos(plot.data[3][index], "y") });
   });
   let nearest = 0;
   rows.forEach((row, i) => {

@@ -1,6 +1,7 @@
 // The forecast follows the form: the number from POST /predict at once, the rest from the page's own details.
 import { drawCurve } from "./curve.js";
 import { on } from "./live.js";
+import { painted } from "./painted.js";
 
 const WAIT_MS = 120;
 const BUSY_MS = 400;
@@ -153,6 +154,7 @@ function drawDetails() {
   for (const figure of details.querySelectorAll("[data-chart=curve]")) drawCurve(figure);
 }
 
+await painted;
 form.addEventListener("input", () => {
   clearTimeout(timer);
   timer = setTimeout(update, WAIT_MS);
@@ -164,10 +166,11 @@ form.addEventListener("submit", (event) => {
 });
 on("model", update);
 
-document.getElementById("forecast-button").hidden = true; // the forecast needs no asking
 const ends = [...document.querySelectorAll("#range-marks text")].map((text) => text.textContent.trim());
 put("short", answer.dataset.state === "ready" ? `reservations, ${ends.join(" to ")}` : "");
 put("figure", document.querySelector(".figure").textContent);
 state(answer.dataset.state);
 drawDetails();
+// What was typed before this script ran, or comes back with the page, is not what the server forecast.
+if ([...form.querySelectorAll("input")].some((el) => el.value !== el.defaultValue || el.checked !== el.defaultChecked)) update();
 new IntersectionObserver(([entry]) => follow.toggleAttribute("data-seen", entry.isIntersecting)).observe(answer);

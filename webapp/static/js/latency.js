@@ -66,13 +66,11 @@ function show(times) {
     ...Array.from({ length: NUM_BINS }, (_, i) => row([written.format(i * width), counts[0][i], counts[1]?.[i] ?? "–"])),
   );
   figure.querySelector(".plot").replaceChildren();
-  const line = (name) => ({ stroke: colour(name), width: 2, fill: alpha(name, 0.18), paths: uPlot.paths.stepped({ align: 1 }), points: { show: false } });
-  draw(figure, ({ time, typed, stored }) => ({
-    x: "Milliseconds",
-    y: "Answers",
-    data: [time, typed, stored],
-    options: { series: [{}, line("road"), line("second")] },
-  }));
+  draw(figure, ({ time, typed, stored }, uPlot) => {
+    const paths = uPlot.paths.stepped({ align: 1 });
+    const line = (name) => ({ stroke: colour(name), width: 2, fill: alpha(name, 0.18), paths, points: { show: false } });
+    return { x: "Milliseconds", y: "Answers", data: [time, typed, stored], options: { series: [{}, line("road"), line("second")] } };
+  });
 }
 
 async function measure() {
@@ -100,7 +98,4 @@ async function measure() {
   button.disabled = false;
 }
 
-if (button) {
-  button.hidden = false;
-  button.addEventListener("click", measure);
-}
+button?.addEventListener("click", measure);
