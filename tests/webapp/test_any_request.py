@@ -23,6 +23,9 @@ few = hypothesis_settings(
 )
 
 
+@pytest.mark.filterwarnings(  # the app's own threads do: tenacity and redis spread their retries by it
+    "ignore:Do not use the `random` module inside strategies"
+)
 @pytest.mark.usefixtures("champion")
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.name.lower())
 def test_no_request_breaks_an_operation_and_answers_are_as_described(
