@@ -15,8 +15,8 @@ from vroom_model.manifest import CalibrationPoint, FoldMetrics, Importance, Segm
 from vroom_model.predictor import Forecasts, Predictor, with_range
 
 Array = npt.NDArray[np.float64]
-ByFold = Callable[[npt.NDArray[Any]], Array]
-"""Feature matrix in, raw forecasts of every fold's booster out: (n_vehicles, n_folds)."""
+PredictFold = Callable[[int, npt.NDArray[Any]], Array]
+"""Number of a fold and feature matrix in, raw forecasts of that fold's booster out: (n_vehicles,)."""
 SHUFFLES = 10
 NUM_POINTS = 10
 
@@ -109,23 +109,31 @@ def calibration(forecasts: Forecasts, dataset: Dataset) -> tuple[CalibrationPoin
     return tuple(points)
 
 
-def importances(predict_by_fold: ByFold, dataset: Dataset, *, seed: int) -> tuple[Importance, ...]:
+def importances(predict_fold: PredictFold, dataset: Dataset, *, seed: int) -> tuple[Importance, ...]:
     """Return out-of-fold permutation importance, the most important feature first.
 
     Each feature is shuffled within each fold; the spread is the standard deviation over the shuffles.
     """
     rng = np.random.default_rng(seed)
-    plain = np.abs(out_of_fold(predict_by_fold(dataset.features), dataset.folds) - dataset.labels).mean()
+    folds = [
+        (int(fold), dataset.take(np.flatnonzero(dataset.folds == fold))) for fold in np.unique(dataset.folds)
+    ]
+
+    def error(column: int | None = None) -> float:
+        """Return the mean absolute error with a column shuffled."""
+        missed = 0.0
+        for fold, part in folds:
+            features = part.features
+            if column is not None:
+                features = features.copy()
+                features[:, column] = rng.permutation(features[:, column])
+            missed += float(np.abs(predict_fold(fold, features) - part.labels).sum())
+        return missed / len(dataset)
+
+    plain = error()
     found = []
     for column, name in enumerate(VEHICLE_VIEW.columns):
-        rises = np.zeros(SHUFFLES)
-        for shuffle in range(SHUFFLES):
-            features = dataset.features.copy()
-            for fold in np.unique(dataset.folds):
-                rows = np.flatnonzero(dataset.folds == fold)
-                features[rows, column] = features[rng.permutation(rows), column]
-            raw = out_of_fold(predict_by_fold(features), dataset.folds)
-            rises[shuffle] = np.abs(raw - dataset.labels).mean() - plain
+        rises = np.array([error(column) for _ in range(SHUFFLES)]) - plain
         found.append(
             Importance(feature=name, mae_increase=float(rises.mean()), spread=float(rises.std(ddof=1)))
         )

@@ -4,7 +4,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -162,7 +161,7 @@ def train(
         folds=fold_metrics(ranges, dataset, [booster.features for booster in boosters]),
         segments=segment_metrics(ranges, dataset),
         calibration=calibration(ranges, dataset),
-        feature_importances=importances(partial(predict_by_fold, boosters), dataset, seed=seed),
+        feature_importances=importances(lambda fold, rows: boosters[fold].predict(rows), dataset, seed=seed),
         reference=_reference(dataset),
         libraries=_libraries(),
         files=files,
@@ -219,5 +218,5 @@ def _reference(dataset: Dataset) -> dict[str, Histogram]:
 def _libraries() -> dict[str, str]:
     return {
         "xgboost": xgb.__version__,
-        **{name: version(name) for name in ("numpy", "onnx", "vroom-forecast")},
+        **{name: version(name) for name in ("numpy", "onnx", "scipy", "vroom-forecast")},
     }
