@@ -22,7 +22,10 @@ META = pd.DataFrame({name: pd.Series(dtype=np.float32) for name in COLUMNS})
 def fit_on_dask(
     client: Client, snapshot: Snapshot, params: TrainingParams, *, seed: int
 ) -> tuple[FoldBooster, ...]:
-    """Fit one booster per fold, each worker reading its own parts of the snapshot.
+    """Fit one booster per fold, each worker reading parts of the snapshot.
+
+    The same snapshot, parameters and seed give the same boosters, bit for bit, on as many workers of as many
+    threads; on more or fewer, sums are made up and rounded otherwise.
 
     Parameters
     ----------
@@ -35,18 +38,41 @@ def fit_on_dask(
     seed : int
         Of every random choice.
     """
-    parts = [replace(snapshot, parts=(part,)) for part in snapshot.parts if part.num_rows]
     boosters = []
     for fold in range(params.num_folds):
-        rows = dd.from_map(  # type: ignore[no-untyped-call]  # Dask's own
-            read_part, parts, fold=fold, num_folds=params.num_folds, meta=META
-        )
-        matrix = dxgb.DaskQuantileDMatrix(client, rows[list(VEHICLE_VIEW.columns)], rows[VEHICLE_VIEW.label])
+        matrix = other_folds(client, snapshot, fold, params.num_folds)
+        place(client, matrix)
         num_rows = snapshot.num_rows * (params.num_folds - 1) // params.num_folds
         settings = booster_params(params, num_rows=num_rows, seed=seed)
         trained = dxgb.train(client, settings, matrix, num_boost_round=params.num_rounds)
         boosters.append(FoldBooster(trained["booster"], EVERY_FEATURE))
     return tuple(boosters)
+
+
+def other_folds(client: Client, snapshot: Snapshot, fold: int, num_folds: int) -> dxgb.DaskQuantileDMatrix:
+    """Return the vehicles outside one fold, read by whichever worker was free."""
+    parts = [replace(snapshot, parts=(part,)) for part in snapshot.parts if part.num_rows]
+    rows = dd.from_map(  # type: ignore[no-untyped-call]  # Dask's own
+        read_part, parts, fold=fold, num_folds=num_folds, meta=META
+    )
+    return dxgb.DaskQuantileDMatrix(client, rows[list(VEHICLE_VIEW.columns)], rows[VEHICLE_VIEW.label])
+
+
+def place(client: Client, matrix: dxgb.DaskQuantileDMatrix) -> None:
+    """Give each worker parts that lie side by side, in the order of XGBoost's ranks.
+
+    Dask's scheduler has them read where it likes, and XGBoost's sketches and sums depend on who has what.  A
+    part that lies elsewhere is sent over when the worker begins.
+    """
+    parts = [part for held in matrix.worker_map.values() for part in held]
+    parts.sort(key=lambda part: matrix.partition_order[part.key])
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    # XGBoost ranks workers by this very text.
+    ranked = sorted(workers, key=lambda address: f"[xgboost.dask-{workers[address]['name']}]:{address}")
+    shares = np.array_split(np.arange(len(parts)), min(len(ranked), len(parts)))
+    matrix.worker_map = {
+        address: [parts[number] for number in share] for address, share in zip(ranked, shares, strict=False)
+    }
 
 
 def read_part(part: Snapshot, *, fold: int, num_folds: int) -> pd.DataFrame:

@@ -1,8 +1,9 @@
-import importlib.util
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +16,17 @@ from vroom_features.ingest import seed
 from vroom_features.materialize import materialize
 from vroom_features.stores.offline import OfflineStore, Snapshot
 from vroom_features.stores.source import SourceStore
-from vroom_model.boosting import TrainingParams, fit_folds, predict_by_fold
+from vroom_model.boosting import TrainingParams, booster_params, fit_folds, predict_by_fold
 from vroom_model.dataset import load_dataset
 from vroom_model.evaluation import score
 from vroom_model.folds import fold_of, in_sample
 from vroom_model.predictor import Predictor
 from vroom_model.streaming import OtherFolds, stream_folds
 from vroom_model.training import STREAM_ABOVE_ROWS, train
+
+if TYPE_CHECKING:
+    from distributed import Client
+    from xgboost import Booster
 
 ALL_FEATURES = TrainingParams(select_above_se=-1_000)
 
@@ -97,21 +102,51 @@ def test_a_stored_snapshot_teaches_the_same_as_its_rows(
     assert ours.manifest.files == theirs.manifest.files
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("distributed"), reason="the extra dask is not installed")
-@pytest.mark.filterwarnings("ignore")  # Dask's and XGBoost's own, of one another
-def test_a_dask_cluster_learns_what_one_machine_learns(stored: Snapshot, tmp_path: Path) -> None:
-    from distributed import Client, LocalCluster  # noqa: PLC0415  # an optional extra
+@pytest.fixture(scope="module")
+def client() -> Iterator["Client"]:
+    """Return a client of a Dask cluster of two processes."""
+    distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
 
-    from vroom_model.dask_training import fit_on_dask  # noqa: PLC0415
+
+@pytest.mark.filterwarnings("ignore")  # Dask's and XGBoost's own, of one another
+def test_a_dask_cluster_learns_what_one_machine_learns(
+    client: "Client", stored: Snapshot, tmp_path: Path
+) -> None:
+    from vroom_model.dask_training import fit_on_dask  # noqa: PLC0415  # an optional extra
 
     params = ALL_FEATURES.model_copy(update={"num_rounds": 30})
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,  # processes
-        Client(cluster) as client,
-    ):
-        model = train(
-            stored, directory=tmp_path, as_of=AS_OF, params=params, fit=partial(fit_on_dask, client)
-        )
+    model = train(stored, directory=tmp_path, as_of=AS_OF, params=params, fit=partial(fit_on_dask, client))
     local = train(stored, directory=tmp_path / "local", as_of=AS_OF, params=params)
     assert model.manifest.metrics["mae"] == pytest.approx(local.manifest.metrics["mae"], rel=0.03)
     assert model.manifest.training_digest != local.manifest.training_digest
+
+
+@pytest.mark.filterwarnings("ignore")  # as above
+def test_a_dask_cluster_makes_the_same_bytes_wherever_its_workers_read(
+    client: "Client", stored: Snapshot
+) -> None:
+    from xgboost import dask as dxgb  # noqa: PLC0415  # as above
+
+    from vroom_model.dask_training import fit_on_dask, other_folds, place  # noqa: PLC0415  # as above
+
+    params = ALL_FEATURES.model_copy(update={"num_rounds": 5})
+    settings = booster_params(params, num_rows=stored.num_rows * 4 // 5, seed=0)
+    expected = fit_on_dask(client, stored, params, seed=0)[0].booster.save_raw()
+
+    def learned(*, placed: bool) -> bytearray:
+        matrix = other_folds(client, stored, 0, params.num_folds)
+        parts = [part for held in matrix.worker_map.values() for part in held]
+        one, other = client.scheduler_info()["workers"]
+        matrix.worker_map = {one: parts[:1], other: parts[:0:-1]}
+        if placed:
+            place(client, matrix)
+        booster: Booster = dxgb.train(client, settings, matrix, num_boost_round=5)["booster"]
+        return booster.save_raw()
+
+    assert learned(placed=True) == expected
+    assert learned(placed=False) != expected  # else this test would show nothing
