@@ -13,22 +13,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 from cyclopts import App
 
 from flows.training import fit_for
-from vroom_features import batch
-from vroom_features.materialize import PARTITION_VEHICLES
-from vroom_features.stores.files import files_at
-from vroom_features.stores.offline import OfflineStore, Part, Snapshot
-from vroom_features.view import VEHICLE_VIEW
+from tests.large_fleet import NOW, write_fleet
+from vroom_features.stores.offline import OfflineStore
 from vroom_model.training import train
 
 app = App()
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MIB = 2**20
 
 
@@ -56,7 +50,8 @@ def train_one(*, root: str, dask: str = "") -> None:
     """Train on a store's snapshot and print what it took as JSON."""
     snapshot = OfflineStore(root).current()
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as directory, fit_for(snapshot.num_rows, dask) as fit:
+    fit = fit_for(snapshot.num_rows, dask)
+    with tempfile.TemporaryDirectory() as directory:
         model = train(snapshot, directory=Path(directory), as_of=NOW, fit=fit)
         seconds = time.perf_counter() - started
     kib = {who: resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)}
@@ -67,53 +62,6 @@ def train_one(*, root: str, dask: str = "") -> None:
         "mae": model.manifest.metrics["mae"],
     }
     print(json.dumps(found))
-
-
-def write_fleet(root: str, num_vehicles: int) -> None:
-    """Write a snapshot of a made-up fleet."""
-    offline, rng, parts = OfflineStore(root), np.random.default_rng(0), []
-    for first in range(1, num_vehicles + 1, PARTITION_VEHICLES):
-        last = min(first + PARTITION_VEHICLES - 1, num_vehicles)
-        rows = batch.fleet_table(make_vehicles(rng, first, last))
-        file, sha256 = offline.write_part(rows)
-        parts.append(Part(first, last, rows.num_rows, rows.num_rows, batch.row_sums(rows), file, sha256))
-    offline.publish(
-        Snapshot(
-            id=f"made-up-{num_vehicles}",
-            num_rows=num_vehicles,
-            digest=batch.digest_of((part.sums for part in parts), num_vehicles),
-            created_at=NOW,
-            source="made up",
-            database_id="",
-            change_number=0,
-            view_name=VEHICLE_VIEW.name,
-            view_version=VEHICLE_VIEW.version,
-            columns=VEHICLE_VIEW.columns,
-            parts=tuple(parts),
-            files=files_at(root),
-        )
-    )
-
-
-def make_vehicles(rng: np.random.Generator, first: int, last: int) -> batch.VehicleColumns:
-    """Make up vehicles whose bookings fall with the price ratio and rise with the photos."""
-    num = last - first + 1
-    market = rng.integers(35, 91, num).astype(float)
-    ratio = rng.uniform(0.8, 2.0, num)
-    photos = rng.integers(1, 6, num)
-    columns = {
-        "vehicle_id": np.arange(first, last + 1),
-        "technology": rng.integers(0, 2, num),
-        "actual_price": np.round(market * ratio, 2),
-        "recommended_price": market,
-        "num_images": photos,
-        "street_parked": rng.integers(0, 2, num),
-        "description": rng.integers(1, 251, num),
-        "is_csv": np.ones(num, np.int64),
-        "row_version": np.ones(num, np.int64),
-    }
-    bookings = rng.binomial(20, np.clip(0.75 - 0.3 * ratio + 0.02 * photos, 0.02, 0.9))
-    return batch.VehicleColumns(columns, bookings, np.full(num, 1_700_000_000_000_000))
 
 
 if __name__ == "__main__":

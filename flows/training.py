@@ -1,10 +1,7 @@
 """Train on the current snapshot and register the result as candidate."""
 
 from asyncio import to_thread
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING
 
 from prefect import State, flow, get_run_logger, task
@@ -20,6 +17,8 @@ from vroom_features.stores.offline import OfflineStore
 from vroom_model.registry import Registry
 
 if TYPE_CHECKING:
+    from vroom_features.stores.offline import Snapshot
+    from vroom_model.boosting import FoldBooster, TrainingParams
     from vroom_model.registration import Registered
     from vroom_model.training import Fit
 
@@ -34,29 +33,29 @@ def _train_and_register(settings: Settings, seed: int, as_of: datetime) -> "Regi
     from vroom_model.registration import train_candidate  # noqa: PLC0415  # a deployment imports this file; a run pays
 
     snapshot = OfflineStore(settings.offline_store).current()
-    with (
-        Registry(settings.mlflow, settings.model_name) as registry,
-        fit_for(snapshot.num_rows, settings.dask_address) as fit,
-    ):
+    fit = fit_for(snapshot.num_rows, settings.dask_address)
+    with Registry(settings.mlflow, settings.model_name) as registry:
         return train_candidate(registry, snapshot, as_of=as_of, seed=seed, fit=fit)
 
 
-@contextmanager
-def fit_for(num_rows: int, dask_address: str) -> Iterator["Fit | None"]:
-    """Give the way to fit a fleet on Dask where that is set and worth it; None leaves it to this machine.
+def fit_for(num_rows: int, dask_address: str) -> "Fit | None":
+    """Return the way to fit a fleet on Dask where that is set and worth it; None leaves it to this machine.
 
-    A fleet that fits in memory is learned in seconds, and stays the same file byte for byte.
+    A fleet that fits in memory is learned in seconds.  The cluster is reached, or started, at the fit itself:
+    unchanged inputs need none.
     """
     from vroom_model.training import STREAM_ABOVE_ROWS  # noqa: PLC0415  # as above
 
     if not dask_address or num_rows <= STREAM_ABOVE_ROWS:
-        yield None
-        return
+        return None
     check_cluster(dask_address)
     from vroom_model.dask_training import fit_on_dask  # noqa: PLC0415  # an extra
 
-    with dask_client(dask_address) as client:
-        yield partial(fit_on_dask, client)
+    def fit(snapshot: "Snapshot", params: "TrainingParams", *, seed: int) -> "tuple[FoldBooster, ...]":
+        with dask_client(dask_address) as client:
+            return fit_on_dask(client, snapshot, params, seed=seed)
+
+    return fit
 
 
 @flow(name="vroom_forecast_training", timeout_seconds=7200)

@@ -1,11 +1,17 @@
-"""A Prefect server for the tests of this folder."""
+"""A Prefect server for the tests of this folder, and settings as a flow finds them."""
 
+import asyncio
 import gc
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prefect import State
 from prefect.testing.utilities import prefect_test_harness
+
+from vroom_features.settings import Settings
 
 HERE = Path(__file__).parent
 
@@ -23,3 +29,21 @@ def prefect_server() -> Iterator[None]:
     with prefect_test_harness(server_startup_timeout=240):
         yield
     gc.collect()
+
+
+@pytest.fixture
+def flow_settings(
+    tmp_path: Path, mlflow_server: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Settings:
+    """Return the settings of an empty system, which flows read from the environment."""
+    monkeypatch.setenv("VROOM_HOME", str(tmp_path))
+    monkeypatch.setenv("VROOM_MLFLOW_URI", mlflow_server)
+    monkeypatch.setenv("VROOM_REDIS_URL", redis_url)
+    monkeypatch.setenv("VROOM_MODEL_NAME", f"vroom-{uuid.uuid4().hex[:8]}")
+    return Settings()
+
+
+def run(flow: Any, **parameters: Any) -> State[Any]:  # each flow has its own parameters and result
+    """Run a flow and return its final state."""
+    state: State[Any] = asyncio.run(flow(**parameters, return_state=True))
+    return state

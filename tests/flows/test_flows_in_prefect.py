@@ -1,13 +1,10 @@
 """Every flow of the model as Prefect runs it, against a Prefect server."""
 
 import asyncio
-import uuid
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
-from prefect import State
 from prefect.artifacts import Artifact
 
 from flows.monitor import look, vroom_forecast_monitor
@@ -15,6 +12,7 @@ from flows.pipeline import vroom_forecast_pipeline
 from flows.promotion import compare_and_promote, vroom_forecast_promotion
 from flows.rollback import go_back, vroom_forecast_rollback
 from flows.training import train_and_register, vroom_forecast_training
+from tests.flows.conftest import run
 from tests.vroom_model.champions import AS_OF
 from vroom_features.ingest import seed
 from vroom_features.materialize import materialize
@@ -36,23 +34,12 @@ MODEL_FLOWS = (
 
 
 @pytest.fixture
-def system(tmp_path: Path, mlflow_server: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Return the settings of a system with the sample fleet, as the flows will find them."""
-    monkeypatch.setenv("VROOM_HOME", str(tmp_path))
-    monkeypatch.setenv("VROOM_MLFLOW_URI", mlflow_server)
-    monkeypatch.setenv("VROOM_REDIS_URL", redis_url)
-    monkeypatch.setenv("VROOM_MODEL_NAME", f"vroom-{uuid.uuid4().hex[:8]}")
-    settings = Settings()
-    with closing(SourceStore.open(settings.source_database)) as source:
+def system(flow_settings: Settings) -> Settings:
+    """Return the settings of a system with the sample fleet."""
+    with closing(SourceStore.open(flow_settings.source_database)) as source:
         seed(source, SAMPLE)
-        materialize(source, OfflineStore(settings.offline_store), None, as_of=AS_OF)
-    return settings
-
-
-def run(flow: Any, **parameters: Any) -> State[Any]:  # each flow has its own parameters and result
-    """Run a flow and return its final state."""
-    state: State[Any] = asyncio.run(flow(**parameters, return_state=True))
-    return state
+        materialize(source, OfflineStore(flow_settings.offline_store), None, as_of=AS_OF)
+    return flow_settings
 
 
 def artifact(key: str) -> str:

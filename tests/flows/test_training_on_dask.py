@@ -1,0 +1,70 @@
+"""A fleet large enough for Dask, from the flow's first line to a forecast of the web app."""
+
+import asyncio
+import importlib.util
+from typing import Any
+
+import pytest
+from prefect import State
+
+from flows.promotion import vroom_forecast_promotion
+from flows.succession import open_succession
+from flows.training import vroom_forecast_training
+from tests.factories import VEHICLE
+from tests.flows.conftest import run
+from tests.large_fleet import write_fleet
+from vroom_features.settings import Settings
+from vroom_features.stores.offline import OfflineStore
+from vroom_model.predictor import Predictor
+from vroom_model.training import STREAM_ABOVE_ROWS
+from webapp.app import create_app
+
+pytestmark = [
+    pytest.mark.usefixtures("prefect_server"),
+    pytest.mark.filterwarnings("ignore"),  # Dask's and XGBoost's own, of one another
+    pytest.mark.skipif(
+        not importlib.util.find_spec("prefect_dask"), reason="the extra dask is not installed"
+    ),
+]
+
+
+def completed(flow: Any, **parameters: Any) -> State[Any]:  # as ``run``
+    """Run a flow to its good end."""
+    state = run(flow, **parameters)
+    assert state.is_completed(), state.message
+    return state
+
+
+def load(settings: Settings, version: int) -> Predictor:
+    """Return a registered version, verified."""
+    with open_succession(settings) as succession:
+        return succession.load(succession.registry.version(version))
+
+
+def test_a_model_trained_on_dask_is_registered_judged_and_serves(
+    flow_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_fleet(flow_settings.offline_store, STREAM_ABOVE_ROWS + 1)
+    snapshot = OfflineStore(flow_settings.offline_store).current()
+    monkeypatch.setenv("VROOM_DASK_ADDRESS", "local:2")
+    assert "registered version 1" in str(completed(vroom_forecast_training).message)
+    assert "unchanged inputs, so still version 1" in str(completed(vroom_forecast_training).message)
+    assert "version 1 is better than the median" in str(completed(vroom_forecast_promotion).message)
+
+    monkeypatch.delenv("VROOM_DASK_ADDRESS")
+    assert "registered version 2" in str(completed(vroom_forecast_training).message)
+    on_dask, here = load(flow_settings, 1).manifest, load(flow_settings, 2).manifest
+    assert on_dask.snapshot.digest == here.snapshot.digest == snapshot.digest
+    assert [fold.num_rows for fold in on_dask.folds] == [fold.num_rows for fold in here.folds]
+    assert on_dask.metrics["mae"] == pytest.approx(here.metrics["mae"], rel=0.01)
+    assert on_dask.files != here.files
+    judged = asyncio.run(completed(vroom_forecast_promotion, version=2).aresult()).decision
+    assert not judged.promote
+    assert judged.champion_mae == pytest.approx(on_dask.metrics["mae"], abs=1e-6)
+    assert judged.num_vehicles == snapshot.num_rows
+
+    app = create_app(flow_settings)
+    answer = app.test_client().post("/predict", json=VEHICLE).json
+    app.extensions["vroom"].close()
+    assert answer["model_version"] == 1
+    assert answer["interval"]["low"] < answer["predicted_reservations"] < answer["interval"]["high"]
