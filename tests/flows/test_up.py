@@ -7,6 +7,7 @@ import sys
 from configparser import RawConfigParser
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
@@ -100,13 +101,13 @@ def test_nothing_is_left_when_what_holds_it_together_is_killed(settings: Setting
 @retry(
     stop=stop_after_delay(90),
     wait=wait_fixed(0.1),
-    retry=retry_if_exception_type((OSError, AssertionError)),
+    retry=retry_if_exception_type((OSError, httpx.TransportError, AssertionError)),
     reraise=True,
 )
 def _all_that_start(main: psutil.Process, settings: Settings) -> list[psutil.Process]:
     """Return the processes of the system once those that start by themselves serve."""
-    for port in (settings.redis_port, settings.web_port, settings.web_events_port):
-        socket.create_connection(("127.0.0.1", port), timeout=5).close()
-    processes = [main, *main.children(recursive=True)]
-    assert len(processes) >= 2 + 1 + 3 + 1  # the supervisor, Redis, the web app with two workers, the events
-    return processes
+    health = httpx.get(f"http://127.0.0.1:{settings.web_port}/health?all=1", timeout=5).json()
+    assert health["online_store"] == "up"
+    assert len(health["workers"]) == settings.web_workers
+    socket.create_connection(("127.0.0.1", settings.web_events_port), timeout=5).close()
+    return [main, *main.children(recursive=True)]
