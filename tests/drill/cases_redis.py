@@ -26,11 +26,11 @@ def killed(system: System) -> Iterator[None]:
 @contextmanager
 def stopped(system: System) -> Iterator[None]:
     """Stop it through the supervisor: nobody answers until it is started again, empty."""
-    system.supervisor.stopProcess("redis")
+    system.supervise("stopProcess", "redis")
     try:
         yield
     finally:
-        system.supervisor.startProcess("redis")
+        system.supervise("startProcess", "redis")
     wait_until(lambda: _answers(system), "Redis is back")
 
 

@@ -89,11 +89,11 @@ class System:
         """The SQLite file."""
         return Path(self.settings.source_database.removeprefix("sqlite:///"))
 
-    @property
-    def supervisor(self) -> Any:  # whatever the XML-RPC proxy answers
-        """Give the supervisor's commands."""
+    def supervise(self, order: str, name: str) -> Any:  # whatever the supervisor's XML-RPC answers
+        """Have the supervisor do something with a program."""
         socket = f"unix://{self.settings.home / 'supervisor.sock'}"
-        return ServerProxy("http://127.0.0.1", transport=SupervisorTransport(serverurl=socket)).supervisor
+        with ServerProxy("http://127.0.0.1", transport=SupervisorTransport(serverurl=socket)) as proxy:
+            return getattr(proxy.supervisor, order)(name)
 
     def program(self, name: str) -> psutil.Process:
         """Return the process of a program of supervisord.conf."""
@@ -101,7 +101,7 @@ class System:
 
     def program_pid(self, name: str) -> int:
         """Return its process id, or 0 while it does not run."""
-        return int(self.supervisor.getProcessInfo(name)["pid"])
+        return int(self.supervise("getProcessInfo", name)["pid"])
 
     def web_workers(self) -> list[psutil.Process]:
         """Return the web app's worker processes."""

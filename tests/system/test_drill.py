@@ -1,0 +1,69 @@
+"""The drill's own hands: a few faults that are cheap to try, and that a broken promise is seen."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tests.drill import cases_kill_points, promises
+from tests.drill.case import Case, Fault
+from tests.drill.cases_processes import WEB, one_worker_killed
+from tests.drill.cases_redis import emptied
+from tests.drill.system import System, attached
+from tests.factories import VEHICLE
+from tests.whole_system import WholeSystem
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(500)]
+
+
+@pytest.fixture(scope="module")
+def held(system: WholeSystem, fleet: str) -> Iterator[System]:
+    """Take hold of the running system."""
+    if fleet != "sample":
+        pytest.skip("tried on the sample")
+    before = os.umask(0o077)  # as what the system itself writes
+    with attached(system.settings, system.process.pid) as found:
+        yield found
+    os.umask(before)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Fault("web worker killed while it saves", "web", one_worker_killed, refuses=WEB),
+        Fault("Redis emptied (FLUSHALL)", "redis", emptied),
+        cases_kill_points.KillPoints(
+            "monitor killed at its n-th operation",
+            "kill",
+            cases_kill_points.watched,
+            cases_kill_points.repaired,
+            at_most=2,
+        ),
+    ],
+    ids=lambda case: case.name,
+)
+def test_the_running_system_survives(held: System, case: Case) -> None:
+    result = case.run(held)
+    assert result.problems == []
+    assert result.is_survived
+
+
+def test_a_save_that_was_acknowledged_and_is_not_there_is_seen(held: System) -> None:
+    held.kept.saved["lost"] = (10**9, VEHICLE)
+    try:
+        with pytest.raises(promises.BrokenPromiseError, match="the key lost stands for None"):
+            promises.check_all(held)
+    finally:
+        del held.kept.saved["lost"]
+
+
+def test_an_online_row_that_the_database_does_not_have_is_seen(held: System) -> None:
+    promises.online_store_equals_the_database(held)
+    real = held.online.get(held.source.list_vehicles(kind="new").items[0].vehicle_id)
+    assert real is not None
+    held.online.put([replace(real, vehicle_id=10**9)])
+    with pytest.raises(promises.BrokenPromiseError, match="the audit finds"):
+        promises.online_store_equals_the_database(held)
+    promises.runs_converge(held)
+    promises.online_store_equals_the_database(held)
