@@ -57,10 +57,9 @@ def follow_bulk(bulk: BulkConnection, online: OnlineStore, *, as_of: datetime) -
         written, removed = _apply(bulk, online, synced.change_number, change, as_of)
     if synced is None or online.stats().num_rows != num_rows:
         more_written, more_removed = _apply(bulk, online, 0, change, as_of)
-        written, removed = (
-            written + more_written,
-            removed + more_removed + _remove_orphans(bulk, online, change),
-        )
+        written, removed = written + more_written, removed + more_removed
+        if online.stats().num_rows != num_rows:
+            removed += _remove_orphans(bulk, online, change)
     online.mark_synced(Synced(database_id, change))
     return Followed(num_rows, written, removed)
 

@@ -8,6 +8,7 @@ day, so that a write that was under way cannot bring it back.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self, cast
@@ -44,6 +45,7 @@ CALL_TIMEOUT_S = 2.0
 """How long one call to Redis may take before the store counts as away."""
 TOMBSTONE_TTL_S = 86_400
 _ROWS_A_CALL = 500
+_MANY_CALLS, _CALLS_AT_ONCE = 16, 2
 _SYNCED = "vroom-forecast:synced"
 LAST_AUDIT = "vroom-forecast:last-audit"
 
@@ -228,13 +230,22 @@ class OnlineStore:
         first: tuple[int, ...] = (),
     ) -> int:
         """Run a script on each bucket, a bounded number of rows at a time, and add up what it says."""
-        total, step = 0, width * _ROWS_A_CALL
-        for bucket, arguments in parts.items():
-            keys = [_rows_key(bucket), _gone_key(bucket)]
-            for start in range(0, len(arguments), step):
-                with translated():
-                    total += int(script(keys=keys, args=[*first, *arguments[start : start + step]]))
-        return total
+        step = width * _ROWS_A_CALL
+        calls = [
+            (bucket, [*first, *arguments[start : start + step]])
+            for bucket, arguments in parts.items()
+            for start in range(0, len(arguments), step)
+        ]
+
+        def run(call: tuple[int, list[str | int | bytes]]) -> int:
+            bucket, arguments = call
+            with translated():
+                return int(script(keys=[_rows_key(bucket), _gone_key(bucket)], args=arguments))
+
+        if len(calls) < _MANY_CALLS:
+            return sum(map(run, calls))
+        with ThreadPoolExecutor(_CALLS_AT_ONCE) as pool:  # Redis works on one while the next is packed
+            return sum(pool.map(run, calls))
 
 
 @contextmanager
