@@ -46,11 +46,12 @@ def weak(fleet: FrameSnapshot, tmp_path_factory: pytest.TempPathFactory) -> Trai
 
 
 @pytest.fixture(scope="module")
-def middling(fleet: FrameSnapshot, tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
-    """Return a model between the two."""
-    return train(
-        fleet, directory=tmp_path_factory.mktemp("middling"), as_of=fleet.created_at, params=MIDDLING
-    )
+def models(
+    fleet: FrameSnapshot, weak: TrainedModel, trained: TrainedModel, tmp_path_factory: pytest.TempPathFactory
+) -> list[TrainedModel]:
+    """Return three models, each better than the one before."""
+    folder = tmp_path_factory.mktemp("middling")
+    return [weak, train(fleet, directory=folder, as_of=fleet.created_at, params=MIDDLING), trained]
 
 
 @pytest.fixture
@@ -67,16 +68,11 @@ def task(champions: Champions, source: SourceStore, redis_url: str) -> Task:
 
 @pytest.mark.parametrize("source", ["sqlite", "postgresql"], indirect=True)
 def test_two_promotions_at_once_leave_one_champion_and_two_true_records(
-    champions: Champions,
-    fleet: FrameSnapshot,
-    task: Task,
-    weak: TrainedModel,
-    middling: TrainedModel,
-    trained: TrainedModel,
+    champions: Champions, fleet: FrameSnapshot, task: Task, models: list[TrainedModel]
 ) -> None:
-    before = champions.register_trained(weak).version.version
+    before = champions.register_trained(models[0]).version.version
     champions.promote(fleet)
-    rivals = [champions.register_trained(model).version.version for model in (middling, trained)]
+    rivals = [champions.register_trained(model).version.version for model in models[1:]]
     processes = [start(task.model_copy(update={"version": version})) for version in rivals]
     printed = go(*processes)
     outcomes = {
@@ -102,15 +98,10 @@ def test_two_promotions_at_once_leave_one_champion_and_two_true_records(
 
 @pytest.mark.parametrize("source", ["postgresql"], indirect=True)
 def test_two_rollbacks_at_once_go_back_two(
-    champions: Champions,
-    fleet: FrameSnapshot,
-    task: Task,
-    weak: TrainedModel,
-    middling: TrainedModel,
-    trained: TrainedModel,
+    champions: Champions, fleet: FrameSnapshot, task: Task, models: list[TrainedModel]
 ) -> None:
     versions = []
-    for model in (weak, middling, trained):
+    for model in models:
         versions.append(champions.register_trained(model).version.version)
         assert champions.promote(fleet).promoted
     back = task.model_copy(update={"rollback": True})
