@@ -1,29 +1,34 @@
 """The examples of docs/model.md run as they stand there."""
 
 import doctest
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.snapshots import FrameSnapshot
-from tests.vroom_model.champions import AS_OF, Champions
+from tests.snapshots import SAMPLE
+from tests.vroom_model.champions import AS_OF
+from vroom_features.ingest import seed
+from vroom_features.materialize import materialize
+from vroom_features.settings import Settings
+from vroom_features.stores.offline import OfflineStore
+from vroom_features.stores.source import SourceStore
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "model.md"
 
 
 def test_the_examples_give_what_the_document_says(
-    champions: Champions, fleet: FrameSnapshot, monkeypatch: pytest.MonkeyPatch
+    mlflow_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # its ports differ each time
-    names = {
-        "fleet": fleet,
-        "registry": champions.registry,
-        "ledger": champions.ledger,
-        "folder": champions.folder,
-        "as_of": AS_OF,
-        "timedelta": timedelta,
-    }
+    monkeypatch.setenv("VROOM_HOME", str(tmp_path / "var"))
+    monkeypatch.setenv("VROOM_MLFLOW_URI", mlflow_server)
+    monkeypatch.setenv("VROOM_MODEL_NAME", "vroom-docs")
+    settings = Settings()
+    with closing(SourceStore.open(settings.source_database)) as source:
+        seed(source, SAMPLE)
+        materialize(source, OfflineStore(settings.offline_store), None, as_of=AS_OF)
+    names = {"folder": tmp_path, "as_of": AS_OF, "timedelta": timedelta}
     # A blank line ends an example's output in doctest; in Markdown it is the closing fence.
     text = DOCUMENT.read_text().replace("\n```", "\n")
     example = doctest.DocTestParser().get_doctest(text, names, DOCUMENT.name, str(DOCUMENT), 0)
