@@ -51,6 +51,11 @@ def test_streaming_learns_what_memory_learns(fleet: FrameSnapshot) -> None:
     assert _error(streamed, dataset.labels) == pytest.approx(_error(in_memory, dataset.labels), abs=0.05)
 
 
+def test_streaming_gives_the_same_bytes_each_time(fleet: FrameSnapshot) -> None:
+    once, again = (stream_folds(fleet, TrainingParams(num_rounds=10), seed=0) for _ in range(2))
+    assert [fold.booster.save_raw() for fold in once] == [fold.booster.save_raw() for fold in again]
+
+
 def _error(by_fold: npt.NDArray[np.float64], labels: npt.NDArray[np.float64]) -> float:
     return float(np.abs(by_fold.mean(axis=1) - labels).mean())
 

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -30,6 +32,17 @@ def test_the_same_training_gives_the_same_bytes(
     again = train(fleet, directory=tmp_path, as_of=AS_OF)
     assert files(again.directory) == files(trained.directory)
     assert again.manifest_sha256 == trained.manifest_sha256
+
+
+def test_another_process_makes_the_same_bytes(trained: TrainedModel, tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from tests.snapshots import read_fleet;"
+        "from tests.vroom_model.conftest import AS_OF; from vroom_model import train;"
+        "train(read_fleet(), directory=Path(sys.argv[1]), as_of=AS_OF)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[2])
+    assert files(tmp_path) == files(trained.directory)
 
 
 def test_the_moment_of_training_changes_nothing_but_its_own_record(
