@@ -15,7 +15,7 @@ from webapp.services import services
 
 SAMPLE_PAGES = 4
 SAMPLE_PAGE_SIZE = 500
-TTL_S = 60.0
+LOOK_AGAIN_S = 10.0
 NUM_BINS = 20
 NUM_GROUPS = 8
 KEY = "vroom-fleet-overview"
@@ -71,13 +71,32 @@ class Forecasted:
     outcome: Array
 
 
-class FleetOverview:
-    """Forecasts of the fleet, or of an even sample of a large one, kept for a minute per model."""
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Forecasts, and what they were made from."""
 
-    def __init__(self, source: SourceStore) -> None:
+    version: int
+    revision: str
+    made_at: float
+    forecasted: Forecasted
+
+
+class FleetOverview:
+    """Forecasts of the fleet, or an even sample of a large one, kept while model and vehicles stay the same.
+
+    Parameters
+    ----------
+    source : SourceStore
+        Holds the fleet.
+    look_again_s : float
+        How long forecasts are kept at least, while vehicles keep changing.
+    """
+
+    def __init__(self, source: SourceStore, *, look_again_s: float = LOOK_AGAIN_S) -> None:
         self._source = source
+        self._look_again_s = look_again_s
         self._lock = threading.Lock()
-        self._kept: tuple[int, float, Forecasted] | None = None
+        self._kept: _Kept | None = None
 
     @classmethod
     def of_app(cls) -> "FleetOverview":
@@ -126,11 +145,15 @@ class FleetOverview:
     def forecasted(self, served: Served) -> Forecasted:
         """Return the fleet's forecasts by this model."""
         with self._lock:
-            moment = time.monotonic()
-            if self._kept and self._kept[0] == served.version and moment - self._kept[1] < TTL_S:
-                return self._kept[2]
+            kept, moment = self._kept, time.monotonic()
+            is_same_model = kept is not None and kept.version == served.version
+            if kept and is_same_model and moment - kept.made_at < self._look_again_s:
+                return kept.forecasted
+            revision = self._source.revision()
+            if kept and is_same_model and kept.revision == revision:
+                return kept.forecasted
             found = _forecast(served, sample(self._source))
-            self._kept = (served.version, moment, found)
+            self._kept = _Kept(served.version, revision, moment, found)
             return found
 
 

@@ -92,6 +92,17 @@ def duration(seconds: float) -> str:
     return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
 
 
+def sentence(text: str) -> str:
+    """Begin a text with a capital letter, as it stands alone on a page.
+
+    Examples
+    --------
+    >>> sentence("no earlier champion"), sentence("")
+    ('No earlier champion', '')
+    """
+    return text[:1].upper() + text[1:]
+
+
 def plain(value: float) -> str:
     """Write a number as an input field wants it: no separators, no needless zeros.
 
@@ -192,5 +203,6 @@ def install(blueprint: Blueprint) -> None:
         utc,
         metric,
         feature_name,
+        sentence,
     ):
         blueprint.add_app_template_filter(function)

@@ -15,6 +15,7 @@ from vroom_model.explain import Explainer, Explanation
 from vroom_model.predictor import Forecast
 from vroom_model.whatif import what_if
 from webapp.fleet_overview import FleetOverview
+from webapp.formats import sentence
 from webapp.model_slot import Served
 from webapp.services import Services, services
 
@@ -104,7 +105,7 @@ def pushes(explanation: Explanation) -> list[Push]:
         what = reason.text.rpartition(": ")[0]
         found.append(
             Push(
-                text=what[:1].upper() + what[1:],
+                text=sentence(what),
                 contribution=reason.contribution,
                 start=f"{50 - length if reason.contribution < 0 else 50:.1f}%",
                 width=f"{length:.1f}%",

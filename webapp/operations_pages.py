@@ -25,12 +25,12 @@ NUM_RUNS = 30
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """Something an operator may start.
+    """Something an operator may do, and is asked about before.
 
     Parameters
     ----------
     name : str
-        As in ``workflows.FLOWS``.
+        As in ``workflows.FLOWS``, if it starts a run.
     button, question : str
         What the button says, and what is asked before.
     does : str
@@ -125,6 +125,11 @@ def recent_runs() -> tuple[list[FlowRun], str]:
         return [], str(exc)
 
 
+def is_confirmed() -> bool:
+    """Tell whether what this form does was asked and agreed to."""
+    return request.form.get("confirmed") == "yes"
+
+
 @operations.get("/runs")
 def runs() -> Response:
     """List the last runs of our flows."""
@@ -161,7 +166,7 @@ def latency() -> str:
 @operations.post("/operations/<name>")
 def start(name: str) -> Response | str:
     """Start an action, after it was confirmed."""
-    confirmed = request.form.get("confirmed") == "yes"
+    confirmed = is_confirmed()
     require_operator(changes=confirmed)
     action = ACTIONS.get(name) or abort(404)
     if not confirmed:

@@ -18,7 +18,7 @@ from webapp.fleet_overview import FleetOverview
 from webapp.forecasts import predict_vehicles
 from webapp.insight import Insight
 from webapp.listing import FILTERS, FLEET_COLUMNS, Listing, freshness_of
-from webapp.operations_pages import operations, progress_of, workers
+from webapp.operations_pages import Action, is_confirmed, operations, progress_of, workers
 from webapp.page_model import serving_now
 from webapp.security import events_url
 from webapp.services import services
@@ -132,6 +132,7 @@ def arrivals() -> str:
     return render_template(
         "arrivals.html",
         arrivals=rows,
+        deletion=_deletion,
         highlighted=request.args.get("saved", type=int),
         scale_top=formats.scale_top(*(f.high for f in forecasts.values())),
         link=partial(listing.link, "pages.arrivals"),
@@ -139,10 +140,24 @@ def arrivals() -> str:
     )
 
 
+def _deletion(vehicle_id: int) -> Action:
+    """Return what is asked before a vehicle is deleted."""
+    return Action(
+        "delete",
+        "Delete it",
+        f"Delete car {vehicle_id}?",
+        "It leaves the list and both stores, and cannot be brought back.",
+        page="pages.arrivals",
+    )
+
+
 @pages.post("/arrivals/<int:vehicle_id>/delete")
-def delete_vehicle(vehicle_id: int) -> Response:
-    """Delete a vehicle that was saved here."""
-    require_operator()
+def delete_vehicle(vehicle_id: int) -> Response | str:
+    """Delete a vehicle that was saved here, after it was confirmed."""
+    confirmed = is_confirmed()
+    require_operator(changes=confirmed)
+    if not confirmed:
+        return render_template("confirm.html", action=_deletion(vehicle_id))
     saving.delete(services(), vehicle_id)
     flash(f"Car {vehicle_id} is deleted.", "good")
     return redirect(url_for("pages.arrivals"), 303)

@@ -8,7 +8,7 @@ from flask import Flask, Response, g, render_template, request
 from flask_wtf.csrf import CSRFError
 from jinja2 import TemplateNotFound
 from pydantic import BaseModel, ConfigDict, Field
-from werkzeug.exceptions import HTTPException, InternalServerError
+from werkzeug.exceptions import HTTPException, InternalServerError, NotFound
 
 from vroom_features.errors import (
     IdempotencyConflictError,
@@ -117,6 +117,8 @@ def install(app: Flask) -> None:
         if isinstance(error, InternalServerError):
             logger.error("request failed", exc_info=error.original_exception or error)
             error.description = "something went wrong here; the request id finds it in the log"
+        if error.description == NotFound.description:
+            error.description = "there is nothing at this address"
         problem = ProblemError(error.code or 500, error.name, error.description or error.name)
         problem.headers = {
             name: value

@@ -56,15 +56,16 @@ class Field:
         return float(_RANGES[self.name]["maximum"])
 
     @property
-    def range(self) -> str:
-        """The values that may be typed, in words.
+    def limits(self) -> str:
+        """The values that may be typed, in words; nobody comes near the largest price.
 
         Examples
         --------
-        >>> FIELDS[2].range
-        '0 to 1,000'
+        >>> FIELDS[0].limits, FIELDS[2].limits
+        ('Anything above 0.', '0 to 1,000.')
         """
-        return f"{self.minimum:,g} to {self.maximum:,.0f}"
+        above = _RANGES[self.name].get("exclusiveMinimum")
+        return f"{self.minimum:,g} to {self.maximum:,.0f}." if above is None else f"Anything above {above:g}."
 
 
 FIELDS = (

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, StorageStateCookie, sync_playwright
 
 from tests.browser.chromium import NoChromiumError, find, launch
 from tests.browser.site import Services, Site, running_services
 from tests.whole_system import WholeSystem
 
 BLANK = "about:blank"
+OPERATOR_COOKIES: dict[str, list[StorageStateCookie]] = {}
 
 
 @pytest.fixture(scope="package")
@@ -64,11 +65,18 @@ class Window:
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("console", lambda message: self._hear(message.type, message.text))
         if signed_in:
-            context.request.get(self.site.sign_in_link)
+            self._sign_in(context)
         page.goto(path)
         if scripts and path != BLANK:
             page.wait_for_function("document.documentElement.dataset.scripts === 'running'")
         return page
+
+    def _sign_in(self, context: BrowserContext) -> None:
+        """Enter as the operator, by the link only once a site: tries at the password are limited."""
+        if self.site.url not in OPERATOR_COOKIES:
+            assert context.request.get(self.site.sign_in_link).ok
+            OPERATOR_COOKIES[self.site.url] = context.storage_state()["cookies"]
+        context.add_cookies(OPERATOR_COOKIES[self.site.url])
 
     def _hear(self, kind: str, text: str) -> None:
         # A refused form (422) or a missing model (503) is an answer, which Chromium reports as a failed load.

@@ -109,6 +109,17 @@ def test_only_the_operator_deletes_and_is_asked_before(window: Window, site: Sit
     assert site.source.get_vehicle(vehicle_id) is None
 
 
+def test_with_scripts_off_a_page_of_its_own_asks_before_a_car_is_deleted(window: Window, site: Site) -> None:
+    vehicle_id = save(site, actual_price=91.02)
+    page = window.open("/arrivals", scripts=False, signed_in=True)
+    page.get_by_role("button", name=f"Delete car {vehicle_id}").click()
+    expect(page.get_by_role("heading", name=f"Delete car {vehicle_id}?")).to_be_visible()
+    assert site.source.get_vehicle(vehicle_id) is not None
+    page.get_by_role("button", name="Delete it").click()
+    expect(page.get_by_text(f"Car {vehicle_id} is deleted.")).to_be_visible()
+    assert site.source.get_vehicle(vehicle_id) is None
+
+
 def test_the_fleet_is_searched_sorted_and_paged(window: Window) -> None:
     page = window.open("/fleet")
     page.get_by_role("link", name="Booked").click()

@@ -11,7 +11,7 @@ async function drawScatter(figure) {
     if (!response.ok) throw new Error(response.statusText);
     points = await response.json();
   } catch {
-    readout.textContent = "The dots cannot be loaded just now. The table below has the same in groups.";
+    readout.textContent = "The dots cannot be loaded just now. The table has the same in groups.";
     figure.querySelector(".plot").hidden = true;
     figure.querySelector("details").open = true;
     return;
