@@ -137,6 +137,29 @@ def test_the_first_paint_comes_soon(window: Window) -> None:
     assert page.evaluate(FIRST_PAINT) < PAINT_MAX_MS
 
 
+def test_what_has_the_focus_shows_it(window: Window) -> None:
+    page = window.open("/fleet")
+    outlined = "getComputedStyle(document.activeElement).outlineWidth"
+    seen = set()
+    for _ in range(18):  # past the navigation, through the form
+        page.keyboard.press("Tab")
+        name = page.evaluate("document.activeElement.textContent.trim() || document.activeElement.id")
+        assert page.evaluate(outlined) == "3px", name
+        seen.add(name)
+    assert {"Skip to the content", "Fleet", "Download CSV", "q", "Search"} <= seen
+
+
+def test_nothing_moves_for_a_reader_who_wants_that(window: Window) -> None:
+    page = window.open("/")
+    moving = """[...document.querySelectorAll("*")]
+        .filter((el) => getComputedStyle(el).transitionDuration !== "0s"
+            || getComputedStyle(el).animationName !== "none").length"""
+    page.emulate_media(reduced_motion="no-preference")
+    assert page.evaluate(moving) > 0
+    page.emulate_media(reduced_motion="reduce")
+    assert page.evaluate(moving) == 0
+
+
 def test_the_theme_switch_lasts(window: Window) -> None:
     page = window.open("/", color_scheme="light")
     background = "getComputedStyle(document.body).backgroundColor"

@@ -59,6 +59,21 @@ def test_the_what_if_curve_is_read_off_with_the_arrow_keys(window: Window) -> No
     assert float(counts[0]) > float(counts[1])
 
 
+def test_the_what_if_curve_is_read_off_by_pointing_at_it(window: Window) -> None:
+    page = window.open()
+    readout = page.locator("#details .readout")
+    plot = page.locator("#details .u-over")
+    size = plot.bounding_box()
+    assert size is not None
+    seen = []
+    for share in (0.1, 0.9):
+        before = readout.inner_text()
+        plot.hover(position={"x": size["width"] * share, "y": size["height"] / 2})
+        expect(readout).not_to_have_text(before)
+        seen.append(float(re.findall(r"At ([\d,.]+\d)", readout.inner_text())[0]))
+    assert seen[0] < seen[1]
+
+
 def test_the_curve_is_a_table_too_and_says_that_it_is_an_association(window: Window) -> None:
     page = window.open(scripts=False)
     section = page.get_by_role("region", name="At another price")
@@ -195,6 +210,39 @@ def test_the_server_is_measured_from_the_page(window: Window, site: Site) -> Non
         expect(row).to_contain_text("200")
         half, most = (float(row.locator("td").nth(i).inner_text().removesuffix(" ms")) for i in (1, 3))
         assert 0 < half <= most
+
+
+def test_others_are_answered_while_two_measure_the_server(window: Window, site: Site) -> None:
+    measuring = [window.open("/latency") for _ in range(2)]
+    for page in measuring:
+        page.get_by_role("button", name="Measure").click()
+        expect(page.get_by_role("progressbar")).to_be_visible()
+    vehicle = make_vehicle().model_dump()
+    num_answers = 0
+    with httpx.Client(base_url=site.url, timeout=5) as other:
+        while any(page.get_by_role("progressbar").is_visible() for page in measuring):
+            assert other.post("/predict", json=vehicle).status_code == 200
+            num_answers += 1
+    assert num_answers > 5
+    for page in measuring:
+        expect(page.get_by_text("Done.")).to_be_visible()
+
+
+def test_a_question_is_answered_with_the_keyboard_and_gives_the_focus_back(
+    window: Window, site: Site
+) -> None:
+    vehicle_id = save(site, actual_price=91.03)
+    page = window.open("/arrivals", signed_in=True)
+    delete = page.get_by_role("button", name=f"Delete car {vehicle_id}")
+    delete.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_have_accessible_name(f"Delete car {vehicle_id}?")
+    page.keyboard.press("Escape")
+    expect(delete).to_be_focused()
+    page.keyboard.press("Enter")
+    page.get_by_role("dialog").get_by_role("button", name="Leave it").press("Enter")
+    expect(delete).to_be_focused()
+    assert site.source.get_vehicle(vehicle_id) is not None
 
 
 def test_the_file_holds_the_figures_that_the_api_gives(site: Site) -> None:

@@ -52,6 +52,15 @@ def test_training_starts_once_for_two_who_press_and_ends_in_a_clear_outcome(wind
     assert num_runs(window.open("/runs")) == before + 1
 
 
+def test_promoting_a_champion_again_ends_with_the_reason_against_it(window: Window) -> None:
+    page = window.open("/models", signed_in=True)
+    press(page, "Promote the candidate")
+    row = page.locator(".operation").filter(has=page.get_by_role("button", name="Promote the candidate"))
+    expect(row.locator(".tag").first).to_have_text("completed", timeout=RUN_TIMEOUT_MS)
+    expect(row).to_contain_text("champion already")
+    expect(page.locator("#model-chip")).to_have_text("Model 1")
+
+
 def test_materialize_shows_its_outcome_and_the_run_is_listed(window: Window) -> None:
     page = window.open("/feature-stores", signed_in=True)
     press(page, "Materialize")
