@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 from vroom_features.errors import VroomFeaturesError
 
@@ -32,7 +33,11 @@ def seed(
     data_dir: Annotated[Path | None, Parameter(help="folder of the two CSV files")] = None,
     db: Db = None,
     max_bad_share: Annotated[
-        float | None, Parameter(help="refuse a file with more bad rows; by default VROOM_MAX_BAD_SHARE")
+        float | None,
+        Parameter(
+            help="refuse a file with more bad rows; by default VROOM_MAX_BAD_SHARE",
+            validator=Number(gte=0, lte=1),
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -61,9 +66,13 @@ def materialize(
     db: Db = None,
     offline: Offline = None,
     redis_url: RedisUrl = None,
-    partition_vehicles: Annotated[int, Parameter(help="vehicles at a time: less is less memory")] = 131_072,
+    partition_vehicles: Annotated[
+        int | None,
+        Parameter(help="vehicles at a time; by default VROOM_PARTITION_VEHICLES", validator=Number(gte=1)),
+    ] = None,
     keep_snapshots: Annotated[
-        int | None, Parameter(help="snapshots that stay; by default VROOM_KEEP_SNAPSHOTS")
+        int | None,
+        Parameter(help="snapshots that stay; by default VROOM_KEEP_SNAPSHOTS", validator=Number(gte=1)),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -72,13 +81,14 @@ def materialize(
     from vroom_features.stores.offline import OfflineStore  # noqa: PLC0415 - as above
 
     started = time.perf_counter()
+    settings = _settings()
     report = run(
         SimpleNamespace(url=_database(db)),
-        OfflineStore(offline or _settings().offline_store),
+        OfflineStore(offline or settings.offline_store),
         _online(redis_url),
         as_of=datetime.now(UTC),
-        partition_vehicles=partition_vehicles,
-        keep_snapshots=_settings().keep_snapshots if keep_snapshots is None else keep_snapshots,
+        partition_vehicles=settings.partition_vehicles if partition_vehicles is None else partition_vehicles,
+        keep_snapshots=settings.keep_snapshots if keep_snapshots is None else keep_snapshots,
     )
     if report.is_unchanged:
         state = "unchanged, the stores were up to date"

@@ -73,6 +73,19 @@ def test_without_redis_the_offline_store_alone_is_written_and_the_report_says_so
     assert (home / "var" / "offline" / "current.json").is_file()
 
 
+def test_the_size_of_a_partition_is_a_setting_and_an_option(home: Path) -> None:
+    assert command(home, "seed").returncode == 0
+    store = ("--redis-url", "", "--json")
+    by_setting = document(
+        command(home, "materialize", *store, "--offline", "a", VROOM_PARTITION_VEHICLES="1")
+    )
+    by_option = document(command(home, "materialize", *store, "--offline", "b", "--partition-vehicles", "1"))
+    assert by_setting["num_parts"] == by_option["num_parts"] == 2
+    refused = command(home, "materialize", *store, "--offline", "c", "--partition-vehicles", "0")
+    assert refused.returncode != 0
+    assert 'Invalid value "0" for "--partition-vehicles"' in refused.stderr
+
+
 def test_a_report_for_people_has_a_line_for_each_count(home: Path) -> None:
     done = command(home, "seed")
     assert done.returncode == 0, done.stderr
