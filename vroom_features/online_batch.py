@@ -1,7 +1,7 @@
 """The online store against the whole database at once: fill it, and audit it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
@@ -96,7 +96,7 @@ def _difference(vehicle_id: int, value: bytes, expected: OnlineRow | None, chang
         return "orphaned"
     if (found.row_version, found.view) != (expected.row_version, expected.view):
         return "stale"
-    return None if replace(found, materialized_at=expected.materialized_at) == expected else "wrong"
+    return None if found._replace(materialized_at=expected.materialized_at) == expected else "wrong"
 
 
 def _apply(

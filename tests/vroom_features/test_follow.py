@@ -86,7 +86,7 @@ def test_rows_of_another_view_are_made_again(
     run(seeded, offline, online)
     rows, mark = [online.get(i) for i in ids], online.synced()
     assert mark is not None
-    online.put(replace(row, view="vehicle_forecast:0") for row in rows if row is not None)
+    online.put(row._replace(view="vehicle_forecast:0") for row in rows if row is not None)
     online.mark_synced(replace(mark, view="vehicle_forecast:0"))
     assert audited(seeded, online).stale == 3
     assert catch_up(seeded, online, as_of=NOW, anew=False) == 0  # a worker of an older program leaves them

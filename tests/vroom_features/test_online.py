@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -100,7 +99,7 @@ def test_the_mark_of_the_last_change_followed_is_kept(online: OnlineStore) -> No
 def test_freshness_tells_missing_stale_and_fresh_apart() -> None:
     assert freshness(None, stored()) == "missing"
     assert freshness(row(row_version=1), stored(row_version=2)) == "stale"
-    assert freshness(replace(row(), view="vehicle_forecast:0"), stored()) == "stale"
+    assert freshness(row()._replace(view="vehicle_forecast:0"), stored()) == "stale"
     assert freshness(row(), stored()) == "fresh"
 
 

@@ -4,7 +4,6 @@ import csv
 import io
 import math
 from collections import Counter
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -206,9 +205,9 @@ def injure(online: OnlineStore, vehicle_id: int, kind: str) -> None:
         online.client.hdel(key, name)
     elif kind != "none":
         value = {
-            "stale": encode(replace(row, row_version=5)),
-            "other view": encode(replace(row, view="vehicle_forecast:0")),
-            "wrong": encode(replace(row, actual_price=row.actual_price + 1)),
+            "stale": encode(row._replace(row_version=5)),
+            "other view": encode(row._replace(view="vehicle_forecast:0")),
+            "wrong": encode(row._replace(actual_price=row.actual_price + 1)),
             "garbled": b"junk",
         }[kind]
         online.client.hset(key, name, value)

@@ -41,12 +41,16 @@ __all__ = [
 ]
 
 NUM_BUCKETS = 256
+_ROWS = tuple(f"vroom-forecast:{{{bucket:03}}}:rows" for bucket in range(NUM_BUCKETS))
+_GONE = tuple(f"vroom-forecast:{{{bucket:03}}}:gone" for bucket in range(NUM_BUCKETS))
+"""Keys of a bucket's rows and of its deletions; the braces put both in one slot of a cluster."""
 CALL_TIMEOUT_S = 2.0
 """How long one call to Redis may take before the store counts as away."""
 TOMBSTONE_TTL_S = 86_400
 _ROWS_A_CALL = 500
 _MANY_CALLS, _CALLS_AT_ONCE = 16, 2
 _SYNCED = "vroom-forecast:synced"
+_REDIS_ERRORS = (redis.RedisError, RedisClusterException, OSError)
 LAST_AUDIT = "vroom-forecast:last-audit"
 
 _PUT = """
@@ -133,8 +137,10 @@ class OnlineStore:
         OnlineStoreError
             If Redis does not answer, or holds something else in the row's place.
         """
-        with translated():
-            value = cast("bytes | None", self._reader.hget(_rows_key(_bucket(vehicle_id)), str(vehicle_id)))
+        try:
+            value = cast("bytes | None", self._reader.hget(_ROWS[_bucket(vehicle_id)], str(vehicle_id)))
+        except _REDIS_ERRORS as exc:
+            raise OnlineStoreError(f"Redis: {exc}") from exc
         return None if value is None else decode(vehicle_id, value)
 
     def put(self, rows: Iterable[OnlineRow]) -> int:
@@ -174,13 +180,13 @@ class OnlineStore:
         """Give the id of every row, bucket by bucket."""
         for bucket in range(NUM_BUCKETS):
             with translated():
-                keys = cast("list[bytes]", self.client.hkeys(_rows_key(bucket)))
+                keys = cast("list[bytes]", self.client.hkeys(_ROWS[bucket]))
             yield from (int(key) for key in keys if key.isdigit())
 
     def bucket(self, number: int) -> dict[int, bytes]:
         """Return every value of one bucket by vehicle, as it is stored."""
         with translated():
-            found = cast("dict[bytes, bytes]", self.client.hgetall(_rows_key(number)))
+            found = cast("dict[bytes, bytes]", self.client.hgetall(_ROWS[number]))
         return {int(key): value for key, value in found.items() if key.isdigit()}
 
     def stats(self) -> OnlineStats:
@@ -188,7 +194,7 @@ class OnlineStore:
         with translated():
             pipeline = self.client.pipeline(transaction=False)
             for bucket in range(NUM_BUCKETS):
-                pipeline.hlen(_rows_key(bucket))
+                pipeline.hlen(_ROWS[bucket])
             num_rows = sum(cast("list[int]", pipeline.execute()))
         return OnlineStats(num_rows, self.synced())
 
@@ -210,7 +216,7 @@ class OnlineStore:
             self.client.delete(_SYNCED)
             self.client.delete(LAST_AUDIT)
             for bucket in range(NUM_BUCKETS):
-                self.client.delete(_rows_key(bucket), _gone_key(bucket))
+                self.client.delete(_ROWS[bucket], _GONE[bucket])
 
     def ping(self) -> None:
         """Raise OnlineStoreError unless Redis answers."""
@@ -240,7 +246,7 @@ class OnlineStore:
         def run(call: tuple[int, list[str | int | bytes]]) -> int:
             bucket, arguments = call
             with translated():
-                return int(script(keys=[_rows_key(bucket), _gone_key(bucket)], args=arguments))
+                return int(script(keys=[_ROWS[bucket], _GONE[bucket]], args=arguments))
 
         if len(calls) < _MANY_CALLS:
             return sum(map(run, calls))
@@ -253,20 +259,10 @@ def translated() -> Iterator[None]:
     """Turn Redis's errors into ours."""
     try:
         yield
-    except (redis.RedisError, RedisClusterException, OSError) as exc:
+    except _REDIS_ERRORS as exc:
         raise OnlineStoreError(f"Redis: {exc}") from exc
 
 
 def _bucket(vehicle_id: int) -> int:
     """Return the hash that holds a vehicle."""
     return vehicle_id % NUM_BUCKETS
-
-
-def _rows_key(bucket: int) -> str:
-    """Name a bucket's rows; the braces put both keys of a bucket in one slot of a cluster."""
-    return f"vroom-forecast:{{{bucket:03}}}:rows"
-
-
-def _gone_key(bucket: int) -> str:
-    """Name a bucket's deletions."""
-    return f"vroom-forecast:{{{bucket:03}}}:gone"

@@ -6,6 +6,7 @@ redis-py's way of a command (pool, retries, events, metrics) takes longer than t
 import threading
 from typing import Any
 
+import hiredis
 import redis
 from redis.connection import ConnectionPool
 
@@ -42,6 +43,7 @@ class RowReader:
 
 def _ask(connection: Any, key: str, field: str) -> bytes | None:  # redis-py types connections loosely
     """Send and read; a connection that fails closes itself, and opens again when it is next used."""
-    connection.send_packed_command(connection.pack_command("HGET", key, field), check_health=False)
+    packed = hiredis.pack_command(("HGET", key, field))  # type: ignore[arg-type]  # its stub takes one argument
+    connection.send_packed_command([packed], check_health=False)
     value: bytes | None = connection.read_response()
     return value

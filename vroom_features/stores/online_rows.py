@@ -2,9 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
@@ -16,8 +15,7 @@ VIEW_ID = f"{VEHICLE_VIEW.name}:{VEHICLE_VIEW.version}"
 Freshness = Literal["fresh", "stale", "missing"]
 
 
-@dataclass(frozen=True, slots=True)
-class OnlineRow:
+class OnlineRow(NamedTuple):
     """One vehicle's features, when they were made and from which version of its database row."""
 
     vehicle_id: int
@@ -71,17 +69,18 @@ def decode(vehicle_id: int, value: bytes) -> OnlineRow:
     version, _, body = value.partition(b" ")
     try:
         fields = orjson.loads(body)
+        features = fields["features"]
         row = OnlineRow(
             vehicle_id=vehicle_id,
             row_version=int(version),
             view=fields["view"],
             materialized_at=datetime.fromisoformat(fields["materialized_at"]),
-            features={name: float(fields["features"][name]) for name in VEHICLE_VIEW.columns},
+            features={name: float(features[name]) for name in VEHICLE_VIEW.columns},
             actual_price=float(fields["actual_price"]),
             recommended_price=float(fields["recommended_price"]),
         )
     except (ValueError, TypeError, KeyError) as exc:
         raise OnlineStoreError(f"Redis: the row of vehicle {vehicle_id} cannot be read: {exc!r}") from exc
-    if not all(math.isfinite(value) for value in row.features.values()):
+    if not all(map(math.isfinite, row.features.values())):
         raise OnlineStoreError(f"Redis: the row of vehicle {vehicle_id} holds a number that is not finite")
     return row
