@@ -12,7 +12,8 @@
     │   └── BackupError             a backup cannot be made or put back
     │       └── DamagedDatabaseError  a file is not a sound database
     ├── OfflineStoreError           a snapshot cannot be written or read
-    │   └── NoSnapshotError         nothing was materialized yet
+    │   ├── NoSnapshotError         nothing was materialized yet
+    │   └── UnreadableSnapshotError  a snapshot is damaged, or another release wrote it
     ├── OnlineStoreError            Redis cannot be used
     └── SkewError                   batch and request disagree about a feature
 """
@@ -96,6 +97,15 @@ class NoSnapshotError(OfflineStoreError):
 
     def __init__(self, root: str) -> None:
         super().__init__(f"the offline store {root} holds no snapshot; run materialize first")
+
+
+class UnreadableSnapshotError(OfflineStoreError):
+    """A snapshot's description is not one of this release."""
+
+    def __init__(self, snapshot_id: str, problem: str) -> None:
+        super().__init__(
+            f"snapshot {snapshot_id} cannot be read by this release ({problem}); materialize again"
+        )
 
 
 class OnlineStoreError(VroomFeaturesError):

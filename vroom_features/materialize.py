@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from vroom_features import batch
-from vroom_features.errors import NoSnapshotError
+from vroom_features.errors import NoSnapshotError, UnreadableSnapshotError
 from vroom_features.stores.bulk import BulkConnection, bulk_transaction
 from vroom_features.stores.offline import OfflineStore, Part, Snapshot
 from vroom_features.view import VEHICLE_VIEW
@@ -190,10 +190,10 @@ def _state(bulk: BulkConnection) -> tuple[str, int]:
 
 
 def _current(offline: OfflineStore) -> Snapshot | None:
-    """Return the current snapshot where there is one."""
+    """Return the current snapshot where there is one that this release can read."""
     try:
         return offline.current()
-    except NoSnapshotError:
+    except (NoSnapshotError, UnreadableSnapshotError):
         return None
 
 

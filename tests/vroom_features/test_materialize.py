@@ -188,6 +188,33 @@ def test_the_offline_store_can_be_any_fsspec_url(
     pd.testing.assert_frame_equal(remote.current().read(), offline.current().read())
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": 0},
+        {"format": 2},
+        {"format": None},
+        {"view_version": None},
+        {"parts": [{"file": "data/a.parquet"}]},
+        {"unknown": 1},
+    ],
+    ids=str,
+)
+def test_a_snapshot_of_another_release_is_refused_and_made_anew(
+    seeded: SourceStore, offline: OfflineStore, changes: dict[str, object]
+) -> None:
+    report = run(seeded, offline)
+    path = Path(offline.root) / f"snapshots/{report.snapshot_id}.json"
+    manifest = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({name: value for name, value in manifest.items() if value is not None}))
+    with pytest.raises(OfflineStoreError, match="materialize again"):
+        offline.current()
+    again = run(seeded, offline)
+    assert again.digest == report.digest
+    assert offline.current().digest == report.digest
+    assert offline.current().table().num_rows == report.num_fleet
+
+
 def test_a_database_without_our_tables_is_a_clear_error(offline: OfflineStore, tmp_path: Path) -> None:
     class Nowhere:
         url = f"sqlite:///{tmp_path / 'none.db'}"

@@ -72,7 +72,8 @@ def test_a_garbled_value_is_an_error_and_the_next_write_repairs_it(
     online = OnlineStore(redis)
     online.put([row()])
     (key,) = redis.keys("*rows")
-    for junk in (b"", b"junk", b"1 {}", b"1 [1]", b"\xff\xfe", b"1 null"):
+    formerly = b'{"price_diff": -5.0, "num_images": 4}', b"2|-5.0|4", b"\x82\xa4view\x01"  # other formats
+    for junk in (b"", b"junk", b"1 {}", b"1 [1]", b"\xff\xfe", b"1 null", *formerly):
         redis.hset(key, "7", junk)
         with pytest.raises(OnlineStoreError, match="vehicle 7"):
             online.get(7)

@@ -12,7 +12,7 @@ A reader that has a manifest sees that snapshot and nothing else, whatever is wr
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock
 
-from vroom_features.errors import NoSnapshotError, OfflineStoreError
+from vroom_features.errors import NoSnapshotError, OfflineStoreError, UnreadableSnapshotError
 from vroom_features.stores.files import Files, LocalFiles, files_at
 
 if TYPE_CHECKING:
@@ -115,15 +115,18 @@ class Snapshot:
         return json.dumps({"format": FORMAT} | fields, indent=1).encode()
 
     @classmethod
-    def from_manifest(cls, content: bytes, files: Files) -> "Snapshot":
-        """Read a description back."""
-        fields: dict[str, Any] = json.loads(content)
-        if fields.pop("format") != FORMAT:
-            raise OfflineStoreError(f"the manifest has another format than {FORMAT}; materialize again")
-        parts = tuple(Part(**part | {"sums": tuple(part["sums"])}) for part in fields.pop("parts"))
-        fields["created_at"] = datetime.fromisoformat(fields["created_at"])
-        fields["columns"] = tuple(fields["columns"])
-        return cls(**fields, parts=parts, files=files)
+    def from_manifest(cls, snapshot_id: str, content: bytes, files: Files) -> "Snapshot":
+        """Read a description back; UnreadableSnapshotError if it is none of this release."""
+        try:
+            fields: dict[str, Any] = json.loads(content)
+            if (found := fields.pop("format")) != FORMAT:
+                raise UnreadableSnapshotError(snapshot_id, f"format {found}, not {FORMAT}")
+            parts = tuple(Part(**part | {"sums": tuple(part["sums"])}) for part in fields.pop("parts"))
+            fields["created_at"] = datetime.fromisoformat(fields["created_at"])
+            fields["columns"] = tuple(fields["columns"])
+            return cls(**fields, parts=parts, files=files)
+        except (AttributeError, KeyError, TypeError, ValueError) as exc:
+            raise UnreadableSnapshotError(snapshot_id, repr(exc)) from exc
 
 
 class OfflineStore:
@@ -155,11 +158,16 @@ class OfflineStore:
             return self.snapshot(pointer["snapshot"])
 
     def snapshots(self) -> list[Snapshot]:
-        """Return the snapshots that are kept, oldest first."""
-        with self._translated():
-            names = [name for name in self.files.names("snapshots") if name.endswith(".json")]
-            found = [self.snapshot(name.removesuffix(".json")) for name in names]
+        """Return the snapshots that are kept and can be read, oldest first."""
+        found = []
+        for snapshot_id in self._ids():
+            with suppress(UnreadableSnapshotError):  # of another release
+                found.append(self.snapshot(snapshot_id))
         return sorted(found, key=lambda snapshot: (snapshot.created_at, snapshot.change_number))
+
+    def _ids(self) -> list[str]:
+        with self._translated():
+            return [n.removesuffix(".json") for n in self.files.names("snapshots") if n.endswith(".json")]
 
     def snapshot(self, snapshot_id: str) -> Snapshot:
         """Return one snapshot.
@@ -176,7 +184,7 @@ class OfflineStore:
                 content = self.files.read(f"snapshots/{snapshot_id}.json")
             except FileNotFoundError as exc:
                 raise OfflineStoreError(f"{self.root} holds no snapshot {snapshot_id}; it was swept") from exc
-            return Snapshot.from_manifest(content, self.files)
+            return Snapshot.from_manifest(snapshot_id, content, self.files)
 
     def write_part(self, rows: pa.Table) -> tuple[str, str]:
         """Write rows and return the file's name and SHA-256; equal rows make the same file."""
@@ -201,7 +209,7 @@ class OfflineStore:
         current = self.current().id
         kept = [s for s in snapshots[-max(keep, 1) :] if s.id != current] + [self.snapshot(current)]
         with self._translated():
-            old = {s.id for s in snapshots} - {s.id for s in kept}
+            old = set(self._ids()) - {s.id for s in kept}
             self.files.delete(f"snapshots/{snapshot_id}.json" for snapshot_id in old)
             needed = {part.file for snapshot in kept for part in snapshot.parts}
             unneeded = [f"data/{n}" for n in self.files.names("data") if f"data/{n}" not in needed]

@@ -58,7 +58,7 @@ local written = 0
 for i = 1, #ARGV, 3 do
   local id, version = ARGV[i], tonumber(ARGV[i + 1])
   local now, gone = redis.call('HGET', KEYS[1], id), redis.call('HGET', KEYS[2], id)
-  local newest = now and tonumber(string.match(now, '^%d+')) or 0
+  local newest = now and tonumber(string.match(now, '^(%d+) {')) or 0
   if version >= newest and (not gone or version > tonumber(gone)) then
     redis.call('HSET', KEYS[1], id, ARGV[i + 2])
     if gone then redis.call('HDEL', KEYS[2], id) end
@@ -73,7 +73,7 @@ local removed = 0
 for i = 2, #ARGV, 2 do
   local id, version = ARGV[i], tonumber(ARGV[i + 1])
   local now, gone = redis.call('HGET', KEYS[1], id), redis.call('HGET', KEYS[2], id)
-  local newest = now and tonumber(string.match(now, '^%d+')) or 0
+  local newest = now and tonumber(string.match(now, '^(%d+) {')) or 0
   if version >= newest then
     removed = removed + redis.call('HDEL', KEYS[1], id)
     if not gone or version > tonumber(gone) then redis.call('HSET', KEYS[2], id, ARGV[i + 1]) end
