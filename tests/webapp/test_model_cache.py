@@ -14,6 +14,7 @@ from tests.webapp.faults import FaultyProxy
 from tests.webapp.registry import Models
 from vroom_model.champion import LAST_GOOD, LEFT_BEHIND_S, NUM_CACHED_MAX, ChampionRef, ChampionSource
 from vroom_model.errors import BrokenModelError, RegistryError
+from vroom_model.manifest import MANIFEST_NAME, SERVING_NAME
 from vroom_model.predictor import Predictor
 
 
@@ -104,6 +105,26 @@ def test_a_model_outside_its_run_is_never_asked_for(
         unasked.fetch(ref)
     assert list(champions.cache_dir.iterdir()) == []
     unasked.close()
+
+
+@pytest.mark.parametrize("name", [MANIFEST_NAME, SERVING_NAME])
+def test_a_link_out_of_the_artifact_store_brings_nothing_in(
+    champions: ChampionSource,
+    models: Models,
+    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
+    name: str,
+) -> None:
+    ref = crowned(champions, models, 4.0)
+    secret = tmp_path / "secret"
+    secret.write_text("of somebody else")
+    stored = f"mlflow-server[0-9]*/artifacts/*/{ref.run_id}/artifacts/bundle/{name}"
+    (inside,) = tmp_path_factory.getbasetemp().glob(stored)
+    inside.unlink()
+    inside.symlink_to(secret)
+    with pytest.raises((BrokenModelError, RegistryError)):
+        champions.fetch(ref)
+    assert list(champions.cache_dir.iterdir()) == []
 
 
 def test_an_answer_that_only_trickles_in_is_given_up(

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from flask import Flask
@@ -14,10 +15,12 @@ from werkzeug.datastructures import MultiDict
 
 from tests.factories import VEHICLE
 from tests.webapp.conftest import PASSWORD
+from tests.webapp.registry import Models
 from tests.webapp.test_auth import csrf_token
 from vroom_features.limits import DESCRIPTION_MAX, NUM_IMAGES_MAX, PRICE_MAX
 from vroom_features.messages import MessageError
 from vroom_features.settings import Settings
+from vroom_model.ledger import Ledger
 from webapp.events import EVENTS, encode
 from webapp.logs import configure
 from webapp.services import Services
@@ -125,6 +128,58 @@ def test_no_payload_is_executed_believed_or_reflected(
             assert "<img src=x" not in answer.text, where
         assert "Traceback" not in answer.text, where
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize("payload", PAYLOADS, ids=lambda payload: repr(payload[:20]))
+def test_a_save_by_a_hostile_key_is_made_once_or_refused(
+    client: FlaskClient, services: Services, payload: str
+) -> None:
+    key = payload.encode("ascii", "replace").decode().replace("\r", "").replace("\n", "").replace("\0", "")
+    before = services.source.count_vehicles().new_arrivals
+    answers = [
+        client.post("/vehicles", json=VEHICLE, headers={"Idempotency-Key": key or " "}) for _ in range(2)
+    ]
+    codes = {answer.status_code for answer in answers}
+    assert codes in ({201}, {422}), answers[0].text
+    assert len({answer.json.get("vehicle_id") for answer in answers}) == 1
+    made = services.source.count_vehicles().new_arrivals - before
+    assert made == (1 if codes == {201} else 0)
+    form = {"csrf_token": csrf_token(client), "action": "save", "form_key": payload, **VEHICLE}
+    pages = [client.post("/", data=form) for _ in range(2)]
+    assert {page.status_code for page in pages} <= {302, 303, 422}, pages[0].text
+    assert services.source.count_vehicles().new_arrivals - before - made in {0, 1}
+    for page in pages:
+        assert "<script>alert" not in page.text
+        assert "Set-Cookie: a=b" not in str(page.headers)
+
+
+def test_a_hostile_reason_is_text_on_every_page(
+    client: FlaskClient, services: Services, models: Models, champion: int
+) -> None:
+    ledger = Ledger(services.source.engine, services.settings.model_name)
+    last = None
+    for number, payload in enumerate(PAYLOADS[:12]):
+        models.client.set_model_version_tag(models.name, str(champion), "decision", payload)
+        last = ledger.append(
+            after=last,
+            version=champion,
+            kind="promotion",
+            reason=payload,
+            decided_at=datetime(2026, 1, 1, number, tzinfo=UTC),
+            back_to=None,
+            forced=True,
+            settled=True,
+        )
+    assert last is not None
+    for path in ("/models", "/", "/stores", "/model"):
+        answer = client.get(path)
+        assert answer.status_code == 200, path
+        if answer.mimetype == "text/html":
+            assert "<script>alert" not in answer.text, path
+            assert "<img src=x" not in answer.text, path
+    page = client.get("/models").text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "{{7*7}}" in page
 
 
 def test_a_log_line_is_one_line_whatever_is_in_it() -> None:
