@@ -1,6 +1,7 @@
 """Start the whole system on this machine: check, supervise, run the main job once, wait, stop everything."""
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -179,12 +180,11 @@ def _bring_up(settings: Settings, environment: dict[str, str], console: Console)
         _run(environment, "supervisorctl", "-c", str(CONFIG), "start", "worker")
         _run(environment, "prefect", "--no-prompt", "deploy", "--all")
     subprocess.run([sys.executable, "-m", "flows", "first-run"], cwd=ROOT, env=environment, check=False)
-    sign_in = f"{page}/sign-in"
-    if (password := settings.home / "operator-password").exists():  # not where a setting gives the password
-        sign_in += f"?token={password.read_text().strip()}"
+    token = secrets.token_urlsafe(24)
+    (settings.home / "sign-in-token").write_text(token)  # the web app takes it once, within a day
     rows = {
         "Page": page,
-        "Sign in": sign_in,
+        "Sign in": f"{page}/sign-in?token={token} (works once)",
         "Prefect": f"http://127.0.0.1:{settings.prefect_port}",
         "MLflow": settings.mlflow,
         "Logs": str(settings.home / "log"),

@@ -1,6 +1,7 @@
 """The whole system as `make run` starts it, on free ports and in a folder of its own."""
 
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -31,11 +32,16 @@ class WholeSystem:
         return f"http://127.0.0.1:{self.settings.web_port}"
 
     @property
-    def sign_in_link(self) -> str:
-        """The link that signs the operator in, as it was printed."""
+    def printed_link(self) -> str:
+        """The link that signs the operator in once, as it was printed."""
         found = re.search(r"Sign in\s+(http://\S+)", self.output)
         assert found is not None, self.output
         return found[1]
+
+    @property
+    def sign_in_link(self) -> str:
+        """A link that signs the operator in once, anew."""
+        return new_sign_in_link(self.url, self.settings.home)
 
     def run_deployment(self, name: str, *options: str) -> str:
         """Start a deployment as a person would and wait for its end; return what the command printed."""
@@ -58,6 +64,13 @@ class WholeSystem:
         """Send a signal and return the exit code."""
         self.process.send_signal(how)
         return self.process.wait(STOP_TIMEOUT_S)
+
+
+def new_sign_in_link(url: str, home: Path) -> str:
+    """Return a link that signs the operator in once, as each start makes one."""
+    token = secrets.token_urlsafe(24)
+    (home / "sign-in-token").write_text(token)
+    return f"{url}/sign-in?token={token}"
 
 
 def system_settings(home: Path, data_dir: Path = ROOT / "data") -> Settings:

@@ -124,7 +124,10 @@ class Settings(BaseSettings):
         default=30, ge=1, le=3650, description="days that Prefect keeps a flow run with its logs"
     )
     keep_audit_days: int = Field(
-        default=365, ge=1, le=36_500, description="days that a line of the audit log is kept"
+        default=365,
+        ge=31,  # longer than any session lasts: a line ends it
+        le=36_500,
+        description="days that a line of the audit log is kept",
     )
     prefect_url: str = Field(default="", description="Prefect server; empty: 127.0.0.1 at VROOM_PREFECT_PORT")
     prefect_port: int = Field(default=4200, ge=1, le=65535, description="port of the Prefect server")

@@ -1,15 +1,14 @@
 """The operator: who may delete, materialize, train, promote, roll back and reload.
 
-A person signs in with the password, or by the link printed at first start; a program sends the password as a
-bearer token.  What a person does by cookie also needs the CSRF token; no page can forge a bearer token.
+A person signs in with the password, or by the link that a start prints, which works once; a program sends the
+password as a bearer token.  What a person does by cookie also needs the CSRF token; no page can forge a
+bearer token.
 """
 
 import hashlib
 import hmac
 import logging
-from collections.abc import Callable
-from functools import wraps
-from typing import ParamSpec, TypeVar
+import secrets
 
 from flask import Blueprint, Flask, current_app, g, redirect, render_template, request, session, url_for
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
@@ -21,15 +20,18 @@ from wtforms.validators import InputRequired
 
 from vroom_features.settings import Settings
 from webapp.clock import now
+from webapp.guards import guarded_by
 from webapp.problems import ProblemError
 from webapp.secrets_file import secret_in
 from webapp.security import SAFE_METHODS
 from webapp.services import services
 
 logger = logging.getLogger(__name__)
-P = ParamSpec("P")
-R = TypeVar("R")
+SIGN_OUT = "auth.sign_out"
 SIGNED_IN_AT = "signed_in_at"
+SESSION_ID = "session_id"
+LINK_TOKEN = "sign-in-token"  # noqa: S105 - a file's name
+LINK_MAX_AGE_S = 24 * 3600.0
 
 auth = Blueprint("auth", __name__)
 csrf = CSRFProtect()
@@ -51,7 +53,7 @@ class SignInForm(FlaskForm):  # type: ignore[misc]  # flask-wtf is not typed
 
 
 def install(app: Flask, settings: Settings) -> None:
-    """Set up sign-in, and print the sign-in link when the password was made just now."""
+    """Set up sign-in, and print a sign-in link when the password was made just now."""
     if given := settings.operator_password.get_secret_value():
         password = given
     else:
@@ -59,8 +61,9 @@ def install(app: Flask, settings: Settings) -> None:
         secret = secret_in(path)
         password = secret.value
         if secret.is_new:
-            link = f"http://{settings.web_host}:{settings.web_port}/sign-in?token={password}"
-            logger.warning("operator sign-in link, shown once: %s (password in %s)", link, path)
+            token = secret_in(settings.home / LINK_TOKEN).value
+            link = f"http://{settings.web_host}:{settings.web_port}/sign-in?token={token}"
+            logger.warning("operator sign-in link, good once: %s (password in %s)", link, path)
     app.extensions["vroom-operator"] = (
         password,
         hashlib.sha256(b"operator:" + password.encode()).hexdigest(),
@@ -73,10 +76,14 @@ def install(app: Flask, settings: Settings) -> None:
 
 @login_manager.user_loader  # type: ignore[untyped-decorator]
 def load_operator(identity: str) -> Operator | None:
-    """Return the operator if the cookie was made with today's password, and not too long ago."""
+    """Return the operator if the cookie is of today's password, not too old, and was not signed out."""
     age_s = now().timestamp() - session.get(SIGNED_IN_AT, 0.0)
     is_current = 0 <= age_s < services().settings.web_session_hours * 3600
-    return Operator(identity) if is_current and hmac.compare_digest(identity, _operator()[1]) else None
+    if not is_current or not hmac.compare_digest(identity, _operator()[1]):
+        return None
+    session_id = session.get(SESSION_ID, "")
+    is_over = not session_id or services().audit_log.holds(action=SIGN_OUT, subject=session_id)
+    return None if is_over else Operator(identity)
 
 
 def is_operator() -> bool:
@@ -96,17 +103,6 @@ def is_operator() -> bool:
             )
         return True
     return bool(current_user.is_authenticated)
-
-
-def operator_required(view: Callable[P, R]) -> Callable[P, R]:
-    """Refuse everyone but the operator, and forged requests in the operator's name."""
-
-    @wraps(view)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        require_operator()
-        return view(*args, **kwargs)
-
-    return guarded
 
 
 def require_operator(*, changes: bool = True) -> None:
@@ -146,14 +142,20 @@ def _saving_is_open() -> bool:
     return settings.web_open_saving == "yes" or (settings.web_open_saving == "auto" and settings.is_loopback)
 
 
+operator_required = guarded_by(require_operator)
+"""Refuses everyone but the operator, and forged requests in the operator's name."""
+saver_required = guarded_by(require_saver)
+"""Refuses whoever may not save."""
+
+
 @auth.route("/sign-in", methods=["GET", "POST"])
 def sign_in() -> Response | str | tuple[str, int]:
-    """Ask for the password, or take it from the link printed at first start."""
+    """Ask for the password, or take the token of the link printed at a start."""
     form = SignInForm(next=request.args.get("next", ""))
     token = request.args.get("token")
     if token is not None:
         _count_attempt()
-        if _is_password(token):
+        if _is_from_link(token):
             return _enter("")
         return render_template("sign_in.html", form=form, error="This sign-in link is not valid."), 401
     if form.validate_on_submit():
@@ -166,17 +168,19 @@ def sign_in() -> Response | str | tuple[str, int]:
 
 @auth.post("/sign-out")
 def sign_out() -> Response:
-    """End the session."""
+    """End the session, for copies of its cookie too: the line in the audit log is what ends it."""
     if current_user.is_authenticated:
-        _write_down("cookie", "auth.sign_out")
+        _write_down("cookie", SIGN_OUT, session[SESSION_ID])
     logout_user()
     session.clear()
     return redirect(url_for("pages.forecast"))
 
 
 def _enter(target: str) -> Response:
-    _write_down("password", "auth.sign_in")
+    session_id = secrets.token_hex(8)
+    _write_down("password", "auth.sign_in", session_id)
     session.clear()  # with it goes the CSRF token of before
+    session[SESSION_ID] = session_id
     session[SIGNED_IN_AT] = now().timestamp()
     login_user(Operator(_operator()[1]))
     logger.info("operator signed in from %s", request.remote_addr)
@@ -192,13 +196,13 @@ def _count_attempt() -> None:
         raise ProblemError(429, "Too many attempts", "wait before you try again", Retry_After="60")
 
 
-def _write_down(actor: str, action: str) -> None:
-    """Add a line to the audit log."""
+def _write_down(actor: str, action: str, subject: str | None = None) -> None:
+    """Add a line to the audit log, of this path unless it is about something else."""
     services().audit_log.record(
         now(),
         actor=actor,
         action=action,
-        subject=request.path,
+        subject=subject or request.path,
         client=request.remote_addr or "",
         request_id=g.get("request_id", ""),
     )
@@ -211,3 +215,16 @@ def _operator() -> tuple[str, str]:
 
 def _is_password(given: str) -> bool:
     return hmac.compare_digest(given.encode(), _operator()[0].encode())
+
+
+def _is_from_link(given: str) -> bool:
+    """Tell whether this is the token of a link that was printed lately, and use it up."""
+    path = services().settings.home / LINK_TOKEN
+    try:
+        is_fresh = now().timestamp() - path.stat().st_mtime < LINK_MAX_AGE_S
+        if not is_fresh or not hmac.compare_digest(given.encode(), path.read_bytes().strip()):
+            return False
+        path.unlink()  # of several who come at once, one can
+    except FileNotFoundError:
+        return False
+    return True

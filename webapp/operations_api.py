@@ -50,7 +50,7 @@ class AuditDocument(BaseModel):
     happened_at: datetime
     actor: str = Field(description="the operator, by cookie, by token or by password")
     action: str = Field(description="the endpoint")
-    subject: str = Field(description="the path")
+    subject: str = Field(description="the path; of a sign-in or a sign-out the session")
     client: str
     request_id: str
 

@@ -12,6 +12,7 @@ from flask import Response, request
 from flask_openapi3 import APIBlueprint
 from pydantic import BaseModel, ValidationError
 
+from webapp.guards import guard_of
 from webapp.problems import FieldProblem, ProblemError
 
 Model = type[BaseModel]
@@ -74,8 +75,11 @@ class StrictBlueprint(APIBlueprint):
             name: model for name, model in (("path", path), ("query", query), ("header", header)) if model
         }
 
+        guard, work = guard_of(func)
+
         @wraps(func)
         def view(**kwargs: Any) -> Response:
+            guard()  # a stranger learns nothing of what is wrong with the input
             checked: dict[str, BaseModel] = {}
             try:
                 for name, model in inputs.items():
@@ -84,7 +88,7 @@ class StrictBlueprint(APIBlueprint):
                 raise invalid(exc) from exc
             if body is not None:
                 checked["body"] = read_json(body)
-            answer = func(**checked)
+            answer = work(**checked)
             if isinstance(answer, BaseModel):
                 return Response(answer.model_dump_json(), content_type="application/json")
             response: Response = answer

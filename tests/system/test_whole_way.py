@@ -45,6 +45,15 @@ def test_a_saved_vehicle_is_forecast_from_the_online_store(system: WholeSystem) 
     assert httpx.get(f"{system.url}/health").json()["status"] == "ok"
 
 
+def test_the_printed_link_signs_the_operator_in_once(system: WholeSystem) -> None:
+    codes = []
+    for _ in range(2):
+        with httpx.Client() as browser:
+            browser.get(system.printed_link)
+            codes.append(browser.get(f"{system.url}/audit").status_code)
+    assert codes == [200, 401]
+
+
 @pytest.mark.parametrize("headers", [{"Host": "rebound.example"}, {"Origin": "https://evil.example"}])
 def test_no_server_answers_a_page_of_another_site(system: WholeSystem, headers: dict[str, str]) -> None:
     settings = system.settings

@@ -1,5 +1,6 @@
 """Who may do what: the operator's password, the sign-in link, cookies, forged requests."""
 
+import os
 import re
 import stat
 import threading
@@ -8,12 +9,15 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import text
 
 from tests.factories import VEHICLE
 from tests.webapp.conftest import PASSWORD
 from vroom_features.settings import Settings
 from webapp.app import create_app
+from webapp.auth import LINK_MAX_AGE_S, LINK_TOKEN
 from webapp.secrets_file import Secret, secret_in
+from webapp.services import Services
 
 
 def csrf_token(client: FlaskClient) -> str:
@@ -44,7 +48,7 @@ def test_the_password_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -
     assert [found.name for found in path.parent.iterdir()] == ["operator-password"]
 
 
-def test_the_sign_in_link_is_printed_at_the_first_start_only(
+def test_a_sign_in_link_is_printed_at_the_first_start_and_works_once(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     fresh = settings.model_copy(update={"operator_password": type(settings.operator_password)("")})
@@ -55,9 +59,28 @@ def test_the_sign_in_link_is_printed_at_the_first_start_only(
         links.append(re.findall(r"http://\S+(/sign-in\?token=\S+)", caplog.text))
         app.extensions["vroom"].close()
     assert [len(found) for found in links] == [1, 0]
+    link = links[0][0]
+    assert (fresh.home / "operator-password").read_text().strip() not in link
+    assert stat.S_IMODE((fresh.home / LINK_TOKEN).stat().st_mode) == 0o600
     client = app.test_client()
-    assert client.get(links[0][0]).status_code == 302
     assert client.get("/sign-in?token=guess").status_code == 401
+    assert client.get(link).status_code == 302
+    assert client.get("/audit").status_code == 200
+    assert app.test_client().get(link).status_code == 401
+
+
+def test_a_sign_in_link_is_good_for_a_day(app: Flask, settings: Settings) -> None:
+    path = settings.home / LINK_TOKEN
+    path.write_text("of yesterday")
+    yesterday = path.stat().st_mtime - LINK_MAX_AGE_S
+    os.utime(path, (yesterday, yesterday))
+    assert app.test_client().get("/sign-in?token=of+yesterday").status_code == 401
+
+
+def test_the_password_is_no_sign_in_link(app: Flask) -> None:
+    """A URL is kept in histories and logs."""
+    assert app.test_client().get("/sign-in", query_string={"token": PASSWORD}).status_code == 401
+    assert app.test_client().get("/sign-in?token=").status_code == 401
 
 
 def test_a_signed_in_operator_needs_the_csrf_token_for_what_changes_something(
@@ -88,6 +111,28 @@ def test_signing_out_and_a_new_password_end_the_session(settings: Settings, app:
     assert client.post("/reload", headers={"X-CSRFToken": token}).status_code == 401
 
 
+def test_a_copied_cookie_dies_at_the_sign_out_and_other_sessions_live(app: Flask) -> None:
+    owner, elsewhere, thief = (app.test_client() for _ in range(3))
+    assert [sign_in(owner), sign_in(elsewhere)] == [302, 302]
+    cookie = owner.get_cookie("vroom")
+    assert cookie is not None
+    thief.set_cookie("vroom", cookie.value)
+    assert thief.get("/audit").status_code == 200
+    assert owner.post("/sign-out", data={"csrf_token": csrf_token(owner)}).status_code == 302
+    assert thief.get("/audit").status_code == 401
+    assert elsewhere.get("/audit").status_code == 200
+
+
+def test_nobody_is_the_operator_while_it_cannot_be_asked_who_signed_out(
+    app: Flask, services: Services
+) -> None:
+    client = app.test_client()
+    sign_in(client)
+    with services.source.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE audit_entries RENAME TO away"))
+    assert client.get("/audit").status_code == 503
+
+
 def test_cookies_and_headers_protect(settings: Settings) -> None:
     app = create_app(settings.model_copy(update={"web_tls": True}))
     response = app.test_client().get("/sign-in", base_url="https://localhost")
@@ -104,6 +149,8 @@ def test_saving_needs_sign_in_where_others_can_reach_it(settings: Settings, oper
     app = create_app(settings.model_copy(update={"web_host": "0.0.0.0"}))  # noqa: S104
     client = app.test_client()
     assert client.post("/vehicles", json=VEHICLE).status_code == 401
+    assert client.post("/vehicles", json={"whatever": 1}).status_code == 401
+    assert client.post("/vehicles", json={"whatever": 1}, headers=operator).status_code == 422
     assert client.post("/vehicles", json=VEHICLE, headers=operator).status_code == 201
     app.extensions["vroom"].close()
 

@@ -187,3 +187,19 @@ def test_nothing_is_done_that_cannot_be_written_down(public: Flask, operator: di
     refused = public.test_client().delete(f"/vehicles/{vehicle_id}", headers=operator)
     assert refused.status_code == 503
     assert services.source.get_vehicle(vehicle_id) is not None
+
+
+def test_no_route_changes_or_deletes_a_line_of_the_audit_log(public: Flask, operator: dict[str, str]) -> None:
+    services: Services = public.extensions["vroom"]
+    client = signed_in(public)
+    headers = {"X-CSRFToken": csrf_token(client)}
+    before = [entry.model_dump() for entry in services.audit_log.entries()]
+    for endpoint, method, path in changing(public):
+        send(client, endpoint, method, path, **headers)
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        for path in ("/audit", f"/audit/{before[0]['id']}"):
+            assert client.open(path, method=method, headers=headers).status_code in {404, 405}
+            assert public.test_client().open(path, method=method, headers=operator).status_code in {404, 405}
+    after = [entry.model_dump() for entry in services.audit_log.entries(limit=1_000)]
+    assert after[-len(before) :] == before
+    assert len(after) > len(before)

@@ -8,8 +8,9 @@ from flask.testing import FlaskClient
 from pydantic import SecretStr
 
 from tests.factories import VEHICLE
-from tests.webapp.conftest import PASSWORD, Promote
+from tests.webapp.conftest import Promote
 from tests.webapp.registry import Models
+from tests.webapp.test_auth import sign_in
 from tests.webapp.waiting import wait_until
 from vroom_features.settings import Settings
 from webapp.app import create_app
@@ -67,7 +68,7 @@ def test_who_signed_in_on_one_machine_is_signed_in_on_the_other(
 ) -> None:
     here, there = machines
     assert "Sign out" not in there.get("/").text
-    here.get(f"/sign-in?token={PASSWORD}")
+    sign_in(here)
     cookie = here.get_cookie("vroom")
     assert cookie is not None
     there.set_cookie("vroom", cookie.value)

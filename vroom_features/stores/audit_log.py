@@ -47,6 +47,12 @@ class AuditLog:
         with translated(self._url), reading(self._engine) as connection:
             return [AuditEntry(**row) for row in connection.execute(query).mappings()]
 
+    def holds(self, *, action: str, subject: str) -> bool:
+        """Tell whether there is a line of this action and subject."""
+        query = select(_entries.c.id).where(_entries.c.action == action, _entries.c.subject == subject)
+        with translated(self._url), reading(self._engine) as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
     def forget(self, *, older_than: datetime) -> int:
         """Delete lines from before a moment, and return how many."""
         with translated(self._url), writing(self._engine) as connection:
