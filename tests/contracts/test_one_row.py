@@ -8,11 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.vroom_features.files import VEHICLE_HEADER, write_csvs
-from tests.vroom_features.stores import arrive, run
+from tests.vroom_features.stores import arrive, fresh_stores, run
 from vroom_features.ingest import seed
-from vroom_features.stores.offline import OfflineStore
-from vroom_features.stores.online import OnlineStore, online_row
-from vroom_features.stores.source import SourceStore
+from vroom_features.stores.online import online_row
 from vroom_features.view import VEHICLE_VIEW
 
 prices = st.floats(min_value=0, max_value=1e7, exclude_min=True, allow_subnormal=True)
@@ -38,23 +36,20 @@ def test_a_vehicle_typed_in_and_the_same_one_of_a_csv_have_the_same_features(
     tmp_path_factory: pytest.TempPathFactory, redis: redis_py.Redis, vehicles: list[dict[str, float]]
 ) -> None:
     folder = tmp_path_factory.mktemp("rows")
-    redis.flushall()
-    source = SourceStore.open(f"sqlite:///{folder / 'vroom.db'}")
     names = VEHICLE_HEADER.split(",")
     numbered = [vehicle | {"vehicle_id": number} for number, vehicle in enumerate(vehicles, 1)]
     lines = [",".join(repr(vehicle[name]) for name in names) for vehicle in numbered]
-    seed(source, write_csvs(folder / "csv", lines, []))
-    typed_in = [arrive(source, **vehicle) for vehicle in vehicles]
-    offline, online = OfflineStore(str(folder / "offline")), OnlineStore(redis)
-    run(source, offline, online)
-    frame = offline.current().read().set_index("vehicle_id")
-    for number, vehicle in enumerate(vehicles, 1):
-        row = online.get(typed_in[number - 1])
-        stored = source.get_vehicle(number)
-        assert row is not None
-        assert stored is not None
-        expected = bits({name: float(value) for name, value in VEHICLE_VIEW.compute(vehicle).items()})
-        assert bits(row.features) == expected
-        assert bits(online_row(stored, materialized_at=row.materialized_at).features) == expected
-        assert bits(frame.loc[number, list(VEHICLE_VIEW.columns)].astype(float).to_dict()) == expected
-    source.close()
+    with fresh_stores(folder, redis) as (source, offline, online):
+        seed(source, write_csvs(folder / "csv", lines, []))
+        typed_in = [arrive(source, **vehicle) for vehicle in vehicles]
+        run(source, offline, online)
+        frame = offline.current().read().set_index("vehicle_id")
+        for number, vehicle in enumerate(vehicles, 1):
+            row = online.get(typed_in[number - 1])
+            stored = source.get_vehicle(number)
+            assert row is not None
+            assert stored is not None
+            expected = bits({name: float(value) for name, value in VEHICLE_VIEW.compute(vehicle).items()})
+            assert bits(row.features) == expected
+            assert bits(online_row(stored, materialized_at=row.materialized_at).features) == expected
+            assert bits(frame.loc[number, list(VEHICLE_VIEW.columns)].astype(float).to_dict()) == expected

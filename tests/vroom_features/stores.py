@@ -1,9 +1,12 @@
 """What the tests do to stores."""
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import redis as redis_py
 from sqlalchemy import text
 
 from tests.factories import make_vehicle
@@ -22,6 +25,16 @@ FLEET = [vehicle_line(i, price=40 + i / 7) for i in range(1, 41)]
 BOOKED = booking_lines([(i, day) for i in range(1, 41) for day in range(i % 4)])
 VEHICLES = "SELECT vehicle_id, actual_price, num_images, source FROM vehicles ORDER BY 1"
 BOOKINGS = "SELECT vehicle_id, created_at FROM reservations ORDER BY 1, 2"
+
+
+@contextmanager
+def fresh_stores(
+    folder: Path, redis: redis_py.Redis
+) -> Iterator[tuple[SourceStore, OfflineStore, OnlineStore]]:
+    """Open a database and both stores, all empty: for a test that runs many times over."""
+    redis.flushall()
+    with closing(SourceStore.open(f"sqlite:///{folder / 'vroom.db'}")) as source:
+        yield source, OfflineStore(str(folder / "offline")), OnlineStore(redis)
 
 
 def arrive(source: SourceStore, **changes: object) -> int:

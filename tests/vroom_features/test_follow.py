@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.factories import make_vehicle
 from tests.vroom_features.files import write_csvs
-from tests.vroom_features.stores import FLEET, NOW, arrive, audited, book, run
+from tests.vroom_features.stores import FLEET, NOW, arrive, audited, book, fresh_stores, run
 from vroom_features.errors import (
     OnlineStoreError,
 )
@@ -208,28 +208,25 @@ def test_after_any_history_both_stores_equal_the_database(
     tmp_path_factory: pytest.TempPathFactory, redis: redis_py.Redis, steps: list[tuple[str, int]]
 ) -> None:
     folder = tmp_path_factory.mktemp("history")
-    redis.flushall()
-    source = SourceStore.open(f"sqlite:///{folder / 'vroom.db'}")
-    offline, online = OfflineStore(str(folder / "offline")), OnlineStore(redis)
     booked: list[str] = []
-    for number, (step, argument) in enumerate(steps):
-        arrivals = [v.vehicle_id for v in source.list_vehicles(kind="new").items]
-        if step == "save":
-            arrive(source, num_images=argument)
-        elif step == "delete" and argument < len(arrivals):
-            source.delete_vehicle(arrivals[argument])
-        elif step == "book" and argument < len(arrivals):
-            booked.append(f"{arrivals[argument]},2023-01-01")
-            seed(source, write_csvs(folder / str(number), FLEET[:9], booked))
-        elif step == "run":
-            run(source, offline, online, partition_vehicles=argument)
-        elif step == "follow":
-            catch_up(source, online, as_of=NOW)
-        elif step == "lose":
-            redis.flushall()
-    last = run(source, offline, online)
-    assert audited(source, online).is_clean
-    clean = OfflineStore(str(folder / "clean"))
-    assert run(source, clean).digest == last.digest
-    pd.testing.assert_frame_equal(offline.current().read(), clean.current().read())
-    source.close()
+    with fresh_stores(folder, redis) as (source, offline, online):
+        for number, (step, argument) in enumerate(steps):
+            arrivals = [v.vehicle_id for v in source.list_vehicles(kind="new").items]
+            if step == "save":
+                arrive(source, num_images=argument)
+            elif step == "delete" and argument < len(arrivals):
+                source.delete_vehicle(arrivals[argument])
+            elif step == "book" and argument < len(arrivals):
+                booked.append(f"{arrivals[argument]},2023-01-01")
+                seed(source, write_csvs(folder / str(number), FLEET[:9], booked))
+            elif step == "run":
+                run(source, offline, online, partition_vehicles=argument)
+            elif step == "follow":
+                catch_up(source, online, as_of=NOW)
+            elif step == "lose":
+                redis.flushall()
+        last = run(source, offline, online)
+        assert audited(source, online).is_clean
+        clean = OfflineStore(str(folder / "clean"))
+        assert run(source, clean).digest == last.digest
+        pd.testing.assert_frame_equal(offline.current().read(), clean.current().read())

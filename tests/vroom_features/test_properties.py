@@ -21,7 +21,7 @@ from tests.vroom_features.files import (
     vehicle_line,
     write_csvs,
 )
-from tests.vroom_features.stores import NOW, arrive, audited, contents, run
+from tests.vroom_features.stores import NOW, arrive, audited, contents, fresh_stores, run
 from vroom_features import num_reservations
 from vroom_features.ingest import seed
 from vroom_features.materialize import materialize
@@ -172,29 +172,26 @@ def test_the_audit_counts_every_injury_and_a_run_heals_what_it_is_told_of(
     tmp_path_factory: pytest.TempPathFactory, redis: redis_py.Redis, harm: list[str], orphans: set[int]
 ) -> None:
     folder = tmp_path_factory.mktemp("audit")
-    redis.flushall()
-    source, online = SourceStore.open(f"sqlite:///{folder / 'vroom.db'}"), OnlineStore(redis)
-    offline = OfflineStore(str(folder / "offline"))
-    ids = [arrive(source, num_images=number) for number in range(1, len(harm) + 1)]
-    run(source, offline, online)
-    for vehicle_id, kind in zip(ids, harm, strict=True):
-        injure(online, vehicle_id, kind)
-    arrive(source)  # saved since, so it is missing too
-    for vehicle_id in orphans:
-        key = f"vroom-forecast:{{{vehicle_id:03}}}:rows"
-        redis.hset(key, str(vehicle_id), "1 {}")
-    kinds = Counter(harm)
-    assert audited(source, online) == AuditReport(
-        len(ids) + 1,
-        missing=kinds["missing"] + 1,
-        stale=kinds["stale"] + kinds["other view"],
-        wrong=kinds["wrong"] + kinds["garbled"],
-        orphaned=len(orphans),
-    )
-    redis.delete("vroom-forecast:synced")  # as when Redis lost what it had
-    run(source, offline, online)
-    assert audited(source, online).is_clean
-    source.close()
+    with fresh_stores(folder, redis) as (source, offline, online):
+        ids = [arrive(source, num_images=number) for number in range(1, len(harm) + 1)]
+        run(source, offline, online)
+        for vehicle_id, kind in zip(ids, harm, strict=True):
+            injure(online, vehicle_id, kind)
+        arrive(source)  # saved since, so it is missing too
+        for vehicle_id in orphans:
+            key = f"vroom-forecast:{{{vehicle_id:03}}}:rows"
+            redis.hset(key, str(vehicle_id), "1 {}")
+        kinds = Counter(harm)
+        assert audited(source, online) == AuditReport(
+            len(ids) + 1,
+            missing=kinds["missing"] + 1,
+            stale=kinds["stale"] + kinds["other view"],
+            wrong=kinds["wrong"] + kinds["garbled"],
+            orphaned=len(orphans),
+        )
+        redis.delete("vroom-forecast:synced")  # as when Redis lost what it had
+        run(source, offline, online)
+        assert audited(source, online).is_clean
 
 
 def injure(online: OnlineStore, vehicle_id: int, kind: str) -> None:
