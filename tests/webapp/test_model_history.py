@@ -1,0 +1,73 @@
+"""What flows write on a version in the registry, read back on the models page."""
+
+import html
+from datetime import UTC, datetime
+
+import pytest
+from flask.testing import FlaskClient
+
+from tests.webapp.registry import Models
+from vroom_model.drift import FeatureDrift, MonitorReport, Outcomes
+from vroom_model.promotion import Decision
+from vroom_model.registry import Registry
+
+AS_OF = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
+DRIFT = (
+    FeatureDrift(feature="price_diff", psi=0.3141, verdict="large drift"),
+    FeatureDrift(feature="num_images", psi=0.0271, verdict="steady"),
+    FeatureDrift(feature="description", psi=None, verdict="too few"),
+)
+OUTCOMES = Outcomes(num_vehicles=41, mean_forecast=6.26, mean_outcome=7.74, mae=3.2, held=0.829)
+
+
+def page(client: FlaskClient) -> str:
+    """Return the models page as text."""
+    answer = client.get("/models")
+    assert answer.status_code == 200
+    return html.unescape(answer.text)
+
+
+@pytest.mark.parametrize("outcomes", [None, OUTCOMES])
+def test_the_models_page_tells_what_the_monitor_found(
+    champion: int, models: Models, client: FlaskClient, outcomes: Outcomes | None
+) -> None:
+    report = MonitorReport(
+        version=champion, as_of=AS_OF, num_arrivals=1_234, features=DRIFT, outcomes=outcomes
+    )
+    assert "Nobody has looked yet" in page(client)
+    with Registry(models.url, models.name) as registry:
+        registry.note(champion, {"monitor": report.model_dump_json()})
+    shown = page(client)
+    for found in DRIFT:
+        assert found.verdict in shown
+    assert "0.31<" in shown
+    assert "0.03<" in shown
+    assert "1,234 new arrivals" in shown
+    if outcomes:
+        assert "Of 41 saved cars" in shown
+        assert "6.3 were expected and 7.7 booked" in shown
+    else:
+        assert "no outcomes to compare" in shown
+
+
+def test_the_models_page_tells_why_the_candidate_was_refused(
+    champion: int, models: Models, client: FlaskClient
+) -> None:
+    candidate = models.register(6.0)
+    decision = Decision(
+        promote=False,
+        reason="version 2 is not surely better than champion 1: it is a drill",
+        candidate_version=candidate,
+        champion_version=champion,
+        candidate_mae=3.4567,
+        champion_mae=3.4568,
+        gain=0.0001,
+        gain_low=-0.02,
+        num_vehicles=800,
+    )
+    with Registry(models.url, models.name) as registry:
+        registry.set_alias("candidate", candidate)
+        registry.note(candidate, {"decision": decision.model_dump_json(exclude_none=True)})
+    shown = page(client)
+    assert decision.reason.removeprefix("v") in shown  # a sentence there: its first letter is a capital
+    assert "3.46" in shown
