@@ -83,7 +83,7 @@ def test_the_size_of_a_partition_is_a_setting_and_an_option(home: Path) -> None:
     assert by_setting["num_parts"] == by_option["num_parts"] == 2
     refused = command(home, "materialize", *store, "--offline", "c", "--partition-vehicles", "0")
     assert refused.returncode != 0
-    assert 'Invalid value "0" for "--partition-vehicles"' in refused.stderr
+    assert 'Invalid value "0" for --partition-vehicles. Must be >= 1.' in refused.stderr
 
 
 def test_a_report_for_people_has_a_line_for_each_count(home: Path) -> None:

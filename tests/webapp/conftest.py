@@ -39,11 +39,27 @@ def proxy(mlflow_server: str) -> Iterator[FaultyProxy]:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, redis_url: str, models: Models, proxy: FaultyProxy) -> Settings:
+def database_url(request: pytest.FixtureRequest) -> str:
+    """Return where the source database is; empty: the app's own SQLite file.
+
+    A test runs on both by ``@on_both_databases``.
+    """
+    kind = getattr(request, "param", "sqlite")
+    return "" if kind == "sqlite" else str(request.getfixturevalue("postgres_url"))
+
+
+on_both_databases = pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
+
+
+@pytest.fixture
+def settings(
+    tmp_path: Path, database_url: str, redis_url: str, models: Models, proxy: FaultyProxy
+) -> Settings:
     """Return settings of an app that looks at the registry often."""
     return Settings(
         _env_file=None,
         home=tmp_path / "home",
+        database_url=database_url,
         redis_url=redis_url,
         mlflow_uri=proxy.url,
         model_name=models.name,

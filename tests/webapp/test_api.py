@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.factories import VEHICLE
-from tests.webapp.conftest import Promote
+from tests.webapp.conftest import Promote, on_both_databases
 from tests.webapp.registry import Models
 from tests.webapp.waiting import wait_until
 from vroom_features.settings import Settings
@@ -141,6 +141,7 @@ def test_a_batch_answers_in_order_and_by_one_model(client: FlaskClient, champion
     assert client.post("/predict/batch", json=[]).status_code == 422
 
 
+@on_both_databases
 def test_a_save_is_kept_forecast_and_listed(client: FlaskClient, services: Services) -> None:
     response = client.post("/vehicles", json=VEHICLE)
     saved = response.json
@@ -153,6 +154,7 @@ def test_a_save_is_kept_forecast_and_listed(client: FlaskClient, services: Servi
     assert listed_features["features"] == features["features"]
 
 
+@on_both_databases
 def test_the_same_key_saves_once_and_another_body_is_a_conflict(client: FlaskClient) -> None:
     headers = {"Idempotency-Key": "click-1"}
     first = client.post("/vehicles", json=VEHICLE, headers=headers)
@@ -168,6 +170,7 @@ def test_the_same_key_saves_once_and_another_body_is_a_conflict(client: FlaskCli
     assert client.post("/vehicles", json=VEHICLE, headers={"Idempotency-Key": "x" * 201}).status_code == 422
 
 
+@on_both_databases
 def test_features_are_sent_again_only_when_they_changed(client: FlaskClient, services: Services) -> None:
     vehicle_id = client.post("/vehicles", json=VEHICLE).json["vehicle_id"]
     path = f"/vehicles/{vehicle_id}/features"
@@ -178,6 +181,7 @@ def test_features_are_sent_again_only_when_they_changed(client: FlaskClient, ser
 
 
 @pytest.mark.parametrize("path", ["/vehicles?sort=actual_price", "/vehicles/features", "/model"])
+@on_both_databases
 def test_lists_and_the_model_are_sent_again_only_when_something_changed(
     client: FlaskClient, path: str, models: Models, promote: Promote
 ) -> None:
@@ -213,6 +217,7 @@ def test_forecasts_are_logged_where_that_is_asked_for(
         app.extensions["vroom"].close()
 
 
+@on_both_databases
 def test_only_vehicles_typed_in_can_be_deleted_and_only_by_the_operator(
     client: FlaskClient, operator: dict[str, str]
 ) -> None:
@@ -229,6 +234,7 @@ def test_what_is_no_vehicle_id_is_refused(client: FlaskClient) -> None:
         assert client.post("/predict/id", json={"vehicle_id": vehicle_id}).status_code == 422
 
 
+@on_both_databases
 def test_paths_and_queries_beyond_range_are_refused(client: FlaskClient) -> None:
     assert client.get(f"/vehicles/{10**30}/features").status_code == 422
     for query in ("page=0", "page_size=100000", "sort=password", "kind=x", "page=1e9", "nope=1"):
@@ -241,6 +247,7 @@ def test_the_model_is_described(client: FlaskClient, champion: int) -> None:
     assert model["features"][-1] == "price_diff"
 
 
+@on_both_databases
 def test_the_stores_are_described(client: FlaskClient) -> None:
     stores = client.get("/stores").json
     assert stores["online_store"] == {"status": "up", "location": "redis", "num_rows": 0}

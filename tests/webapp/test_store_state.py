@@ -3,12 +3,15 @@
 from flask.testing import FlaskClient
 
 from tests.factories import VEHICLE, make_vehicle
+from tests.webapp.conftest import on_both_databases
 from tests.webapp.waiting import wait_until
 from vroom_features.stores.audits import AuditReport, remember_audit
 from vroom_features.stores.online import Synced
 from webapp.clock import now
 from webapp.services import Services
 from webapp.store_state import online_state
+
+pytestmark = on_both_databases
 
 
 def test_a_saved_vehicle_is_in_step(client: FlaskClient, services: Services) -> None:
