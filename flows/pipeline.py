@@ -6,8 +6,7 @@ from prefect import State, flow
 from prefect.states import Completed
 
 from flows.messages import publish
-from flows.promotion import vroom_forecast_promotion
-from flows.report import link_model
+from flows.promotion import report_outcome, vroom_forecast_promotion
 from flows.training import vroom_forecast_training
 from vroom_features.settings import Settings
 from vroom_model.messages import PipelineCompleted
@@ -34,5 +33,5 @@ async def vroom_forecast_pipeline(seed: int = 0) -> State[Outcome]:
             model_name=settings.model_name, version=version, promoted=outcome.promoted, reason=reason
         ),
     )
-    await link_model(settings, version)
+    await report_outcome(settings, outcome, title="Trained and promoted", key="pipeline")
     return Completed(message=reason, data=outcome)

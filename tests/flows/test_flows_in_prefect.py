@@ -65,6 +65,7 @@ def test_a_model_is_trained_promoted_forced_rolled_back_and_watched(system: Sett
     assert refused.is_completed()
     assert "version 2" in str(refused.message)
     assert "| promoted | False |" in artifact("promotion")
+    assert artifact("pipeline").endswith(str(refused.message))
 
     silent = run(vroom_forecast_promotion, version=2, force=True)
     assert silent.is_failed()
