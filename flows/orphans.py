@@ -7,6 +7,7 @@ and this process asks to be the parent of what the supervisor would leave behind
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -30,9 +31,17 @@ def told_when_parent_dies() -> Callable[[], None] | None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of what children of this process leave behind."""
+    """Become the parent of what children of this process leave behind; see ``wait_and_reap``."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1)
+
+
+def wait_and_reap(child: "subprocess.Popen[bytes]") -> None:
+    """Wait for the end of a child, and meanwhile see adopted ones off: they would stay as zombies."""
+    while child.returncode is None:
+        pid, status = os.waitpid(-1, 0)
+        if pid == child.pid:
+            child.returncode = os.waitstatus_to_exitcode(status)
 
 
 def end_orphans(timeout_s: float) -> None:

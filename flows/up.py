@@ -18,7 +18,7 @@ import redis
 from rich.console import Console
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from flows.orphans import adopt_orphans, end_orphans, told_when_parent_dies
+from flows.orphans import adopt_orphans, end_orphans, told_when_parent_dies, wait_and_reap
 from vroom_features.csv_files import find_csv
 from vroom_features.errors import DataContractError
 from vroom_features.settings import Settings
@@ -52,7 +52,7 @@ def up(settings: Settings, console: Console) -> int:
         with supervised(settings) as (supervisor, environment):
             _bring_up(settings, environment, console)
             console.print("Ctrl-C stops everything.", highlight=False)
-            supervisor.wait()
+            wait_and_reap(supervisor)
             raise StartError(f"the supervisor ended; see {settings.home / 'log' / 'supervisord.log'}")
     except KeyboardInterrupt:
         console.print("Stopped.")

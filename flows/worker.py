@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Set
+from pathlib import Path
 from uuid import UUID
 
 import httpx
@@ -101,11 +102,14 @@ async def _under_way(client: PrefectClient) -> list[FlowRun]:
 
 
 def _is_alive(pid: str | None) -> bool:
-    """Tell whether a process of this machine runs."""
+    """Tell whether a process of Prefect's with this id runs on this machine."""
     try:
         os.kill(int(pid or ""), 0)
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except (ProcessLookupError, ValueError):
         return False
     except PermissionError:  # it runs, and belongs to somebody else
         return True
-    return True
+    except FileNotFoundError:  # ended just now; or no Linux, where the id has to do
+        return not Path("/proc/self").exists()
+    return b"prefect" in command  # neither a zombie nor, after a restart of the machine, another's process

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import Retrying, retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from flows.up import CONFIG, ROOT, StartError, check, child_environment
 from tests.whole_system import system_settings
@@ -96,6 +96,28 @@ def test_nothing_is_left_when_what_holds_it_together_is_killed(settings: Setting
             for process in processes:
                 if process.is_running():
                     process.kill()
+
+
+ADOPT = """
+import subprocess
+from flows.orphans import adopt_orphans, wait_and_reap
+adopt_orphans()
+wait_and_reap(subprocess.Popen(["sh", "-c", "(sleep 0 & echo $!); exec sleep 3600"]))
+"""
+
+
+def test_a_process_that_lost_its_parent_leaves_no_zombie() -> None:
+    with subprocess.Popen([sys.executable, "-c", ADOPT], cwd=ROOT, stdout=subprocess.PIPE) as parent:
+        try:
+            assert parent.stdout is not None
+            orphan = int(parent.stdout.readline())
+            for attempt in Retrying(stop=stop_after_delay(60), wait=wait_fixed(0.05), reraise=True):
+                with attempt:
+                    assert not psutil.pid_exists(orphan)
+            assert parent.poll() is None
+        finally:
+            for child in psutil.Process(parent.pid).children():
+                child.kill()
 
 
 @retry(

@@ -49,6 +49,11 @@ async def state_of(run_id: UUID) -> str:
         return state.type.value
 
 
+def another() -> int:
+    """Return the id of a process that is not Prefect's, as after a restart of the machine."""
+    return os.getpid()
+
+
 def gone() -> int:
     """Return the id of a process that has ended."""
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
@@ -59,7 +64,8 @@ def gone() -> int:
 @contextmanager
 def living() -> Iterator[subprocess.Popen[str]]:
     """Give a process that lives until it is told to end."""
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-c", "input()", "-m prefect.engine"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as process:
         try:
             yield process
         finally:
@@ -67,22 +73,23 @@ def living() -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("state", [Running, Pending])
-@pytest.mark.parametrize("has_process", [True, False])
+@pytest.mark.parametrize("process", [gone, another, lambda: None], ids=["gone", "another", "none"])
 def test_a_run_without_a_process_is_reported_as_crashed(
-    state: Callable[[], State[None]], has_process: bool
+    state: Callable[[], State[None]], process: Callable[[], int | None]
 ) -> None:
-    run_id = asyncio.run(made(ours, state(), gone() if has_process else None))
+    run_id = asyncio.run(made(ours, state(), process()))
     assert asyncio.run(report_lost({run_id})) == (set(), {run_id})
     assert asyncio.run(state_of(run_id)) == "CRASHED"
 
 
 def test_a_run_that_lives_or_has_ended_or_is_not_ours_is_left_alone() -> None:
-    lives, ended, others = [
-        asyncio.run(made(ours, Running(), os.getpid())),
-        asyncio.run(made(ours, Completed(), gone())),
-        asyncio.run(made(not_ours, Running(), gone())),
-    ]
-    assert asyncio.run(report_lost({lives, ended, others})) == ({lives}, set())
+    with living() as process:
+        lives, ended, others = [
+            asyncio.run(made(ours, Running(), process.pid)),
+            asyncio.run(made(ours, Completed(), gone())),
+            asyncio.run(made(not_ours, Running(), gone())),
+        ]
+        assert asyncio.run(report_lost({lives, ended, others})) == ({lives}, set())
     assert [asyncio.run(state_of(run_id)) for run_id in (lives, ended, others)] == [
         "RUNNING",
         "COMPLETED",
