@@ -141,11 +141,14 @@ class System:
         return answer
 
     def start_run(self, action: str) -> str:
-        """Press a button of the operations page; return the run's id."""
+        """Press a button of the operations page, again while it says to try later; return the run's id."""
+        until = time.monotonic() + START_TIMEOUT_S
         headers = {"Authorization": f"Bearer {PASSWORD}"}
-        return str(
-            httpx.post(f"{self.url}/{action}", headers=headers, timeout=15).raise_for_status().json()["id"]
-        )
+        while True:
+            answer = httpx.post(f"{self.url}/{action}", headers=headers, timeout=15)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > until:
+                return str(answer.raise_for_status().json()["id"])
+            time.sleep(POLL_S)
 
     def run_state(self, run_id: str) -> str:
         """Return a flow run's state type, or an empty string while Prefect does not say."""
