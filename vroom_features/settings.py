@@ -76,7 +76,8 @@ class Settings(BaseSettings):
     )
     web_trusted_hosts: str = Field(
         default="",
-        description="host names answered to, comma-separated; empty: any, or loopback's on loopback",
+        description="host names answered to beside loopback's own, comma-separated; empty: any,"
+        " or only those on loopback",
     )
     web_tls: bool = Field(
         default=False, description="the web app is reached over HTTPS: cookies are Secure, HSTS is sent"

@@ -71,9 +71,13 @@ def install(app: Flask, settings: Settings) -> None:
 
 
 def _trusted_hosts(settings: Settings) -> list[str] | None:
-    """Return the host names answered to; on loopback a foreign name means a rebound DNS entry."""
+    """Return the host names answered to; on loopback a foreign name means a rebound DNS entry.
+
+    Loopback's own are always among them: a health check of the machine or the container asks by them.
+    """
     if settings.web_trusted_hosts:
-        return [host.strip() for host in settings.web_trusted_hosts.split(",") if host.strip()]
+        given = [host.strip() for host in settings.web_trusted_hosts.split(",") if host.strip()]
+        return [*given, *LOOPBACK_HOSTS]
     return LOOPBACK_HOSTS if settings.is_loopback else None
 
 

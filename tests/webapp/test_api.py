@@ -273,3 +273,14 @@ def test_a_fault_of_ours_shows_no_trace(app: Flask, services: Services) -> None:
 
 def test_a_foreign_host_name_is_refused(client: FlaskClient) -> None:
     assert client.get("/health", headers={"Host": "rebound.example"}).status_code == 400
+
+
+def test_a_health_check_of_the_machine_itself_is_answered(settings: Settings) -> None:
+    app = create_app(settings.model_copy(update={"web_trusted_hosts": "forecast.example"}))
+    client = app.test_client()
+    answers = [
+        client.get("/v2/health/live", headers={"Host": host}).status_code
+        for host in ("127.0.0.1:8000", "forecast.example", "rebound.example")
+    ]
+    app.extensions["vroom"].close()
+    assert answers == [200, 200, 400]
