@@ -5,6 +5,7 @@ from tests.vroom_model.champions import AS_OF, Champions
 from vroom_model.boosting import TrainingParams
 from vroom_model.errors import ForceReasonError, RegistryError, RollbackError
 from vroom_model.messages import ModelPromoted
+from vroom_model.settlement import Settlement
 from vroom_model.training import TrainedModel
 
 WEAK = TrainingParams(num_rounds=2)
@@ -173,3 +174,33 @@ def test_a_champion_from_before_the_ledger_is_adopted(champions: Champions, flee
     assert champions.promote(fleet).promoted
     champions.succession.rollback(as_of=AS_OF)
     assert champions.champion() == version
+
+
+def test_a_reader_finishes_what_it_saw_unfinished_twice_and_leaves_the_rest_alone(
+    champions: Champions, fleet: FrameSnapshot
+) -> None:
+    old = champions.register(fleet, params=WEAK)
+    champions.promote(fleet)
+    new = champions.register(fleet)
+    reader = Settlement(champions.registry, champions.ledger, publish=champions.messages.append)
+    champions.registry.set_alias("champion", new)  # by hand
+    for _ in range(2):
+        reader.finish(patience_s=0)
+    assert champions.champion() == new
+
+    champions.registry.set_alias("champion", old)
+    head = champions.ledger.head()
+    entry = champions.ledger.append(
+        after=head, version=new, kind="promotion", reason="it is better", decided_at=AS_OF, back_to=1
+    )
+    assert entry is not None
+    patient = Settlement(champions.registry, champions.ledger, publish=champions.messages.append)
+    for _ in range(3):
+        patient.finish()  # its process may live
+    reader.finish(patience_s=0)
+    assert champions.champion() == old
+    reader.finish(patience_s=0)
+    assert champions.champion() == new
+    assert champions.ledger.entry(entry.epoch).settled
+    reader.finish(patience_s=0)
+    assert [message.epoch for message in champions.messages] == [1, entry.epoch]
