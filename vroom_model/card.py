@@ -10,11 +10,18 @@ from vroom_model.manifest import ModelManifest
 CARD_NAME = "model_card.md"
 CALIBRATION_NAME = "calibration.png"
 SEGMENTS_NAME = "error_by_segment.png"
+PLOTS = f"""
+## Plots
+
+![Forecast against outcome, by tenth of the forecast]({CALIBRATION_NAME})
+
+![Error by price segment]({SEGMENTS_NAME})
+"""
 INK = "#1f4e79"
 
 
 def write_card(manifest: ModelManifest, directory: Path) -> str:
-    """Write the card and its plots; return the card's text.
+    """Write the card with its plots; return the card's text, which stands alone.
 
     Parameters
     ----------
@@ -24,7 +31,7 @@ def write_card(manifest: ModelManifest, directory: Path) -> str:
         An empty folder.
     """
     text = card_text(manifest)
-    (directory / CARD_NAME).write_text(text)
+    (directory / CARD_NAME).write_text(text + PLOTS)
     _save(_calibration_plot(manifest), directory / CALIBRATION_NAME)
     _save(_segment_plot(manifest), directory / SEGMENTS_NAME)
     return text
