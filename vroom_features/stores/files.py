@@ -1,10 +1,13 @@
 """Files of the offline store: a local folder, or any fsspec URL."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol, cast
 from uuid import uuid4
+
+from vroom_features.errors import OfflineStoreError
 
 
 class Files(Protocol):
@@ -77,38 +80,57 @@ class RemoteFiles:
     def __init__(self, url: str) -> None:
         import fsspec  # noqa: PLC0415 - a local folder does not pay for it
 
-        self._filesystem, self._root = fsspec.url_to_fs(url)
+        try:
+            self._filesystem, self._root = fsspec.url_to_fs(url)
+        except (ImportError, ValueError) as exc:  # its package is missing, or there is no such kind
+            raise OfflineStoreError(f"offline store {url}: {exc}") from exc
 
     def _path(self, name: str) -> str:
         return str(PurePosixPath(self._root) / name)
 
     def read(self, name: str) -> bytes:
         """Return a file's content."""
-        return bytes(self._filesystem.cat_file(self._path(name)))
+        with _os_errors():
+            return bytes(self._filesystem.cat_file(self._path(name)))
 
     def open(self, name: str) -> BinaryIO:
         """Open a file for reading."""
-        return cast("BinaryIO", self._filesystem.open(self._path(name), "rb"))
+        with _os_errors():
+            return cast("BinaryIO", self._filesystem.open(self._path(name), "rb"))
 
     def write(self, name: str, content: bytes) -> None:
         """Write an object."""
         path = self._path(name)
-        self._filesystem.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
-        self._filesystem.pipe_file(path, content)
+        with _os_errors():
+            self._filesystem.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
+            self._filesystem.pipe_file(path, content)
 
     def names(self, folder: str) -> list[str]:
         """Return the sorted names of a folder's files."""
-        self._filesystem.invalidate_cache()
         path = self._path(folder)
-        if not self._filesystem.isdir(path):
-            return []
-        return sorted(PurePosixPath(name).name for name in self._filesystem.ls(path, detail=False))
+        with _os_errors():
+            self._filesystem.invalidate_cache()
+            if not self._filesystem.isdir(path):
+                return []
+            return sorted(PurePosixPath(name).name for name in self._filesystem.ls(path, detail=False))
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete files."""
-        for name in names:
-            if self._filesystem.exists(self._path(name)):
-                self._filesystem.rm_file(self._path(name))
+        with _os_errors():
+            for name in names:
+                if self._filesystem.exists(self._path(name)):
+                    self._filesystem.rm_file(self._path(name))
+
+
+@contextmanager
+def _os_errors() -> Iterator[None]:
+    """Turn the errors that a file system's package has of its own into OSError."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as exc:
+        raise OSError(str(exc)) from exc
 
 
 def files_at(root: str) -> Files:
