@@ -68,7 +68,7 @@ class Window:
             self._sign_in(context)
         page.goto(path)
         if scripts and path != BLANK:
-            page.wait_for_function("document.documentElement.dataset.scripts === 'running'")
+            page.locator("html[data-scripts=running]").wait_for()
         return page
 
     def _sign_in(self, context: BrowserContext) -> None:

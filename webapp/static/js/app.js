@@ -1,6 +1,5 @@
 // What every page does: theme, times in the reader's zone, questions before risky steps, live news.
 import { on, start } from "./live.js";
-import { painted } from "./painted.js";
 
 // In the reader's zone, written as the server writes moments: the pages are in English, whatever the browser is.
 const zoned = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" });
@@ -69,11 +68,9 @@ document.addEventListener("submit", (event) => {
   ask(event.target);
 });
 
-await painted;
 document.querySelector(".nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 localTimes(document);
 themeSwitch();
 on("replaced", localTimes);
 on("model", ({ version }) => toast(version ? `Model ${version} serves now.` : "No model serves at the moment."));
 start();
-document.documentElement.dataset.scripts = "running"; // what tests wait for

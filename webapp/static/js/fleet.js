@@ -1,7 +1,6 @@
 // The fleet's scatter plot: what was expected of each car, and what it got; the groups' means on top.
 import { alpha, colour, draw } from "./chart.js";
 import { on } from "./live.js";
-import { painted } from "./painted.js";
 
 async function drawScatter(figure) {
   const readout = figure.querySelector(".readout");
@@ -61,6 +60,5 @@ function drawAll(root) {
   for (const figure of root.querySelectorAll("[data-chart=scatter]")) drawScatter(figure);
 }
 
-await painted;
 drawAll(document);
 on("replaced", drawAll);

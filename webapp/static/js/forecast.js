@@ -1,7 +1,6 @@
 // The forecast follows the form: the number from POST /predict at once, the rest from the page's own details.
 import { drawCurve } from "./curve.js";
 import { on } from "./live.js";
-import { painted } from "./painted.js";
 
 const WAIT_MS = 120;
 const BUSY_MS = 400;
@@ -154,7 +153,6 @@ function drawDetails() {
   for (const figure of details.querySelectorAll("[data-chart=curve]")) drawCurve(figure);
 }
 
-await painted;
 form.addEventListener("input", () => {
   clearTimeout(timer);
   timer = setTimeout(update, WAIT_MS);

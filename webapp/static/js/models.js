@@ -1,7 +1,6 @@
 // The champion's calibration: groups of cars, what was expected of them and what they got.
 import { colour, draw } from "./chart.js";
 import { on } from "./live.js";
-import { painted } from "./painted.js";
 
 function drawCalibration(figure) {
   draw(figure, ({ expected, real }) => {
@@ -28,6 +27,5 @@ function drawAll(root) {
   for (const figure of root.querySelectorAll("[data-chart=calibration]")) drawCalibration(figure);
 }
 
-await painted;
 drawAll(document);
 on("replaced", drawAll);
