@@ -5,7 +5,7 @@ import { on, start } from "./live.js";
 const zoned = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" });
 const exact = new Intl.DateTimeFormat("en-GB", { dateStyle: "full", timeStyle: "long" });
 
-export function localTimes(root) {
+function localTimes(root) {
   for (const time of root.querySelectorAll("time[datetime]")) {
     const moment = new Date(time.dateTime);
     time.textContent = zoned.format(moment);
@@ -13,7 +13,7 @@ export function localTimes(root) {
   }
 }
 
-export function toast(text) {
+function toast(text) {
   const place = document.getElementById("toast");
   place.textContent = text;
   clearTimeout(toast.timer);

@@ -11,16 +11,12 @@ export function on(kind, callback) {
   listeners.set(kind, [...(listeners.get(kind) ?? []), callback]);
 }
 
-export function tell(kind, detail) {
+function tell(kind, detail) {
   for (const callback of listeners.get(kind) ?? []) callback(detail);
   refreshRegions(kind);
 }
 
-export function currentVersion() {
-  return version;
-}
-
-export async function checkHealth() {
+async function checkHealth() {
   let health;
   try {
     const response = await fetch("/health", { headers: { Accept: "application/json" }, cache: "no-store" });
