@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
@@ -10,9 +9,11 @@ from tests.drill import cases_kill_points, promises
 from tests.drill.case import Case, Fault
 from tests.drill.cases_processes import WEB, one_worker_killed
 from tests.drill.cases_redis import emptied
+from tests.drill.clock import now
 from tests.drill.system import System, attached
 from tests.factories import VEHICLE
 from tests.whole_system import WholeSystem
+from vroom_features.stores.online_rows import row_from
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(500)]
 
@@ -60,9 +61,7 @@ def test_a_save_that_was_acknowledged_and_is_not_there_is_seen(held: System) -> 
 
 def test_an_online_row_that_the_database_does_not_have_is_seen(held: System) -> None:
     promises.online_store_equals_the_database(held)
-    real = held.online.get(held.source.list_vehicles(kind="new").items[0].vehicle_id)
-    assert real is not None
-    held.online.put([replace(real, vehicle_id=10**9)])
+    held.online.put([row_from(VEHICLE | {"vehicle_id": 10**9, "row_version": 1}, materialized_at=now())])
     with pytest.raises(promises.BrokenPromiseError, match="the audit finds"):
         promises.online_store_equals_the_database(held)
     promises.runs_converge(held)
