@@ -23,11 +23,14 @@ def window(window_of: WindowOf, system: WholeSystem) -> Window:
     return window_of(system)
 
 
-def press(page: Page, button: str) -> None:
-    """Press a button of an action and say yes."""
-    page.get_by_role("button", name=button, exact=True).click()
-    page.get_by_role("dialog").get_by_role("button", name=button).click()
-    page.wait_for_url("**#operations")
+def press(button: str, *pages: Page) -> None:
+    """Press a button of an action and say yes; on several pages as good as at once."""
+    for page in pages:
+        page.get_by_role("button", name=button, exact=True).click()
+    for page in pages:
+        page.get_by_role("dialog").get_by_role("button", name=button).click()
+    for page in pages:
+        page.wait_for_url("**#operations")
 
 
 def num_runs(page: Page) -> int:
@@ -38,8 +41,7 @@ def num_runs(page: Page) -> int:
 def test_training_starts_once_for_two_who_press_and_ends_in_a_clear_outcome(window: Window) -> None:
     first, second = (window.open("/models", signed_in=True) for _ in range(2))
     before = num_runs(window.open("/runs"))
-    press(first, "Train a model")
-    press(second, "Train a model")
+    press("Train a model", first, second)
     row = first.locator(".operation").filter(has=first.get_by_role("button", name="Train a model"))
     expect(first.get_by_role("button", name="Train a model")).to_be_disabled()
     expect(row.locator(".tag").first).to_have_text("completed", timeout=RUN_TIMEOUT_MS)
@@ -54,7 +56,7 @@ def test_training_starts_once_for_two_who_press_and_ends_in_a_clear_outcome(wind
 
 def test_promoting_a_champion_again_ends_with_the_reason_against_it(window: Window) -> None:
     page = window.open("/models", signed_in=True)
-    press(page, "Promote the candidate")
+    press("Promote the candidate", page)
     row = page.locator(".operation").filter(has=page.get_by_role("button", name="Promote the candidate"))
     expect(row.locator(".tag").first).to_have_text("completed", timeout=RUN_TIMEOUT_MS)
     expect(row).to_contain_text("champion already")
@@ -63,7 +65,7 @@ def test_promoting_a_champion_again_ends_with_the_reason_against_it(window: Wind
 
 def test_materialize_shows_its_outcome_and_the_run_is_listed(window: Window) -> None:
     page = window.open("/feature-stores", signed_in=True)
-    press(page, "Materialize")
+    press("Materialize", page)
     row = page.locator(".operation").first
     expect(row.locator(".tag").first).not_to_have_text("completed")
     expect(row.locator(".tag").first).to_have_text("completed", timeout=RUN_TIMEOUT_MS)
@@ -77,7 +79,7 @@ def test_materialize_shows_its_outcome_and_the_run_is_listed(window: Window) -> 
 
 def test_a_rollback_without_an_earlier_champion_fails_with_its_reason(window: Window) -> None:
     page = window.open("/models", signed_in=True)
-    press(page, "Roll back")
+    press("Roll back", page)
     row = page.locator(".operation").filter(has=page.get_by_role("button", name="Roll back"))
     expect(row.locator(".tag").first).to_have_text("failed", timeout=RUN_TIMEOUT_MS)
     expect(row).to_contain_text("no earlier champion")
