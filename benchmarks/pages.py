@@ -21,7 +21,7 @@ import httpx
 from playwright.sync_api import Browser, StorageState, sync_playwright
 
 from tests.browser.chromium import launch
-from tests.browser.site import ROOT, Site, running_services
+from tests.browser.site import ROOT, Site, running_services, sign_in
 
 EMPTY = "/benchmark/empty-page"
 PAGES = (EMPTY, "/", "/arrivals", "/fleet", "/models", "/feature-stores", "/runs", "/latency", "/docs")
@@ -50,10 +50,10 @@ class Opened:
     second_paint_ms: float
 
 
-def sign_in(browser: Browser, site: Site) -> StorageState:
-    """Return the cookies of the operator, who sees the most; the server limits how often one may sign in."""
+def operator_cookies(browser: Browser, site: Site) -> StorageState:
+    """Return the cookies of the operator, who sees the most."""
     context = browser.new_context()
-    context.request.get(site.sign_in_link, fail_on_status_code=True)
+    sign_in(context, site)
     state = context.storage_state()
     context.close()
     return state
@@ -113,7 +113,7 @@ def main() -> None:
         site = start_site(stack, home, options.vehicles)
         browser = launch(stack.enter_context(sync_playwright()).chromium)
         stack.callback(browser.close)
-        operator = sign_in(browser, site)
+        operator = operator_cookies(browser, site)
         for path in PAGES:
             open_page(browser, site, path, operator)  # the server's first time is not a reader's
         rounds = [[open_page(browser, site, path, operator) for path in PAGES] for _ in range(options.rounds)]

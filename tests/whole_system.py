@@ -1,7 +1,6 @@
 """The whole system as `make run` starts it, on free ports and in a folder of its own."""
 
 import re
-import secrets
 import signal
 import subprocess
 import sys
@@ -39,9 +38,9 @@ class WholeSystem:
         return found[1]
 
     @property
-    def sign_in_link(self) -> str:
-        """A link that signs the operator in once, anew."""
-        return new_sign_in_link(self.url, self.settings.home)
+    def password(self) -> str:
+        """The operator's."""
+        return (self.settings.home / "operator-password").read_text().strip()
 
     def run_deployment(self, name: str, *options: str) -> str:
         """Start a deployment as a person would and wait for its end; return what the command printed."""
@@ -64,13 +63,6 @@ class WholeSystem:
         """Send a signal and return the exit code."""
         self.process.send_signal(how)
         return self.process.wait(STOP_TIMEOUT_S)
-
-
-def new_sign_in_link(url: str, home: Path) -> str:
-    """Return a link that signs the operator in once, as each start makes one."""
-    token = secrets.token_urlsafe(24)
-    (home / "sign-in-token").write_text(token)
-    return f"{url}/sign-in?token={token}"
 
 
 def system_settings(home: Path, data_dir: Path = ROOT / "data") -> Settings:

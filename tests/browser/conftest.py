@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, StorageStateCookie, sync_playwright
 
 from tests.browser.chromium import NoChromiumError, find, launch
-from tests.browser.site import Services, Site, running_services
+from tests.browser.site import Services, Site, running_services, sign_in
 from tests.whole_system import WholeSystem
 
 BLANK = "about:blank"
@@ -72,9 +72,9 @@ class Window:
         return page
 
     def _sign_in(self, context: BrowserContext) -> None:
-        """Enter as the operator, by the link only once a site: tries at the password are limited."""
+        """Enter as the operator, by the form only once a site: tries at the password are limited."""
         if self.site.url not in OPERATOR_COOKIES:
-            assert context.request.get(self.site.sign_in_link).ok
+            sign_in(context, self.site)
             OPERATOR_COOKIES[self.site.url] = context.storage_state()["cookies"]
         context.add_cookies(OPERATOR_COOKIES[self.site.url])
 

@@ -14,7 +14,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from tests.browser.chromium import launch
-from tests.browser.site import ROOT
+from tests.browser.site import ROOT, sign_in
 from tests.whole_system import whole_system
 
 FOLDER = ROOT / "docs" / "screenshots"
@@ -81,8 +81,8 @@ def main() -> None:
                     viewport={"width": width, "height": height},
                     reduced_motion="reduce",
                 )
+                sign_in(context, system)
                 page = context.new_page()
-                page.goto(system.sign_in_link)
                 for name, path in PAGES.items():
                     page.goto(path)
                     settle(page)

