@@ -98,21 +98,12 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="session", params=["sample", "real fleet"])
-def fleet(request: pytest.FixtureRequest) -> str:
-    """Name the fleet that the system runs on."""
-    return str(request.param)
-
-
 @pytest.fixture(scope="session")
-def data_dir(fleet: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a copy of the CSVs that a test may change: the sample, and the real fleet where it is."""
-    origin = ROOT / "data" if fleet == "sample" else REAL_FLEET
-    if not origin.is_dir():
-        pytest.skip(f"the real fleet is not at {origin}; set VROOM_REAL_DATA to its folder")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the sample's CSVs, which a test may change."""
     folder = tmp_path_factory.mktemp("csv")
     for name in ("vehicles.csv", "reservations.csv"):
-        shutil.copy(origin / name, folder)
+        shutil.copy(ROOT / "data" / name, folder)
     return folder
 
 
