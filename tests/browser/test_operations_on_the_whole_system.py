@@ -8,12 +8,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import Window, WindowOf
 from tests.whole_system import WholeSystem
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.system,
-    pytest.mark.timeout(500),
-    pytest.mark.parametrize("fleet", ["sample"], indirect=True),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.system, pytest.mark.timeout(500)]
 RUN_TIMEOUT_MS = 90_000
 
 

@@ -89,7 +89,9 @@ def test_two_hundred_streams_hear_and_are_forgotten_when_they_go(streams: str, r
 
 
 def test_a_killed_subscription_comes_back(streams: str, redis: redis_py.Redis) -> None:
+    killed = {client["id"] for client in redis.client_list(_type="pubsub")}
     redis.client_kill_filter(_type="pubsub")
+    wait_until(lambda: any(client["id"] not in killed for client in redis.client_list(_type="pubsub")))
     wait_until(lambda: redis.pubsub_numsub(VehicleSaved.channel)[0][1] == 1)
     with httpx.stream("GET", f"{streams}/events", timeout=10) as stream:
         lines = stream.iter_lines()
