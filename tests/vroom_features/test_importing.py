@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.imported import imported_by
 from tests.vroom_features.files import write_csvs
 
 HEAVY = {"adbc_driver_manager", "alembic", "cyclopts", "fastapi", "flask", "mlflow", "numpy", "pandas"}
@@ -12,9 +13,7 @@ LIMIT_S = 0.5
 
 
 def test_importing_the_library_brings_no_web_orchestration_registry_database_or_redis_package() -> None:
-    code = "import sys, vroom_features; vroom_features.price_diff(1.0, 2.0); print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    loaded = imported_by("import vroom_features; vroom_features.price_diff(1.0, 2.0)")
     assert "vroom_features" in loaded
     assert loaded.isdisjoint(HEAVY)
 
@@ -34,8 +33,7 @@ def test_seeding_and_materializing_need_no_pandas_and_no_redis_client_where_ther
     tmp_path: Path,
 ) -> None:
     folder = write_csvs(tmp_path / "csv")
-    code = f"""
-import sys
+    program = f"""
 from datetime import UTC, datetime
 from pathlib import Path
 from vroom_features.ingest import seed
@@ -45,7 +43,5 @@ from vroom_features.stores.source import SourceStore
 source = SourceStore.open("sqlite:///{tmp_path / "vroom.db"}")
 seed(source, Path({str(folder)!r}))
 materialize(source, OfflineStore({str(tmp_path / "offline")!r}), None, as_of=datetime.now(UTC))
-print(*sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert {"pandas", "redis", "pyarrow"} & set(done.stdout.split()) == {"pyarrow"}
+    assert {"pandas", "redis", "pyarrow"} & imported_by(program) == {"pyarrow"}
