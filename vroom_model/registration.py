@@ -56,9 +56,8 @@ def register_candidate(registry: Registry, trained: TrainedModel) -> Registered:
     manifest = trained.manifest
     if manifest.metrics["mae"] >= manifest.metrics["baseline_mae"]:
         raise BaselineError(manifest.metrics["mae"], manifest.metrics["baseline_mae"])
-    if existing := find_training(registry, manifest.training_digest):
-        registry.set_alias("candidate", existing.version)
-        return Registered(registry.version(existing.version), manifest, is_new=False)
+    if again := _registered_before(registry, manifest.training_digest):
+        return again
     number = record(registry, trained)
     registry.set_alias("candidate", number)
     return Registered(registry.version(number), manifest, is_new=True)
@@ -89,30 +88,28 @@ def train_candidate(
     """
     engine: Engine | None = "elsewhere" if fit else None
     digest = training_digest(snapshot, params=params, seed=seed, engine=engine)
+    if again := _registered_before(registry, digest):
+        return again
     with tempfile.TemporaryDirectory(prefix="vroom-training-") as name:
-        if existing := find_training(registry, digest):
-            registry.set_alias("candidate", existing.version)
-            directory = registry.download(existing, Path(name))
-            manifest = ModelManifest.read(directory, sha256=existing.ref.manifest_sha256)
-            return Registered(registry.version(existing.version), manifest, is_new=False)
         trained = train(snapshot, directory=Path(name), as_of=as_of, params=params, seed=seed, fit=fit)
         return register_candidate(registry, trained)
 
 
-def find_training(registry: Registry, training_digest: str) -> ModelVersion | None:
-    """Return the version that came of this very training, if there is one whose files are whole."""
+def _registered_before(registry: Registry, training_digest: str) -> Registered | None:
+    """Make the version that came of this very training the candidate, if there is one with whole files."""
     for version in registry.versions(training_digest=training_digest):
-        if version.tags.get("complete") and _is_whole(registry, version):
-            return version
+        if version.tags.get("complete") and (manifest := _whole(registry, version)):
+            registry.set_alias("candidate", version.version)
+            return Registered(registry.version(version.version), manifest, is_new=False)
     return None
 
 
-def _is_whole(registry: Registry, version: ModelVersion) -> bool:
-    """Tell whether a version can still be used; if not, the same training makes another."""
+def _whole(registry: Registry, version: ModelVersion) -> ModelManifest | None:
+    """Return the manifest of a version that can still be used; if none, the same training makes another."""
     with tempfile.TemporaryDirectory(prefix="vroom-model-") as name:
         try:
-            registry.download(version, Path(name))
+            directory = registry.download(version, Path(name))
+            return ModelManifest.read(directory, sha256=version.ref.manifest_sha256)
         except BrokenModelError as exc:
             logger.warning("version %s is passed over: %s", version.version, exc.problem)
-            return False
-    return True
+            return None
