@@ -1,15 +1,11 @@
 """Keep MLflow from growing without end."""
 
 from asyncio import to_thread
-from contextlib import closing
 
 from prefect import get_run_logger, task
 
 from vroom_features.settings import Settings
-from vroom_features.stores.source import SourceStore
 from vroom_model.errors import LedgerError, RegistryError
-from vroom_model.ledger import Ledger
-from vroom_model.registry import Registry
 from vroom_model.retention import forget_old_versions
 
 
@@ -25,9 +21,7 @@ async def forget_old(settings: Settings) -> None:
 
 
 def _forget_old(settings: Settings) -> list[int]:
-    with (
-        closing(SourceStore.open(settings.source_database)) as source,
-        Registry(settings.mlflow, settings.model_name) as registry,
-    ):
-        ledger = Ledger(source.engine, settings.model_name)
-        return forget_old_versions(registry, ledger, keep=settings.keep_model_versions)
+    from flows.succession import open_succession  # noqa: PLC0415  # a deployment imports this file; a run pays
+
+    with open_succession(settings) as succession:
+        return forget_old_versions(succession.registry, succession.ledger, keep=settings.keep_model_versions)
