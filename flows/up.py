@@ -181,7 +181,7 @@ def _bring_up(settings: Settings, environment: dict[str, str], console: Console)
         _run(environment, "prefect", "--no-prompt", "deploy", "--all")
     subprocess.run([sys.executable, "-m", "flows", "first-run"], cwd=ROOT, env=environment, check=False)
     token = secrets.token_urlsafe(24)
-    (settings.home / "sign-in-token").write_text(token)  # the web app takes it once, within a day
+    settings.sign_in_token.write_text(token)  # the web app takes it once, within a day
     rows = {
         "Page": page,
         "Sign in": f"{page}/sign-in?token={token} (works once)",

@@ -161,6 +161,11 @@ class Settings(BaseSettings):
         return self.prefect_url or f"http://127.0.0.1:{self.prefect_port}"
 
     @property
+    def sign_in_token(self) -> Path:
+        """File of the token that the printed sign-in link carries; it goes when the link is used."""
+        return self.home / "sign-in-token"
+
+    @property
     def is_loopback(self) -> bool:
         """Whether the web app can be reached from this machine only."""
         return self.web_host in {"127.0.0.1", "::1", "localhost"}

@@ -30,7 +30,6 @@ logger = logging.getLogger(__name__)
 SIGN_OUT = "auth.sign_out"
 SIGNED_IN_AT = "signed_in_at"
 SESSION_ID = "session_id"
-LINK_TOKEN = "sign-in-token"  # noqa: S105 - a file's name
 LINK_MAX_AGE_S = 24 * 3600.0
 
 auth = Blueprint("auth", __name__)
@@ -61,7 +60,7 @@ def install(app: Flask, settings: Settings) -> None:
         secret = secret_in(path)
         password = secret.value
         if secret.is_new:
-            token = secret_in(settings.home / LINK_TOKEN).value
+            token = secret_in(settings.sign_in_token).value
             link = f"http://{settings.web_host}:{settings.web_port}/sign-in?token={token}"
             logger.warning("operator sign-in link, good once: %s (password in %s)", link, path)
     app.extensions["vroom-operator"] = (
@@ -219,7 +218,7 @@ def _is_password(given: str) -> bool:
 
 def _is_from_link(given: str) -> bool:
     """Tell whether this is the token of a link that was printed lately, and use it up."""
-    path = services().settings.home / LINK_TOKEN
+    path = services().settings.sign_in_token
     try:
         is_fresh = now().timestamp() - path.stat().st_mtime < LINK_MAX_AGE_S
         if not is_fresh or not hmac.compare_digest(given.encode(), path.read_bytes().strip()):

@@ -15,7 +15,7 @@ from tests.factories import VEHICLE
 from tests.webapp.conftest import PASSWORD
 from vroom_features.settings import Settings
 from webapp.app import create_app
-from webapp.auth import LINK_MAX_AGE_S, LINK_TOKEN
+from webapp.auth import LINK_MAX_AGE_S
 from webapp.secrets_file import Secret, secret_in
 from webapp.services import Services
 
@@ -61,7 +61,7 @@ def test_a_sign_in_link_is_printed_at_the_first_start_and_works_once(
     assert [len(found) for found in links] == [1, 0]
     link = links[0][0]
     assert (fresh.home / "operator-password").read_text().strip() not in link
-    assert stat.S_IMODE((fresh.home / LINK_TOKEN).stat().st_mode) == 0o600
+    assert stat.S_IMODE(fresh.sign_in_token.stat().st_mode) == 0o600
     client = app.test_client()
     assert client.get("/sign-in?token=guess").status_code == 401
     assert client.get(link).status_code == 302
@@ -70,7 +70,7 @@ def test_a_sign_in_link_is_printed_at_the_first_start_and_works_once(
 
 
 def test_a_sign_in_link_is_good_for_a_day(app: Flask, settings: Settings) -> None:
-    path = settings.home / LINK_TOKEN
+    path = settings.sign_in_token
     path.write_text("of yesterday")
     yesterday = path.stat().st_mtime - LINK_MAX_AGE_S
     os.utime(path, (yesterday, yesterday))
