@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Window, WindowOf
 from tests.whole_system import WholeSystem
@@ -28,6 +28,11 @@ def press(button: str, *pages: Page) -> None:
         page.wait_for_url("**#operations")
 
 
+def row_of(page: Page, button: str) -> Locator:
+    """Return where the page tells how the latest run of an action stands."""
+    return page.locator(".operation").filter(has=page.get_by_role("button", name=button))
+
+
 def num_runs(page: Page) -> int:
     """Return how many runs of the pipeline are listed."""
     return page.get_by_role("rowheader", name="pipeline").count()
@@ -37,7 +42,7 @@ def test_training_starts_once_for_two_who_press_and_ends_in_a_clear_outcome(wind
     first, second = (window.open("/models", signed_in=True) for _ in range(2))
     before = num_runs(window.open("/runs"))
     press("Train a model", first, second)
-    row = first.locator(".operation").filter(has=first.get_by_role("button", name="Train a model"))
+    row = row_of(first, "Train a model")
     expect(first.get_by_role("button", name="Train a model")).to_be_disabled()
     expect(row.locator(".tag").first).to_have_text("completed", timeout=RUN_TIMEOUT_MS)
     expect(row).to_contain_text("champion already")
@@ -52,7 +57,7 @@ def test_training_starts_once_for_two_who_press_and_ends_in_a_clear_outcome(wind
 def test_promoting_a_champion_again_ends_with_the_reason_against_it(window: Window) -> None:
     page = window.open("/models", signed_in=True)
     press("Promote the candidate", page)
-    row = page.locator(".operation").filter(has=page.get_by_role("button", name="Promote the candidate"))
+    row = row_of(page, "Promote the candidate")
     expect(row.locator(".tag").first).to_have_text("completed", timeout=RUN_TIMEOUT_MS)
     expect(row).to_contain_text("champion already")
     expect(page.locator("#model-chip")).to_have_text("Model 1")
@@ -75,6 +80,6 @@ def test_materialize_shows_its_outcome_and_the_run_is_listed(window: Window) -> 
 def test_a_rollback_without_an_earlier_champion_fails_with_its_reason(window: Window) -> None:
     page = window.open("/models", signed_in=True)
     press("Roll back", page)
-    row = page.locator(".operation").filter(has=page.get_by_role("button", name="Roll back"))
+    row = row_of(page, "Roll back")
     expect(row.locator(".tag").first).to_have_text("failed", timeout=RUN_TIMEOUT_MS)
     expect(row).to_contain_text("no earlier champion")

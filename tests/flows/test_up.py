@@ -98,6 +98,15 @@ def test_nothing_is_left_when_what_holds_it_together_is_killed(settings: Setting
                     process.kill()
 
 
+def test_a_closed_terminal_stops_everything(settings: Settings) -> None:
+    environment = child_environment(settings)
+    with subprocess.Popen([sys.executable, "-m", "flows", "up"], cwd=ROOT, env=environment) as starter:
+        processes = _all_that_start(psutil.Process(starter.pid), settings)
+        starter.send_signal(signal.SIGHUP)
+        assert starter.wait(90) == 0
+        assert psutil.wait_procs(processes, timeout=1)[1] == []
+
+
 ADOPT = """
 import subprocess
 from flows.orphans import adopt_orphans, wait_and_reap

@@ -1,5 +1,6 @@
 """CSV to forecast to hot swap, through the real processes; the tests of this file build on one another."""
 
+import shutil
 import signal
 import socket
 import stat
@@ -78,14 +79,16 @@ def test_what_is_written_is_for_its_owner_alone(system: WholeSystem) -> None:
     assert {str(path): oct(mode) for path, mode in written.items() if mode & 0o077} == {}
 
 
+def test_a_promotion_without_a_better_candidate_is_refused(system: WholeSystem) -> None:
+    system.run_deployment("vroom_forecast_promotion", "--param", "version=1")
+    _wait_for_version(system, 1)
+
+
 def test_the_running_app_swaps_to_a_model_of_changed_data(system: WholeSystem, data_dir: Path) -> None:
-    """The data become those of the real fleet, where it is there, and a boom of cars parked on the street."""
-    fleet = REAL_FLEET if REAL_FLEET.is_dir() else data_dir
-    vehicles = pd.read_csv(fleet / "vehicles.csv")
-    reservations = pd.read_csv(fleet / "reservations.csv")
+    vehicles = pd.read_csv(data_dir / "vehicles.csv")
+    reservations = pd.read_csv(data_dir / "reservations.csv")
     on_the_street = vehicles.loc[vehicles["street_parked"] == 1, "vehicle_id"]
     boom = pd.DataFrame({"vehicle_id": on_the_street.repeat(12), "created_at": "2023-12-30 12:00:00"})
-    vehicles.to_csv(data_dir / "vehicles.csv", index=False)
     pd.concat([reservations, boom]).to_csv(data_dir / "reservations.csv", index=False)
 
     system.run_deployment("vroom_forecast_materialize")
@@ -105,6 +108,22 @@ def test_the_running_app_swaps_to_a_model_of_changed_data(system: WholeSystem, d
 def test_a_rollback_brings_the_previous_champion_back(system: WholeSystem) -> None:
     system.run_deployment("vroom_forecast_rollback")
     _wait_for_version(system, 1)
+
+
+def test_the_running_system_goes_over_to_the_real_fleet(system: WholeSystem, data_dir: Path) -> None:
+    if not REAL_FLEET.is_dir():
+        pytest.skip(f"the real fleet is not at {REAL_FLEET}; set VROOM_REAL_DATA to its folder")
+    for name in ("vehicles.csv", "reservations.csv"):
+        shutil.copy(REAL_FLEET / name, data_dir)
+    system.run_deployment("vroom_forecast_materialize")
+    fleet = httpx.get(f"{system.url}/vehicles", params={"kind": "fleet"}).raise_for_status().json()
+    assert fleet["total"] == len(pd.read_csv(REAL_FLEET / "vehicles.csv"))
+    system.run_deployment("vroom_forecast_pipeline")
+    reason = 'reason="the fleet is another one now"'
+    system.run_deployment(
+        "vroom_forecast_promotion", "--param", "version=3", "--param", "force=true", "--param", reason
+    )
+    _wait_for_version(system, 3)
 
 
 def test_ctrl_c_stops_everything(system: WholeSystem) -> None:
