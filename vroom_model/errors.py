@@ -8,7 +8,8 @@
     ├── BaselineError           a trained model does not beat the median
     ├── RegistryError           MLflow cannot be reached or answers with an error
     │   ├── ModelNotFoundError  no such version, or no version under that alias
-    │   └── AlreadyRecordedError  what was to be made there exists
+    │   ├── AlreadyRecordedError  what was to be made there exists
+    │   └── WriteCollisionError  another's writing got in between, again and again
     ├── LedgerError             the ledger of champions cannot be read or written
     ├── PromotionRaceError      another promotion got in between, again and again
     ├── ForceReasonError        a forced promotion without a written reason
@@ -57,6 +58,10 @@ class ModelNotFoundError(RegistryError):
 
 class AlreadyRecordedError(RegistryError):
     """The registry has what was to be made in it."""
+
+
+class WriteCollisionError(RegistryError):
+    """The registry could not write, as a rule because another was writing the same."""
 
 
 class LedgerError(VroomModelError):

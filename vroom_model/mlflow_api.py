@@ -10,11 +10,19 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
 
-from vroom_model.errors import AlreadyRecordedError, ModelNotFoundError, RegistryError
+from vroom_model.errors import (
+    AlreadyRecordedError,
+    ModelNotFoundError,
+    RegistryError,
+    WriteCollisionError,
+)
 
 API = "/api/2.0/mlflow"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
+COLLISIONS = frozenset({"BAD_REQUEST", "TEMPORARILY_UNAVAILABLE"})
+"""What MLflow answers if its database refused: another inserted the same row first, or held the lock."""
 
 
 class MlflowApi:
@@ -51,6 +59,20 @@ class MlflowApi:
             If MLflow cannot be reached or refuses.
         """
         return self._answer("POST", f"{API}/{path}", json=body)
+
+    @retry(
+        retry=retry_if_exception_type(WriteCollisionError),
+        wait=wait_random(0, 0.2),
+        stop=stop_after_attempt(8),
+        reraise=True,
+    )
+    def put(self, path: str, body: object) -> None:
+        """Write what may be written twice, a tag or an alias; if another's writing got in between, again.
+
+        MLflow looks whether the row is there and then inserts it, so of two that write the same for the first
+        time, one is refused.
+        """
+        self.post(path, body)
 
     def delete(self, path: str, body: object) -> None:
         """Delete; errors as ``post``, and ModelNotFoundError if it is not there."""
@@ -98,4 +120,5 @@ class MlflowApi:
             raise ModelNotFoundError(message)
         if code == "RESOURCE_ALREADY_EXISTS":
             raise AlreadyRecordedError(message)
-        raise RegistryError(f"MLflow answers {response.status_code} {code}: {message}")
+        refusal = WriteCollisionError if code in COLLISIONS else RegistryError
+        raise refusal(f"MLflow answers {response.status_code} {code}: {message}")

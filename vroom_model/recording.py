@@ -30,7 +30,7 @@ def record(registry: Registry, trained: TrainedModel) -> int:
     params = {name: str(value) for name, value in {**manifest.params, "seed": manifest.seed}.items()}
     features = {"features": ",".join(manifest.view.columns)}
     body = {"run_id": run_id, "metrics": metrics, "params": _entries(params), "tags": _entries(features)}
-    api.post("runs/log-batch", body)
+    api.put("runs/log-batch", body)
     with tempfile.TemporaryDirectory(prefix="vroom-card-") as name:
         card = write_card(manifest, Path(name))
         for path in Path(name).iterdir():
@@ -41,7 +41,7 @@ def record(registry: Registry, trained: TrainedModel) -> int:
         path = Path(name) / "MLmodel"
         path.write_text(json.dumps(_description(manifest, run_id), indent=2))  # JSON is YAML too
         api.upload(f"{artifacts}/{BUNDLE}", path)
-    api.post("runs/update", {"run_id": run_id, "status": "FINISHED", "end_time": at})
+    api.put("runs/update", {"run_id": run_id, "status": "FINISHED", "end_time": at})
     version = {
         "name": registry.model_name,
         "source": f"{artifacts}/{BUNDLE}",

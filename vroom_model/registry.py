@@ -160,13 +160,13 @@ class Registry:
         The champion's alias moves through ``Succession`` alone, which keeps promotions from crossing.
         """
         body = {"name": self.model_name, "alias": alias, "version": str(version)}
-        self.api.post("registered-models/alias", body)
+        self.api.put("registered-models/alias", body)
 
     def note(self, version: int, tags: Mapping[str, str]) -> None:
         """Write tags on a version."""
         for key, value in tags.items():
             body = {"name": self.model_name, "version": str(version), "key": key, "value": value[:TAG_MAX]}
-            self.api.post("model-versions/set-tag", body)
+            self.api.put("model-versions/set-tag", body)
 
     def delete(self, version: ModelVersion) -> None:
         """Delete a version, after its run and the run's files; what is gone already is left at that."""

@@ -1,5 +1,6 @@
 """Processes that promote, started, let go at once, and killed when they ask for the alias to be moved."""
 
+import signal
 import subprocess
 import sys
 import threading
@@ -25,7 +26,7 @@ def start(task: Task) -> Process:
 
 
 def go(*processes: Process) -> list[str]:
-    """Give the word once all are ready, and return what each printed."""
+    """Give the word once all are ready, and return what each printed; one that failed fails the test."""
     for process in processes:
         assert process.stdout is not None
         if process.stdout.readline() != "ready\n":
@@ -34,7 +35,13 @@ def go(*processes: Process) -> list[str]:
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    return [process.communicate(timeout=TIMEOUT_S)[0] for process in processes]
+    printed = []
+    for process in processes:
+        out, err = process.communicate(timeout=TIMEOUT_S)
+        if process.returncode not in (0, -signal.SIGKILL):
+            raise AssertionError(err)
+        printed.append(out)
+    return printed
 
 
 class KillingProxy:

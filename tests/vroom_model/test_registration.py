@@ -1,4 +1,6 @@
 import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -191,3 +193,23 @@ def test_a_version_without_its_checksum_is_refused(
     outcome = champions.promote(fleet)
     assert not outcome.promoted
     assert "manifest_sha256" in outcome.decision.reason
+
+
+def test_two_that_note_the_same_for_the_first_time_both_succeed(
+    champions: Champions, trained: TrainedModel
+) -> None:
+    version = champions.register_trained(trained).version.version
+    both = threading.Barrier(2)
+
+    def note(tags: dict[str, str]) -> None:
+        with Registry(champions.registry.tracking_uri, champions.registry.model_name) as registry:
+            both.wait(30)
+            registry.note(version, tags)
+
+    noted = [{f"tag_{number}": "noted"} for number in range(20)]
+    with ThreadPoolExecutor(2) as pool:
+        for tags in noted:
+            for done in [pool.submit(note, tags), pool.submit(note, tags)]:
+                done.result()
+    found = champions.registry.version(version).tags
+    assert all(tags.items() <= found.items() for tags in noted)
