@@ -11,7 +11,7 @@ run: install ## install, start every service, run the main job, serve the page (
 	@VROOM_DATA_DIR="$(DATA)" $(BIN)/python -m flows up
 
 test: install-dev chromium lint ## install what the tests need, run every check and every test
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 lint: install-dev ## formatting, lint, types, import rules
 	@$(BIN)/ruff format --check .

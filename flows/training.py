@@ -33,26 +33,25 @@ def _train_and_register(settings: Settings, seed: int, as_of: datetime) -> "Regi
     from vroom_model.registration import train_candidate  # noqa: PLC0415  # a deployment imports this file; a run pays
 
     snapshot = OfflineStore(settings.offline_store).current()
-    fit = fit_for(snapshot.num_rows, settings.dask_address)
+    fit = fit_for(snapshot.num_rows, settings)
     with Registry(settings.mlflow, settings.model_name) as registry:
         return train_candidate(registry, snapshot, as_of=as_of, seed=seed, fit=fit)
 
 
-def fit_for(num_rows: int, dask_address: str) -> "Fit | None":
+def fit_for(num_rows: int, settings: Settings) -> "Fit | None":
     """Return the way to fit a fleet on Dask where that is set and worth it; None leaves it to this machine.
 
     A fleet that fits in memory is learned in seconds.  The cluster is reached, or started, at the fit itself:
     unchanged inputs need none.
     """
-    from vroom_model.training import STREAM_ABOVE_ROWS  # noqa: PLC0415  # as above
-
-    if not dask_address or num_rows <= STREAM_ABOVE_ROWS:
+    address = settings.dask_address
+    if not address or num_rows <= settings.dask_above_vehicles:
         return None
-    check_cluster(dask_address)
+    check_cluster(address)
     from vroom_model.dask_training import fit_on_dask  # noqa: PLC0415  # an extra
 
     def fit(snapshot: "Snapshot", params: "TrainingParams", *, seed: int) -> "tuple[FoldBooster, ...]":
-        with dask_client(dask_address) as client:
+        with dask_client(address) as client:
             return fit_on_dask(client, snapshot, params, seed=seed)
 
     return fit

@@ -26,12 +26,18 @@ REAL_FLEET = Path(os.environ.get("VROOM_REAL_DATA", ROOT.parent / "shared" / "da
 
 
 class OneSystemScheduling(LoadFileScheduling):
-    """Keep the tests of a file in one process, and all that share the whole system or a Prefect server."""
+    """Keep the tests of a file in one process, and all that share what takes long to start."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        shared = next((part for part in ("system", "tests/flows") if part in path), None)
+        shared = next((part for part in ("system", "tests/browser", "tests/flows") if part in path), None)
         return shared or super()._split_scope(nodeid)
+
+
+def pytest_configure() -> None:
+    """Have no certificates: tests speak plain HTTP on loopback, and each client would load them for 25 ms."""
+    os.environ.pop("SSL_CERT_FILE", None)
+    os.environ["SSL_CERT_DIR"] = os.devnull
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> OneSystemScheduling | None:

@@ -9,7 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+
 from flows.up import ROOT, child_environment
+from tests.factories import VEHICLE
 from tests.ports import free_ports
 from vroom_features.settings import Settings
 
@@ -58,6 +62,18 @@ class WholeSystem:
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=180)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+    @retry(
+        stop=stop_after_delay(20),
+        wait=wait_fixed(0.1),
+        retry=retry_if_exception_type(AssertionError),
+        reraise=True,
+    )
+    def wait_for_version(self, version: int) -> None:
+        """Wait until every web worker answers with a version: connections are spread over them."""
+        for _ in range(20):
+            answer = httpx.post(f"{self.url}/predict", json=VEHICLE).raise_for_status().json()
+            assert answer["model_version"] == version
 
     def stop(self, how: signal.Signals) -> int:
         """Send a signal and return the exit code."""

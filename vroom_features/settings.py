@@ -38,6 +38,11 @@ class Settings(BaseSettings):
         description="where large fleets are computed and learned: a Dask scheduler as tcp://host:8786,"
         " local:4 for four processes of this machine; empty: threads of the flow",
     )
+    dask_above_vehicles: int = Field(
+        default=200_000,
+        ge=0,
+        description="larger fleets are learned on Dask, where VROOM_DASK_ADDRESS is set",
+    )
     max_bad_share: float = Field(
         default=0.01, ge=0, le=1, description="refuse a CSV with more bad rows than this share of its rows"
     )

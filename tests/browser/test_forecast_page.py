@@ -19,10 +19,10 @@ def fill(page: Page, **values: float) -> None:
 
 
 def figure(page: Page) -> float:
-    """Return the forecast that the page shows."""
-    text = page.locator("#answer .figure").inner_text()
-    assert NUMBER.match(text), f"the page shows {text!r}"
-    return float(text)
+    """Return the forecast that the page shows, once it shows one."""
+    shown = page.locator("#answer .figure")
+    expect(shown).to_have_text(NUMBER)
+    return float(shown.inner_text())
 
 
 def test_the_forecast_follows_what_is_typed(window: Window) -> None:

@@ -1,11 +1,20 @@
-"""Train, materialize and roll back from the page, through the real Prefect and its worker."""
+"""From new CSVs to another champion, by the buttons of the pages, through the real Prefect and its worker.
+
+The tests build on one another: a fleet is exchanged, learned, served, and the way goes back and forth again.
+"""
 
 import re
+import shutil
+from pathlib import Path
 
+import httpx
+import pandas as pd
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Window, WindowOf
+from tests.conftest import REAL_FLEET
+from tests.factories import VEHICLE
 from tests.whole_system import WholeSystem
 
 pytestmark = [pytest.mark.browser, pytest.mark.system, pytest.mark.timeout(500)]
@@ -38,32 +47,32 @@ def num_runs(page: Page) -> int:
     return page.get_by_role("rowheader", name="pipeline").count()
 
 
-def test_training_starts_once_for_two_who_press_and_ends_in_a_clear_outcome(window: Window) -> None:
-    first, second = (window.open("/models", signed_in=True) for _ in range(2))
-    before = num_runs(window.open("/runs"))
-    press("Train a model", first, second)
-    row = row_of(first, "Train a model")
-    expect(first.get_by_role("button", name="Train a model")).to_be_disabled()
-    expect(row.locator(".tag").first).to_have_text("completed", timeout=RUN_TIMEOUT_MS)
-    expect(row).to_contain_text("champion already")
-    prefect = row.get_by_role("link", name="in Prefect")
-    expect(prefect).to_have_attribute("href", re.compile(r"/runs/flow-run/[0-9a-f-]{36}$"))
-    mlflow = row.get_by_role("link", name=re.compile(r"^model \d+ in MLflow$"))
-    expect(mlflow).to_have_attribute("href", re.compile(r"/#/runs/[0-9a-f]{32}$"))
-    expect(first.get_by_role("button", name="Train a model")).to_be_enabled()
-    assert num_runs(window.open("/runs")) == before + 1
+def forecast(system: WholeSystem, **changes: int) -> float:
+    """Return what the running app forecasts for a vehicle."""
+    answer = httpx.post(f"{system.url}/predict", json=VEHICLE | changes).raise_for_status().json()
+    return float(answer["predicted_reservations"])
 
 
-def test_promoting_a_champion_again_ends_with_the_reason_against_it(window: Window) -> None:
+def test_a_rollback_without_an_earlier_champion_fails_with_its_reason(window: Window) -> None:
     page = window.open("/models", signed_in=True)
-    press("Promote the candidate", page)
-    row = row_of(page, "Promote the candidate")
-    expect(row.locator(".tag").first).to_have_text("completed", timeout=RUN_TIMEOUT_MS)
-    expect(row).to_contain_text("champion already")
-    expect(page.locator("#model-chip")).to_have_text("Model 1")
+    press("Roll back", page)
+    row = row_of(page, "Roll back")
+    expect(row.locator(".tag").first).to_have_text("failed", timeout=RUN_TIMEOUT_MS)
+    expect(row).to_contain_text("no earlier champion")
 
 
-def test_materialize_shows_its_outcome_and_the_run_is_listed(window: Window) -> None:
+def test_materialize_takes_the_new_csvs_in_and_its_run_is_listed(
+    window: Window, system: WholeSystem, data_dir: Path
+) -> None:
+    if REAL_FLEET.is_dir():  # else the sample goes on
+        for name in ("vehicles.csv", "reservations.csv"):
+            shutil.copy(REAL_FLEET / name, data_dir)
+    vehicles = pd.read_csv(data_dir / "vehicles.csv")
+    reservations = pd.read_csv(data_dir / "reservations.csv")
+    on_the_street = vehicles.loc[vehicles["street_parked"] == 1, "vehicle_id"]
+    boom = pd.DataFrame({"vehicle_id": on_the_street.repeat(12), "created_at": "2023-12-30 12:00:00"})
+    pd.concat([reservations, boom]).to_csv(data_dir / "reservations.csv", index=False)
+
     page = window.open("/feature-stores", signed_in=True)
     press("Materialize", page)
     row = page.locator(".operation").first
@@ -75,11 +84,48 @@ def test_materialize_shows_its_outcome_and_the_run_is_listed(window: Window) -> 
     expect(online).to_contain_text("in step")
     page.goto("/runs")
     expect(page.get_by_role("row").filter(has_text=name)).to_contain_text("materialize")
+    fleet = httpx.get(f"{system.url}/vehicles", params={"kind": "fleet"}).raise_for_status().json()
+    assert fleet["total"] == len(vehicles)
 
 
-def test_a_rollback_without_an_earlier_champion_fails_with_its_reason(window: Window) -> None:
+def test_training_starts_once_for_two_who_press_and_open_pages_go_over_to_its_model(
+    window: Window, system: WholeSystem
+) -> None:
+    first, second = (window.open("/models", signed_in=True) for _ in range(2))
+    host = window.open("/")
+    expect(host.locator("#model-chip")).to_have_text("Model 1")
+    before = num_runs(window.open("/runs"))
+    press("Train a model", first, second)
+    row = row_of(first, "Train a model")
+    expect(first.get_by_role("button", name="Train a model")).to_be_disabled()
+    expect(row.locator(".tag").first).to_have_text("completed", timeout=RUN_TIMEOUT_MS)
+    expect(row).to_contain_text("Version 2 is better than champion 1")
+    prefect = row.get_by_role("link", name="in Prefect")
+    expect(prefect).to_have_attribute("href", re.compile(r"/runs/flow-run/[0-9a-f-]{36}$"))
+    mlflow = row.get_by_role("link", name=re.compile(r"^model \d+ in MLflow$"))
+    expect(mlflow).to_have_attribute("href", re.compile(r"/#/runs/[0-9a-f]{32}$"))
+    expect(first.get_by_role("button", name="Train a model")).to_be_enabled()
+    assert num_runs(window.open("/runs")) == before + 1
+    expect(host.locator("#model-chip")).to_have_text("Model 2")
+    system.wait_for_version(2)
+    assert forecast(system, street_parked=1) > forecast(system, street_parked=0) + 6
+
+
+def test_a_rollback_brings_the_champion_before_back(window: Window, system: WholeSystem) -> None:
     page = window.open("/models", signed_in=True)
     press("Roll back", page)
     row = row_of(page, "Roll back")
-    expect(row.locator(".tag").first).to_have_text("failed", timeout=RUN_TIMEOUT_MS)
-    expect(row).to_contain_text("no earlier champion")
+    expect(row.locator(".tag").first).to_have_text("completed", timeout=RUN_TIMEOUT_MS)
+    expect(row).to_contain_text("Version 1 is champion again, instead of 2")
+    expect(page.locator("#model-chip")).to_have_text("Model 1")
+    system.wait_for_version(1)
+
+
+def test_promoting_the_candidate_ends_with_the_reason_for_it(window: Window, system: WholeSystem) -> None:
+    page = window.open("/models", signed_in=True)
+    press("Promote the candidate", page)
+    row = row_of(page, "Promote the candidate")
+    expect(row.locator(".tag").first).to_have_text("completed", timeout=RUN_TIMEOUT_MS)
+    expect(row).to_contain_text("Version 2 is better than champion 1")
+    expect(page.locator("#model-chip")).to_have_text("Model 2")
+    system.wait_for_version(2)

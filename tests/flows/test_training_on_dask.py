@@ -15,7 +15,6 @@ from tests.large_fleet import write_fleet
 from vroom_features.settings import Settings
 from vroom_features.stores.offline import OfflineStore
 from vroom_model.predictor import Predictor
-from vroom_model.training import STREAM_ABOVE_ROWS
 from webapp.app import create_app
 
 pytestmark = [
@@ -43,9 +42,10 @@ def load(settings: Settings, version: int) -> Predictor:
 def test_a_model_trained_on_dask_is_registered_judged_and_serves(
     flow_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_fleet(flow_settings.offline_store, STREAM_ABOVE_ROWS + 1)
+    write_fleet(flow_settings.offline_store, 5_000)
     snapshot = OfflineStore(flow_settings.offline_store).current()
     monkeypatch.setenv("VROOM_DASK_ADDRESS", "local:2")
+    monkeypatch.setenv("VROOM_DASK_ABOVE_VEHICLES", "4999")
     assert "registered version 1" in str(completed(vroom_forecast_training).message)
     assert "unchanged inputs, so still version 1" in str(completed(vroom_forecast_training).message)
     assert "version 1 is better than the median" in str(completed(vroom_forecast_promotion).message)

@@ -22,7 +22,7 @@ KINDS = {"INT64": np.int64, "FP64": np.float64, "FP32": np.float32, "INT32": np.
 def triton(app: Flask) -> Iterator[InferenceServerClient]:
     """Return a client of the app, served on a free port."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     client = InferenceServerClient(f"127.0.0.1:{server.server_port}")
     yield client
