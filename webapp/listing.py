@@ -149,10 +149,9 @@ class Listing:
 
 def freshness_of(vehicles: Iterable[StoredVehicle], online: OnlineStore) -> dict[int, Freshness]:
     """Tell by vehicle id whether the online store holds today's row; unknown while it is away."""
-    found: dict[int, Freshness] = {vehicle.vehicle_id: "unknown" for vehicle in vehicles}
+    by_id = {vehicle.vehicle_id: vehicle for vehicle in vehicles}
     try:
-        for vehicle in vehicles:
-            found[vehicle.vehicle_id] = freshness(online.get(vehicle.vehicle_id), vehicle)
+        rows = online.get_many(by_id)
     except OnlineStoreError:
-        return dict.fromkeys(found, "unknown")
-    return found
+        return dict.fromkeys(by_id, "unknown")
+    return {number: freshness(rows.get(number), vehicle) for number, vehicle in by_id.items()}

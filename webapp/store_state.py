@@ -121,7 +121,8 @@ def online_state(app: Services) -> OnlineState:
     newest = app.source.list_vehicles(kind="new", descending=True, page_size=NUM_CHECKED)
     try:
         stats = app.online.stats()
-        fresh = [freshness(app.online.get(vehicle.vehicle_id), vehicle) for vehicle in newest.items]
+        rows = app.online.get_many(vehicle.vehicle_id for vehicle in newest.items)
+        fresh = [freshness(rows.get(vehicle.vehicle_id), vehicle) for vehicle in newest.items]
         audit = last_audit(app.online)
         used = used_memory(app.redis)
     except (OnlineStoreError, RedisError) as exc:

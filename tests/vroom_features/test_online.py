@@ -41,6 +41,13 @@ def test_a_row_comes_back_as_it_went_in(online: OnlineStore) -> None:
     assert (list(online.vehicle_ids()), online.stats().num_rows) == ([7], 1)
 
 
+def test_many_rows_come_at_once_without_those_that_are_not_there(online: OnlineStore) -> None:
+    rows = {number: row(number, num_images=number % 9) for number in range(1, 600)}
+    online.put(rows.values())
+    assert online.get_many(range(1, 700)) == rows
+    assert online.get_many([]) == {}
+
+
 def test_an_older_write_never_replaces_a_newer_one(online: OnlineStore) -> None:
     online.put([row(row_version=5)])
     assert online.put([row(row_version=4, num_images=1)]) == 0

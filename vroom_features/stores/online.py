@@ -143,6 +143,17 @@ class OnlineStore:
             raise OnlineStoreError(f"Redis: {exc}") from exc
         return None if value is None else decode(vehicle_id, value)
 
+    def get_many(self, vehicle_ids: Iterable[int]) -> dict[int, OnlineRow]:
+        """Return the rows that the store has, by vehicle, in one round trip; errors as ``get``."""
+        ids = list(vehicle_ids)
+        with translated():
+            pipeline = self.client.pipeline(transaction=False)
+            for vehicle_id in ids:
+                pipeline.hget(_ROWS[_bucket(vehicle_id)], str(vehicle_id))
+            values = cast("list[bytes | None]", pipeline.execute())
+        found = zip(ids, values, strict=True)
+        return {vehicle_id: decode(vehicle_id, value) for vehicle_id, value in found if value is not None}
+
     def put(self, rows: Iterable[OnlineRow]) -> int:
         """Write rows; one that is older than the stored row, or than the vehicle's deletion, is left out.
 
