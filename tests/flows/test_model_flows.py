@@ -80,7 +80,7 @@ def test_training_and_promotion_read_an_offline_store_at_a_url(settings: Setting
 
 @pytest.mark.parametrize(("num_rows", "address"), [(10_000_000, ""), (1_000, "local:2")])
 def test_a_fleet_is_fitted_here_unless_dask_is_set_and_worth_it(num_rows: int, address: str) -> None:
-    assert fit_for(num_rows, address) is None
+    assert fit_for(num_rows, Settings(_env_file=None, dask_address=address)) is None
 
 
 def test_the_rules_come_from_the_settings(settings: Settings) -> None:
