@@ -35,8 +35,8 @@ def _events_source(settings: Settings) -> str:
     return " ".join(f"{host}:{settings.web_events_port}" for host in hosts)
 
 
-def install(app: Flask, settings: Settings) -> None:
-    """Protect the app."""
+def install(app: Flask, settings: Settings, *, style_source: str) -> None:
+    """Protect the app; ``style_source`` is what its content security policy says of styles."""
     app.config.update(
         SECRET_KEY=settings.secret_key.get_secret_value() or secret_in(settings.home / "secret-key").value,
         MAX_CONTENT_LENGTH=BODY_MAX_BYTES,
@@ -58,7 +58,7 @@ def install(app: Flask, settings: Settings) -> None:
         content_security_policy={
             "default-src": "'none'",
             "script-src": "'self'",
-            "style-src": "'self'",
+            "style-src": style_source,
             "img-src": "'self' data:",
             "font-src": "'self'",
             "connect-src": f"'self' {_events_source(settings)}",

@@ -122,13 +122,13 @@ def test_a_second_page_asks_again_for_nothing_it_has(window: Window) -> None:
     assert fetched == ["models.js"]
 
 
-def test_before_its_first_paint_a_page_asks_for_its_styles_and_one_script(window: Window) -> None:
+def test_before_its_first_paint_a_page_asks_for_one_script(window: Window) -> None:
     page = window.open("/fleet")
     page.locator("[data-chart=scatter] canvas").wait_for()
     asked = page.evaluate(
         "performance.getEntriesByType('resource').map((entry) => entry.name.split('/').at(-1))"
     )
-    assert set(asked[:2]) == {"site.css", "start.js"}
+    assert asked[0] == "start.js"
     assert asked.index("uPlot.iife.min.js") > asked.index("fleet.js") > 1
 
 

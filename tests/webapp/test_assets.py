@@ -1,18 +1,26 @@
-"""Styles and scripts: kept for good under an address that changes with them."""
+"""Styles stand in each page; scripts are kept for good under an address that changes with them."""
 
+import base64
 import re
+from hashlib import sha256
 
 from flask.testing import FlaskClient
 
 
-def test_a_page_asks_for_one_style_sheet_that_browsers_keep(client: FlaskClient) -> None:
-    sheets = re.findall(r'<link rel="stylesheet" href="([^"]+)"', client.get("/runs").text)
-    assert len(sheets) == 1
-    answer = client.get(sheets[0])
-    assert answer.content_type.startswith("text/css")
-    assert answer.cache_control.immutable
+def test_a_page_holds_its_styles_and_its_policy_allows_no_others(client: FlaskClient) -> None:
+    page = client.get("/runs")
+    (styles,) = re.findall(r"<style>(.*?)</style>", page.text, re.DOTALL)
+    digest = base64.b64encode(sha256(styles.encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}';" in page.headers["Content-Security-Policy"]
     for rule in (".skip", ".sheet", ".desk", ".chart", ".u-over"):  # one of each part
-        assert rule in answer.text
+        assert rule in styles
+
+
+def test_browsers_keep_a_script(client: FlaskClient) -> None:
+    (address,) = re.findall(r'<script type="module" src="([^"]+)"', client.get("/runs").text)
+    answer = client.get(address)
+    assert answer.content_type.startswith("text/javascript")
+    assert answer.cache_control.immutable
 
 
 def test_the_address_of_another_release_answers_and_is_not_kept(client: FlaskClient) -> None:
