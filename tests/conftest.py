@@ -22,6 +22,8 @@ from tests.whole_system import WholeSystem, whole_system
 from vroom_features.stores.redis_client import connect_redis
 from vroom_features.stores.source import SourceStore
 
+HERE = Path(__file__).parent
+LONG_FOLDERS = ("browser", "flows", "behaviour", "webapp", "vroom_model")
 REAL_FLEET = Path(os.environ.get("VROOM_REAL_DATA", ROOT.parent / "shared" / "data" / "fleet"))
 
 
@@ -46,8 +48,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> OneSystem
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put tests of the whole system first: they take longest, and another process runs the rest."""
-    items.sort(key=lambda item: item.get_closest_marker("system") is None)
+    """Put first what takes longest, the tests of the whole system, and last what can be shared out finely."""
+
+    def turn(item: pytest.Item) -> int:
+        if item.get_closest_marker("system"):
+            return -1
+        folders = (at for at, folder in enumerate(LONG_FOLDERS) if item.path.is_relative_to(HERE / folder))
+        return next(folders, len(LONG_FOLDERS))
+
+    items.sort(key=turn)
 
 
 @pytest.fixture(scope="session")
