@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from tests.ports import free_port
 from tests.webapp.faults import FaultyProxy
-from tests.webapp.registry import Models
+from tests.webapp.registry import Models, Uploads
 from vroom_features.settings import Settings
 from vroom_model.messages import ModelPromoted
 from webapp.app import create_app
@@ -21,13 +21,19 @@ from webapp.services import Services
 PASSWORD = "the operator of the tests"  # noqa: S105
 
 
+@pytest.fixture(scope="session")
+def uploads(mlflow_server: str) -> Uploads:
+    """Return what the tests have uploaded so far."""
+    return {}
+
+
 @pytest.fixture
-def models(mlflow_server: str, tmp_path: Path) -> Models:
+def models(mlflow_server: str, uploads: Uploads, tmp_path: Path) -> Models:
     """Return a registered model of its own for the test, without versions."""
     client = MlflowClient(mlflow_server)
     name = f"vroom-{uuid.uuid4().hex[:8]}"
     client.create_registered_model(name)
-    return Models(mlflow_server, name, tmp_path / "bundles", client)
+    return Models(mlflow_server, name, tmp_path / "bundles", client, uploads)
 
 
 @pytest.fixture
