@@ -10,6 +10,8 @@ UV_VERSION := 0.13.9
 run: install ## install, start every service, run the main job, serve the page (DATA=folder for other CSVs)
 	@VROOM_DATA_DIR="$(DATA)" $(BIN)/python -m flows up
 
+# Tests start a hundred Python processes, which start sooner from bytecode that an earlier one kept.
+test: export PYTHONDONTWRITEBYTECODE =
 test: install-dev chromium lint ## install what the tests need, run every check and every test
 	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
