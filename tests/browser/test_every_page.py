@@ -111,6 +111,7 @@ def test_no_page_needs_inline_code_or_foreign_hosts(visit: Visit) -> None:
 
 def test_a_second_page_asks_again_for_nothing_it_has(window: Window) -> None:
     page = window.open("/fleet")
+    page.locator("[data-chart=scatter] canvas").wait_for()
     page.get_by_role("link", name="Models").first.click()
     page.wait_for_url("**/models")
     page.locator("[data-chart=calibration] canvas").wait_for()
