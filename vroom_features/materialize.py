@@ -198,7 +198,10 @@ def _current(offline: OfflineStore) -> Snapshot | None:
 
 
 def _plan(bulk: BulkConnection, previous: Snapshot | None, size: int) -> Iterator[tuple[Range, Part | None]]:
-    """Give every range of ids with the part to take over, or None where it must be made."""
+    """Give every range of ids with the part to take over, or None where it must be made.
+
+    A part whose file was lost or damaged is made, too.
+    """
     database_id, change_number = _state(bulk)
     view = (VEHICLE_VIEW.name, VEHICLE_VIEW.version, VEHICLE_VIEW.columns)
     if (
@@ -214,7 +217,7 @@ def _plan(bulk: BulkConnection, previous: Snapshot | None, size: int) -> Iterato
         lows = [part.low for part in previous.parts]
         touched = {bisect_right(lows, i) - 1 for i in _changed_ids(bulk, previous.change_number)}
     for number, part in enumerate(previous.parts):
-        if number not in touched:
+        if number not in touched and previous.holds(part):
             yield (part.low, part.high), part
             continue
         for span in batch.split_ids(bulk, part.low, part.high, size):

