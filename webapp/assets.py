@@ -2,7 +2,7 @@
 
 Their addresses hold a digest of all of them, so a browser keeps them for good and a new release has new
 addresses.  Modules import each other by relative paths, which keeps the digest.  The styles stand in each
-page: it waits for them before it first paints, and a file of their own would be 30 ms away even on loopback.
+page, which waits for them before it first paints, and so for nothing but itself.
 """
 
 import base64
