@@ -24,6 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from vroom_features import tables
 from vroom_features.errors import SourceStoreError
@@ -150,7 +151,17 @@ class GatedConnection(sqlite3.Connection):
 def _prepare_sqlite(connection: Any, _record: Any) -> None:  # the driver's own objects
     """Let readers run beside one writer, and hold SQLite to its foreign keys."""
     connection.isolation_level = None  # transactions begin in _begin_sqlite, not by the driver's guess
-    for pragma in ("page_size=16384", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    connection.execute("PRAGMA page_size=16384")
+    # Of several that open a new file at once, SQLite refuses all but one to switch, and does not wait.
+    for attempt in Retrying(
+        retry=retry_if_exception_type(sqlite3.OperationalError),
+        wait=wait_fixed(0.02),
+        stop=stop_after_delay(LOCK_TIMEOUT_S),
+        reraise=True,
+    ):
+        with attempt:
+            connection.execute("PRAGMA journal_mode=WAL")
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
