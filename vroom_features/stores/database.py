@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from vroom_features import tables
 from vroom_features.errors import SourceStoreError
@@ -152,17 +152,28 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:  # the driver's own 
     """Let readers run beside one writer, and hold SQLite to its foreign keys."""
     connection.isolation_level = None  # transactions begin in _begin_sqlite, not by the driver's guess
     connection.execute("PRAGMA page_size=16384")
-    # Of several that open a new file at once, SQLite refuses all but one to switch, and does not wait.
-    for attempt in Retrying(
-        retry=retry_if_exception_type(sqlite3.OperationalError),
-        wait=wait_fixed(0.02),
-        stop=stop_after_delay(LOCK_TIMEOUT_S),
-        reraise=True,
-    ):
-        with attempt:
-            connection.execute("PRAGMA journal_mode=WAL")
+    if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        _switch_to_wal(connection)
     for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _is_busy(exc: BaseException) -> bool:
+    return isinstance(exc, sqlite3.OperationalError) and exc.sqlite_errorcode == sqlite3.SQLITE_BUSY
+
+
+@retry(
+    retry=retry_if_exception(_is_busy),
+    wait=wait_fixed(0.02),
+    stop=stop_after_delay(LOCK_TIMEOUT_S),
+    reraise=True,
+)
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Switch a new file to its write-ahead log, which takes it alone.
+
+    Two that try at once block each other, which SQLite answers by refusing one of them without a wait.
+    """
+    connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _begin_sqlite(connection: Connection) -> None:
