@@ -104,17 +104,19 @@ def materialize(
     """
     with ExitStack() as stack:
         stack.enter_context(offline.writer_lock())
+        previous = _current(offline)
+        damaged = previous.damaged() if previous else set()
         elsewhere: dict[Range, MadePart] = {}
         if map_ranges is not None:
             with bulk_transaction(source.url) as bulk:
-                wanted = [r for r, part in _plan(bulk, _current(offline), partition_vehicles) if part is None]
+                plan = _plan(bulk, previous, damaged, partition_vehicles)
+                wanted = [span for span, part in plan if part is None]
             made = map_ranges(source.url, offline.root, wanted)
             elsewhere = {(m.part.low, m.part.high): m for m in made}
         bulk = stack.enter_context(bulk_transaction(source.url))
         database_id, change_number = _state(bulk)
-        previous = _current(offline)
         parts, num_written = [], 0
-        for span, kept in _plan(bulk, previous, partition_vehicles):
+        for span, kept in _plan(bulk, previous, damaged, partition_vehicles):
             made_before = elsewhere.get(span)
             if kept is None and made_before and not _changed(bulk, made_before, change_number):
                 kept, num_written = made_before.part, num_written + 1
@@ -197,11 +199,10 @@ def _current(offline: OfflineStore) -> Snapshot | None:
         return None
 
 
-def _plan(bulk: BulkConnection, previous: Snapshot | None, size: int) -> Iterator[tuple[Range, Part | None]]:
-    """Give every range of ids with the part to take over, or None where it must be made.
-
-    A part whose file was lost or damaged is made, too.
-    """
+def _plan(
+    bulk: BulkConnection, previous: Snapshot | None, damaged: set[int], size: int
+) -> Iterator[tuple[Range, Part | None]]:
+    """Give every range of ids with the part to take over, or None where it must be made."""
     database_id, change_number = _state(bulk)
     view = (VEHICLE_VIEW.name, VEHICLE_VIEW.version, VEHICLE_VIEW.columns)
     if (
@@ -212,12 +213,12 @@ def _plan(bulk: BulkConnection, previous: Snapshot | None, size: int) -> Iterato
         for span in batch.split_ids(bulk, batch.LOWEST, batch.HIGHEST, size):
             yield span, None
         return
-    touched: set[int] = set()
+    touched = set(damaged)
     if previous.change_number != change_number:
         lows = [part.low for part in previous.parts]
-        touched = {bisect_right(lows, i) - 1 for i in _changed_ids(bulk, previous.change_number)}
+        touched |= {bisect_right(lows, i) - 1 for i in _changed_ids(bulk, previous.change_number)}
     for number, part in enumerate(previous.parts):
-        if number not in touched and previous.holds(part):
+        if number not in touched:
             yield (part.low, part.high), part
             continue
         for span in batch.split_ids(bulk, part.low, part.high, size):

@@ -95,15 +95,23 @@ class Snapshot:
         for part in self.parts:
             yield from self._part(part, columns).to_batches()
 
-    def holds(self, part: Part) -> bool:
-        """Say whether a part's file is there as it was written, which is read for it."""
-        try:
-            return hashlib.sha256(self.files.read(part.file)).hexdigest() == part.sha256
-        except OSError:
-            return False
+    def damaged(self) -> set[int]:
+        """Read every part and return the numbers of those that are lost or are not what was written."""
+        found = set()
+        for number, part in enumerate(self.parts):
+            try:
+                self._content(part)
+            except OfflineStoreError:
+                found.add(number)
+        return found
 
     def _part(self, part: Part, columns: Sequence[str] | None) -> pa.Table:
-        """Read one part and hold it to its checksum."""
+        """Read the rows of one part."""
+        wanted = None if columns is None else list(columns)
+        return pq.read_table(pa.BufferReader(self._content(part)), columns=wanted)
+
+    def _content(self, part: Part) -> bytes:
+        """Read one part's file and hold it to its checksum."""
         try:
             content = self.files.read(part.file)
         except OSError as exc:
@@ -114,8 +122,7 @@ class Snapshot:
             raise OfflineStoreError(
                 f"snapshot {self.id}: {part.file} is not what was written; the next materialize makes it anew"
             )
-        wanted = None if columns is None else list(columns)
-        return pq.read_table(pa.BufferReader(content), columns=wanted)
+        return content
 
     def manifest(self) -> bytes:
         """Return the snapshot's description as JSON."""
