@@ -45,6 +45,13 @@ def row_of(page: Page, button: str) -> Locator:
     return page.locator(".operation").filter(has=page.get_by_role("button", name=button))
 
 
+def ended(page: Page, button: str, state: str = "completed") -> Locator:
+    """Return where the page tells of an action's latest run, once that has ended in this way."""
+    row = row_of(page, button)
+    expect(row.locator(".tag").first).to_have_text(state, timeout=RUN_TIMEOUT_MS)
+    return row
+
+
 @contextmanager
 def worker_held(system: WholeSystem) -> Iterator[None]:
     """Let Prefect's worker begin nothing for the time of the block."""
@@ -71,9 +78,7 @@ def forecast(system: WholeSystem, **changes: int) -> float:
 def test_a_rollback_without_an_earlier_champion_fails_with_its_reason(window: Window) -> None:
     page = window.open("/models", signed_in=True)
     press("Roll back", page)
-    row = row_of(page, "Roll back")
-    expect(row.locator(".tag").first).to_have_text("failed", timeout=RUN_TIMEOUT_MS)
-    expect(row).to_contain_text("no earlier champion")
+    expect(ended(page, "Roll back", "failed")).to_contain_text("no earlier champion")
 
 
 def test_materialize_takes_the_new_csvs_in_and_its_run_is_listed(
@@ -89,12 +94,10 @@ def test_materialize_takes_the_new_csvs_in_and_its_run_is_listed(
     pd.concat([reservations, boom]).to_csv(data_dir / "reservations.csv", index=False)
 
     page = window.open("/feature-stores", signed_in=True)
-    row = page.locator(".operation").first
     with worker_held(system):
         press("Materialize", page)
-        expect(row.locator(".tag").first).to_have_text(re.compile("scheduled|late"))
-    expect(row.locator(".tag").first).to_have_text("completed", timeout=RUN_TIMEOUT_MS)
-    name = row.get_by_role("link").inner_text().removesuffix(" in Prefect")
+        expect(row_of(page, "Materialize").locator(".tag").first).to_have_text(re.compile("scheduled|late"))
+    name = ended(page, "Materialize").get_by_role("link").inner_text().removesuffix(" in Prefect")
     online = page.get_by_role("region", name="Online store")
     expect(online).to_contain_text("every row right")
     expect(online).to_contain_text("in step")
@@ -111,12 +114,11 @@ def test_training_starts_once_for_two_who_press_and_open_pages_go_over_to_its_mo
     host = window.open("/")
     expect(host.locator("#model-chip")).to_have_text("Model 1")
     before = num_runs(window.open("/runs"))
-    row = row_of(first, "Train a model")
     with worker_held(system):
         press("Train a model", first, second)
         for page in (first, second):
             expect(page.get_by_role("button", name="Train a model")).to_be_disabled()
-    expect(row.locator(".tag").first).to_have_text("completed", timeout=RUN_TIMEOUT_MS)
+    row = ended(first, "Train a model")
     expect(row).to_contain_text("Version 2 is better than champion 1")
     prefect = row.get_by_role("link", name="in Prefect")
     expect(prefect).to_have_attribute("href", re.compile(r"/runs/flow-run/[0-9a-f-]{36}$"))
@@ -132,9 +134,7 @@ def test_training_starts_once_for_two_who_press_and_open_pages_go_over_to_its_mo
 def test_a_rollback_brings_the_champion_before_back(window: Window, system: WholeSystem) -> None:
     page = window.open("/models", signed_in=True)
     press("Roll back", page)
-    row = row_of(page, "Roll back")
-    expect(row.locator(".tag").first).to_have_text("completed", timeout=RUN_TIMEOUT_MS)
-    expect(row).to_contain_text("Version 1 is champion again, instead of 2")
+    expect(ended(page, "Roll back")).to_contain_text("Version 1 is champion again, instead of 2")
     expect(page.locator("#model-chip")).to_have_text("Model 1")
     system.wait_for_version(1)
 
@@ -142,8 +142,15 @@ def test_a_rollback_brings_the_champion_before_back(window: Window, system: Whol
 def test_promoting_the_candidate_ends_with_the_reason_for_it(window: Window, system: WholeSystem) -> None:
     page = window.open("/models", signed_in=True)
     press("Promote the candidate", page)
-    row = row_of(page, "Promote the candidate")
-    expect(row.locator(".tag").first).to_have_text("completed", timeout=RUN_TIMEOUT_MS)
-    expect(row).to_contain_text("Version 2 is better than champion 1")
+    expect(ended(page, "Promote the candidate")).to_contain_text("Version 2 is better than champion 1")
     expect(page.locator("#model-chip")).to_have_text("Model 2")
     system.wait_for_version(2)
+
+
+def test_promoting_a_champion_again_ends_with_the_reason_against_it(window: Window) -> None:
+    page = window.open("/models", signed_in=True)
+    press("Promote the candidate", page)
+    row = row_of(page, "Promote the candidate")
+    expect(row).to_contain_text("champion already", timeout=RUN_TIMEOUT_MS)
+    ended(page, "Promote the candidate")
+    expect(page.locator("#model-chip")).to_have_text("Model 2")
