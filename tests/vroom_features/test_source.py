@@ -1,8 +1,10 @@
 """The source database: an acknowledged save is there, once."""
 
+import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -226,6 +228,21 @@ def test_rows_and_bulk_work_of_one_process_never_have_the_file_open_together(tmp
     with bulk_transaction(source.url) as bulk:
         assert (seen, bulk.scalar("SELECT COUNT(*) FROM vehicles")) == (0, 1)
     assert source.get_vehicle(done[0]) is not None
+
+
+def test_a_save_does_not_wait_for_who_reads(tmp_path: Path) -> None:
+    path = tmp_path / "vroom.db"
+    with (
+        closing(SourceStore.open(f"sqlite:///{path}")) as store,
+        closing(sqlite3.connect(path, isolation_level=None)) as reader,
+    ):
+        reader.execute("BEGIN")
+        count = "SELECT COUNT(*) FROM vehicles"
+        assert reader.execute(count).fetchone() == (0,)
+        save(store)
+        assert reader.execute(count).fetchone() == (0,)  # it goes on seeing the moment that it began with
+        reader.execute("COMMIT")
+        assert reader.execute(count).fetchone() == (1,)
 
 
 def test_opening_many_times_at_once_makes_one_schema(tmp_path: Path) -> None:
