@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 from pydantic import BaseModel, ValidationError
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 FLOWS = {
     "materialize": "vroom_forecast_materialize",
@@ -20,10 +21,16 @@ FLOWS = {
 MODEL_LINK_KEY = "mlflow-run"
 MODEL_LINK = re.compile(r"\[(?P<text>[^\]]+)\]\((?P<url>https?://[^\s)]+)\)")
 ACTIVE = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
+BUSY = frozenset({429, 502, 503})
+BUSY_FOR_S = 5.0
 
 
 class WorkflowError(Exception):
     """Prefect cannot be reached, or refuses."""
+
+
+class _BusyError(WorkflowError):
+    """Prefect would answer another time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,11 +271,26 @@ class Workflows:
                 f"Prefect at {self._url} answers what is no run: {exc.error_count()} errors"
             ) from exc
 
+    @retry(
+        retry=retry_if_exception_type(_BusyError),
+        wait=wait_random_exponential(multiplier=0.05, max=1.0),
+        stop=stop_after_delay(BUSY_FOR_S),
+        reraise=True,
+    )
     def _call(self, method: str, path: str, body: object = None) -> Any:  # whatever JSON Prefect answers with
+        """Ask Prefect; while it is busy, again: whatever is asked here may be asked twice.
+
+        On SQLite it answers 503 to one of two who write at once, and then closes that connection unannounced.
+        """
+        asked = f"{method} {path}"
         try:
             response = self._http.request(method, path, json=body)
+        except (httpx.ReadError, httpx.RemoteProtocolError) as exc:
+            raise _BusyError(f"Prefect at {self._url} hung up on {asked}: {exc}") from exc
         except httpx.HTTPError as exc:
             raise WorkflowError(f"Prefect at {self._url} cannot be reached: {exc}") from exc
+        if response.status_code in BUSY:
+            raise _BusyError(f"Prefect is busy ({response.status_code} to {asked}); try again in a moment")
         if response.is_error:
-            raise WorkflowError(f"Prefect answers {response.status_code} to {method} {path}; is it deployed?")
+            raise WorkflowError(f"Prefect answers {response.status_code} to {asked}; is it deployed?")
         return response.json()

@@ -1,0 +1,49 @@
+"""Runs that the web app asks a real Prefect server for."""
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.settings import get_current_settings
+
+from webapp.workflows import Workflows
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+ACTION = "monitor"
+NAME = "vroom_forecast_monitor"
+
+
+@flow(name=NAME)
+async def ours() -> None:
+    """Stand for a flow of ours."""
+
+
+async def deployed() -> None:
+    """Let runs of it be asked for by name."""
+    async with get_client() as client:
+        await client.create_deployment(await client.create_flow(ours), NAME)
+
+
+@pytest.fixture
+def prefect_url() -> str:
+    """Return where the server is, with one deployment."""
+    asyncio.run(deployed())
+    return str(get_current_settings().api.url).removesuffix("/api")
+
+
+@pytest.fixture
+def workflows(prefect_url: str) -> Iterator[Workflows]:
+    """Return the web app's way to it."""
+    opened = Workflows(prefect_url)
+    yield opened
+    opened.close()
+
+
+def test_all_who_ask_at_once_get_the_same_run(workflows: Workflows) -> None:
+    with ThreadPoolExecutor(8) as together:
+        runs = list(together.map(lambda _: workflows.start(ACTION), range(32)))
+    assert len({run.id for run in runs}) == 1
+    assert workflows.recent(action=ACTION) == [workflows.run(runs[0].id)]
