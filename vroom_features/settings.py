@@ -112,6 +112,12 @@ class Settings(BaseSettings):
         le=60,
         description="how long a stopping server lets its clients close their connections",
     )
+    web_request_seconds: float = Field(
+        default=30.0,
+        ge=1,
+        le=3600,
+        description="how long a client may leave a request unfinished, or an answer untaken",
+    )
     web_log_forecasts: bool = Field(
         default=False, description="log each forecast too, with its request id and model version"
     )

@@ -13,7 +13,7 @@ from webapp.leaving import KILL_AFTER_S, KILL_STREAMS_AFTER_S
 from webapp.server_folder import Draining, server_folder
 
 THREADS_A_WORKER = 32
-"""A client that sends its body slowly holds one, so many such are needed to hold all."""
+"""A client that sends its body slowly holds one until it is cut off, so many such are needed to hold all."""
 RESPAWN_INTERVAL_S = 0.1
 
 

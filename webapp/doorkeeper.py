@@ -7,14 +7,13 @@ tries again and is then refused, or meets the next server) while those under way
 
 import ctypes
 import logging
-import os
 import socket
 import struct
 import sys
 import threading
-from pathlib import Path
 
 from webapp.server_folder import Draining
+from webapp.sockets import is_listening, own_sockets
 
 logger = logging.getLogger(__name__)
 
@@ -48,23 +47,12 @@ def turn_away() -> int:
     """Have the kernel ignore new connections to this process; return how many sockets listened."""
     if sys.platform != "linux":
         return 0
-    listening = [sock for sock in _sockets() if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)]
     code = b"".join(struct.pack("HBBI", *instruction) for instruction in DROP_NEW)
     buffer = ctypes.create_string_buffer(code, len(code))
     program = struct.pack("HL", len(DROP_NEW), ctypes.addressof(buffer))
-    for sock in listening:
-        sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+    with own_sockets() as sockets:
+        listening = [sock for sock in sockets if is_listening(sock)]
+        for sock in listening:
+            sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
     logger.info("draining: new connections are turned away, sockets=%s", len(listening))
     return len(listening)
-
-
-def _sockets() -> list[socket.socket]:
-    """Return this process's TCP sockets, as duplicates that can be closed freely."""
-    found = []
-    for link in Path("/proc/self/fd").iterdir():
-        try:
-            if link.readlink().name.startswith("socket:"):
-                found.append(socket.socket(fileno=os.dup(int(link.name))))
-        except OSError:  # closed meanwhile
-            continue
-    return [sock for sock in found if sock.family in (socket.AF_INET, socket.AF_INET6)]

@@ -5,7 +5,7 @@ import sys
 import threading
 
 from vroom_features.settings import Settings
-from webapp import doorkeeper
+from webapp import doorkeeper, slow_clients
 from webapp.leaving import KILL_AFTER_S, leave_with_the_server
 from webapp.server_folder import Draining, join_server
 
@@ -16,6 +16,7 @@ sys.setswitchinterval(SWITCH_INTERVAL_S)
 settings = Settings()
 draining = Draining(join_server(settings.home))
 doorkeeper.watch(draining)
+slow_clients.watch(settings.web_request_seconds)
 
 
 def drain() -> None:

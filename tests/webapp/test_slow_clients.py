@@ -1,6 +1,7 @@
 """Clients that send their requests a byte at a time, or headers without end, do not keep others waiting."""
 
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -10,8 +11,10 @@ import pytest
 
 from tests.factories import VEHICLE
 from tests.ports import free_port
-from tests.webapp.test_server import Server, running
+from tests.webapp.test_server import NUM_WORKERS, Server, running
+from tests.webapp.waiting import wait_until
 from vroom_features.settings import Settings
+from webapp.__main__ import THREADS_A_WORKER
 
 NUM_SLOW = 24
 HEAD = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
@@ -22,10 +25,21 @@ SLOW = {
 }
 
 
+LIMIT_S = 1
+
+
 @pytest.fixture
 def server(settings: Settings, champion: int, tmp_path: Path) -> Iterator[Server]:
     with running(settings, free_port(), tmp_path / "log") as server:
         yield server
+
+
+@pytest.fixture
+def strict_server(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Server:
+    """Return a server that waits for no client longer than a second."""
+    monkeypatch.setenv("VROOM_WEB_REQUEST_SECONDS", str(LIMIT_S))
+    server: Server = request.getfixturevalue("server")
+    return server
 
 
 def test_slow_clients_and_endless_headers_keep_nobody_waiting(server: Server) -> None:
@@ -49,3 +63,67 @@ def test_slow_clients_and_endless_headers_keep_nobody_waiting(server: Server) ->
             answer = endless.recv(13)
         assert answer in {b"", b"HTTP/1.1 431 "}
     assert httpx.post(f"{server.url}/predict", json=VEHICLE, timeout=30).status_code == 200
+
+
+def is_cut_off(connection: socket.socket, *, drips: bool) -> bool:
+    """Tell whether the server closed a connection, after sending one more byte where it drips."""
+    try:
+        if drips:
+            connection.sendall(b" ")
+        connection.settimeout(0.01)
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+
+
+@pytest.mark.parametrize("drips", [True, False], ids=["dripping", "silent"])
+def test_bodies_without_end_are_cut_off_and_forecasts_go_on(strict_server: Server, drips: bool) -> None:
+    with ExitStack() as stack:
+        slow = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", strict_server.port), 10))
+            for _ in range(2 * NUM_WORKERS * THREADS_A_WORKER)
+        ]
+        for connection in slow:
+            connection.sendall(SLOW["body"])
+        remaining = set(slow)
+
+        def all_are_cut_off() -> bool:
+            remaining.difference_update([one for one in remaining if is_cut_off(one, drips=drips)])
+            return not remaining
+
+        wait_until(all_are_cut_off, timeout_s=20 * LIMIT_S)
+        assert httpx.post(f"{strict_server.url}/predict", json=VEHICLE, timeout=5).status_code == 200
+
+
+def test_a_client_that_keeps_its_connection_may_wait_between_its_requests(strict_server: Server) -> None:
+    with httpx.Client(base_url=strict_server.url) as client:
+        used = []
+        for pause_s in (0, 2 * LIMIT_S):
+            time.sleep(pause_s)
+            answer = client.post("/predict", json=VEHICLE)
+            assert answer.status_code == 200
+            used.append(answer.extensions["network_stream"].get_extra_info("client_addr"))
+        assert used[0] == used[1]
+
+
+def test_an_answer_that_is_not_taken_is_given_up(strict_server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", strict_server.port), 10) as greedy:
+        ask = b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        greedy.settimeout(0.5)
+        with suppress(TimeoutError):  # the server reads no more while it cannot write
+            while True:
+                greedy.sendall(ask)
+        greedy.settimeout(1)
+
+        def is_reset() -> bool:
+            try:
+                greedy.sendall(ask)
+            except TimeoutError:
+                return False
+            except ConnectionError:
+                return True
+            return False
+
+        wait_until(is_reset, timeout_s=20 * LIMIT_S)
