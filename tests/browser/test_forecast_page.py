@@ -130,7 +130,29 @@ def test_the_printed_forecast_has_the_answer_and_no_controls(window: Window) -> 
     expect(page.locator("#details .plot canvas")).to_be_visible()
     for hidden in (page.get_by_role("navigation"), page.locator("#save"), page.locator("#price-reader")):
         expect(hidden).to_be_hidden()
-    expect(page.get_by_role("region", name="At another price").locator("tbody tr").first).to_be_visible()
+    numbers = page.get_by_role("region", name="At another price").locator("tbody tr").first
+    expect(numbers).to_be_hidden()
+    page.emulate_media(media="screen")
+    page.get_by_text("The same as a table").click()
+    page.emulate_media(media="print")
+    expect(numbers).to_be_visible()
+
+
+def test_the_forecast_is_printed_on_one_or_two_sheets_light_from_a_dark_screen(window: Window) -> None:
+    page = window.open()
+    canvas = page.locator("#details .plot canvas")
+    expect(canvas).to_be_visible()
+    drawing = "canvas => canvas.toDataURL()"
+    light = canvas.evaluate(drawing)
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(
+        "light => document.querySelector('#details .plot canvas').toDataURL() !== light", arg=light
+    )
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert canvas.evaluate(drawing) == light
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert canvas.evaluate(drawing) != light
+    assert len(re.findall(rb"/Type\s*/Page\b", page.pdf(format="A4"))) in {1, 2}
 
 
 def test_a_car_is_forecast_and_saved_with_the_keyboard_alone(window: Window) -> None:

@@ -96,21 +96,31 @@ export async function draw(figure, build) {
   render();
 }
 
-let timer = 0;
 function redrawAll() {
-  clearTimeout(timer);
-  timer = setTimeout(() => {
-    for (const chart of drawn) {
-      if (chart.place.isConnected) chart.render();
-      else {
-        chart.plot?.destroy();
-        drawn.delete(chart);
-      }
+  for (const chart of drawn) {
+    if (chart.place.isConnected) chart.render();
+    else {
+      chart.plot?.destroy();
+      drawn.delete(chart);
     }
-  }, 60);
+  }
 }
 
-addEventListener("resize", redrawAll);
-document.addEventListener("themechange", redrawAll);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawAll);
-document.addEventListener("toggle", redrawAll, true);
+let timer = 0;
+function redrawSoon() {
+  clearTimeout(timer);
+  timer = setTimeout(redrawAll, 60);
+}
+
+// Paper is light, whatever the screen is.
+function redrawIn(scheme) {
+  document.documentElement.style.colorScheme = scheme;
+  redrawAll();
+}
+
+addEventListener("resize", redrawSoon);
+document.addEventListener("themechange", redrawSoon);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawSoon);
+document.addEventListener("toggle", redrawSoon, true);
+addEventListener("beforeprint", () => redrawIn("light"));
+addEventListener("afterprint", () => redrawIn(""));
