@@ -3,7 +3,7 @@
 Makes fleets with data/generate.py, seeds each into a new SQLite file, adds a tenth as many new arrivals, and
 materializes into Parquet and a Redis-protocol server of its own.  Every figure is of a whole process, from
 Python's start to its end: seconds, seconds of processor, and the most memory it held.  The floor, in the
-same run, moves the same rows with the bare drivers (`benchmarks.materialize_floor`).
+same run, moves the same rows with the bare drivers (`benchmarks.materialize_floor`); pandas seeds them, too.
 """
 
 import argparse
@@ -68,7 +68,10 @@ def measure(size: int, data: Path, work: Path, rounds: int) -> None:
     show("seed", first)
     floor = cost("benchmarks.materialize_floor", "seed", str(data), str(work / "floor.db"))
     show("  floor", floor, ratio_to=first)
-    (work / "floor.db").unlink()
+    by_pandas = cost("benchmarks.materialize_floor", "pandas", str(data), str(work / "pandas.db"))
+    show("  pandas, read_csv and to_sql", by_pandas, ratio_to=first)
+    for name in ("floor.db", "pandas.db"):
+        (work / name).unlink()
     show("seed the same again", cost("vroom_features", *seed, "--json"))
     arrive(database, size // 10)
     with ValkeyServer(save="") as server:
