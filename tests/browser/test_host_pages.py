@@ -171,7 +171,7 @@ def test_the_fleet_is_narrowed_in_the_list_and_in_the_file(window: Window, site:
     page.get_by_role("button", name="Search").click()
     expect(page.get_by_role("heading", name="No car matches")).to_be_visible()
     page.get_by_role("link", name="Show all").first.click()
-    expect(page.get_by_text("1,000 cars")).to_be_visible()
+    expect(page.get_by_label("Pages of the list")).to_contain_text("1,000 cars")
 
 
 def test_the_fleet_comes_as_a_file_with_its_forecasts(window: Window) -> None:
