@@ -17,14 +17,13 @@ Array = npt.NDArray[Any]
 _LOAD_ROWS = 1 << 20
 _SECOND = 1_000_000
 _PACKED_BITS = 63
-_INDEX = "ix_reservations_vehicle_id_created_at"
 _FLEET = pa.schema(
     [
         ("vehicle_id", pa.int64()),
         *((name, pa.float64() if name.endswith("_price") else pa.int64()) for name in RAW),
     ]
 )
-_BOOKINGS = pa.schema([("id", pa.int64()), ("vehicle_id", pa.int64()), ("created_at", pa.int64())])
+_BOOKINGS = pa.schema([(name, pa.int64()) for name in ("vehicle_id", "created_at", "occurrence")])
 _IDS = pa.schema([("vehicle_id", pa.int64())])
 
 
@@ -97,21 +96,29 @@ def replace_bookings(
     """Make the bookings equal to ``wanted``: each pair of vehicle and time as often as it stands there."""
     num_wanted = len(wanted["vehicle_id"])
     moment = bulk.microseconds("created_at")
-    query = f"SELECT id, vehicle_id, {moment} AS created_at FROM reservations"  # noqa: S608 - our names
+    query = f"SELECT vehicle_id, {moment} AS created_at, occurrence FROM reservations"  # noqa: S608 - our names
     stored = {name: to_numpy(column) for name, column in _columns(bulk.table(query, _BOOKINGS)).items()}
-    is_first = not len(stored["id"])
-    if is_first:
-        _load(bulk, wanted, progress)
+    if not len(stored["vehicle_id"]):
+        done = 0
+        for part in _in_order(wanted):
+            _append(bulk, part)
+            done += len(part["vehicle_id"])
+            if progress is not None:
+                progress("writing reservations", done, num_wanted)
         bulk.execute(
             f"UPDATE vehicles SET row_version = {version} WHERE row_version < {version}"  # noqa: S608
             " AND EXISTS (SELECT 1 FROM reservations r WHERE r.vehicle_id = vehicles.vehicle_id)"
         )
         return Counts(added=num_wanted)
-    add_at, remove_at = _multiset_difference(wanted, stored)
+    wanted = {**wanted, "occurrence": _occurrences(wanted["vehicle_id"], wanted["created_at"])}
+    add_at, remove_at = _difference(wanted, stored)
     if len(remove_at):
-        bulk.stage("staged_gone", pa.table({"id": to_arrow(stored["id"][remove_at])}))
-        bulk.execute("DELETE FROM reservations WHERE id IN (SELECT id FROM staged_gone)")
-    _append(bulk, {name: wanted[name][add_at] for name in ("vehicle_id", "created_at")})
+        keys = ", ".join(_BOOKINGS.names)
+        bulk.stage("staged_gone", _booking_rows(bulk, _at(stored, remove_at)))
+        bulk.execute(
+            f"DELETE FROM reservations WHERE ({keys}) IN (SELECT {keys} FROM staged_gone)"  # noqa: S608 - ours
+        )
+    _append(bulk, _at(wanted, add_at))
     touched = np.union1d(wanted["vehicle_id"][add_at], stored["vehicle_id"][remove_at])
     if len(touched):
         bulk.stage("staged_touched", pa.table({"vehicle_id": to_arrow(touched)}))
@@ -122,45 +129,50 @@ def replace_bookings(
     return Counts(len(add_at), 0, num_wanted - len(add_at), len(remove_at))
 
 
-def _multiset_difference(wanted: dict[str, Array], stored: dict[str, Array]) -> tuple[Array, Array]:
-    """Return which wanted rows are too many for the stored ones, and which stored ones for the wanted."""
+def _difference(wanted: dict[str, Array], stored: dict[str, Array]) -> tuple[Array, Array]:
+    """Return where the wanted bookings are that are not stored, and the stored ones that are not wanted."""
     size = len(wanted["vehicle_id"])
-    ids = np.concatenate([wanted["vehicle_id"], stored["vehicle_id"]])
-    times = np.concatenate([wanted["created_at"], stored["created_at"]])
-    order = np.lexsort((times, ids))
-    ids, times = ids[order], times[order]
-    starts = np.flatnonzero(np.r_[True, (ids[1:] != ids[:-1]) | (times[1:] != times[:-1])])
-    is_stored = order >= size
-    num_stored = np.add.reduceat(is_stored.astype(np.int64), starts)
-    num_all = np.diff(np.r_[starts, len(order)])
-    group = np.repeat(np.arange(len(starts)), num_all)
-    # rows of a group come wanted first (the sort is stable), so the surplus of each side is its last rows
-    rank = np.arange(len(order)) - np.repeat(starts, num_all)
-    num_wanted = (num_all - num_stored)[group]
-    num_stored = num_stored[group]
-    too_many_wanted = ~is_stored & (rank >= num_stored)
-    too_many_stored = is_stored & (rank - num_wanted >= num_wanted)
-    return order[too_many_wanted], order[too_many_stored] - size
+    keys = [np.concatenate([wanted[name], stored[name]]) for name in _BOOKINGS.names]
+    order = np.lexsort(keys[::-1])
+    is_repeat = np.ones(len(order) - 1, bool)
+    for key in keys:
+        ordered = key[order]
+        is_repeat &= ordered[1:] == ordered[:-1]
+    is_alone = np.ones(len(order), bool)
+    is_alone[1:] &= ~is_repeat
+    is_alone[:-1] &= ~is_repeat
+    alone = order[is_alone]
+    return alone[alone < size], alone[alone >= size] - size
 
 
-def _load(
-    bulk: BulkConnection, rows: dict[str, Array], progress: Callable[[str, int, int], None] | None
-) -> None:
-    """Fill the empty table in the order of its index, and index it once it is full."""
-    done, total = 0, len(rows["vehicle_id"])
-    bulk.execute(f"DROP INDEX IF EXISTS {_INDEX}")
-    for part in _in_order(rows):
-        _append(bulk, part)
-        done += len(part["vehicle_id"])
-        if progress is not None:
-            progress("writing reservations", done, total)
-    bulk.execute(f"CREATE INDEX {_INDEX} ON reservations (vehicle_id, created_at)")
+def _occurrences(ids: Array, moments: Array) -> Array:
+    """Count the bookings of one vehicle at one moment from 0."""
+    order = np.lexsort((moments, ids))
+    ids, moments = ids[order], moments[order]
+    found = np.zeros(len(order), np.int64)
+    repeats, counts = _repeats((ids[1:] == ids[:-1]) & (moments[1:] == moments[:-1]))
+    found[order[repeats]] = counts
+    return found
+
+
+def _repeats(is_repeat: npt.NDArray[np.bool_]) -> tuple[Array, Array]:
+    """Return where rows in order equal the one before, and the how-many-th repetition each is.
+
+    Parameters
+    ----------
+    is_repeat : array of bool
+        Of each row but the first, whether it equals the one before.
+    """
+    at = np.flatnonzero(is_repeat) + 1
+    num = np.arange(len(at))
+    is_first = np.r_[True, at[1:] != at[:-1] + 1][: len(at)]
+    return at, num - np.maximum.accumulate(np.where(is_first, num, 0)) + 1
 
 
 def _in_order(rows: dict[str, Array]) -> Iterator[dict[str, Array]]:
     """Give bookings a part at a time: by vehicle and time, where the two fit in one integer.
 
-    To sort such integers is cheap, and to index rows that are in order costs half.
+    To sort such integers is cheap, and to store rows that are in order costs half.
     """
     ids, moments = rows["vehicle_id"], rows["created_at"]
     parts = [slice(start, start + _LOAD_ROWS) for start in range(0, len(ids), _LOAD_ROWS)]
@@ -169,25 +181,42 @@ def _in_order(rows: dict[str, Array]) -> Iterator[dict[str, Array]]:
     first_id, first = int(ids.min()), int(moments.min())
     unit = 1 if any((moments[part] % _SECOND).any() for part in parts) else _SECOND
     bits = ((int(moments.max()) - first) // unit).bit_length()
-    is_sortable = bits + (int(ids.max()) - first_id).bit_length() <= _PACKED_BITS
-    packed = np.empty(len(ids) if is_sortable else 0, np.int64)
-    if is_sortable:
-        for part in parts:
-            packed[part] = (ids[part] - first_id) << bits | (moments[part] - first) // unit
-        packed.sort()
+    if bits + (int(ids.max()) - first_id).bit_length() > _PACKED_BITS:
+        whole = {**rows, "occurrence": _occurrences(ids, moments)}
+        yield from (_at(whole, part) for part in parts)
+        return
+    packed = np.empty(len(ids), np.int64)
     for part in parts:
-        if is_sortable:
-            own = packed[part]
-            ids_part, moments_part = (own >> bits) + first_id, (own & ((1 << bits) - 1)) * unit + first
-        else:
-            ids_part, moments_part = ids[part], moments[part]
-        yield {"vehicle_id": ids_part, "created_at": moments_part}
+        packed[part] = (ids[part] - first_id) << bits | (moments[part] - first) // unit
+    packed.sort()
+    repeats, counts = _repeats(packed[1:] == packed[:-1])
+    for part in parts:
+        own = packed[part]
+        made = {
+            "vehicle_id": (own >> bits) + first_id,
+            "created_at": (own & ((1 << bits) - 1)) * unit + first,
+        }
+        inside = slice(*np.searchsorted(repeats, (part.start, part.start + len(own))))
+        if len(repeats[inside]):
+            made["occurrence"] = np.zeros(len(own), np.int64)
+            made["occurrence"][repeats[inside] - part.start] = counts[inside]
+        yield made
+
+
+def _at(rows: dict[str, Array], at: Array | slice) -> dict[str, Array]:
+    """Return some of the rows."""
+    return {name: rows[name][at] for name in _BOOKINGS.names}
 
 
 def _append(bulk: BulkConnection, rows: dict[str, Array]) -> None:
     """Add bookings."""
-    moments = to_arrow(rows["created_at"], None if bulk.is_sqlite else pa.timestamp("us", "UTC"))
-    bulk.append("reservations", pa.table({"vehicle_id": to_arrow(rows["vehicle_id"]), "created_at": moments}))
+    bulk.append("reservations", _booking_rows(bulk, rows))
+
+
+def _booking_rows(bulk: BulkConnection, rows: dict[str, Array]) -> pa.Table:
+    """Return bookings as the database takes them; those without an occurrence are the first of theirs."""
+    kinds = {"created_at": None if bulk.is_sqlite else pa.timestamp("us", "UTC")}
+    return pa.table({name: to_arrow(values, kinds.get(name)) for name, values in rows.items()})
 
 
 def _vehicle_rows(bulk: BulkConnection, wanted: dict[str, Array], at: Array, version: int) -> pa.Table:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from pydantic import ConfigDict, FiniteFloat, field_validator
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, Dialect, Identity, Index, Integer
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, Dialect, Identity, Integer
 from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import Field, SQLModel
 
@@ -126,18 +126,27 @@ class Vehicle(VehicleBase, table=True):
 
 
 class Reservation(SQLModel, table=True):
-    """A booking of a vehicle."""
+    """A booking of a vehicle: its key is all there is of it, so SQLite keeps one sorted tree and no index."""
 
     __tablename__ = "reservations"
-    __table_args__ = (Index("ix_reservations_vehicle_id_created_at", "vehicle_id", "created_at"),)
+    __table_args__ = ({"sqlite_with_rowid": False},)
 
-    id: int | None = Field(
-        default=None,
+    vehicle_id: int = Field(
         primary_key=True,
-        sa_type=BigId,
+        foreign_key="vehicles.vehicle_id",
+        sa_type=BigInteger,
+        sa_column_kwargs={"autoincrement": False},
     )
-    vehicle_id: int = Field(foreign_key="vehicles.vehicle_id", sa_type=BigInteger)
-    created_at: datetime = Field(sa_type=UtcDateTime, description="when the booking was made (UTC)")
+    created_at: datetime = Field(
+        primary_key=True, sa_type=UtcDateTime, description="when the booking was made (UTC)"
+    )
+    occurrence: int = Field(
+        default=0,
+        primary_key=True,
+        sa_type=BigInteger,
+        sa_column_kwargs={"autoincrement": False, "server_default": "0"},
+        description="0, and counting on where a vehicle has several bookings of one moment",
+    )
 
 
 class DatabaseState(SQLModel, table=True):

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import io
 import threading
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from sqlalchemy import text
 
 from tests.factories import make_vehicle
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
-from tests.vroom_features.stores import contents
+from tests.vroom_features.stores import contents, rows
 from vroom_features.csv_files import HashingReader, Lent
 from vroom_features.errors import DataContractError
 from vroom_features.ingest import SeedReport, seed
+from vroom_features.limits import UI_VEHICLE_ID_START
 from vroom_features.stores.source import SourceStore
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
@@ -82,6 +84,31 @@ def test_equal_rows_in_another_order_change_nothing(source: SourceStore, tmp_pat
     report = seed(source, turned)
     assert report.is_unchanged
     assert source.changes_since(0).change_number == before
+
+
+def test_equal_bookings_are_as_many_as_the_file_has_however_many(tmp_path: Path) -> None:
+    more_than_a_part = (1 << 20) + 3
+    with closing(SourceStore.open(f"sqlite:///{tmp_path / 'vroom.db'}")) as source:
+        for number, count in enumerate((more_than_a_part, more_than_a_part - 2, more_than_a_part + 1)):
+            booked = ["1,2023-05-01 10:00:00"] * count
+            files = write_csvs(tmp_path / str(number), [vehicle_line(1)], booked)
+            report = seed(source, files)
+            assert source.count_vehicles().reservations == count
+            assert seed(source, files).is_unchanged
+        assert (report.reservations_added, report.reservations_removed) == (3, 0)
+
+
+def test_bookings_too_far_apart_for_one_number_come_in_too(source: SourceStore, tmp_path: Path) -> None:
+    fleet = [vehicle_line(1), vehicle_line(UI_VEHICLE_ID_START - 1)]
+    moments = ["9999-12-31 23:59:59.999999", "0001-01-01 00:00:00", "0001-01-01 00:00:00"]
+    booked = [f"{vehicle},{moment}" for vehicle in (UI_VEHICLE_ID_START - 1, 1) for moment in moments]
+    files = write_csvs(tmp_path, fleet, booked)
+    assert seed(source, files).reservations_added == len(booked)
+    counted = (
+        "SELECT vehicle_id, COUNT(*), COUNT(DISTINCT created_at) FROM reservations GROUP BY 1 ORDER BY 1"
+    )
+    assert rows(source, counted) == [(1, 3, 2), (UI_VEHICLE_ID_START - 1, 3, 2)]
+    assert seed(source, write_csvs(tmp_path / "less", fleet, booked[1:])).reservations_removed == 1
 
 
 def test_a_changed_file_updates_adds_and_removes(source: SourceStore, tmp_path: Path) -> None:

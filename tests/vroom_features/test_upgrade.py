@@ -59,6 +59,24 @@ def test_an_upgrade_keeps_every_row_and_what_was_promised_of_it(old_url: str) ->
     store.close()
 
 
+def test_equal_bookings_stay_as_many_as_they_were(old_url: str) -> None:
+    moment = 1672567200000000 if old_url.startswith("sqlite") else "'2023-01-01 10:00:00+00'"
+    again = f"INSERT INTO reservations (id, vehicle_id, created_at) VALUES (3, 1, {moment})"  # noqa: S608
+    if old_url.startswith("sqlite"):
+        with closing(sqlite3.connect(old_url.removeprefix("sqlite:///"))) as connection:
+            connection.execute(again)
+            connection.commit()
+    else:
+        with psycopg.connect(old_url) as connection:
+            connection.execute(again.encode())
+    store = SourceStore.open(old_url)
+    assert store.count_vehicles().reservations == 3
+    with store.engine.connect() as connection:
+        numbered = "SELECT occurrence FROM reservations ORDER BY vehicle_id, created_at, occurrence"
+        assert connection.exec_driver_sql(numbered).scalars().all() == [0, 1, 0]
+    store.close()
+
+
 def test_a_database_that_saw_no_promotion_is_upgraded_too(old_url: str) -> None:
     if old_url.startswith("sqlite"):
         with closing(sqlite3.connect(old_url.removeprefix("sqlite:///"))) as connection:
