@@ -1,6 +1,6 @@
 """Make the database's fleet and bookings equal to given columns, changing only what differs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,20 +10,18 @@ import pyarrow as pa
 
 from vroom_features.arrow import repeat, to_arrow, to_numpy
 from vroom_features.batch import RAW
+from vroom_features.bookings import BOOKING_KEY, difference, in_order
 from vroom_features.stores.bulk import BulkConnection
 
 Array = npt.NDArray[Any]
 
-_LOAD_ROWS = 1 << 20
-_SECOND = 1_000_000
-_PACKED_BITS = 63
 _FLEET = pa.schema(
     [
         ("vehicle_id", pa.int64()),
         *((name, pa.float64() if name.endswith("_price") else pa.int64()) for name in RAW),
     ]
 )
-_BOOKINGS = pa.schema([(name, pa.int64()) for name in ("vehicle_id", "created_at", "occurrence")])
+_BOOKINGS = pa.schema([(name, pa.int64()) for name in BOOKING_KEY])
 _IDS = pa.schema([("vehicle_id", pa.int64())])
 
 
@@ -100,7 +98,7 @@ def replace_bookings(
     stored = {name: to_numpy(column) for name, column in _columns(bulk.table(query, _BOOKINGS)).items()}
     if not len(stored["vehicle_id"]):
         done = 0
-        for part in _in_order(wanted):
+        for part in in_order(wanted):
             _append(bulk, part)
             done += len(part["vehicle_id"])
             if progress is not None:
@@ -110,102 +108,23 @@ def replace_bookings(
             " AND EXISTS (SELECT 1 FROM reservations r WHERE r.vehicle_id = vehicles.vehicle_id)"
         )
         return Counts(added=num_wanted)
-    wanted = {**wanted, "occurrence": _occurrences(wanted["vehicle_id"], wanted["created_at"])}
-    add_at, remove_at = _difference(wanted, stored)
-    if len(remove_at):
+    added, removed = difference(wanted, stored)
+    num_added, num_removed = len(added["vehicle_id"]), len(removed["vehicle_id"])
+    if num_removed:
         keys = ", ".join(_BOOKINGS.names)
-        bulk.stage("staged_gone", _booking_rows(bulk, _at(stored, remove_at)))
+        bulk.stage("staged_gone", _booking_rows(bulk, removed))
         bulk.execute(
             f"DELETE FROM reservations WHERE ({keys}) IN (SELECT {keys} FROM staged_gone)"  # noqa: S608 - ours
         )
-    _append(bulk, _at(wanted, add_at))
-    touched = np.union1d(wanted["vehicle_id"][add_at], stored["vehicle_id"][remove_at])
+    _append(bulk, added)
+    touched = np.union1d(added["vehicle_id"], removed["vehicle_id"])
     if len(touched):
         bulk.stage("staged_touched", pa.table({"vehicle_id": to_arrow(touched)}))
         bulk.execute(
             f"UPDATE vehicles SET row_version = {version}"  # noqa: S608 - an integer of ours
             " WHERE vehicle_id IN (SELECT vehicle_id FROM staged_touched)"
         )
-    return Counts(len(add_at), 0, num_wanted - len(add_at), len(remove_at))
-
-
-def _difference(wanted: dict[str, Array], stored: dict[str, Array]) -> tuple[Array, Array]:
-    """Return where the wanted bookings are that are not stored, and the stored ones that are not wanted."""
-    size = len(wanted["vehicle_id"])
-    keys = [np.concatenate([wanted[name], stored[name]]) for name in _BOOKINGS.names]
-    order = np.lexsort(keys[::-1])
-    is_repeat = np.ones(len(order) - 1, bool)
-    for key in keys:
-        ordered = key[order]
-        is_repeat &= ordered[1:] == ordered[:-1]
-    is_alone = np.ones(len(order), bool)
-    is_alone[1:] &= ~is_repeat
-    is_alone[:-1] &= ~is_repeat
-    alone = order[is_alone]
-    return alone[alone < size], alone[alone >= size] - size
-
-
-def _occurrences(ids: Array, moments: Array) -> Array:
-    """Count the bookings of one vehicle at one moment from 0."""
-    order = np.lexsort((moments, ids))
-    ids, moments = ids[order], moments[order]
-    found = np.zeros(len(order), np.int64)
-    repeats, counts = _repeats((ids[1:] == ids[:-1]) & (moments[1:] == moments[:-1]))
-    found[order[repeats]] = counts
-    return found
-
-
-def _repeats(is_repeat: npt.NDArray[np.bool_]) -> tuple[Array, Array]:
-    """Return where rows in order equal the one before, and the how-many-th repetition each is.
-
-    Parameters
-    ----------
-    is_repeat : array of bool
-        Of each row but the first, whether it equals the one before.
-    """
-    at = np.flatnonzero(is_repeat) + 1
-    num = np.arange(len(at))
-    is_first = np.r_[True, at[1:] != at[:-1] + 1][: len(at)]
-    return at, num - np.maximum.accumulate(np.where(is_first, num, 0)) + 1
-
-
-def _in_order(rows: dict[str, Array]) -> Iterator[dict[str, Array]]:
-    """Give bookings a part at a time: by vehicle and time, where the two fit in one integer.
-
-    To sort such integers is cheap, and to store rows that are in order costs half.
-    """
-    ids, moments = rows["vehicle_id"], rows["created_at"]
-    parts = [slice(start, start + _LOAD_ROWS) for start in range(0, len(ids), _LOAD_ROWS)]
-    if not parts:
-        return
-    first_id, first = int(ids.min()), int(moments.min())
-    unit = 1 if any((moments[part] % _SECOND).any() for part in parts) else _SECOND
-    bits = ((int(moments.max()) - first) // unit).bit_length()
-    if bits + (int(ids.max()) - first_id).bit_length() > _PACKED_BITS:
-        whole = {**rows, "occurrence": _occurrences(ids, moments)}
-        yield from (_at(whole, part) for part in parts)
-        return
-    packed = np.empty(len(ids), np.int64)
-    for part in parts:
-        packed[part] = (ids[part] - first_id) << bits | (moments[part] - first) // unit
-    packed.sort()
-    repeats, counts = _repeats(packed[1:] == packed[:-1])
-    for part in parts:
-        own = packed[part]
-        made = {
-            "vehicle_id": (own >> bits) + first_id,
-            "created_at": (own & ((1 << bits) - 1)) * unit + first,
-        }
-        inside = slice(*np.searchsorted(repeats, (part.start, part.start + len(own))))
-        if len(repeats[inside]):
-            made["occurrence"] = np.zeros(len(own), np.int64)
-            made["occurrence"][repeats[inside] - part.start] = counts[inside]
-        yield made
-
-
-def _at(rows: dict[str, Array], at: Array | slice) -> dict[str, Array]:
-    """Return some of the rows."""
-    return {name: rows[name][at] for name in _BOOKINGS.names}
+    return Counts(num_added, 0, num_wanted - num_added, num_removed)
 
 
 def _append(bulk: BulkConnection, rows: dict[str, Array]) -> None:

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 import redis as redis_py
@@ -23,6 +25,7 @@ from tests.vroom_features.files import (
 )
 from tests.vroom_features.stores import NOW, arrive, audited, contents, fresh_stores, run
 from vroom_features import num_reservations
+from vroom_features.bookings import BOOKING_KEY, difference, in_order
 from vroom_features.ingest import seed
 from vroom_features.materialize import materialize
 from vroom_features.online_batch import AuditReport
@@ -268,3 +271,47 @@ def test_whatever_was_there_a_seed_ends_as_a_clean_one(
     assert contents(stores[0]) == contents(stores[1])
     for store in stores:
         store.close()
+
+
+wide_ids = st.sampled_from([1, 2, 2**62])
+wide_moments = st.sampled_from([0, 1, 10**6, 5 * 10**6, -62_135_596_800 * 10**6, 253_402_300_799 * 10**6])
+Booking = tuple[int, int, int]
+
+
+def numbered(pairs: list[tuple[int, int]]) -> set[Booking]:
+    """Return bookings with their occurrences."""
+    seen: Counter[tuple[int, int]] = Counter()
+    found = set()
+    for pair in pairs:
+        found.add((*pair, seen[pair]))
+        seen[pair] += 1
+    return found
+
+
+def columns(rows: list[tuple[int, ...]], names: tuple[str, ...]) -> dict[str, npt.NDArray[np.int64]]:
+    return {name: np.array([row[i] for row in rows], np.int64) for i, name in enumerate(names)}
+
+
+def bookings_of(table: dict[str, npt.NDArray[np.int64]]) -> list[Booking]:
+    size = len(table["vehicle_id"])
+    table = {"occurrence": np.zeros(size, np.int64), **table}
+    return list(zip(*(table[name].tolist() for name in BOOKING_KEY), strict=True))
+
+
+@given(
+    wanted=st.lists(
+        st.tuples(st.one_of(st.integers(1, 3), wide_ids), st.one_of(st.integers(0, 2), wide_moments))
+    ),
+    stored=st.sets(
+        st.tuples(st.integers(1, 3), st.one_of(st.integers(0, 2), wide_moments), st.integers(0, 3)),
+        min_size=1,
+    ),
+)
+def test_bookings_differ_by_what_one_side_has_alone(
+    wanted: list[tuple[int, int]], stored: set[Booking]
+) -> None:
+    table = columns(list(wanted), BOOKING_KEY[:2])
+    added, removed = difference(table, columns(list(stored), BOOKING_KEY))
+    assert sorted(bookings_of(added)) == sorted(numbered(wanted) - stored)
+    assert sorted(bookings_of(removed)) == sorted(stored - numbered(wanted))
+    assert sorted(row for part in in_order(table) for row in bookings_of(part)) == sorted(numbered(wanted))
