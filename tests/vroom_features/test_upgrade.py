@@ -21,18 +21,22 @@ from vroom_model.ledger import Ledger
 FIRST_RELEASE = Path(__file__).parent / "first_release"
 
 
+def execute(url: str, script: str) -> None:
+    """Run statements in a database, by its driver alone."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
+            connection.executescript(script)
+    else:
+        with psycopg.connect(url) as postgres:
+            postgres.execute(script.encode())
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def old_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Return the URL of a database as the first release left it."""
-    script = (FIRST_RELEASE / f"{request.param}.sql").read_text()
-    if request.param == "sqlite":
-        path = tmp_path / "old.db"
-        with closing(sqlite3.connect(path)) as connection:
-            connection.executescript(script)
-        return f"sqlite:///{path}"
-    url: str = request.getfixturevalue("postgres_url")
-    with psycopg.connect(url) as connection:
-        connection.execute(script.encode())
+    is_sqlite = request.param == "sqlite"
+    url: str = f"sqlite:///{tmp_path / 'old.db'}" if is_sqlite else request.getfixturevalue("postgres_url")
+    execute(url, (FIRST_RELEASE / f"{request.param}.sql").read_text())
     return url
 
 
@@ -62,13 +66,7 @@ def test_an_upgrade_keeps_every_row_and_what_was_promised_of_it(old_url: str) ->
 def test_equal_bookings_stay_as_many_as_they_were(old_url: str) -> None:
     moment = 1672567200000000 if old_url.startswith("sqlite") else "'2023-01-01 10:00:00+00'"
     again = f"INSERT INTO reservations (id, vehicle_id, created_at) VALUES (3, 1, {moment})"  # noqa: S608
-    if old_url.startswith("sqlite"):
-        with closing(sqlite3.connect(old_url.removeprefix("sqlite:///"))) as connection:
-            connection.execute(again)
-            connection.commit()
-    else:
-        with psycopg.connect(old_url) as connection:
-            connection.execute(again.encode())
+    execute(old_url, again)
     store = SourceStore.open(old_url)
     assert store.count_vehicles().reservations == 3
     with store.engine.connect() as connection:
@@ -78,12 +76,7 @@ def test_equal_bookings_stay_as_many_as_they_were(old_url: str) -> None:
 
 
 def test_a_database_that_saw_no_promotion_is_upgraded_too(old_url: str) -> None:
-    if old_url.startswith("sqlite"):
-        with closing(sqlite3.connect(old_url.removeprefix("sqlite:///"))) as connection:
-            connection.execute("DROP TABLE handovers")
-    else:
-        with psycopg.connect(old_url) as connection:
-            connection.execute("DROP TABLE handovers")
+    execute(old_url, "DROP TABLE handovers")
     store = SourceStore.open(old_url)
     assert Ledger(store.engine, "vroom-forecast").head() is None
     store.close()
