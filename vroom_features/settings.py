@@ -116,7 +116,7 @@ class Settings(BaseSettings):
         default=30.0,
         ge=1,
         le=3600,
-        description="how long a client may leave a request unfinished, or an answer untaken",
+        description="how long a request may take to arrive and be answered, or an answer to get any further",
     )
     web_log_forecasts: bool = Field(
         default=False, description="log each forecast too, with its request id and model version"
