@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.factories import VEHICLE
+from tests.webapp.waiting import wait_until
 from tests.whole_system import WholeSystem
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(500)]
@@ -83,6 +84,16 @@ def test_a_version_is_promoted_by_force_from_a_terminal(system: WholeSystem) -> 
         "vroom_forecast_promotion", "--param", "version=1", "--param", "force=true", "--param", reason
     )
     system.wait_for_version(1)
+
+
+def test_a_schedule_that_is_added_makes_runs(system: WholeSystem) -> None:
+    with httpx.Client(base_url=f"http://127.0.0.1:{system.settings.prefect_port}/api") as prefect:
+        name = "vroom_forecast_monitor"
+        deployment = prefect.get(f"/deployments/name/{name}/{name}").raise_for_status().json()
+        daily = [{"active": True, "schedule": {"cron": "0 4 * * *"}}]
+        prefect.post(f"/deployments/{deployment['id']}/schedules", json=daily).raise_for_status()
+        mine = {"deployment_id": {"any_": [deployment["id"]]}, "state": {"type": {"any_": ["SCHEDULED"]}}}
+        wait_until(lambda: prefect.post("/flow_runs/filter", json={"flow_runs": mine}).json(), timeout_s=90)
 
 
 def test_ctrl_c_stops_everything(system: WholeSystem) -> None:
