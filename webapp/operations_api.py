@@ -1,6 +1,7 @@
 """The JSON API's operations: what the operator may start."""
 
 from datetime import datetime
+from uuid import UUID
 
 from flask import Response
 from flask_openapi3 import Tag
@@ -8,12 +9,12 @@ from flask_openapi3.types import ResponseDict
 from pydantic import BaseModel, ConfigDict, Field
 
 from webapp.auth import operator_required
+from webapp.flow_runs import FlowRun
 from webapp.openapi import OPERATOR
 from webapp.problems import Problem
 from webapp.schemas import ID_MAX
 from webapp.services import services
 from webapp.strict import StrictBlueprint
-from webapp.workflows import FlowRun
 
 operations_api = StrictBlueprint("operations_api", __name__, abp_tags=[Tag(name="operations")])
 REFUSALS: ResponseDict = {401: Problem, 403: Problem, 503: Problem}
@@ -32,7 +33,7 @@ class RunDocument(BaseModel):
 class RunPath(BaseModel):
     """A flow run's id."""
 
-    run_id: str = Field(pattern=r"^[0-9a-f-]{36}$")
+    run_id: UUID
 
 
 class AuditQuery(BaseModel):
@@ -103,8 +104,8 @@ def audit(query: AuditQuery) -> BaseModel:
     return AuditPageDocument(entries=[AuditDocument(**entry.model_dump()) for entry in entries])
 
 
-@operations_api.get("/runs/<run_id>", responses={200: RunDocument, 422: Problem, 503: Problem})
+@operations_api.get("/runs/<run_id>", responses={200: RunDocument, 404: Problem, 422: Problem, 503: Problem})
 def run(path: RunPath) -> BaseModel:
     """Tell how a run stands."""
-    found = services().workflows.run(path.run_id)
+    found = services().workflows.run(str(path.run_id))
     return RunDocument(id=found.id, name=found.name, flow=found.flow, state=found.state, url=found.url)

@@ -11,12 +11,13 @@ from werkzeug.wrappers import Response
 from vroom_features.view import VEHICLE_VIEW
 from webapp import api
 from webapp.auth import require_operator
+from webapp.flow_runs import FlowRun, Step
 from webapp.services import services
 from webapp.store_state import offline_state, online_state
 from webapp.streaming import page_in_parts
 from webapp.upkeep import WorkerState
 from webapp.vehicle_form import DEFAULTS, read_entry
-from webapp.workflows import FlowRun, Step, WorkflowError
+from webapp.workflows import WorkflowError
 
 operations = Blueprint("operations", __name__)
 NUM_LATENCY_REQUESTS = 200

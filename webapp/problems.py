@@ -16,7 +16,7 @@ from vroom_features.errors import (
     SourceStoreError,
     VehicleNotFoundError,
 )
-from webapp.workflows import WorkflowError
+from webapp.workflows import RunNotFoundError, WorkflowError
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +99,7 @@ def install(app: Flask) -> None:
     app.register_error_handler(VehicleNotFoundError, known(404, "No such vehicle"))
     app.register_error_handler(NotDeletableError, known(409, "This vehicle cannot be deleted"))
     app.register_error_handler(IdempotencyConflictError, known(409, "Idempotency key already used"))
+    app.register_error_handler(RunNotFoundError, known(404, "No such run"))
     app.register_error_handler(WorkflowError, known(503, "Prefect cannot start the run"))
 
     @app.errorhandler(SourceStoreError)

@@ -3,13 +3,16 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
 from pydantic import BaseModel, ValidationError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from webapp.clock import now
+from webapp.flow_runs import FlowRun, ModelLink, Step
 
 FLOWS = {
     "materialize": "vroom_forecast_materialize",
@@ -20,74 +23,26 @@ FLOWS = {
 }
 MODEL_LINK_KEY = "mlflow-run"
 MODEL_LINK = re.compile(r"\[(?P<text>[^\]]+)\]\((?P<url>https?://[^\s)]+)\)")
-ACTIVE = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
 BUSY = frozenset({429, 502, 503})
 BUSY_FOR_S = 5.0
+SOON = timedelta(minutes=1)
+"""A run that starts within it counts as under way, and Prefect's clock may be ahead by it."""
 
 
 class WorkflowError(Exception):
     """Prefect cannot be reached, or refuses."""
 
 
+class RunNotFoundError(WorkflowError):
+    """Prefect has no such run."""
+
+
+class _MissingError(WorkflowError):
+    """Prefect has no such thing."""
+
+
 class _BusyError(WorkflowError):
     """Prefect would answer another time."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelLink:
-    """Where MLflow shows a model, as the run itself wrote it down."""
-
-    text: str
-    url: str
-
-
-@dataclass(frozen=True, slots=True)
-class FlowRun:
-    """A run of a flow.
-
-    Parameters
-    ----------
-    id, name, flow : str
-        Prefect's id, Prefect's name for it, and the flow's name.
-    state, state_type : str
-        As Prefect shows it, and its kind: ``COMPLETED``, ``FAILED``, ``RUNNING``, ...
-    message : str
-        What the run says of its outcome.
-    started_at, ended_at : datetime, optional
-        In UTC; None before.
-    duration_s : float
-        Time it ran, so far.
-    url : str
-        Its page in Prefect.
-    models : tuple of ModelLink
-        The MLflow runs of the model versions that it made or compared.
-    """
-
-    id: str
-    name: str
-    flow: str
-    state: str
-    state_type: str
-    message: str
-    started_at: datetime | None
-    ended_at: datetime | None
-    duration_s: float
-    url: str
-    models: tuple[ModelLink, ...] = ()
-
-    @property
-    def is_active(self) -> bool:
-        """True until it has ended."""
-        return self.state_type in ACTIVE
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A task or subflow of a run."""
-
-    name: str
-    state: str
-    state_type: str
 
 
 class _State(BaseModel):
@@ -140,7 +95,7 @@ class Workflows:
         """
         flow = FLOWS[action]
         deployment = self._call("GET", f"/deployments/name/{flow}/{flow}")
-        latest = self._filter({"flow_runs": {"deployment_id": {"any_": [deployment["id"]]}}}, limit=1)
+        latest = self._filter({"deployment_id": {"any_": [deployment["id"]]}}, limit=1)
         if latest and (run := self._flow_run(latest[0], flow)).is_active:
             return run
         body = {
@@ -159,10 +114,15 @@ class Workflows:
 
         Raises
         ------
+        RunNotFoundError
+            If there is no such run, or no more.
         WorkflowError
             If Prefect does not say.
         """
-        found = self._call("GET", f"/flow_runs/{run_id}")
+        try:
+            found = self._call("GET", f"/flow_runs/{run_id}")
+        except _MissingError as exc:
+            raise RunNotFoundError(f"Prefect has no run {run_id}") from exc
         return self._flow_run(found, self._names([found["flow_id"]]).get(found["flow_id"], ""))
 
     def recent(self, *, action: str | None = None, limit: int = 30) -> list[FlowRun]:
@@ -174,7 +134,7 @@ class Workflows:
             If Prefect does not say.
         """
         wanted = {"name": {"any_": [FLOWS[action]]}} if action else {"name": {"like_": "vroom_forecast_"}}
-        found = self._filter({"flows": wanted}, limit=limit)
+        found = self._filter({}, flows=wanted, limit=limit)
         names = self._names([run["flow_id"] for run in found])
         models = self._models([run["id"] for run in found])
         return [
@@ -223,8 +183,12 @@ class Workflows:
         """Close the connection."""
         self._http.close()
 
-    def _filter(self, wanted: Mapping[str, object], *, limit: int) -> list[dict[str, Any]]:
-        body = {"limit": limit, "sort": "EXPECTED_START_TIME_DESC", **wanted}
+    def _filter(
+        self, wanted: Mapping[str, object], *, limit: int, flows: Mapping[str, object] | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the last runs, newest first, without those that a schedule has start later."""
+        due = {**wanted, "expected_start_time": {"before_": (now() + SOON).isoformat()}}
+        body = {"flows": flows, "flow_runs": due, "limit": limit, "sort": "EXPECTED_START_TIME_DESC"}
         found: list[dict[str, Any]] = self._call("POST", "/flow_runs/filter", body)
         return found
 
@@ -291,6 +255,8 @@ class Workflows:
             raise WorkflowError(f"Prefect at {self._url} cannot be reached: {exc}") from exc
         if response.status_code in BUSY:
             raise _BusyError(f"Prefect is busy ({response.status_code} to {asked}); try again in a moment")
+        if response.status_code == httpx.codes.NOT_FOUND:
+            raise _MissingError(f"Prefect answers 404 to {asked}; is it deployed?")
         if response.is_error:
             raise WorkflowError(f"Prefect answers {response.status_code} to {asked}; is it deployed?")
         return response.json()
