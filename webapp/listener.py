@@ -2,7 +2,7 @@
 
 A Redis message is a hint that the champion changed; the registry is the truth.  The thread reads the registry
 when it starts (after it subscribed, so that no promotion falls between), on every message, after every
-reconnect, and every few seconds whatever happens.
+reconnect, and every few seconds whatever happens, also while messages never end.
 """
 
 import logging
@@ -78,6 +78,7 @@ class ModelListener:
         )
         self._stopping = threading.Event()
         self._next_poll = 0.0
+        self._is_told_to_look = False
         self._refreshing = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="model-listener", daemon=True)
         self._remembered: ChampionRef | None = None
@@ -222,8 +223,9 @@ class ModelListener:
             if not self.is_subscribed and message is None:
                 raise redis.TimeoutError("no answer to SUBSCRIBE")
             if message is not None and self._is_reason_to_look(message):
-                self._next_poll = 0.0
-                if pubsub.connection is not None and pubsub.connection.can_read(timeout=0):
+                self._is_told_to_look = True
+                is_more = pubsub.connection is not None and pubsub.connection.can_read(timeout=0)
+                if is_more and time.monotonic() < self._next_poll:
                     continue  # one look answers all that was said before it
             self._refresh_when_due()
 
@@ -250,6 +252,7 @@ class ModelListener:
         metrics.SUBSCRIBED.set(is_subscribed)
 
     def _refresh_when_due(self) -> None:
-        if time.monotonic() >= self._next_poll:
+        if self._is_told_to_look or time.monotonic() >= self._next_poll:
             self.refresh()
+            self._is_told_to_look = False
             self._next_poll = time.monotonic() + self._poll_interval_s

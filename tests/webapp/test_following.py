@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import redis as redis_py
 from flask.testing import FlaskClient
 
 from tests.factories import VEHICLE
@@ -16,6 +17,7 @@ from vroom_features.settings import Settings
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.champion import LAST_GOOD
 from vroom_model.manifest import MANIFEST_NAME, SERVING_NAME, Probe, ViewRef
+from vroom_model.messages import ModelPromoted
 from webapp.app import create_app
 from webapp.services import Services
 
@@ -61,6 +63,18 @@ def test_a_promotion_whose_message_is_lost_is_found_by_looking(
     version = models.register(6.0)
     models.crown(version)
     wait_until(lambda: answer(client) == (6.0, version))
+
+
+def test_a_promotion_is_followed_while_there_is_more_and_more_to_hear(
+    champion: int, client: FlaskClient, services: Services, models: Models, redis: redis_py.Redis
+) -> None:
+    wait_until(lambda: services.listener.is_subscribed)
+    version = models.register(6.0)
+    message = ModelPromoted(model_name=models.name, version=champion)
+    many = "for _ = 1, 200000 do redis.call('PUBLISH', ARGV[1], ARGV[2]) end"  # half a minute to hear
+    redis.eval(many, 0, message.channel, message.encode())
+    models.crown(version)
+    wait_until(lambda: answer(client) == (6.0, version), timeout_s=4)
 
 
 def delete_graph(directory: Path) -> None:
