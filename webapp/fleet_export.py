@@ -3,7 +3,6 @@
 import csv
 import io
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from itertools import repeat
 
 from vroom_features.stores.source import SourceStore
@@ -28,31 +27,33 @@ COLUMNS = (
 def csv_lines(source: SourceStore, listing: Listing, served: Served | None) -> Iterator[str]:
     """Yield the file a batch at a time: the vehicles of a list, in its order, all forecast by one model.
 
+    The order is that of the moment it begins; a vehicle that is gone when its batch is read is left out.
+
     Parameters
     ----------
     source : SourceStore
         Where vehicles are.
     listing : Listing
-        Which vehicles, in which order; from its first page, up to ``EXPORT_MAX``.
+        Which vehicles, in which order; up to ``EXPORT_MAX``, whatever its page.
     served : Served or None
         The model; without one the forecasts are left empty.
     """
     version = served.version if served else ""
     yield _lines([[*COLUMNS, "predicted_reservations", "low", "high", "model_version"]])
-    for page in range(1, EXPORT_MAX // BATCH_SIZE + 1):
-        found = replace(listing, page=page).page_of(source, page_size=BATCH_SIZE)
-        figures: Iterable[list[object]] = repeat(["", "", ""], len(found.items))
+    # A list that is read page by page shifts when a vehicle goes or comes; one that is read whole does not.
+    ids = listing.ids(source, limit=EXPORT_MAX)
+    for start in range(0, len(ids), BATCH_SIZE):
+        vehicles = source.get_vehicles(ids[start : start + BATCH_SIZE])
+        figures: Iterable[list[object]] = repeat(["", "", ""], len(vehicles))
         if served is not None:
-            made = predict_vehicles(served, found.items)
+            made = predict_vehicles(served, vehicles)
             figures = ([round(each, 3) for each in (f.predicted_reservations, f.low, f.high)] for f in made)
         yield _lines(
             [
                 [*(getattr(vehicle, name) for name in COLUMNS), *forecast, version]
-                for vehicle, forecast in zip(found.items, figures, strict=True)
+                for vehicle, forecast in zip(vehicles, figures, strict=True)
             ]
         )
-        if page * BATCH_SIZE >= found.total:
-            return
 
 
 def _lines(rows: list[list[object]]) -> str:

@@ -131,6 +131,17 @@ class Listing:
             page_size=page_size,
         )
 
+    def ids(self, source: SourceStore, *, limit: int) -> tuple[int, ...]:
+        """Read which vehicles all pages hold."""
+        return source.list_vehicle_ids(
+            kind=self.kind,
+            search=self.search,
+            where=self.where,
+            sort=self.sort,
+            descending=self.descending,
+            limit=limit,
+        )
+
     def position(self, total: int) -> dict[str, int]:
         """Return where in the list this page is."""
         return {"page": self.page, "pages": max(1, ceil(total / PAGE_SIZE)), "total": total}

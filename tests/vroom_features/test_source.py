@@ -150,6 +150,10 @@ def test_pages_together_hold_every_row_once_in_order(
     assert [len(page.items) for page in pages] == [3, 3, 1, 0]
     assert {page.total for page in pages} == {7}
     assert len({row.vehicle_id for row in rows}) == 7
+    ids = source.list_vehicle_ids(
+        kind=None, search="", where=VehicleFilter(), sort=sort, descending=descending, limit=6
+    )
+    assert source.get_vehicles(ids) == tuple(rows[:6])
     key: Callable[..., float] = {
         "price_diff": lambda row: row.actual_price - row.recommended_price,
         "num_reservations": lambda row: row.num_reservations or 0,

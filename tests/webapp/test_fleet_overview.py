@@ -1,11 +1,15 @@
-"""The fleet's forecasts for charts and ranks: made again when the model or a vehicle changed, only then."""
+"""The fleet's forecasts: for charts and ranks made again after a change, only then; and whole as a file."""
 
+import csv
 from pathlib import Path
 
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
 
 from tests.factories import make_vehicle
+from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
+from tests.webapp.conftest import on_both_databases
 from tests.webapp.registry import Models
 from vroom_features.ingest import seed
 from webapp.clock import now
@@ -51,3 +55,36 @@ def test_another_model_makes_them_anew_at_once(served: Served, services: Service
     other = services.slot.current
     assert other is not None
     assert set(overview.forecasted(other).forecast) == {7.0}
+
+
+@on_both_databases
+@pytest.mark.parametrize(
+    ("query", "newest_first"), [("", False), ("sort=vehicle_id&order=desc", True), ("sort=num_images", False)]
+)
+def test_the_file_holds_each_vehicle_once_although_others_go_meanwhile(
+    champion: int, client: FlaskClient, services: Services, tmp_path: Path, query: str, newest_first: bool
+) -> None:
+    fleet = [vehicle_line(number) for number in range(1, 2_501)]
+    booked = booking_lines([(1_500, 1)])
+    seed(services.source, write_csvs(tmp_path / "before", fleet, booked))
+    parts = client.get(f"/fleet.csv?{query}").iter_encoded()
+    begin = [next(parts), next(parts)]  # the header, and the first vehicles
+    gone = range(2_401, 2_501) if newest_first else range(1, 101)
+    left = [line for number, line in enumerate(fleet, 1) if number not in gone]
+    seed(services.source, write_csvs(tmp_path / "after", left, booked))
+    rows = csv.DictReader(b"".join([*begin, *parts]).decode().splitlines())
+    numbers = [int(row["vehicle_id"]) for row in rows]
+    assert numbers == sorted(range(1, 2_501), reverse=newest_first)
+
+
+def test_a_vehicle_that_goes_before_its_turn_is_left_out_of_the_file(
+    champion: int, client: FlaskClient, services: Services, tmp_path: Path
+) -> None:
+    fleet = [vehicle_line(number) for number in range(1, 1_101)]
+    booked = booking_lines([(1, 1)])
+    seed(services.source, write_csvs(tmp_path / "before", fleet, booked))
+    parts = client.get("/fleet.csv").iter_encoded()
+    begin = [next(parts), next(parts)]
+    seed(services.source, write_csvs(tmp_path / "after", fleet[:-10], booked))
+    rows = csv.DictReader(b"".join([*begin, *parts]).decode().splitlines())
+    assert [int(row["vehicle_id"]) for row in rows] == list(range(1, 1_091))

@@ -20,7 +20,7 @@ from sqlalchemy import (
 
 from vroom_features.features import is_watched
 from vroom_features.stores.database import TABLES
-from vroom_features.stores.rows import StoredVehicle, VehicleFilter
+from vroom_features.stores.rows import Kind, StoredVehicle, VehicleFilter
 
 vehicles, reservations, state, deletions, keys, *_ = TABLES
 BIGGEST_ID = 2**63 - 1
@@ -82,6 +82,15 @@ def next_change(connection: Connection) -> int:
     """Take the next change number."""
     number = update(state).values(change_number=state.c.change_number + 1)
     return int(connection.execute(number.returning(state.c.change_number)).scalar_one())
+
+
+def wanted(kind: Kind | None, search: str, where: VehicleFilter | None) -> ColumnElement[bool]:
+    """Match what a list asks for."""
+    return and_(
+        is_fleet if kind == "fleet" else not_(is_fleet) if kind == "new" else true(),
+        id_starts_with(search.strip()) if search.strip() else true(),
+        passes(where) if where else true(),
+    )
 
 
 def passes(where: VehicleFilter) -> ColumnElement[bool]:

@@ -2,7 +2,10 @@
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
+
+Kind = Literal["fleet", "new"]
+"""Vehicles that were watched, or new arrivals."""
 
 
 @dataclass(frozen=True, slots=True)

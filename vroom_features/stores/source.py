@@ -1,11 +1,10 @@
 """The source database: SQLite or PostgreSQL, by URL."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Literal
 
-from sqlalchemy import Connection, Engine, and_, delete, func, insert, not_, select, true
+from sqlalchemy import Connection, Engine, delete, func, insert, not_, select
 
 from vroom_features.errors import (
     IdempotencyConflictError,
@@ -17,6 +16,7 @@ from vroom_features.stores import queries
 from vroom_features.stores.database import connect, reading, translated, writing
 from vroom_features.stores.rows import (
     Changes,
+    Kind,
     SavedVehicle,
     StoredVehicle,
     VehicleCounts,
@@ -157,7 +157,7 @@ class SourceStore:
     def list_vehicles(
         self,
         *,
-        kind: Literal["fleet", "new"] | None = None,
+        kind: Kind | None = None,
         search: str = "",
         where: VehicleFilter | None = None,
         sort: str = "vehicle_id",
@@ -186,11 +186,7 @@ class SourceStore:
             raise ValueError(
                 f"expected sort in {SORTS}, page and page_size >= 1; got {sort!r}, {page}, {page_size}"
             )
-        wanted = and_(
-            queries.is_fleet if kind == "fleet" else not_(queries.is_fleet) if kind == "new" else true(),
-            queries.id_starts_with(search.strip()) if search.strip() else true(),
-            queries.passes(where) if where else true(),
-        )
+        wanted = queries.wanted(kind, search, where)
         skipped = (page - 1) * page_size
         with self._read() as connection:
             total: int = connection.execute(
@@ -208,6 +204,22 @@ class SourceStore:
             query = queries.select_vehicles().where(queries.vehicles.c.vehicle_id.in_(ids))
             rows = connection.execute(query.order_by(*queries.order(sort, descending)))
             return VehiclePage(tuple(queries.stored(row) for row in rows), total)
+
+    def list_vehicle_ids(
+        self, *, kind: Kind | None, search: str, where: VehicleFilter, sort: str, descending: bool, limit: int
+    ) -> tuple[int, ...]:
+        """Return the ids that all pages of ``list_vehicles`` hold at this moment, up to a limit."""
+        ids = select(queries.vehicles.c.vehicle_id).where(queries.wanted(kind, search, where))
+        ids = ids.order_by(*queries.order(sort, descending)).limit(limit)
+        with self._read() as connection:
+            return tuple(connection.execute(ids).scalars())
+
+    def get_vehicles(self, vehicle_ids: Sequence[int]) -> tuple[StoredVehicle, ...]:
+        """Return the vehicles with these ids, in their order; what is gone is left out."""
+        query = queries.select_vehicles().where(queries.vehicles.c.vehicle_id.in_(vehicle_ids))
+        with self._read() as connection:
+            found = {row.vehicle_id: queries.stored(row) for row in connection.execute(query)}
+        return tuple(found[each] for each in vehicle_ids if each in found)
 
     def count_vehicles(self) -> VehicleCounts:
         """Count what the database holds."""
