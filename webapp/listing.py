@@ -8,8 +8,9 @@ from typing import Any, Literal, Self
 from flask import url_for
 
 from vroom_features.errors import OnlineStoreError
-from vroom_features.stores.online import OnlineStore, freshness
+from vroom_features.stores.online import freshness
 from vroom_features.stores.source import SourceStore, StoredVehicle, VehicleFilter, VehiclePage
+from webapp.services import Services
 
 PAGE_SIZE = 25
 LAST_PAGE = 1_000_000
@@ -158,11 +159,14 @@ class Listing:
         return url_for(endpoint, **(here | changes))
 
 
-def freshness_of(vehicles: Iterable[StoredVehicle], online: OnlineStore) -> dict[int, Freshness]:
+def freshness_of(vehicles: Iterable[StoredVehicle], app: Services) -> dict[int, Freshness]:
     """Tell by vehicle id whether the online store holds today's row; unknown while it is away."""
     by_id = {vehicle.vehicle_id: vehicle for vehicle in vehicles}
-    try:
-        rows = online.get_many(by_id)
-    except OnlineStoreError:
-        return dict.fromkeys(by_id, "unknown")
-    return {number: freshness(rows.get(number), vehicle) for number, vehicle in by_id.items()}
+    if app.upkeep.is_redis_up:
+        try:
+            rows = app.online.get_many(by_id)
+        except OnlineStoreError:
+            app.upkeep.owe()
+        else:
+            return {number: freshness(rows.get(number), vehicle) for number, vehicle in by_id.items()}
+    return dict.fromkeys(by_id, "unknown")

@@ -120,7 +120,7 @@ def arrivals() -> str:
     listing = Listing.of(request.args, kind="new", sort="vehicle_id", descending=True)
     found = listing.page_of(services().source)
     forecasts = _forecasts(found.items)
-    fresh = freshness_of(found.items, services().online)
+    fresh = freshness_of(found.items, services())
     rows = [
         {
             "vehicle": vehicle,

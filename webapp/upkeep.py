@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Protocol
 
+import redis
 from pydantic import BaseModel, ValidationError
 from redis.exceptions import RedisError
 
@@ -116,10 +117,17 @@ class Upkeep:
         Raises
         ------
         redis.RedisError
-            If Redis is away.
+            If Redis is away; it is not asked while it is known to be.
         """
-        keys = sorted(self._redis.scan_iter(match=f"{KEY}*", count=1000))
-        for value in map(self._redis.get, keys):  # of a cluster, each may be on another node
+        if not self.is_redis_up:
+            raise redis.ConnectionError("Redis did not answer, and is left alone until it does")
+        try:
+            keys = sorted(self._redis.scan_iter(match=f"{KEY}*", count=1000))
+            values = [self._redis.get(key) for key in keys]  # of a cluster, each may be on another node
+        except RedisError:
+            self.owe()
+            raise
+        for value in values:
             if value is not None:
                 try:
                     yield WorkerState.model_validate_json(value)

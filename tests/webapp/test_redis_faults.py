@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from tests.webapp.waiting import wait_until
 from vroom_features.messages import VehicleSaved
 from vroom_features.settings import Settings
 from vroom_model.messages import ModelPromoted
-from webapp.app import create_app
+from webapp.app import REDIS_TIMEOUT_S, create_app
 from webapp.services import Services
 
 
@@ -154,6 +155,22 @@ def test_a_hanging_redis_holds_up_one_request_and_no_more(
     wait_until(lambda: services.upkeep.is_redis_up and services.listener.is_subscribed)
     version = promote(models, own_redis, 6.0)
     wait_until(lambda: version_of(client) == version)
+
+
+@pytest.mark.parametrize("path", ["/arrivals", "/feature-stores", "/models", "/health?all=1"])
+def test_a_hanging_redis_holds_up_one_look_and_no_more(
+    client: FlaskClient, services: Services, own_redis: Redis, path: str
+) -> None:
+    client.post("/vehicles", json=VEHICLE)
+    own_redis.hang()
+    page = {"headers": {"Accept": "text/html"}} if "health" not in path else {}
+    assert client.get(path, **page).text  # a page in parts looks while it is read
+    assert not services.upkeep.is_redis_up
+    started = time.monotonic()
+    answers = [client.get(path, **page).text for _ in range(5)]
+    assert time.monotonic() - started < 5 * REDIS_TIMEOUT_S  # each would wait for it twice
+    says = {"/arrivals": "store away", "/feature-stores": "is not known", "/health?all=1": '"workers":null'}
+    assert all(says.get(path, "</html>") in answer for answer in answers)
 
 
 def test_a_killed_subscription_comes_back(
