@@ -95,7 +95,8 @@ class Settings(BaseSettings):
     )
     web_predict_limit: str = Field(
         default="",
-        description="forecasts one client may ask for, as '600 per minute'; empty: no limit on loopback",
+        description="forecasts one client may ask for, as '600 per minute', all of a batch;"
+        " empty: no limit on loopback",
     )
     web_session_hours: float = Field(
         default=12.0, gt=0, le=720, description="how long after signing in the operator must sign in again"

@@ -92,8 +92,8 @@ class ReloadDocument(BaseModel):
     problem: str | None
 
 
-def serving() -> Served:
-    """Return the model that serves, for the whole of this request.
+def serving(num_forecasts: int = 1) -> Served:
+    """Return the model that serves, for the whole of this request, which asks for so many forecasts.
 
     Raises
     ------
@@ -101,12 +101,18 @@ def serving() -> Served:
         429 when this client asked too often, 503 while there is no model.
     """
     app = services()
-    if not app.limit.allows(request.environ):
-        raise ProblemError(429, "Too many requests", "this client asks too often", Retry_After="60")
+    if not app.limit.allows(request.environ, num_forecasts):
+        raise too_often()
     served = app.slot.current
     if served is None:
         raise no_model()
     return served
+
+
+def too_often() -> ProblemError:
+    """Return why a client gets no forecast that others get."""
+    detail = f"this client asks for more forecasts than {services().limit.rule}"
+    return ProblemError(429, "Too many requests", detail, Retry_After="60")
 
 
 def no_model() -> ProblemError:
@@ -139,7 +145,7 @@ def predict_id(body: VehicleKey) -> Response:
 @api.post("/predict/batch", responses={200: BatchForecastDocument, 429: Problem, 503: Problem, **PROBLEMS})
 def predict_many(body: BatchDocument) -> Response:
     """Forecast up to 1,000 vehicles, all by one model."""
-    return json(predict_batch(serving(), body))
+    return json(predict_batch(serving(len(body.root)), body))
 
 
 @api.get("/health", tags=[Tag(name="state")], responses={200: HealthDocument, 422: Problem})

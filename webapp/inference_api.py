@@ -103,6 +103,7 @@ def infer(name: str, version: str | None = None) -> Response:
     header_length = request.headers.get(HEADER_LENGTH, type=int)
     try:
         asked, tensors = read_request(request.get_data(cache=False), header_length)
+        serving(max(map(len, tensors.values()), default=1))
         forecasts = served.predictor.predict_many(_vehicles(tensors))
         outputs = {output: getattr(forecasts, output) for output in OUTPUTS}
         header = {"model_name": name, "model_version": str(served.version)}

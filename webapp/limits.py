@@ -71,7 +71,7 @@ class _Lease:
 
 
 class ClientLimit:
-    """Count forecasts per client address.
+    """Count forecasts per client address: each vehicle of a batch, each answer of the forecast page.
 
     A forecast takes microseconds and a word with Redis a hundred, so a worker takes a hundredth of the limit
     at a time from the shared count and hands it out by itself.
@@ -87,32 +87,37 @@ class ClientLimit:
     def __init__(self, settings: Settings, counter: Counter) -> None:
         rule = settings.web_predict_limit or ("" if settings.is_loopback else LIMIT_BEYOND_LOOPBACK)
         self._item = parse(rule) if rule else None
+        self.rule = rule
         self._counter = counter
         self._leases: dict[str, _Lease] = {}
         self._lock = threading.Lock()
 
-    def allows(self, environ: dict[str, Any]) -> bool:
-        """Count this request, once, and tell whether it is within the limit."""
+    def allows(self, environ: dict[str, Any], num_forecasts: int = 1) -> bool:
+        """Count what this request asks for, each forecast once, and tell whether it is within the limit."""
         if self._item is None:
             return True
-        if COUNTED not in environ:
-            environ[COUNTED] = self._take(self._item, environ.get("REMOTE_ADDR", ""))
-        allowed: bool = environ[COUNTED]
-        return allowed
+        counted: int | None = environ.get(COUNTED, 0)  # None once it was refused
+        if counted is not None and counted < num_forecasts:
+            cost, client = num_forecasts - counted, environ.get("REMOTE_ADDR", "")
+            # What never fits is refused without a count: the client may still ask for less.
+            is_within = num_forecasts <= self._item.amount and self._take(self._item, client, cost)
+            environ[COUNTED] = counted = num_forecasts if is_within else None
+        return counted is not None
 
-    def _take(self, item: RateLimitItem, client: str) -> bool:
-        now = time.monotonic()
+    def _take(self, item: RateLimitItem, client: str, cost: int) -> bool:
+        now, left = time.monotonic(), 0
         with self._lock:
             lease = self._leases.get(client)
             if lease is not None and now < lease.until:
-                if lease.left:
-                    lease.left -= 1
+                if lease.left >= cost:
+                    lease.left -= cost
                     return True
                 if lease.is_refusal:
                     return False
-        size = max(1, item.amount // LEASES_PER_WINDOW)
+                left, lease.left = lease.left, 0
+        size = max(cost - left, item.amount // LEASES_PER_WINDOW)
         if self._counter.hit(item, "forecast", client, cost=size):
-            lease = _Lease(left=size - 1, until=now + item.get_expiry(), is_refusal=False)
+            lease = _Lease(left=left + size - cost, until=now + item.get_expiry(), is_refusal=False)
         else:
             lease = _Lease(left=0, until=now + REFUSAL_S, is_refusal=True)
         with self._lock:

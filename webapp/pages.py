@@ -11,6 +11,7 @@ from vroom_features.errors import VehicleNotFoundError
 from vroom_features.stores.source import StoredVehicle
 from vroom_model.predictor import Forecast
 from webapp import formats, saving
+from webapp.api import too_often
 from webapp.auth import may_save, require_operator
 from webapp.clock import now
 from webapp.fleet_export import EXPORT_MAX, csv_lines
@@ -53,7 +54,7 @@ def frame() -> dict[str, Any]:
 
 
 @pages.get("/")
-def forecast() -> str:
+def forecast() -> Response:
     """Show the form and its forecast; ``?vehicle_id=`` starts from a vehicle that is stored."""
     values = DEFAULTS
     vehicle_id = request.args.get("vehicle_id", type=int)
@@ -66,15 +67,16 @@ def forecast() -> str:
 
 
 @pages.post("/")
-def submit() -> Response | str | tuple[str, int]:
+def submit() -> Response:
     """Forecast or save what the form holds."""
     entry = read_entry(request.form)
     if entry.vehicle is None:
-        return _forecast_page(entry), 422
+        return _forecast_page(entry, status=422)
     if request.form.get("action") != "save":
         return _forecast_page(entry)
     if not may_save():
-        return _forecast_page(entry, save_problem="Only the signed-in operator may save cars here."), 403
+        problem = "Only the signed-in operator may save cars here."
+        return _forecast_page(entry, status=403, save_problem=problem)
     # The key holds for this form and this content: the same twice is one car, a changed one is another.
     key = f"form-{request.form.get('form_key', '')[:64]}-{entry.digest}"
     saved = saving.save(services(), entry.vehicle, saved_at=now(), idempotency_key=key)
@@ -89,19 +91,27 @@ def details() -> tuple[str, int] | str | tuple[dict[str, Any], int]:
     entry = read_entry(request.form)
     if entry.vehicle is None:
         return {"errors": entry.errors}, 422
-    return render_template("_details.html", **_answer(entry))
+    answer = _answer(entry)
+    if answer.get("is_limited"):
+        raise too_often()
+    return render_template("_details.html", **answer)
 
 
-def _forecast_page(entry: Entry, *, save_problem: str = "") -> str:
-    return render_template(
+def _forecast_page(entry: Entry, *, status: int = 200, save_problem: str = "") -> Response:
+    answer = _answer(entry)
+    page = render_template(
         "forecast.html",
         fields=FIELDS,
         entry=entry,
         form_key=token_urlsafe(12),
         save_problem=save_problem,
         may_save=may_save(),
-        **_answer(entry),
+        **answer,
     )
+    if status == 200 and answer.get("is_limited"):
+        refusal = too_often()
+        return Response(page, refusal.status, refusal.headers, mimetype="text/html")
+    return Response(page, status, mimetype="text/html")
 
 
 def _answer(entry: Entry) -> dict[str, Any]:
@@ -109,6 +119,8 @@ def _answer(entry: Entry) -> dict[str, Any]:
     served = serving_now()
     if served is None or entry.vehicle is None:
         return {"forecast": None, "scale_top": formats.scale_top()}
+    if not services().limit.allows(request.environ):
+        return {"forecast": None, "is_limited": True, "scale_top": formats.scale_top()}
     found = served.predictor.predict_one(entry.vehicle.model_dump())
     beside = Insight.of_app().beside(served, entry.vehicle, found)
     return {"forecast": found, "scale_top": formats.scale_top(found.high), **beside}

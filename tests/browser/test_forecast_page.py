@@ -174,3 +174,17 @@ def test_a_car_is_forecast_and_saved_with_the_keyboard_alone(window: Window) -> 
     expect(page.get_by_role("button", name="Save this car")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("tr.fresh")).to_contain_text("49.50")
+
+
+def test_a_page_that_asks_too_often_says_so_and_keeps_the_number(window: Window) -> None:
+    page = window.open()
+    page.route("**/details", lambda route: route.fulfill(status=429, json={"status": 429}))
+    fill(page, actual_price=52)
+    notice = page.locator("#details .notice")
+    expect(notice).to_have_text(re.compile("Too many forecasts in a short time.*The number stands"))
+    assert figure(page) > 0
+    page.route("**/predict", lambda route: route.fulfill(status=429, json={"status": 429}))
+    fill(page, actual_price=53)
+    expect(page.locator("#answer .says")).to_contain_text("Too many forecasts in a short time.")
+    expect(page.locator("#details")).to_be_empty()
+    assert page.locator("#actual_price").input_value() == "53"

