@@ -8,6 +8,7 @@ bearer token.
 import hashlib
 import hmac
 import logging
+import re
 import secrets
 
 from flask import Blueprint, Flask, current_app, g, redirect, render_template, request, session, url_for
@@ -31,6 +32,8 @@ SIGN_OUT = "auth.sign_out"
 SIGNED_IN_AT = "signed_in_at"
 SESSION_ID = "session_id"
 LINK_MAX_AGE_S = 24 * 3600.0
+LOCAL_TARGET = re.compile(r"/(?![/\\])[^\x00-\x20\\]*")
+"""A path of this site: no host, and no control character that a URL parser would drop to find one."""
 
 auth = Blueprint("auth", __name__)
 csrf = CSRFProtect()
@@ -183,9 +186,7 @@ def _enter(target: str) -> Response:
     session[SIGNED_IN_AT] = now().timestamp()
     login_user(Operator(_operator()[1]))
     logger.info("operator signed in from %s", request.remote_addr)
-    # A path of this site only: neither another host nor a scheme.
-    is_local = target.startswith("/") and not target.startswith(("//", "/\\"))
-    return redirect(target if is_local else url_for("pages.forecast"))
+    return redirect(target if LOCAL_TARGET.fullmatch(target) else url_for("pages.forecast"))
 
 
 def _count_attempt() -> None:

@@ -156,13 +156,28 @@ def test_saving_needs_sign_in_where_others_can_reach_it(settings: Settings, oper
 
 
 @pytest.mark.parametrize(
-    "target", ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:x"]
+    "target",
+    [
+        "https://evil.example/",
+        "//evil.example/",
+        "/\\evil.example",
+        "javascript:x",
+        "/\t/evil.example/x",
+        "/\n/evil.example",
+        "/\r\\evil.example",
+        " //evil.example",
+    ],
 )
 def test_sign_in_leads_to_this_site_only(client: FlaskClient, target: str) -> None:
     response = client.post(
         "/sign-in", data={"csrf_token": csrf_token(client), "password": PASSWORD, "next": target}
     )
     assert response.headers["Location"] == "/"
+
+
+def test_sign_in_leads_back_to_where_the_operator_was(client: FlaskClient) -> None:
+    form = {"csrf_token": csrf_token(client), "password": PASSWORD, "next": "/fleet?q=a%20b&name=ü#top"}
+    assert client.post("/sign-in", data=form).headers["Location"] == "/fleet?q=a%20b&name=%C3%BC#top"
 
 
 @pytest.mark.parametrize("way", ["link", "form", "token"])
