@@ -155,7 +155,7 @@ def sign_in() -> Response | str | tuple[str, int]:
     """Ask for the password, or take the token of the link printed at a start."""
     form = SignInForm(next=request.args.get("next", ""))
     token = request.args.get("token")
-    if token is not None:
+    if token is not None and request.method == "GET":  # HEAD only looks at the link, POST sends the password
         _count_attempt()
         if _is_from_link(token):
             return _enter("")

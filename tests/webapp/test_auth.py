@@ -64,6 +64,8 @@ def test_a_sign_in_link_is_printed_at_the_first_start_and_works_once(
     assert stat.S_IMODE(fresh.sign_in_token.stat().st_mode) == 0o600
     client = app.test_client()
     assert client.get("/sign-in?token=guess").status_code == 401
+    assert client.head(link).status_code == 200  # whoever only looks at the link does not use it up
+    assert client.get("/audit").status_code == 401
     assert client.get(link).status_code == 302
     assert client.get("/audit").status_code == 200
     assert app.test_client().get(link).status_code == 401
