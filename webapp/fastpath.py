@@ -2,7 +2,7 @@
 
 It takes what it can answer with 200 and leaves everything else, with the body put back, to the Flask view of
 the same path, whose validation, forecast and document it shares.  So a refused vehicle gets its problem
-document, and OpenAPI describes both ways at once.
+document, a host name or a page that may be foreign is looked at, and OpenAPI describes both ways at once.
 """
 
 import logging
@@ -20,6 +20,7 @@ from vroom_features.errors import VroomFeaturesError
 from webapp import metrics
 from webapp.benchmark import CONSTANT
 from webapp.forecasts import document, predict_stored
+from webapp.hosts import host_rule
 from webapp.model_slot import Served
 from webapp.schemas import VehicleDocument, VehicleKey
 from webapp.security import REQUEST_ID
@@ -53,6 +54,7 @@ class FastPath:
         self._slot = services.slot
         self._draining = services.draining
         self._limit = services.limit
+        self._answers_to = host_rule(services.settings)
         self._is_logging = services.settings.web_log_forecasts
         self._answers: dict[str, Answer] = {"/predict": self._predict, "/predict/id": self._predict_id}
         if services.settings.web_benchmark:
@@ -76,7 +78,9 @@ class FastPath:
             served is None
             or not length.isdigit()
             or int(length) > BODY_MAX_BYTES
-            or not environ.get("CONTENT_TYPE", "").startswith("application/json")
+            or environ.get("CONTENT_TYPE", "").partition(";")[0] != "application/json"
+            or not self._answers_to(host := environ.get("HTTP_HOST"))
+            or ("HTTP_ORIGIN" in environ and environ["HTTP_ORIGIN"].partition("://")[2] != host)
             or not self._limit.allows(environ)
         ):
             return self._app(environ, start_response)

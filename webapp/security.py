@@ -8,10 +8,10 @@ from flask import Flask, Response, g, request
 from flask_talisman import Talisman
 
 from vroom_features.settings import Settings
+from webapp.hosts import trusted_hosts
 from webapp.problems import ProblemError
 from webapp.secrets_file import secret_in
 
-LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 BODY_MAX_BYTES = 4 * 1024 * 1024
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
@@ -40,7 +40,7 @@ def install(app: Flask, settings: Settings, *, style_source: str) -> None:
     app.config.update(
         SECRET_KEY=settings.secret_key.get_secret_value() or secret_in(settings.home / "secret-key").value,
         MAX_CONTENT_LENGTH=BODY_MAX_BYTES,
-        TRUSTED_HOSTS=_trusted_hosts(settings),
+        TRUSTED_HOSTS=trusted_hosts(settings),
         SESSION_COOKIE_NAME="vroom",
         WTF_CSRF_TIME_LIMIT=None,  # as long as the session: a page may stay open
     )
@@ -68,17 +68,6 @@ def install(app: Flask, settings: Settings, *, style_source: str) -> None:
             "frame-ancestors": "'none'",
         },
     )
-
-
-def _trusted_hosts(settings: Settings) -> list[str] | None:
-    """Return the host names answered to; on loopback a foreign name means a rebound DNS entry.
-
-    Loopback's own are always among them: a health check of the machine or the container asks by them.
-    """
-    if settings.web_trusted_hosts:
-        given = [host.strip() for host in settings.web_trusted_hosts.split(",") if host.strip()]
-        return [*given, *LOOPBACK_HOSTS]
-    return LOOPBACK_HOSTS if settings.is_loopback else None
 
 
 def _name_request() -> None:

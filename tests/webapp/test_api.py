@@ -275,6 +275,20 @@ def test_a_foreign_host_name_is_refused(client: FlaskClient) -> None:
     assert client.get("/health", headers={"Host": "rebound.example"}).status_code == 400
 
 
+def test_a_forecast_is_refused_as_every_request_is(client: FlaskClient) -> None:
+    for name, value, status in (
+        ("Host", "rebound.example", 400),
+        ("Host", "localhost:8000", 200),
+        ("Origin", "http://localhost", 200),
+        ("Content-Type", "application/jsonx", 415),
+        ("Content-Type", "application/json;charset=utf-8", 200),
+        ("Content-Type", "Application/JSON ; charset=utf-8", 200),
+    ):
+        headers = {"Content-Type": "application/json"} | {name: value}
+        answer = client.post("/predict", data=json.dumps(VEHICLE), headers=headers)
+        assert answer.status_code == status, (name, value)
+
+
 def test_a_health_check_of_the_machine_itself_is_answered(settings: Settings) -> None:
     app = create_app(settings.model_copy(update={"web_trusted_hosts": "forecast.example"}))
     client = app.test_client()

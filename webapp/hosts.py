@@ -1,0 +1,32 @@
+"""Which host names are answered to: one rule for Flask and the short way to a forecast."""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+from werkzeug.sansio.utils import host_is_trusted
+
+from vroom_features.settings import Settings
+
+LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+NUM_HOSTS_MAX = 16
+"""Few, since each may be as long as a header can be."""
+
+
+def trusted_hosts(settings: Settings) -> list[str] | None:
+    """Return the host names answered to, None for all; on loopback a foreign name means a rebound DNS entry.
+
+    Loopback's own are always among them: a health check of the machine or the container asks by them.
+    """
+    if settings.web_trusted_hosts:
+        given = [host.strip() for host in settings.web_trusted_hosts.split(",") if host.strip()]
+        return [*given, *LOOPBACK_HOSTS]
+    return LOOPBACK_HOSTS if settings.is_loopback else None
+
+
+def host_rule(settings: Settings) -> Callable[[str | None], bool]:
+    """Return what tells whether a ``Host`` header is well-formed and answered to, as Flask does.
+
+    It remembers what it was asked lately: forecasts ask for each request.
+    """
+    hosts = trusted_hosts(settings)
+    return lru_cache(NUM_HOSTS_MAX)(lambda host: host_is_trusted(host, hosts))
