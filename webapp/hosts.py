@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache
+from urllib.parse import urlsplit
 
 from werkzeug.sansio.utils import host_is_trusted
 
@@ -30,3 +31,17 @@ def host_rule(settings: Settings) -> Callable[[str | None], bool]:
     """
     hosts = trusted_hosts(settings)
     return lru_cache(NUM_HOSTS_MAX)(lambda host: host_is_trusted(host, hosts))
+
+
+def hostname(authority: str) -> str | None:
+    """Return the name in ``host:port``, without an address's brackets; None where there is none.
+
+    Examples
+    --------
+    >>> hostname("[::1]:8000"), hostname("[1:2]"), hostname("")
+    ('::1', None, None)
+    """
+    try:
+        return urlsplit(f"//{authority}").hostname
+    except ValueError:  # brackets without an address in them
+        return None

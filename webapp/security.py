@@ -8,7 +8,7 @@ from flask import Flask, Response, g, request
 from flask_talisman import Talisman
 
 from vroom_features.settings import Settings
-from webapp.hosts import trusted_hosts
+from webapp.hosts import hostname, trusted_hosts
 from webapp.problems import ProblemError
 from webapp.secrets_file import secret_in
 
@@ -21,8 +21,8 @@ def events_url(settings: Settings) -> str:
     """Return where this request's browser finds the event streams: the same host unless set otherwise."""
     if settings.web_events_url:
         return settings.web_events_url
-    hostname = urlsplit(f"//{request.host}").hostname or settings.web_host
-    host = f"[{hostname}]" if ":" in hostname else hostname
+    name = hostname(request.host) or settings.web_host
+    host = f"[{name}]" if ":" in name else name
     return f"{request.scheme}://{host}:{settings.web_events_port}/events"
 
 
@@ -80,7 +80,8 @@ def _refuse_foreign_pages() -> None:
     origin = request.headers.get("Origin")
     if origin is None or request.method in SAFE_METHODS:
         return
-    if urlsplit(origin).netloc.lower() != request.host.lower():
+    authority = origin.partition("://")[2].lower()
+    if not authority or authority != request.host.lower():
         raise ProblemError(403, "Foreign origin", "this request comes from a page of another site")
 
 

@@ -275,6 +275,13 @@ def test_a_foreign_host_name_is_refused(client: FlaskClient) -> None:
     assert client.get("/health", headers={"Host": "rebound.example"}).status_code == 400
 
 
+@pytest.mark.parametrize("path", ["/predict", "/reload"])
+def test_a_page_of_another_site_is_refused(client: FlaskClient, operator: dict[str, str], path: str) -> None:
+    for origin in ("http://[", "http://evil.example", "null", ""):
+        answer = client.post(path, json=VEHICLE, headers={"Origin": origin} | operator)
+        assert answer.status_code == 403
+
+
 def test_a_forecast_is_refused_as_every_request_is(client: FlaskClient) -> None:
     for name, value, status in (
         ("Host", "rebound.example", 400),
@@ -287,6 +294,16 @@ def test_a_forecast_is_refused_as_every_request_is(client: FlaskClient) -> None:
         headers = {"Content-Type": "application/json"} | {name: value}
         answer = client.post("/predict", data=json.dumps(VEHICLE), headers=headers)
         assert answer.status_code == status, (name, value)
+
+
+def test_a_host_that_is_none_is_no_fault_of_ours(settings: Settings) -> None:
+    app = create_app(settings.model_copy(update={"web_host": "0.0.0.0"}))  # noqa: S104
+    client = app.test_client()
+    for host in ("[", "a b", "evil.example:x"):
+        assert client.get("/events", headers={"Host": host}).status_code == 307
+        headers = {"Host": host, "Origin": "null"}
+        assert client.post("/predict", json=VEHICLE, headers=headers).status_code == 403
+    app.extensions["vroom"].close()
 
 
 def test_a_health_check_of_the_machine_itself_is_answered(settings: Settings) -> None:
