@@ -7,23 +7,27 @@ Events are hints, as messages are: who missed some reads the API.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+from werkzeug.sansio.utils import host_is_trusted
 
 from vroom_features.messages import Message, MessageError, VehicleMaterialized, VehicleSaved
 from vroom_features.settings import Settings
 from vroom_features.stores.redis_client import node_url
 from vroom_model.messages import ModelLoaded, ModelPromoted, PipelineCompleted
+from webapp.hosts import LOOPBACK_HOSTS, host_rule, hostname, trusted_hosts
 from webapp.leaving import KILL_STREAMS_AFTER_S, leave_with_the_server
 
 logger = logging.getLogger(__name__)
@@ -42,7 +46,6 @@ QUIET_S = 2.0
 UNANSWERED_MAX = 2
 """After so many pings without an answer a connection is given up; TCP would wait for a quarter of an hour."""
 HELLO = b"retry: 2000\n\n"
-LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 class Broadcast:
@@ -123,6 +126,31 @@ class Broadcast:
             self._queues.discard(queue)
 
 
+class KnownHostsOnly:
+    """ASGI middleware that refuses a host name that is not ours: a page elsewhere may have rebound it to us.
+
+    Starlette's own reads neither ports nor leading dots in the list that Flask is given.
+
+    Parameters
+    ----------
+    app : ASGI application
+        What it protects.
+    answers_to : callable
+        Tells whether a ``Host`` header is answered to.
+    """
+
+    def __init__(self, app: ASGIApp, answers_to: Callable[[str | None], bool]) -> None:
+        self._app = app
+        self._answers_to = answers_to
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on, or refuse with 400."""
+        if scope["type"] == "http" and not self._answers_to(Headers(scope=scope).get("host")):
+            await PlainTextResponse("this host name is not answered to", 400)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
 def encode(channel: str, payload: bytes) -> bytes:
     """Return a message as a server-sent event.
 
@@ -139,7 +167,7 @@ def create_events_app(settings: Settings | None = None) -> Starlette:
     """Return the ASGI app; it connects to Redis when its server starts it."""
     settings = settings or Settings()
     broadcast = Broadcast(settings.redis)
-    allowed = {host.strip() for host in settings.web_trusted_hosts.split(",") if host.strip()} | LOOPBACK
+    trusted_pages = trusted_hosts(settings) or LOOPBACK_HOSTS
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -153,8 +181,10 @@ def create_events_app(settings: Settings | None = None) -> Starlette:
     async def events(request: Request) -> Response:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Origin"}
         origin = request.headers.get("origin", "")
+        authority = origin.partition("://")[2]
         # The page comes from another port of this machine, or through the same proxy.
-        if urlsplit(origin).hostname in allowed | {request.url.hostname}:
+        is_same = (name := hostname(authority)) is not None and name == hostname(request.headers["host"])
+        if is_same or host_is_trusted(authority, trusted_pages):
             headers["Access-Control-Allow-Origin"] = origin
         return StreamingResponse(broadcast.stream(), media_type="text/event-stream", headers=headers)
 
@@ -162,7 +192,11 @@ def create_events_app(settings: Settings | None = None) -> Starlette:
         state = {"status": "ok" if broadcast.is_subscribed else "degraded", "streams": broadcast.num_streams}
         return JSONResponse(state)
 
-    return Starlette(routes=[Route("/events", events), Route("/health", health)], lifespan=lifespan)
+    return Starlette(
+        routes=[Route("/events", events), Route("/health", health)],
+        middleware=[Middleware(KnownHostsOnly, host_rule(settings))],
+        lifespan=lifespan,
+    )
 
 
 app = create_events_app()

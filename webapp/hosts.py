@@ -1,4 +1,4 @@
-"""Which host names are answered to: one rule for Flask and the short way to a forecast."""
+"""Which host names are answered to: one rule for Flask, the short way to a forecast and the event streams."""
 
 from collections.abc import Callable
 from functools import lru_cache

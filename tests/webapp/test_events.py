@@ -120,6 +120,22 @@ def test_pages_of_this_machine_may_listen_and_others_may_not(streams: str) -> No
             assert stream.headers.get("Access-Control-Allow-Origin") == (origin if allowed else None)
 
 
+def test_an_origin_that_is_none_is_foreign(streams: str) -> None:
+    for origin in ("http://[", "http://[1:2]", "null", "http://localhost:x"):
+        with httpx.stream("GET", f"{streams}/events", headers={"Origin": origin}, timeout=10) as stream:
+            assert stream.status_code == 200
+            assert "Access-Control-Allow-Origin" not in stream.headers
+
+
+def test_streams_are_found_by_our_names_only(streams: str) -> None:
+    for host in ("rebound.example", "rebound.example:8001", "[", "a b"):
+        headers = {"Host": host, "Origin": "http://rebound.example"}
+        assert httpx.get(f"{streams}/health", headers=headers).status_code == 400
+        with httpx.stream("GET", f"{streams}/events", headers=headers, timeout=10) as stream:
+            assert stream.status_code == 400
+            assert "Access-Control-Allow-Origin" not in stream.headers
+
+
 def test_events_stay_on_one_line() -> None:
     event = encode(
         PipelineCompleted.channel,
