@@ -214,7 +214,7 @@ def _operator() -> tuple[str, str]:
 
 
 def _is_password(given: str) -> bool:
-    return hmac.compare_digest(given.encode(), _operator()[0].encode())
+    return bool(given) and hmac.compare_digest(given.encode(), _operator()[0].encode())
 
 
 def _is_from_link(given: str) -> bool:
@@ -222,7 +222,7 @@ def _is_from_link(given: str) -> bool:
     path = services().settings.sign_in_token
     try:
         is_fresh = now().timestamp() - path.stat().st_mtime < LINK_MAX_AGE_S
-        if not is_fresh or not hmac.compare_digest(given.encode(), path.read_bytes().strip()):
+        if not given or not is_fresh or not hmac.compare_digest(given.encode(), path.read_bytes().strip()):
             return False
         path.unlink()  # of several who come at once, one can
     except FileNotFoundError:

@@ -15,23 +15,46 @@ class Secret:
     is_new: bool
 
 
+class SecretFileError(Exception):
+    """A file that should hold a secret holds none."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} holds no secret, which is ASCII text: write one into it, or delete it to have one made"
+        )
+
+
 def secret_in(path: Path) -> Secret:
     """Return the secret kept in a file, made now if there is none.
 
     Of several processes that start at once, one makes it and all return the same.
+
+    Raises
+    ------
+    SecretFileError
+        If the file is empty, or holds what no header can carry.
     """
     try:
-        return Secret(path.read_text().strip(), is_new=False)
+        return Secret(_read(path), is_new=False)
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
     try:
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(24))
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut could leave its name with nothing in it
         try:
             path.hardlink_to(name)  # fails where a link with replace would overwrite the other's secret
         except FileExistsError:
-            return Secret(path.read_text().strip(), is_new=False)
+            return Secret(_read(path), is_new=False)
     finally:
         Path(name).unlink()
-    return Secret(path.read_text().strip(), is_new=True)
+    return Secret(_read(path), is_new=True)
+
+
+def _read(path: Path) -> str:
+    secret = path.read_bytes().strip()
+    if not secret or not secret.isascii():
+        raise SecretFileError(path)
+    return secret.decode()

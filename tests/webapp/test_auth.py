@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from pydantic import SecretStr
 from sqlalchemy import text
 
 from tests.factories import VEHICLE
@@ -16,7 +17,7 @@ from tests.webapp.conftest import PASSWORD
 from vroom_features.settings import Settings
 from webapp.app import create_app
 from webapp.auth import LINK_MAX_AGE_S
-from webapp.secrets_file import Secret, secret_in
+from webapp.secrets_file import Secret, SecretFileError, secret_in
 from webapp.services import Services
 
 
@@ -48,10 +49,31 @@ def test_the_password_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -
     assert [found.name for found in path.parent.iterdir()] == ["operator-password"]
 
 
+@pytest.mark.parametrize("content", ["", " \n", "pässword"])
+def test_a_secret_file_without_a_secret_is_refused_by_name(
+    settings: Settings, tmp_path: Path, content: str
+) -> None:
+    path = tmp_path / "home" / "operator-password"
+    path.parent.mkdir()
+    path.write_text(content)
+    with pytest.raises(SecretFileError, match=f"{path}.*delete it"):
+        create_app(settings.model_copy(update={"operator_password": SecretStr("")}))
+
+
+@pytest.mark.parametrize("header", ["Bearer", "Bearer ", "bearer \t"])
+def test_an_empty_token_is_nobodys(client: FlaskClient, header: str) -> None:
+    assert client.post("/reload", headers={"Authorization": header}).status_code == 401
+
+
+def test_an_empty_token_file_lets_nobody_in(app: Flask, settings: Settings) -> None:
+    settings.sign_in_token.write_text("")
+    assert app.test_client().get("/sign-in?token=").status_code == 401
+
+
 def test_a_sign_in_link_is_printed_at_the_first_start_and_works_once(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fresh = settings.model_copy(update={"operator_password": type(settings.operator_password)("")})
+    fresh = settings.model_copy(update={"operator_password": SecretStr("")})
     links = []
     for _ in range(2):
         caplog.clear()
@@ -102,9 +124,7 @@ def test_signing_out_and_a_new_password_end_the_session(settings: Settings, app:
     token = csrf_token(client)
     cookie = client.get_cookie("vroom")
     assert cookie is not None
-    changed = create_app(
-        settings.model_copy(update={"operator_password": type(settings.operator_password)("new")})
-    )
+    changed = create_app(settings.model_copy(update={"operator_password": SecretStr("new")}))
     stranger = changed.test_client()
     stranger.set_cookie("vroom", cookie.value)
     assert stranger.post("/reload", headers={"X-CSRFToken": token}).status_code == 401
