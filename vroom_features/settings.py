@@ -1,16 +1,22 @@
 """Every setting of the system, in one class: environment variables ``VROOM_*``, or a ``.env`` file."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+HEADER_TEXT = re.compile(r"([!-~]([ -~]*[!-~])?)?")
+"""What arrives in a header as it was sent, or nothing."""
 
 
 class Settings(BaseSettings):
     """Settings, read once at the edge: a command, the top of a flow, ``create_app``."""
 
-    model_config = SettingsConfigDict(env_prefix="VROOM_", env_file=".env", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="VROOM_", env_file=".env", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
     home: Path = Field(default=Path("var"), description="folder of everything the system writes")
     database_url: str = Field(
@@ -125,7 +131,8 @@ class Settings(BaseSettings):
     web_benchmark: bool = Field(default=False, description="add the echo route that benchmarks compare with")
     operator_password: SecretStr = Field(
         default=SecretStr(""),
-        description="operator's password and API token; empty: made at first start in VROOM_HOME",
+        description="operator's password and API token, printable ASCII;"
+        " empty: made at first start in VROOM_HOME",
     )
     secret_key: SecretStr = Field(
         default=SecretStr(""), description="key that signs cookies; empty: made at first start in VROOM_HOME"
@@ -146,6 +153,15 @@ class Settings(BaseSettings):
     prefect_port: int = Field(default=4200, ge=1, le=65535, description="port of the Prefect server")
     mlflow_port: int = Field(default=5000, ge=1, le=65535, description="port of the MLflow server")
     redis_port: int = Field(default=6379, ge=1, le=65535, description="port of the embedded Redis")
+
+    @field_validator("operator_password")
+    @classmethod
+    def _fits_into_a_header(cls, password: SecretStr) -> SecretStr:
+        if not HEADER_TEXT.fullmatch(password.get_secret_value()):
+            raise ValueError(
+                "a program sends the password in a header: use printable ASCII, no space at either end"
+            )
+        return password
 
     @property
     def source_database(self) -> str:

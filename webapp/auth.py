@@ -96,9 +96,9 @@ def is_operator() -> bool:
     ProblemError
         If a bearer token came and is wrong, or this client guesses too often.
     """
-    authorization = request.authorization
-    if authorization is not None and authorization.type == "bearer":
-        if not _is_password(authorization.token or ""):
+    token = _bearer_token()
+    if token is not None:
+        if not _is_password(token):
             _count_attempt()
             raise ProblemError(
                 401, "Wrong token", "the bearer token is not the operator's", WWW_Authenticate="Bearer"
@@ -121,11 +121,17 @@ def require_operator(*, changes: bool = True) -> None:
         )
     if request.method in SAFE_METHODS:
         return
-    by_token = request.authorization is not None and request.authorization.type == "bearer"
+    by_token = _bearer_token() is not None
     if not by_token:  # a browser sends a cookie, and Basic credentials, for any page
         csrf.protect()
     if changes:
         _write_down("token" if by_token else "cookie", request.endpoint or "")
+
+
+def _bearer_token() -> str | None:
+    """Return the token as it was sent; Werkzeug takes one with an equals sign inside for parameters."""
+    kind, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else None
 
 
 def may_save() -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 from sqlalchemy import text
 
 from tests.factories import VEHICLE
@@ -58,6 +58,20 @@ def test_a_secret_file_without_a_secret_is_refused_by_name(
     path.write_text(content)
     with pytest.raises(SecretFileError, match=f"{path}.*delete it"):
         create_app(settings.model_copy(update={"operator_password": SecretStr("")}))
+
+
+@pytest.mark.parametrize("password", ["pässword", " padded", "padded ", "two\nlines", " "])
+def test_a_password_that_no_header_can_carry_is_refused_and_not_shown(password: str) -> None:
+    with pytest.raises(ValidationError, match="printable ASCII") as refused:
+        Settings(_env_file=None, operator_password=password)
+    assert repr(password) not in str(refused.value)
+
+
+def test_a_password_may_look_like_parameters(settings: Settings) -> None:
+    app = create_app(settings.model_copy(update={"operator_password": SecretStr('a="b", c=d')}))
+    headers = {"Authorization": 'Bearer a="b", c=d'}
+    assert app.test_client().post("/reload", headers=headers).status_code == 200
+    app.extensions["vroom"].close()
 
 
 @pytest.mark.parametrize("header", ["Bearer", "Bearer ", "bearer \t"])
