@@ -98,8 +98,9 @@ def is_operator() -> bool:
     """
     token = _bearer_token()
     if token is not None:
+        _refuse_frequent_guesses()
         if not _is_password(token):
-            _count_attempt()
+            _count_wrong_guess()
             raise ProblemError(
                 401, "Wrong token", "the bearer token is not the operator's", WWW_Authenticate="Bearer"
             )
@@ -162,14 +163,16 @@ def sign_in() -> Response | str | tuple[str, int]:
     form = SignInForm(next=request.args.get("next", ""))
     token = request.args.get("token")
     if token is not None and request.method == "GET":  # HEAD only looks at the link, POST sends the password
-        _count_attempt()
+        _refuse_frequent_guesses()
         if _is_from_link(token):
             return _enter("")
+        _count_wrong_guess()
         return render_template("sign_in.html", form=form, error="This sign-in link is not valid."), 401
     if form.validate_on_submit():
-        _count_attempt()
+        _refuse_frequent_guesses()
         if _is_password(form.password.data):
             return _enter(form.next.data or "")
+        _count_wrong_guess()
         return render_template("sign_in.html", form=form, error="That is not the operator's password."), 401
     return render_template("sign_in.html", form=form, error=None)
 
@@ -195,11 +198,16 @@ def _enter(target: str) -> Response:
     return redirect(target if LOCAL_TARGET.fullmatch(target) else url_for("pages.forecast"))
 
 
-def _count_attempt() -> None:
-    """Count a try at the password or token, and refuse whoever tries too often."""
-    logger.info("a try at the password or token from %s", request.remote_addr)
-    if not services().counter.allows_attempt(request.remote_addr or ""):
-        raise ProblemError(429, "Too many attempts", "wait before you try again", Retry_After="60")
+def _refuse_frequent_guesses() -> None:
+    """Refuse whoever guessed wrong too often; to compare before would tell whether this guess is right."""
+    wait_s = services().counter.guess_wait_s(request.remote_addr or "")
+    if wait_s:
+        raise ProblemError(429, "Too many attempts", "wait before you try again", Retry_After=str(wait_s))
+
+
+def _count_wrong_guess() -> None:
+    logger.info("a wrong password or token from %s", request.remote_addr)
+    services().counter.count_guess(request.remote_addr or "")
 
 
 def _write_down(actor: str, action: str, subject: str | None = None) -> None:

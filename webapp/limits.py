@@ -1,9 +1,11 @@
 """How often a client may ask: counted in Redis for all workers together, in memory while Redis is away."""
 
+import math
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from limits import RateLimitItem, parse
 from limits.errors import StorageError
@@ -13,14 +15,16 @@ from limits.strategies import FixedWindowRateLimiter
 from vroom_features.settings import Settings
 
 LIMIT_BEYOND_LOOPBACK = "6000 per minute"
-ATTEMPTS = (parse("10 per minute"), parse("50 per hour"))
-"""How often one client may try a password or a token."""
+GUESSES = (parse("10 per minute"), parse("50 per hour"))
+"""How often one client may be wrong about the password or a token."""
 COUNTED = "vroom.counted"
 REDIS_TIMEOUT_S = 0.5
 REDIS_RETRY_S = 5.0
 REFUSAL_S = 1.0
 LEASES_PER_WINDOW = 100
 NUM_CLIENTS_MAX = 10_000
+
+Answer = TypeVar("Answer")
 
 
 class Counter:
@@ -49,16 +53,29 @@ class Counter:
 
     def hit(self, item: RateLimitItem, *names: str, cost: int = 1) -> bool:
         """Count, and tell whether it is within the limit."""
+        return self._ask(lambda limiter: limiter.hit(item, *names, cost=cost))
+
+    def wait_s(self, item: RateLimitItem, *names: str) -> int:
+        """Return after how many seconds the count begins anew; 0 while something is left of it."""
+        stats = self._ask(lambda limiter: limiter.get_window_stats(item, *names))
+        return 0 if stats.remaining else max(1, math.ceil(stats.reset_time - time.time()))
+
+    def guess_wait_s(self, client: str) -> int:
+        """Return after how many seconds a client may try the password or a token; 0: now."""
+        return max(self.wait_s(item, "guess", client) for item in GUESSES)
+
+    def count_guess(self, client: str) -> None:
+        """Count that a client was wrong about the password or a token."""
+        for item in GUESSES:
+            self.hit(item, "guess", client)
+
+    def _ask(self, question: Callable[[FixedWindowRateLimiter], Answer]) -> Answer:
         if time.monotonic() >= self._away_until:
             try:
-                return self._shared.hit(item, *names, cost=cost)
+                return question(self._shared)
             except StorageError:
                 self._away_until = time.monotonic() + self._retry_s
-        return self._own.hit(item, *names, cost=cost)
-
-    def allows_attempt(self, client: str) -> bool:
-        """Count a client's try at the password or token, and tell whether it may go on."""
-        return all(self.hit(item, "attempt", client) for item in ATTEMPTS)
+        return question(self._own)
 
 
 @dataclass(slots=True)

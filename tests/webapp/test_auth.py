@@ -217,7 +217,9 @@ def test_sign_in_leads_back_to_where_the_operator_was(client: FlaskClient) -> No
 
 
 @pytest.mark.parametrize("way", ["link", "form", "token"])
-def test_guessing_the_password_is_slowed_down(client: FlaskClient, way: str) -> None:
+def test_guessing_the_password_is_slowed_down(
+    client: FlaskClient, operator: dict[str, str], way: str
+) -> None:
     def guess() -> int:
         if way == "link":
             return client.get("/sign-in?token=guess").status_code
@@ -227,8 +229,15 @@ def test_guessing_the_password_is_slowed_down(client: FlaskClient, way: str) -> 
 
     codes = [guess() for _ in range(11)]
     assert codes == [401] * 10 + [429]
-    if way != "token":  # whoever is slowed down is so with the right password, too
-        assert sign_in(client) == 429
+    # Whoever is slowed down is so with the right password, too: it would answer the guess.
+    assert sign_in(client) == 429
+    assert client.post("/reload", headers=operator).status_code == 429
+
+
+def test_the_right_password_is_no_guess(client: FlaskClient, operator: dict[str, str]) -> None:
+    codes = [client.post("/reload", headers=operator).status_code for _ in range(12)]
+    assert codes == [200] * 12
+    assert [sign_in(client) for _ in range(12)] == [302] * 12
 
 
 def test_a_session_ends_some_time_after_the_sign_in(settings: Settings) -> None:

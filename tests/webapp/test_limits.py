@@ -123,11 +123,20 @@ def test_the_forecast_page_is_limited_says_so_and_keeps_what_was_typed(limited: 
     assert limited.get("/fleet", headers=page).status_code == 200
 
 
+def test_whoever_guessed_too_often_in_an_hour_waits_for_its_end(redis_url: str) -> None:
+    counter = Counter(redis_url)
+    for _ in range(50):
+        counter.count_guess("192.0.2.1")
+    assert 3500 < counter.guess_wait_s("192.0.2.1") <= 3600
+    assert counter.guess_wait_s("192.0.2.2") == 0
+
+
 def test_guesses_are_counted_although_redis_is_away(settings: Settings) -> None:
     away = settings.model_copy(
         update={"redis_url": type(settings.redis_url)(f"redis://127.0.0.1:{free_port()}/0")}
     )
     app = create_app(away)
-    codes = [app.test_client().get("/sign-in?token=guess").status_code for _ in range(12)]
-    assert codes == [401] * 10 + [429] * 2
+    answers = [app.test_client().get("/sign-in?token=guess") for _ in range(12)]
+    assert [answer.status_code for answer in answers] == [401] * 10 + [429] * 2
+    assert 0 < int(answers[-1].headers["Retry-After"]) <= 60
     app.extensions["vroom"].close()
