@@ -101,18 +101,18 @@ def serving(num_forecasts: int = 1) -> Served:
         429 when this client asked too often, 503 while there is no model.
     """
     app = services()
-    if not app.limit.allows(request.environ, num_forecasts):
-        raise too_often()
+    if wait_s := app.limit.wait_s(request.environ, num_forecasts):
+        raise too_often(wait_s)
     served = app.slot.current
     if served is None:
         raise no_model()
     return served
 
 
-def too_often() -> ProblemError:
+def too_often(wait_s: int) -> ProblemError:
     """Return why a client gets no forecast that others get."""
     detail = f"this client asks for more forecasts than {services().limit.rule}"
-    return ProblemError(429, "Too many requests", detail, Retry_After="60")
+    return ProblemError(429, "Too many requests", detail, Retry_After=str(wait_s))
 
 
 def no_model() -> ProblemError:

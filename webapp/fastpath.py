@@ -81,7 +81,7 @@ class FastPath:
             or environ.get("CONTENT_TYPE", "").partition(";")[0] != "application/json"
             or not self._answers_to(host := environ.get("HTTP_HOST"))
             or ("HTTP_ORIGIN" in environ and environ["HTTP_ORIGIN"].partition("://")[2] != host)
-            or not self._limit.allows(environ)
+            or self._limit.wait_s(environ)
         ):
             return self._app(environ, start_response)
         body: bytes = environ["wsgi.input"].read(int(length))

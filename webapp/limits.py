@@ -84,7 +84,8 @@ class _Lease:
 
     left: int
     until: float
-    is_refusal: bool
+    wait_s: int = 0
+    """How long the client is to stay away, if nothing was left."""
 
 
 class ClientLimit:
@@ -109,36 +110,45 @@ class ClientLimit:
         self._leases: dict[str, _Lease] = {}
         self._lock = threading.Lock()
 
-    def allows(self, environ: dict[str, Any], num_forecasts: int = 1) -> bool:
-        """Count what this request asks for, each forecast once, and tell whether it is within the limit."""
-        if self._item is None:
-            return True
-        counted: int | None = environ.get(COUNTED, 0)  # None once it was refused
-        if counted is not None and counted < num_forecasts:
-            cost, client = num_forecasts - counted, environ.get("REMOTE_ADDR", "")
-            # What never fits is refused without a count: the client may still ask for less.
-            is_within = num_forecasts <= self._item.amount and self._take(self._item, client, cost)
-            environ[COUNTED] = counted = num_forecasts if is_within else None
-        return counted is not None
+    def wait_s(self, environ: dict[str, Any], num_forecasts: int = 1) -> int:
+        """Count what this request asks for, each forecast once.
 
-    def _take(self, item: RateLimitItem, client: str, cost: int) -> bool:
+        Returns
+        -------
+        int
+            After how many seconds to come back; 0: it is allowed.
+        """
+        if self._item is None:
+            return 0
+        counted, wait_s = environ.get(COUNTED, (0, 0))
+        if not wait_s and counted < num_forecasts:
+            # What never fits is refused without a count: the client may still ask for less.
+            if num_forecasts > self._item.amount:
+                wait_s = self._item.get_expiry()
+            else:
+                wait_s = self._take(self._item, environ.get("REMOTE_ADDR", ""), num_forecasts - counted)
+            environ[COUNTED] = num_forecasts, wait_s
+        return int(wait_s)
+
+    def _take(self, item: RateLimitItem, client: str, cost: int) -> int:
         now, left = time.monotonic(), 0
         with self._lock:
             lease = self._leases.get(client)
             if lease is not None and now < lease.until:
                 if lease.left >= cost:
                     lease.left -= cost
-                    return True
-                if lease.is_refusal:
-                    return False
+                    return 0
+                if lease.wait_s:
+                    return lease.wait_s
                 left, lease.left = lease.left, 0
         size = max(cost - left, item.amount // LEASES_PER_WINDOW)
         if self._counter.hit(item, "forecast", client, cost=size):
-            lease = _Lease(left=left + size - cost, until=now + item.get_expiry(), is_refusal=False)
+            lease = _Lease(left=left + size - cost, until=now + item.get_expiry())
         else:
-            lease = _Lease(left=0, until=now + REFUSAL_S, is_refusal=True)
+            wait_s = self._counter.wait_s(item, "forecast", client) or 1
+            lease = _Lease(left=0, until=now + REFUSAL_S, wait_s=wait_s)
         with self._lock:
             if len(self._leases) >= NUM_CLIENTS_MAX:
                 self._leases.clear()
             self._leases[client] = lease
-        return not lease.is_refusal
+        return lease.wait_s

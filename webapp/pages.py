@@ -92,8 +92,8 @@ def details() -> tuple[str, int] | str | tuple[dict[str, Any], int]:
     if entry.vehicle is None:
         return {"errors": entry.errors}, 422
     answer = _answer(entry)
-    if answer.get("is_limited"):
-        raise too_often()
+    if wait_s := answer.get("wait_s"):
+        raise too_often(wait_s)
     return render_template("_details.html", **answer)
 
 
@@ -108,8 +108,8 @@ def _forecast_page(entry: Entry, *, status: int = 200, save_problem: str = "") -
         may_save=may_save(),
         **answer,
     )
-    if status == 200 and answer.get("is_limited"):
-        refusal = too_often()
+    if status == 200 and (wait_s := answer.get("wait_s")):
+        refusal = too_often(wait_s)
         return Response(page, refusal.status, refusal.headers, mimetype="text/html")
     return Response(page, status, mimetype="text/html")
 
@@ -119,8 +119,8 @@ def _answer(entry: Entry) -> dict[str, Any]:
     served = serving_now()
     if served is None or entry.vehicle is None:
         return {"forecast": None, "scale_top": formats.scale_top()}
-    if not services().limit.allows(request.environ):
-        return {"forecast": None, "is_limited": True, "scale_top": formats.scale_top()}
+    if wait_s := services().limit.wait_s(request.environ):
+        return {"forecast": None, "wait_s": wait_s, "scale_top": formats.scale_top()}
     found = served.predictor.predict_one(entry.vehicle.model_dump())
     beside = Insight.of_app().beside(served, entry.vehicle, found)
     return {"forecast": found, "scale_top": formats.scale_top(found.high), **beside}

@@ -20,7 +20,7 @@ def limit(redis_url: str, rule: str) -> ClientLimit:
 
 def asked(limit: ClientLimit, times: int, client: str = "192.0.2.1") -> int:
     """Ask so often, and return how often it was allowed."""
-    return sum(limit.allows({"REMOTE_ADDR": client}) for _ in range(times))
+    return sum(not limit.wait_s({"REMOTE_ADDR": client}) for _ in range(times))
 
 
 def test_workers_share_a_limit(redis_url: str) -> None:
@@ -33,18 +33,18 @@ def test_a_batch_counts_as_many_as_it_holds(redis_url: str) -> None:
     counted = limit(redis_url, "300 per hour")
     client = {"REMOTE_ADDR": "192.0.2.1"}
     assert asked(counted, 4) == 4
-    assert not counted.allows(dict(client), 301)  # never fits, and is not counted
-    assert counted.allows(dict(client), 200)
+    assert counted.wait_s(dict(client), 301)  # never fits, and is not counted
+    assert not counted.wait_s(dict(client), 200)
     assert asked(counted, 7) == 7
-    assert counted.allows(dict(client), 89)
+    assert not counted.wait_s(dict(client), 89)
     assert asked(counted, 1) == 0
     assert asked(limit(redis_url, "300 per hour"), 1) == 0
 
 
 def test_a_request_that_turns_out_to_ask_for_more_counts_the_rest(redis_url: str) -> None:
     counted, request = limit(redis_url, "8 per hour"), {"REMOTE_ADDR": "192.0.2.1"}
-    assert counted.allows(request)
-    assert counted.allows(request, 6)
+    assert not counted.wait_s(request)
+    assert not counted.wait_s(request, 6)
     assert asked(counted, 3) == 2
 
 
@@ -76,7 +76,7 @@ def test_a_client_that_asks_too_often_is_told_to_wait(settings: Settings, champi
     client = app.test_client()
     answers = [client.post("/predict", json=VEHICLE) for _ in range(5)]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
-    assert answers[-1].headers["Retry-After"] == "60"
+    assert all(3500 < int(answer.headers["Retry-After"]) <= 3600 for answer in answers[3:])
     assert client.post("/predict/batch", json=[VEHICLE]).status_code == 429
     app.extensions["vroom"].close()
 
