@@ -3,14 +3,13 @@
 import argparse
 import os
 import threading
-from pathlib import Path
 
 from granian.constants import Interfaces
 from granian.server.mp import MPServer
 
 from vroom_features.settings import Settings
 from webapp.leaving import KILL_AFTER_S, KILL_STREAMS_AFTER_S
-from webapp.server_folder import Draining, server_folder
+from webapp.server_folder import Draining, begin_server
 
 THREADS_A_WORKER = 32
 """A client that sends its body slowly holds one until it is cut off, so many such are needed to hold all."""
@@ -24,11 +23,11 @@ class Server(MPServer):
     """
 
     drain_s = 0.0
-    folder: Path
+    draining: Draining
 
     def shutdown(self, exit_code: int = 0) -> None:
         """Drain, then stop."""
-        Draining(self.folder).begin()
+        self.draining.begin()
         threading.Event().wait(self.drain_s)
         super().shutdown(exit_code)  # type: ignore[no-untyped-call]  # of granian
 
@@ -46,8 +45,7 @@ def serve(settings: Settings) -> None:
         respawn_interval=RESPAWN_INTERVAL_S,
         workers_kill_timeout=KILL_AFTER_S,
     )
-
-    server.folder = server_folder(settings.home, server_pid=os.getpid())
+    server.draining = Draining(begin_server(settings.home))
     server.drain_s = settings.web_drain_seconds
     server.serve()
 

@@ -17,6 +17,22 @@ def server_folder(home: Path, *, server_pid: int) -> Path:
     return home / "server" / str(server_pid)
 
 
+def begin_server(home: Path) -> Path:
+    """Make the folder of the server that this process is, before it starts a worker.
+
+    What an earlier server of the same process id left is removed: in a container each has the same.
+
+    Returns
+    -------
+    Path
+        The server's folder, empty.
+    """
+    folder = server_folder(home, server_pid=os.getpid())
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
 def join_server(home: Path) -> Path:
     """Join the server that started this worker; clear what servers that are gone left behind.
 

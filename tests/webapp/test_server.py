@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,10 +63,14 @@ def environment(settings: Settings, port: int) -> dict[str, str]:
     }
 
 
+APP = (sys.executable, "-m", "webapp")
+
+
 @contextmanager
-def running(settings: Settings, port: int, log_path: Path) -> Iterator[Server]:
+def running(
+    settings: Settings, port: int, log_path: Path, *, command: Sequence[str] = APP
+) -> Iterator[Server]:
     """Run the app with two workers."""
-    command = [sys.executable, "-m", "webapp"]
     with (
         log_path.open("wb") as log,
         subprocess.Popen(command, env=environment(settings, port), stdout=log, stderr=log) as process,
@@ -192,6 +196,24 @@ def test_a_server_takes_over_from_another_on_the_same_port_and_nobody_notices(
             assert not load.refused.is_set()
             load.finish()
     assert load.failures == []
+
+
+LEFT_BEHIND = """
+folder="$VROOM_HOME/server/$$"
+mkdir -p "$folder"
+printf '\\001' > "$folder/draining"
+exec "$@"
+"""
+
+
+def test_a_server_with_the_process_id_of_one_that_drained_is_ready(
+    settings: Settings, champion: int, tmp_path: Path
+) -> None:
+    command = ["sh", "-c", LEFT_BEHIND, "sh", *APP]  # as a container's, whose server is always process 1
+    with running(settings, free_port(), tmp_path / "log", command=command) as server:
+        for _ in range(4 * NUM_WORKERS):
+            answer = httpx.get(f"{server.url}/v2/health/ready")
+            assert (answer.status_code, answer.headers.get("Connection")) == (200, None)
 
 
 def test_a_full_disk_leaves_the_old_model_and_the_promotion_arrives_when_there_is_room(
