@@ -1,6 +1,7 @@
 """Counting and logging every request that Flask answers.  The short way for forecasts counts its own."""
 
 import logging
+from http import HTTPMethod
 from time import perf_counter
 
 from flask import Flask, Response, g, request
@@ -26,7 +27,8 @@ def _start() -> None:
 def _end(response: Response) -> Response:
     seconds = perf_counter() - g.get("started", perf_counter())
     route = request.url_rule.rule if request.url_rule else "unknown"
-    metrics.REQUESTS.labels(request.method, route, str(response.status_code)).observe(seconds)
+    method = request.method if request.method in HTTPMethod.__members__ else "other"
+    metrics.REQUESTS.labels(method, route, str(response.status_code)).observe(seconds)
     if request.endpoint not in QUIET_ROUTES and route not in QUIET_ROUTES:
         served = services().slot.current
         logger.info(

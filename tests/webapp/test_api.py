@@ -271,6 +271,14 @@ def test_a_fault_of_ours_shows_no_trace(app: Flask, services: Services) -> None:
     assert response.json["detail"] == "something went wrong here; the request id finds it in the log"
 
 
+def test_made_up_methods_are_counted_as_one(client: FlaskClient) -> None:
+    for number in range(3):
+        assert client.open("/health", method=f"MADEUP{number}").status_code == 405
+    counted = client.get("/metrics").text
+    assert "MADEUP" not in counted
+    assert 'method="other"' in counted
+
+
 def test_a_foreign_host_name_is_refused(client: FlaskClient) -> None:
     assert client.get("/health", headers={"Host": "rebound.example"}).status_code == 400
 
