@@ -19,8 +19,8 @@ def configure(settings: Settings) -> None:
     if any(handler.get_name() == HANDLER_NAME for handler in root.handlers):
         return
     is_console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
-    renderer: Processor = (
-        structlog.dev.ConsoleRenderer() if is_console else structlog.processors.JSONRenderer()
+    renderers: list[Processor] = (
+        [_escape, structlog.dev.ConsoleRenderer()] if is_console else [structlog.processors.JSONRenderer()]
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[
@@ -31,7 +31,7 @@ def configure(settings: Settings) -> None:
             _add_request,
             structlog.processors.format_exc_info,
         ],
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.set_name(HANDLER_NAME)
@@ -47,3 +47,17 @@ def _add_request(_logger: object, _method: str, event: EventDict) -> EventDict:
     if has_request_context() and "request_id" in g:
         event["request_id"] = g.request_id
     return event
+
+
+def _escape(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Write as escapes what would break a line or command a terminal; a traceback keeps its lines."""
+    return {
+        key: _printable(value, keep="\n" if key == "exception" else "") if isinstance(value, str) else value
+        for key, value in event.items()
+    }
+
+
+def _printable(text: str, *, keep: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)

@@ -4,6 +4,8 @@ import json
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Literal
+from urllib.parse import quote
 
 import pytest
 from flask import Flask
@@ -191,6 +193,23 @@ def test_a_log_line_is_one_line_whatever_is_in_it() -> None:
     assert "\n" not in line
     assert "\x1b" not in line
     assert json.loads(line)["event"].startswith("name=x\n")
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_path_forges_no_log_line_and_sends_a_terminal_no_code(
+    client: FlaskClient,
+    log_format: Literal["json", "console"],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    configure(Settings(_env_file=None, log_format=log_format))
+    for character in ("\n", "\r", "\x1b[2J", "\x9b2J", "\u2028", "\u202e"):
+        client.get(f"/x{quote(character)}forged")
+        (line,) = capsys.readouterr().err.splitlines()
+        assert character not in line
+        assert "/x\\" in line
+        assert "forged" in line
 
 
 def is_valid(field: str, literal: str) -> bool:
