@@ -4,7 +4,7 @@ import argparse
 import os
 import threading
 
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
 from granian.server.mp import MPServer
 
 from vroom_features.settings import Settings
@@ -39,6 +39,7 @@ def serve(settings: Settings) -> None:
         address=settings.web_host,
         port=settings.web_port,
         interface=Interfaces.WSGI,
+        http=HTTPModes.http1,  # many requests on one connection: none could be cut off by itself
         workers=settings.web_workers,
         blocking_threads=THREADS_A_WORKER,
         respawn_failed_workers=True,
@@ -57,6 +58,7 @@ def serve_events(settings: Settings) -> None:
         address=settings.web_host,
         port=settings.web_events_port,
         interface=Interfaces.ASGI,
+        http=HTTPModes.http1,
         workers=1,
         respawn_failed_workers=True,
         respawn_interval=RESPAWN_INTERVAL_S,

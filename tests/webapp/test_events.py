@@ -16,6 +16,7 @@ from flask.testing import FlaskClient
 
 from tests.ports import free_port
 from tests.webapp.faults import Relay
+from tests.webapp.test_slow_clients import speaks_http_2
 from tests.webapp.waiting import wait_until
 from vroom_features.messages import Message, VehicleMaterialized, VehicleSaved
 from vroom_features.settings import Settings
@@ -36,9 +37,12 @@ MESSAGES: list[tuple[Message, str]] = [
 def serving_streams(redis_url: str, home: Path) -> Iterator[str]:
     """Start the server of event streams, as it is started for real."""
     port = free_port()
-    command = [sys.executable, "-m", "granian", "--interface", "asgi", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "webapp.events:app"]
-    environment = os.environ | {"VROOM_REDIS_URL": redis_url, "VROOM_HOME": str(home)}
+    command = [sys.executable, "-m", "webapp", "events"]
+    environment = os.environ | {
+        "VROOM_REDIS_URL": redis_url,
+        "VROOM_HOME": str(home),
+        "VROOM_WEB_EVENTS_PORT": str(port),
+    }
     url = f"http://127.0.0.1:{port}"
 
     def is_up() -> bool:
@@ -72,6 +76,10 @@ def test_every_message_becomes_an_event(streams: str, redis: redis_py.Redis) -> 
             event = next(line for line in lines if line.startswith("event:"))
             assert event == f"event: {name}"
             assert json.loads(next(lines).removeprefix("data: ")) == json.loads(message.encode())
+
+
+def test_streams_are_served_by_http_1_alone(streams: str) -> None:
+    assert not speaks_http_2(int(streams.rpartition(":")[2]))
 
 
 def test_two_hundred_streams_hear_and_are_forgotten_when_they_go(streams: str, redis: redis_py.Redis) -> None:

@@ -65,6 +65,20 @@ def test_slow_clients_and_endless_headers_keep_nobody_waiting(server: Server) ->
     assert httpx.post(f"{server.url}/predict", json=VEHICLE, timeout=30).status_code == 200
 
 
+def speaks_http_2(port: int) -> bool:
+    """Tell whether a server takes up HTTP/2 with a client that begins with it."""
+    with socket.create_connection(("127.0.0.1", port), 10) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")  # no settings
+        try:
+            return connection.recv(5) not in {b"", b"HTTP/"}
+        except ConnectionError:
+            return False
+
+
+def test_http_2_whose_pings_would_keep_a_request_going_is_not_spoken(server: Server) -> None:
+    assert not speaks_http_2(server.port)
+
+
 def is_cut_off(connection: socket.socket, *, drips: bool) -> bool:
     """Tell whether the server closed a connection, after sending one more byte where it drips."""
     try:
