@@ -16,7 +16,6 @@ sys.setswitchinterval(SWITCH_INTERVAL_S)
 settings = Settings()
 draining = Draining(join_server(settings.home))
 doorkeeper.watch(draining)
-slow_clients.watch(settings.web_request_seconds)
 
 
 def drain() -> None:
@@ -30,6 +29,7 @@ leave_with_the_server(drain, kill_after_s=KILL_AFTER_S)
 from webapp.app import create_app  # noqa: E402 - the counters' folder must be known before they are imported
 
 app = create_app(settings, draining=draining)
+slow_clients.watch(app, settings.web_request_seconds)
 
 # What is here now stays: without this a full collection walks all of it and holds every request up for 90 ms.
 gc.collect()

@@ -1,5 +1,6 @@
 """Clients that send their requests a byte at a time, or headers without end, do not keep others waiting."""
 
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -15,8 +16,10 @@ from tests.webapp.test_server import NUM_WORKERS, Server, running
 from tests.webapp.waiting import wait_until
 from vroom_features.settings import Settings
 from webapp.__main__ import THREADS_A_WORKER
+from webapp.slow_clients import IDLE_FACTOR
 
 NUM_SLOW = 24
+NUM_KEPT = 16
 HEAD = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
 SLOW = {
     "headers": HEAD + b"X-Slow: ",
@@ -111,14 +114,58 @@ def test_bodies_without_end_are_cut_off_and_forecasts_go_on(strict_server: Serve
         assert httpx.post(f"{strict_server.url}/predict", json=VEHICLE, timeout=5).status_code == 200
 
 
-def test_a_client_that_keeps_its_connection_may_wait_between_its_requests(strict_server: Server) -> None:
-    with httpx.Client(base_url=strict_server.url) as client:
+BODY = json.dumps(VEHICLE).encode()
+WHOLE = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
+
+
+@pytest.mark.parametrize("earlier", ["none", "answered", "in one packet"])
+def test_a_request_that_begins_within_a_tick_of_what_came_before_is_cut_off_as_soon(
+    strict_server: Server, earlier: str
+) -> None:
+    with ExitStack() as stack:
+        slow = []
+        for _ in range(NUM_KEPT):
+            connection = socket.create_connection(("127.0.0.1", strict_server.port), 10)
+            slow.append(stack.enter_context(connection))
+            if earlier == "answered":
+                connection.sendall(WHOLE)
+                assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+            connection.sendall(WHOLE + SLOW["body"] if earlier == "in one packet" else SLOW["body"])
+        started = time.monotonic()
+
+        def are_cut_off() -> bool:
+            return all(is_at_end(connection) for connection in slow)
+
+        wait_until(are_cut_off, timeout_s=20 * LIMIT_S)
+        assert time.monotonic() - started < (IDLE_FACTOR - 1) * LIMIT_S
+
+
+def is_at_end(connection: socket.socket) -> bool:
+    """Read what is there, and tell whether the server closed the connection."""
+    connection.settimeout(0.01)
+    try:
+        while connection.recv(4096):
+            pass
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+    return True
+
+
+def test_clients_that_keep_their_connections_may_wait_between_their_requests(strict_server: Server) -> None:
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(httpx.Client(base_url=strict_server.url, trust_env=False))
+            for _ in range(NUM_KEPT)
+        ]
         used = []
-        for pause_s in (0, 2 * LIMIT_S):
+        for pause_s in (0, 3 * LIMIT_S):
             time.sleep(pause_s)
-            answer = client.post("/predict", json=VEHICLE)
-            assert answer.status_code == 200
-            used.append(answer.extensions["network_stream"].get_extra_info("client_addr"))
+            answers = [client.post("/predict", json=VEHICLE) for client in clients]
+            assert {answer.status_code for answer in answers} == {200}
+            streams = [answer.extensions["network_stream"] for answer in answers]
+            used.append([stream.get_extra_info("client_addr") for stream in streams])
         assert used[0] == used[1]
 
 
