@@ -92,7 +92,7 @@ def write_response(
     Raises
     ------
     TensorError
-        If an output is asked for that there is not.
+        If an output is asked for that there is not, or twice.
     """
     wanted: Sequence[OutputRequest] = request.outputs or [
         OutputRequest(
@@ -101,9 +101,13 @@ def write_response(
         for name in outputs
     ]
     documents, tail = [], b""
+    asked: set[str] = set()
     for output in wanted:
         if output.name not in outputs:
             raise TensorError(f"there is no output {output.name}; there are {sorted(outputs)}")
+        if output.name in asked:
+            raise TensorError(f"output {output.name} is asked for twice")
+        asked.add(output.name)
         values = np.ascontiguousarray(outputs[output.name], DTYPES[OUTPUT_DTYPE])
         document: dict[str, Any] = {"name": output.name, "datatype": OUTPUT_DTYPE, "shape": [len(values)]}
         if output.parameters.get("binary_data"):

@@ -112,6 +112,14 @@ def test_other_models_versions_and_missing_inputs_are_refused(
         triton.infer(models.name, inputs(1001, binary=True))
 
 
+def test_an_output_is_given_once_so_that_an_answer_is_no_larger_than_its_rows(
+    champion: int, triton: InferenceServerClient, models: Models
+) -> None:
+    twice = [InferRequestedOutput(name) for name in ("low", "high", "low")]
+    with pytest.raises(InferenceServerException, match="output low is asked for twice"):
+        triton.infer(models.name, inputs(1, binary=True), outputs=twice)
+
+
 def test_without_a_champion_the_server_lives_and_is_not_ready(triton: InferenceServerClient) -> None:
     assert triton.is_server_live()
     assert not triton.is_server_ready()
