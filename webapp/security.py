@@ -2,10 +2,14 @@
 
 import re
 import secrets
+from io import BytesIO
+from typing import IO
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, g, request
+from flask import Flask, Request, Response, g, request
 from flask_talisman import Talisman
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.utils import cached_property
 
 from vroom_features.settings import Settings
 from webapp.hosts import hostname, trusted_hosts
@@ -15,6 +19,26 @@ from webapp.secrets_file import secret_in
 BODY_MAX_BYTES = 4 * 1024 * 1024
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
+
+
+class WholeRequest(Request):
+    """A request whose body is whole, or refused."""
+
+    @cached_property
+    def stream(self) -> IO[bytes]:
+        """Return the body; one that came in chunks is read now, for werkzeug would cut it at the limit.
+
+        Raises
+        ------
+        RequestEntityTooLarge
+            If it is longer than ``MAX_CONTENT_LENGTH``.
+        """
+        if self.content_length is not None:
+            return super().stream
+        body = super().stream.read()
+        if len(body) == self.max_content_length and self.input_stream.read(1):
+            raise RequestEntityTooLarge
+        return BytesIO(body)
 
 
 def events_url(settings: Settings) -> str:
@@ -37,6 +61,7 @@ def _events_source(settings: Settings) -> str:
 
 def install(app: Flask, settings: Settings, *, style_source: str) -> None:
     """Protect the app; ``style_source`` is what its content security policy says of styles."""
+    app.request_class = WholeRequest
     app.config.update(
         SECRET_KEY=settings.secret_key.get_secret_value() or secret_in(settings.home / "secret-key").value,
         MAX_CONTENT_LENGTH=BODY_MAX_BYTES,

@@ -27,6 +27,7 @@ from tests.webapp.waiting import wait_until
 from vroom_features.settings import Settings
 from vroom_features.stores.online import OnlineStore
 from vroom_model.messages import ModelLoaded
+from webapp.security import BODY_MAX_BYTES
 
 NUM_WORKERS = 2
 BODY = json.dumps(VEHICLE)
@@ -172,6 +173,23 @@ def test_fifty_swaps_under_load_fail_nothing_and_mislabel_nothing(
     assert load.failures == []
     assert set(load.answers) == {(5.0, champion), (6.0, other)}
     assert min(load.answers.values()) > 100
+
+
+def test_a_body_in_chunks_is_whole_or_refused(server: Server, models: Models) -> None:
+    def post(path: str, body: bytes, content_type: str) -> int:
+        chunks = (body[at : at + 65_536] for at in range(0, len(body), 65_536))
+        headers = {"Content-Type": content_type}
+        return httpx.post(f"{server.url}{path}", content=chunks, headers=headers, timeout=30).status_code
+
+    json_body = BODY.encode()
+    too_long = json_body + b" " * (BODY_MAX_BYTES - len(json_body)) + b"garbage"
+    assert post("/vehicles", too_long, "application/json") == 413
+    assert post(f"/v2/models/{models.name}/infer", too_long, "application/json") == 413
+    form = b"password=" + b"a" * BODY_MAX_BYTES
+    assert post("/sign-in", form, "application/x-www-form-urlencoded") == 413
+    assert httpx.get(f"{server.url}/vehicles").json()["total"] == 0
+    assert post("/vehicles", too_long[:BODY_MAX_BYTES], "application/json") == 201
+    assert post("/vehicles", json_body, "application/json") == 201
 
 
 def test_a_stopped_server_answers_what_it_accepted(server: Server) -> None:
