@@ -3,12 +3,11 @@
 A web worker lists snapshots by their manifests, which are JSON: pyarrow would take more memory than a model.
 """
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from redis.exceptions import RedisError
 
 from vroom_features.errors import OnlineStoreError
@@ -42,6 +41,12 @@ class SnapshotState(BaseModel):
     parts: tuple[PartState, ...]
     is_current: bool = False
     num_bytes: int | None = None
+
+
+class CurrentState(BaseModel):
+    """Which snapshot is the current one."""
+
+    snapshot: str
 
 
 class OfflineState(BaseModel):
@@ -99,9 +104,9 @@ def offline_state(location: str) -> OfflineState:
         names = [name for name in files.names("snapshots") if name.endswith(".json")]
         if not names:
             return OfflineState(location=location)
-        current = json.loads(files.read("current.json"))["snapshot"]
+        current = CurrentState.model_validate_json(files.read("current.json")).snapshot
         found = [SnapshotState.model_validate_json(files.read(f"snapshots/{name}")) for name in names]
-    except (OSError, ValueError, KeyError, ValidationError) as exc:
+    except (OSError, ValueError) as exc:
         return OfflineState(location=location, problem=f"{type(exc).__name__}: {exc}")
     found.sort(key=lambda snapshot: snapshot.created_at, reverse=True)
     root = files.root if isinstance(files, LocalFiles) else None

@@ -215,6 +215,18 @@ def test_a_snapshot_of_another_release_is_refused_and_made_anew(
     assert offline.current().table().num_rows == report.num_fleet
 
 
+@pytest.mark.parametrize("content", ["[]", "5", "null", "{", "{}"])
+def test_a_pointer_that_names_no_snapshot_is_refused_and_made_anew(
+    seeded: SourceStore, offline: OfflineStore, content: str
+) -> None:
+    report = run(seeded, offline)
+    (Path(offline.root) / "current.json").write_text(content)
+    with pytest.raises(OfflineStoreError, match=r"current\.json does not name it.*materialize again"):
+        offline.current()
+    assert run(seeded, offline).digest == report.digest
+    assert offline.current().digest == report.digest
+
+
 def test_a_database_without_our_tables_is_a_clear_error(offline: OfflineStore, tmp_path: Path) -> None:
     class Nowhere:
         url = f"sqlite:///{tmp_path / 'none.db'}"

@@ -1,5 +1,8 @@
 """What the stores page says of the online store."""
 
+from pathlib import Path
+
+import pytest
 from flask.testing import FlaskClient
 
 from tests.factories import VEHICLE, make_vehicle
@@ -36,6 +39,20 @@ def test_rows_of_another_database_are_named_as_such(client: FlaskClient, service
     assert not online_state(services).is_in_step
     page = client.get("/feature-stores", headers={"Accept": "text/html"}).text
     assert "This Redis holds the rows of another database." in page
+
+
+@pytest.mark.parametrize("content", ["[]", "5", "null", "{}", "{"])
+def test_a_pointer_that_names_no_snapshot_is_told(
+    client: FlaskClient, services: Services, content: str
+) -> None:
+    folder = Path(services.settings.offline_store)
+    (folder / "snapshots").mkdir(parents=True)
+    (folder / "snapshots" / "a.json").write_text("{}")
+    (folder / "current.json").write_text(content)
+    assert client.get("/stores").json["offline_store"]["status"] == "down"
+    page = client.get("/feature-stores", headers={"Accept": "text/html"}).text
+    assert "ValidationError" in page
+    assert page.rstrip().endswith("</html>")
 
 
 def test_the_last_audit_is_told_with_its_differences(client: FlaskClient, services: Services) -> None:

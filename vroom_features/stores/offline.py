@@ -165,13 +165,19 @@ class OfflineStore:
         ------
         NoSnapshotError
             If nothing was materialized yet.
+        UnreadableSnapshotError
+            If it, or the file that names it, is damaged or of another release.
         """
         with self._translated():
             try:
-                pointer = json.loads(self.files.read("current.json"))
+                content = self.files.read("current.json")
             except FileNotFoundError as exc:
                 raise NoSnapshotError(self.root) from exc
-            return self.snapshot(pointer["snapshot"])
+            try:
+                snapshot_id = str(json.loads(content)["snapshot"])
+            except (KeyError, TypeError, ValueError) as exc:
+                raise UnreadableSnapshotError("current", f"current.json does not name it: {exc!r}") from exc
+            return self.snapshot(snapshot_id)
 
     def snapshots(self) -> list[Snapshot]:
         """Return the snapshots that are kept and can be read, oldest first."""
