@@ -13,24 +13,17 @@ from pydantic import ValidationError
 from vroom_features.view import VEHICLE_VIEW
 from webapp.api import json, serving
 from webapp.model_slot import Served
-from webapp.problems import ProblemError
+from webapp.problems import INFERENCE_PREFIX, ProblemError
 from webapp.schemas import BatchDocument, VehicleDocument
 from webapp.services import services
 from webapp.strict import invalid
 from webapp.tensors import OUTPUT_DTYPE, Array, TensorError, read_request, write_response
 
-inference_api = Blueprint("inference_api", __name__, url_prefix="/v2")
+inference_api = Blueprint("inference_api", __name__, url_prefix=INFERENCE_PREFIX)
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 OUTPUTS = ("predicted_reservations", "low", "high")
 INTEGERS = frozenset(name for name, field in VehicleDocument.model_fields.items() if field.annotation is int)
-
-
-@inference_api.errorhandler(ProblemError)
-def refuse(problem: ProblemError) -> Response:
-    """Answer as the protocol's clients expect."""
-    content = orjson.dumps({"error": problem.detail})
-    return Response(content, status=problem.status, content_type="application/json", headers=problem.headers)
 
 
 @inference_api.get("")

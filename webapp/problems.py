@@ -1,9 +1,10 @@
-"""Errors as RFC 9457 problem documents; pages get an error page instead."""
+"""Errors as RFC 9457 problem documents; pages get an error page, inference clients their protocol's error."""
 
 import logging
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
 from flask import Flask, Response, g, render_template, request
 from flask_wtf.csrf import CSRFError
 from jinja2 import TemplateNotFound
@@ -21,6 +22,8 @@ from webapp.workflows import RunNotFoundError, WorkflowError
 logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
+INFERENCE_PREFIX = "/v2"
+"""Where the Open Inference Protocol is spoken, whose clients read ``{"error": text}``."""
 
 
 class FieldProblem(BaseModel):
@@ -73,6 +76,11 @@ def problem_response(problem: ProblemError) -> Response:
     )
 
 
+def is_inference() -> bool:
+    """Tell whether this request came from a client of the Open Inference Protocol."""
+    return f"{request.path}/".startswith(f"{INFERENCE_PREFIX}/")
+
+
 def wants_page() -> bool:
     """Tell whether this request came from a person looking at a page."""
     accepted = request.accept_mimetypes
@@ -84,6 +92,11 @@ def install(app: Flask) -> None:
     """Turn every error of the app into a problem document or an error page."""
 
     def answer(problem: ProblemError) -> Response:
+        if is_inference():
+            content = orjson.dumps({"error": problem.detail})
+            return Response(
+                content, status=problem.status, content_type="application/json", headers=problem.headers
+            )
         if wants_page():
             try:
                 page = render_template("error.html", problem=problem, request_id=g.get("request_id", ""))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 from werkzeug.serving import make_server
@@ -118,6 +119,30 @@ def test_an_output_is_given_once_so_that_an_answer_is_no_larger_than_its_rows(
     twice = [InferRequestedOutput(name) for name in ("low", "high", "low")]
     with pytest.raises(InferenceServerException, match="output low is asked for twice"):
         triton.infer(models.name, inputs(1, binary=True), outputs=twice)
+
+
+def test_every_refusal_is_one_that_a_client_of_the_protocol_reads(
+    client: FlaskClient, models: Models
+) -> None:
+    infer = f"/v2/models/{models.name}/infer"
+    refusals = {
+        404: client.get("/v2/modles", headers={"Accept": "text/html"}),
+        405: client.get(infer),
+        503: client.post(infer, json={}),
+        400: client.get("/v2", headers={"Host": "rebound.example"}),
+    }
+    for status, refusal in refusals.items():
+        assert (refusal.status_code, refusal.mimetype) == (status, "application/json")
+        assert list(refusal.json) == ["error"], status
+    assert "POST" in refusals[405].headers["Allow"]
+    assert client.get("/v20").mimetype == "application/problem+json"
+
+
+def test_a_body_beyond_reason_is_refused_in_the_protocols_way(
+    champion: int, client: FlaskClient, models: Models
+) -> None:
+    refusal = client.post(f"/v2/models/{models.name}/infer", data=b" " * 5_000_000)
+    assert (refusal.status_code, list(refusal.json)) == (413, ["error"])
 
 
 def test_without_a_champion_the_server_lives_and_is_not_ready(triton: InferenceServerClient) -> None:
