@@ -5,6 +5,7 @@ from typing import Any
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from flask_login import current_user
+from pydantic import BaseModel, Field, ValidationError
 from redis.exceptions import RedisError
 from werkzeug.wrappers import Response
 
@@ -12,9 +13,11 @@ from vroom_features.view import VEHICLE_VIEW
 from webapp import api
 from webapp.auth import require_operator
 from webapp.flow_runs import FlowRun, Step
+from webapp.schemas import ID_MAX
 from webapp.services import services
 from webapp.store_state import offline_state, online_state
 from webapp.streaming import page_in_parts
+from webapp.strict import invalid
 from webapp.upkeep import WorkerState
 from webapp.vehicle_form import DEFAULTS, read_entry
 from webapp.workflows import WorkflowError
@@ -83,6 +86,12 @@ ACTIONS = {
         ),
     )
 }
+
+
+class PromotionForm(BaseModel):
+    """What to promote: a version, or the candidate."""
+
+    version: int | None = Field(default=None, ge=1, le=ID_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +179,14 @@ def start(name: str) -> Response | str:
     confirmed = is_confirmed()
     require_operator(changes=confirmed)
     action = ACTIONS.get(name) or abort(404)
+    parameters: dict[str, Any] = {}
+    if name == "promote" and (version := request.form.get("version")):
+        try:
+            parameters = PromotionForm.model_validate({"version": version}).model_dump()
+        except ValidationError as exc:
+            raise invalid(exc) from exc
     if not confirmed:
         return render_template("confirm.html", action=action)
-    parameters: dict[str, Any] = {}
-    if name == "promote" and request.form.get("version", "").isdecimal():
-        parameters["version"] = int(request.form["version"])
     try:
         services().workflows.start(name, parameters)
     except WorkflowError as exc:
