@@ -208,7 +208,8 @@ def model() -> Response:
         manifest_sha256=served.ref.manifest_sha256,
     )
     response = Response(document.model_dump_json(), content_type="application/json")
-    response.add_etag()
+    # weak: workers differ in ``since``, and a client asks now one, now another
+    response.set_etag(f"{served.version}-{served.ref.manifest_sha256}", weak=True)
     response.make_conditional(request)
     return response
 

@@ -189,7 +189,7 @@ def vehicle_features(path: VehiclePath) -> Response:
             raise VehicleNotFoundError(path.vehicle_id)
         row, source = online_row(vehicle, materialized_at=now()), "database"
     response = Response(features_document(row, source).model_dump_json(), content_type="application/json")
-    response.set_etag(f"{row.vehicle_id}-{row.row_version}-{row.view}-{source}")
+    response.add_etag()
     response.make_conditional(request)
     return response
 

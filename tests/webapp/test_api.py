@@ -1,6 +1,7 @@
 """The JSON API: what it answers, what it refuses, and that both ways to a forecast are one."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.webapp.conftest import Promote, on_both_databases
 from tests.webapp.registry import Models
 from tests.webapp.waiting import wait_until
 from vroom_features.settings import Settings
+from vroom_features.stores.online import online_row
 from vroom_features.tables import DESCRIPTION_MAX, NUM_IMAGES_MAX, PRICE_MAX
 from webapp.app import create_app
 from webapp.fastpath import FastPath
@@ -172,12 +174,20 @@ def test_the_same_key_saves_once_and_another_body_is_a_conflict(client: FlaskCli
 
 @on_both_databases
 def test_features_are_sent_again_only_when_they_changed(client: FlaskClient, services: Services) -> None:
+    wait_until(lambda: services.upkeep.is_redis_up)
     vehicle_id = client.post("/vehicles", json=VEHICLE).json["vehicle_id"]
     path = f"/vehicles/{vehicle_id}/features"
     etag = client.get(path).headers["ETag"]
     unchanged = client.get(path, headers={"If-None-Match": etag})
     assert (unchanged.status_code, unchanged.data) == (304, b"")
     assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
+    services.redis.flushdb()
+    vehicle = services.source.get_vehicle(vehicle_id)
+    assert vehicle is not None
+    services.online.put([online_row(vehicle, materialized_at=datetime(2026, 1, 1, tzinfo=UTC))])
+    made_anew = client.get(path, headers={"If-None-Match": etag})
+    assert (made_anew.status_code, made_anew.json["source"]) == (200, "online_store")
+    assert made_anew.headers["ETag"] != etag
 
 
 @pytest.mark.parametrize("path", ["/vehicles?sort=actual_price", "/vehicles/features", "/model"])

@@ -52,6 +52,15 @@ def test_a_save_on_one_machine_is_forecast_listed_repeated_and_deleted_on_the_ot
     assert here.get("/vehicles", headers={"If-None-Match": etag}).json["total"] == 0
 
 
+def test_a_model_that_one_machine_described_is_known_to_the_other(
+    machines: tuple[FlaskClient, FlaskClient],
+) -> None:
+    here, there = machines
+    first = here.get("/model")
+    assert there.get("/model").json["since"] != first.json["since"]
+    assert there.get("/model", headers={"If-None-Match": first.headers["ETag"]}).status_code == 304
+
+
 def test_a_promotion_reaches_both_by_one_message(
     machines: tuple[FlaskClient, FlaskClient], models: Models, promote: Promote
 ) -> None:
