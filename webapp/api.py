@@ -9,7 +9,7 @@ import orjson
 from flask import Response, request
 from flask_openapi3 import Tag
 from flask_openapi3.types import ResponseDict
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 
 from vroom_features.view import VEHICLE_VIEW
@@ -41,6 +41,7 @@ api = StrictBlueprint("api", __name__, abp_tags=[Tag(name="forecasts")])
 class HealthQuery(BaseModel):
     """How much to tell."""
 
+    model_config = ConfigDict(extra="forbid")
     all: bool = Field(default=False, description="every worker's model as well, as Redis knows them")
 
 

@@ -123,7 +123,6 @@ class SaveHeader(BaseModel):
     idempotency_key: str | None = Field(
         default=None, min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$", alias="Idempotency-Key"
     )
-    model_config = ConfigDict(populate_by_name=True)
 
 
 class FeaturesDocument(BaseModel):

@@ -103,4 +103,4 @@ def _given(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
         return kwargs
     if name == "query":
         return request.args.to_dict()
-    return {key.lower().replace("-", "_"): value for key, value in request.headers.items()}
+    return dict(request.headers.items())

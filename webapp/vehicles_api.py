@@ -5,7 +5,7 @@ from typing import Literal
 
 from flask import Response, request
 from flask_openapi3 import Tag
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from vroom_features.errors import OnlineStoreError, VehicleNotFoundError
 from vroom_features.stores.online import VIEW_ID, OnlineRow, online_row
@@ -37,6 +37,7 @@ vehicles_api = StrictBlueprint("vehicles_api", __name__, abp_tags=[Tag(name="veh
 class PageQuery(BaseModel):
     """Which page."""
 
+    model_config = ConfigDict(extra="forbid")
     page: int = Field(default=1, ge=1, le=1_000_000)
     page_size: int = Field(default=50, ge=1, le=1_000)
 
@@ -116,6 +117,7 @@ def list_vehicles(query: VehicleQuery) -> Response:
         201: StoredVehicleDocument,
         400: Problem,
         401: Problem,
+        404: Problem,
         409: Problem,
         415: Problem,
         422: Problem,
@@ -123,7 +125,7 @@ def list_vehicles(query: VehicleQuery) -> Response:
 )
 @saver_required
 def save_vehicle(header: SaveHeader, body: VehicleDocument) -> Response:
-    """Save a vehicle; the same Idempotency-Key saves it once and answers alike each time."""
+    """Save a vehicle; the same Idempotency-Key saves it once and answers alike: 404 once it is deleted."""
     vehicle = VehicleCreate.model_validate(body.model_dump())
     saved = saving.save(services(), vehicle, saved_at=now(), idempotency_key=header.idempotency_key)
     headers = {"Location": f"/vehicles/{saved.vehicle.vehicle_id}/features"}

@@ -169,7 +169,8 @@ def test_the_same_key_saves_once_and_another_body_is_a_conflict(client: FlaskCli
     other = client.post("/vehicles", json=VEHICLE | {"num_images": 9}, headers=headers)
     assert (other.status_code, other.json["title"]) == (409, "Idempotency key already used")
     assert client.get("/vehicles").json["total"] == 1
-    assert client.post("/vehicles", json=VEHICLE, headers={"Idempotency-Key": "x" * 201}).status_code == 422
+    refused = client.post("/vehicles", json=VEHICLE, headers={"idempotency-key": "x" * 201})
+    assert (refused.status_code, refused.json["errors"][0]["field"]) == (422, "Idempotency-Key")
 
 
 @on_both_databases
@@ -239,6 +240,17 @@ def test_only_vehicles_typed_in_can_be_deleted_and_only_by_the_operator(
     assert client.post("/predict/id", json={"vehicle_id": int(path.rpartition("/")[2])}).status_code == 404
 
 
+def test_a_save_is_not_repeated_once_its_vehicle_was_deleted(
+    client: FlaskClient, operator: dict[str, str]
+) -> None:
+    headers = {"Idempotency-Key": "click-1"}
+    vehicle_id = client.post("/vehicles", json=VEHICLE, headers=headers).json["vehicle_id"]
+    assert client.delete(f"/vehicles/{vehicle_id}", headers=operator).status_code == 204
+    again = client.post("/vehicles", json=VEHICLE, headers=headers)
+    described = client.get("/openapi.json").json["paths"]["/vehicles"]["post"]["responses"]
+    assert (again.status_code, str(again.status_code) in described) == (404, True)
+
+
 def test_what_is_no_vehicle_id_is_refused(client: FlaskClient) -> None:
     for vehicle_id in (0, -1, 2**63, "1", 1.5, True, None):
         assert client.post("/predict/id", json={"vehicle_id": vehicle_id}).status_code == 422
@@ -249,6 +261,10 @@ def test_paths_and_queries_beyond_range_are_refused(client: FlaskClient) -> None
     assert client.get(f"/vehicles/{10**30}/features").status_code == 422
     for query in ("page=0", "page_size=100000", "sort=password", "kind=x", "page=1e9", "nope=1"):
         assert client.get(f"/vehicles?{query}").status_code == 422, query
+    for path in ("/vehicles/features?pagesize=1", "/health?foo=1"):
+        assert client.get(path).status_code == 422, path
+    for query in ("all=1", "all=true"):
+        assert client.get(f"/health?{query}").status_code == 200, query
 
 
 def test_the_model_is_described(client: FlaskClient, champion: int) -> None:
