@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import re
 
 import httpx
@@ -149,6 +150,31 @@ def test_the_fleet_is_searched_sorted_and_paged(window: Window) -> None:
     found = page.locator("#fleet .table").first.locator("tbody th").all_inner_texts()
     assert found
     assert all(text.startswith("77") for text in found)
+
+
+def test_the_scatter_plot_reads_off_the_dot_that_is_pointed_at(window: Window) -> None:
+    page = window.open("/fleet")
+    points = page.request.get("/fleet/points").json()
+    plot = page.locator("[data-chart=scatter] .u-over")
+    plot.scroll_into_view_if_needed()
+    size = plot.bounding_box()
+    assert size is not None
+    right = math.ceil(max(points["forecast"]) + 0.5)
+    top = math.ceil(max(points["forecast"] + points["outcome"]) / 5) * 5
+    dots = [
+        (x / right * size["width"], (1 - y / top) * size["height"])
+        for x, y in zip(points["forecast"], points["outcome"], strict=True)
+    ]
+    readout = page.locator("[data-chart=scatter] .readout")
+    hint = readout.inner_text()
+    alone = [i for i, dot in enumerate(dots) if sorted(math.dist(dot, other) for other in dots)[1] > 4]
+    assert len(alone) > 20
+    for i in alone[:: len(alone) // 10]:
+        plot.hover(position={"x": dots[i][0], "y": dots[i][1]})
+        car, forecast, outcome = (points[name][i] for name in ("vehicle_id", "forecast", "outcome"))
+        expect(readout).to_have_text(f"Car {car}: {forecast:.1f} expected, {outcome:g} booked")
+    plot.hover(position={"x": 2, "y": 2})
+    expect(readout).to_have_text(hint)
 
 
 def test_the_fleet_is_narrowed_in_the_list_and_in_the_file(window: Window, site: Site) -> None:

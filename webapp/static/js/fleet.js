@@ -2,8 +2,25 @@
 import { alpha, colour, draw } from "./chart.js";
 import { on } from "./live.js";
 
+const REACH_PX = 15;
+
+// The row of the dot that is nearest to the pointer, over both directions; null where none is near.
+function dotAt(u) {
+  const { left, top } = u.cursor;
+  const [xs, outcomes] = u.data;
+  let nearest = null;
+  let reach = REACH_PX;
+  xs.forEach((x, i) => {
+    if (outcomes[i] === null) return;
+    const away = Math.hypot(u.valToPos(x, "x") - left, u.valToPos(outcomes[i], "y") - top);
+    if (away <= reach) [nearest, reach] = [i, away];
+  });
+  return nearest;
+}
+
 async function drawScatter(figure) {
   const readout = figure.querySelector(".readout");
+  const hint = readout.textContent;
   let points;
   try {
     const response = await fetch(figure.dataset.points, { headers: { Accept: "application/json" } });
@@ -41,14 +58,15 @@ async function drawScatter(figure) {
           { stroke: colour("ink"), fill: colour("plate"), paths: () => null, points: { show: true, size: 13, width: 2, fill: colour("plate") } },
         ],
         cursor: {
+          x: false,
           y: false,
-          points: { show: false },
+          dataIdx: (u, series, hovered) => (series === 0 ? hovered : series === 1 ? dotAt(u) : null),
+          points: { size: 14, width: 2, fill: "transparent", stroke: colour("ink") },
         },
         hooks: {
           setCursor: [(u) => {
-            const i = u.cursor.idx;
-            if (i === null || data[1][i] === null) return;
-            readout.textContent = `Car ${rows[i][4]}: ${data[0][i].toFixed(1)} expected, ${data[1][i]} booked`;
+            const i = u.cursor.idx === null ? null : u.cursor.idxs[1];
+            readout.textContent = i === null ? hint : `Car ${rows[i][4]}: ${data[0][i].toFixed(1)} expected, ${data[1][i]} booked`;
           }],
         },
       },
