@@ -47,6 +47,13 @@ class VehicleSaved(Message):
     vehicle_id: int = Field(gt=0)
 
 
+class VehicleDeleted(Message):
+    """A vehicle that was typed in was deleted in the web app."""
+
+    channel: ClassVar[str] = f"{PREFIX}:vehicle-deleted"
+    vehicle_id: int = Field(gt=0)
+
+
 class VehicleMaterialized(Message):
     """Features of vehicles were written to the online store; which ones is said when they are few."""
 

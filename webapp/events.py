@@ -23,7 +23,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from werkzeug.sansio.utils import host_is_trusted
 
-from vroom_features.messages import Message, MessageError, VehicleMaterialized, VehicleSaved
+from vroom_features.messages import Message, MessageError, VehicleDeleted, VehicleMaterialized, VehicleSaved
 from vroom_features.settings import Settings
 from vroom_features.stores.redis_client import node_url
 from vroom_model.messages import ModelLoaded, ModelPromoted, PipelineCompleted
@@ -36,6 +36,7 @@ EVENTS: dict[str, tuple[str, type[Message]]] = {
     ModelPromoted.channel: ("model-promoted", ModelPromoted),
     ModelLoaded.channel: ("model-swapped", ModelLoaded),
     VehicleSaved.channel: ("vehicle-saved", VehicleSaved),
+    VehicleDeleted.channel: ("vehicle-deleted", VehicleDeleted),
     VehicleMaterialized.channel: ("vehicle-materialized", VehicleMaterialized),
     PipelineCompleted.channel: ("run-finished", PipelineCompleted),
 }

@@ -6,7 +6,7 @@ from datetime import datetime
 from redis.exceptions import RedisError
 
 from vroom_features.errors import OnlineStoreError
-from vroom_features.messages import VehicleSaved
+from vroom_features.messages import VehicleDeleted, VehicleSaved
 from vroom_features.stores.online import online_row
 from vroom_features.stores.source import SavedVehicle
 from vroom_features.tables import VehicleCreate
@@ -65,6 +65,8 @@ def delete(services: Services, vehicle_id: int) -> None:
         return
     try:
         services.online.delete([vehicle_id], row_version=row_version)
-    except OnlineStoreError as exc:
+        message = VehicleDeleted(vehicle_id=vehicle_id)
+        services.redis.publish(message.channel, message.encode())
+    except (OnlineStoreError, RedisError) as exc:
         logger.warning("online store missed a deletion vehicle_id=%s: %s", vehicle_id, exc)
         services.upkeep.owe()

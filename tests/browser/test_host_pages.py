@@ -110,6 +110,38 @@ def test_an_open_list_shows_a_car_that_somebody_else_saves(window: Window) -> No
     expect(watching.get_by_role("row").filter(has_text="83.17")).to_be_visible()
 
 
+def test_an_open_list_drops_a_car_that_somebody_else_deletes(window: Window, site: Site) -> None:
+    vehicle_id = save(site, actual_price=83.18)
+    watching, other = window.open("/arrivals"), window.open("/arrivals", signed_in=True)
+    row = watching.locator(f"#vehicle-{vehicle_id}")
+    expect(row).to_contain_text("fresh")
+    watching.evaluate("window.neverReloaded = true")
+    other.get_by_role("button", name=f"Delete car {vehicle_id}").click()
+    other.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(row).to_have_count(0)
+    assert watching.evaluate("window.neverReloaded")
+
+
+def test_a_list_that_was_hidden_is_renewed_when_it_is_looked_at_again(window: Window, site: Site) -> None:
+    vehicle_id = save(site, actual_price=83.19)
+    watching, other = window.open("/arrivals"), window.open("/arrivals", signed_in=True)
+    row = watching.locator(f"#vehicle-{vehicle_id}")
+    expect(row).to_contain_text("fresh")
+    watching.evaluate("window.neverReloaded = true")
+    turn = """hidden => {
+      Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    watching.evaluate(turn, True)
+    other.get_by_role("button", name=f"Delete car {vehicle_id}").click()
+    other.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(other.get_by_text(f"Car {vehicle_id} is deleted.")).to_be_visible()
+    expect(row).to_be_visible()
+    watching.evaluate(turn, False)
+    expect(row).to_have_count(0)
+    assert watching.evaluate("window.neverReloaded")
+
+
 def test_only_the_operator_deletes_and_is_asked_before(window: Window, site: Site) -> None:
     vehicle_id = save(site, actual_price=91.01)
     assert window.open("/arrivals").get_by_role("button", name="Delete").count() == 0

@@ -8,7 +8,7 @@ import pytest
 
 from tests.factories import VEHICLE
 from vroom_features.contract import RESERVATION_COLUMNS, VEHICLE_COLUMNS
-from vroom_features.messages import Message, MessageError, VehicleMaterialized, VehicleSaved
+from vroom_features.messages import Message, MessageError, VehicleDeleted, VehicleMaterialized, VehicleSaved
 from vroom_features.stores.database import TABLES
 from vroom_features.tables import VehicleCreate
 from vroom_features.view import VEHICLE_VIEW
@@ -73,6 +73,7 @@ def test_the_documents_name_the_inputs_and_the_label() -> None:
 
 MESSAGES = [
     VehicleSaved(vehicle_id=1_000_000_001),
+    VehicleDeleted(vehicle_id=1_000_000_001),
     VehicleMaterialized(vehicle_ids=(1, 2**62), materialized_at=datetime(2024, 5, 1, tzinfo=UTC)),
     ModelPromoted(model_name="vroom-forecast", version=3, epoch=2),
     ModelLoaded(model_name="vroom-forecast", version=3, worker="w1"),

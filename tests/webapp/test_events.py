@@ -18,7 +18,7 @@ from tests.ports import free_port
 from tests.webapp.faults import Relay
 from tests.webapp.test_slow_clients import speaks_http_2
 from tests.webapp.waiting import wait_until
-from vroom_features.messages import Message, VehicleMaterialized, VehicleSaved
+from vroom_features.messages import Message, VehicleDeleted, VehicleMaterialized, VehicleSaved
 from vroom_features.settings import Settings
 from vroom_model.messages import ModelLoaded, ModelPromoted, PipelineCompleted
 from webapp.events import encode
@@ -28,6 +28,7 @@ MESSAGES: list[tuple[Message, str]] = [
     (ModelPromoted(model_name="m", version=2), "model-promoted"),
     (ModelLoaded(model_name="m", version=2, worker="w"), "model-swapped"),
     (VehicleSaved(vehicle_id=7), "vehicle-saved"),
+    (VehicleDeleted(vehicle_id=7), "vehicle-deleted"),
     (VehicleMaterialized(vehicle_ids=(7,), materialized_at=NOW), "vehicle-materialized"),
     (PipelineCompleted(model_name="m", version=2, promoted=True, reason="better"), "run-finished"),
 ]

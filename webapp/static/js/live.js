@@ -1,7 +1,7 @@
 // What happens on the server, told to the page: each kind of event to whoever asked for it.
 const POLL_MS = 3000;
 const POLL_BESIDE_STREAM_MS = 15000;
-const KINDS = { "vehicle-saved": "vehicle", "vehicle-materialized": "materialized", "run-finished": "run" };
+const KINDS = { "vehicle-saved": "vehicle", "vehicle-deleted": "vehicle", "vehicle-materialized": "materialized", "run-finished": "run" };
 const REFRESH_MS = 150;
 const SPREAD_MS = 350; // many open pages hear of a promotion at once, and do not all ask at once
 const listeners = new Map();
@@ -13,7 +13,7 @@ export function on(kind, callback) {
 
 function tell(kind, detail) {
   for (const callback of listeners.get(kind) ?? []) callback(detail);
-  refreshRegions(kind);
+  renew(document.querySelectorAll(`[data-live~="${kind}"]`));
 }
 
 async function checkHealth() {
@@ -56,8 +56,7 @@ function followRefreshing() {
   }, Number(due[0].dataset.refresh));
 }
 
-function refreshRegions(kind) {
-  const regions = [...document.querySelectorAll("[data-live]")].filter((el) => el.dataset.live.split(" ").includes(kind));
+function renew(regions) {
   if (!regions.length) return;
   for (const region of regions) touched.add(region.id);
   clearTimeout(pending);
@@ -117,10 +116,16 @@ async function replaceRegions() {
 // One stream of events while the page is looked at; asking now and then is enough beside it, and does without it.
 let stream = null;
 let asked = 0;
+let mayHaveMissed = document.hidden;
 
 function listen() {
   stream = new EventSource(document.body.dataset.events);
-  stream.addEventListener("open", checkHealth);
+  stream.addEventListener("open", () => {
+    checkHealth();
+    // What happened while no stream was open was told to nobody.
+    if (mayHaveMissed) renew(document.querySelectorAll("[data-live]"));
+    mayHaveMissed = true;
+  });
   stream.addEventListener("model-swapped", checkHealth);
   for (const [name, kind] of Object.entries(KINDS)) stream.addEventListener(name, () => tell(kind));
 }
