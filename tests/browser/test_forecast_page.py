@@ -84,6 +84,24 @@ def test_an_error_stands_beside_its_field_and_nothing_typed_is_lost(window: Wind
     expect(page.locator("#answer .figure")).to_have_text(NUMBER)
 
 
+def test_back_after_saving_shows_the_car_that_was_saved(window: Window) -> None:
+    page = window.open()
+    fill(page, actual_price=61.25, num_images=9)
+    with page.expect_response(
+        lambda answer: '"technology":0' in (answer.request.post_data or "")
+    ) as answered:
+        page.get_by_text("By arrangement").click()
+    forecast = f"{answered.value.json()['predicted_reservations']:.1f}"
+    page.get_by_role("button", name="Save this car").click()
+    page.wait_for_url("**/arrivals?saved=*")
+    page.go_back()
+    page.locator("html[data-scripts=running]").wait_for()
+    expect(page.locator("#actual_price")).to_have_value("61.25")
+    expect(page.locator("#num_images")).to_have_value("9")
+    expect(page.locator("input[name=technology][value='0']")).to_be_checked()
+    expect(page.locator("#answer .figure")).to_have_text(forecast)
+
+
 def test_the_form_works_with_scripts_off(window: Window) -> None:
     page = window.open(scripts=False)
     fill(page, actual_price=52, recommended_price=52)
