@@ -150,6 +150,14 @@ def test_what_has_the_focus_shows_it(window: Window) -> None:
     assert {"Skip to the content", "Fleet", "Download CSV", "q", "Search"} <= seen
 
 
+@pytest.mark.parametrize("path", ["/", "/fleet", "/latency"])
+def test_the_first_tab_leads_to_the_skip_link(window: Window, path: str) -> None:
+    page = window.open(path, width=390)
+    expect(page.get_by_role("navigation", name="Pages").locator("[aria-current]")).to_be_in_viewport(ratio=1)
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("Skip to the content")).to_be_focused()
+
+
 def test_nothing_moves_for_a_reader_who_wants_that(window: Window) -> None:
     page = window.open("/")
     moving = """[...document.querySelectorAll("*")]

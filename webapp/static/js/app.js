@@ -13,6 +13,13 @@ function localTimes(root) {
   }
 }
 
+// By the bar's own scroll: scrollIntoView would move where the first Tab starts from.
+function showCurrentPage() {
+  const bar = document.querySelector(".nav");
+  const current = bar.querySelector("[aria-current]");
+  if (current) bar.scrollLeft = current.offsetLeft - bar.offsetLeft - (bar.clientWidth - current.offsetWidth) / 2;
+}
+
 function toast(text) {
   const place = document.getElementById("toast");
   place.textContent = text;
@@ -68,7 +75,7 @@ document.addEventListener("submit", (event) => {
   ask(event.target);
 });
 
-document.querySelector(".nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+showCurrentPage();
 localTimes(document);
 themeSwitch();
 on("replaced", localTimes);
