@@ -21,7 +21,8 @@ class WhatIf:
     Parameters
     ----------
     prices : tuple of float
-        From the lowest to the highest price ratio that training saw, times the market price.
+        Ascending, from the lowest to the highest price ratio that training saw, times the market price;
+        ``price_now`` is one of them when it is ``inside``.
     forecast, low, high : tuple of float
         Reservations; none of them rises with the price.
     index : tuple of float
@@ -58,11 +59,14 @@ def what_if(predictor: Predictor, vehicle: Mapping[str, float], *, num_points: i
     """
     market_price = float(vehicle["recommended_price"])
     lowest, highest = (ratio * market_price for ratio in predictor.manifest.price_ratio)
+    price_now = float(vehicle["actual_price"])
     prices = np.linspace(lowest, highest, num_points)
+    if lowest < price_now < highest:  # it takes the place of the nearest price between the ends
+        between = prices[1:-1]
+        between[np.abs(between - price_now).argmin()] = price_now
     columns = {name: np.full(num_points, float(vehicle[name])) for name in VEHICLE_VIEW.sources}
     forecasts = predictor.predict_many(columns | {"actual_price": prices})
     income = forecasts.predicted_reservations * prices
-    price_now = float(vehicle["actual_price"])
     return WhatIf(
         prices=tuple(prices.tolist()),
         forecast=tuple(forecasts.predicted_reservations.tolist()),

@@ -60,6 +60,17 @@ def test_the_what_if_curve_is_read_off_with_the_arrow_keys(window: Window) -> No
     assert float(counts[0]) > float(counts[1])
 
 
+def test_the_curve_is_first_read_off_at_the_price_of_the_form(window: Window) -> None:
+    page = window.open()
+    with page.expect_response("**/details"):
+        page.locator("#actual_price").fill("58.37")
+    readout = page.locator("#details .readout")
+    expect(readout).to_contain_text("At 58.37 per day")
+    low, high = page.locator("#range-marks text").all_text_contents()
+    shown = page.locator("#answer .figure").inner_text()
+    expect(readout).to_have_text(f"At 58.37 per day: {shown} reservations, {low} to {high}")
+
+
 def test_the_what_if_curve_is_read_off_by_pointing_at_it(window: Window) -> None:
     page = window.open()
     readout = page.locator("#details .readout")

@@ -31,6 +31,26 @@ def test_the_curve_passes_through_the_forecast(predictor: Predictor) -> None:
     assert (curve.low[7], curve.high[7]) == pytest.approx((here.low, here.high))
 
 
+@pytest.mark.parametrize("price", [45.0, 58.37, 50.1])
+def test_the_price_now_is_on_the_curve_with_its_forecast(predictor: Predictor, price: float) -> None:
+    curve = what_if(predictor, VEHICLE | {"actual_price": price})
+    assert len(curve.prices) == 41
+    assert (np.diff(curve.prices) > 0).all()
+    here = curve.prices.index(price)
+    forecast = predictor.predict_one(VEHICLE | {"actual_price": price})
+    assert curve.forecast[here] == pytest.approx(forecast.predicted_reservations)
+
+
+@pytest.mark.parametrize("end", [0, 1])
+def test_a_price_beside_an_end_of_the_curve_moves_no_end(predictor: Predictor, end: int) -> None:
+    ends = [ratio * VEHICLE["recommended_price"] for ratio in predictor.manifest.price_ratio]
+    for price in (ends[end], ends[end] + (0.01, -0.01)[end]):
+        curve = what_if(predictor, VEHICLE | {"actual_price": price})
+        assert (curve.prices[0], curve.prices[-1]) == pytest.approx(ends)
+        assert (np.diff(curve.prices) > 0).all()
+        assert price in curve.prices
+
+
 def test_the_index_compares_income_with_the_highest(predictor: Predictor) -> None:
     curve = what_if(predictor, VEHICLE)
     income = np.array(curve.forecast) * np.array(curve.prices)
