@@ -84,6 +84,21 @@ def test_an_error_stands_beside_its_field_and_nothing_typed_is_lost(window: Wind
     expect(page.locator("#answer .figure")).to_have_text(NUMBER)
 
 
+def test_a_wrong_value_takes_the_forecast_away_and_is_told_from_an_empty_one(window: Window) -> None:
+    page = window.open()
+    says, photos = page.locator("#answer .says"), page.locator("#num_images")
+    for typed, words in (("1e2", "Correct the marked field"), ("", "Fill in every field")):
+        photos.press("Control+A")
+        photos.press("Delete")
+        photos.press_sequentially(typed)
+        expect(says).to_have_text(f"{words} to see the forecast.")
+        expect(page.locator("#answer .figure")).to_have_text("\N{EN DASH}")
+        expect(photos).to_have_attribute("aria-invalid", "true")
+    fill(page, num_images=4)
+    expect(page.locator("#answer .figure")).to_have_text(NUMBER)
+    expect(photos).not_to_have_attribute("aria-invalid", "true")
+
+
 def test_back_after_saving_shows_the_car_that_was_saved(window: Window) -> None:
     page = window.open()
     fill(page, actual_price=61.25, num_images=9)
@@ -119,6 +134,7 @@ def test_a_wrong_field_with_scripts_off_comes_back_with_its_error(window: Window
     fill(page, num_images=2.5, description=33)
     page.get_by_role("button", name="Save this car").click()
     expect(page.locator("[data-field=num_images] .error")).to_have_text("Must be a whole number.")
+    expect(page.locator("#answer .says")).to_have_text("Correct the marked field to see the forecast.")
     assert page.locator("#num_images").input_value() == "2.5"
     assert page.locator("#description").input_value() == "33"
 

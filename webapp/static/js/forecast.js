@@ -29,12 +29,19 @@ function vehicle() {
   return values;
 }
 
+// A field that holds no number, such as "1e", has no value either, but it is not empty.
+function isFilled() {
+  return [...form.elements].every((el) => !el.validity.valueMissing || el.validity.badInput);
+}
+
 function showErrors(errors) {
   for (const field of form.querySelectorAll("[data-field]")) {
     const error = errors[field.dataset.field] ?? "";
     field.classList.toggle("bad", Boolean(error));
     field.querySelector(".error").textContent = error;
-    field.querySelector("input").toggleAttribute("aria-invalid", Boolean(error));
+    const input = field.querySelector("input");
+    if (error) input.setAttribute("aria-invalid", "true");
+    else input.removeAttribute("aria-invalid");
   }
 }
 
@@ -111,7 +118,7 @@ async function update() {
     if (response.status === 422) {
       showErrors((await response.json()).errors);
       details.replaceChildren();
-      if (!forecast) showNothing("incomplete", "Fill in every field to see the forecast.");
+      showNothing("incomplete", isFilled() ? "Correct the marked field to see the forecast." : "Fill in every field to see the forecast.");
     } else if (response.ok) {
       showErrors({});
       const text = await response.text();
