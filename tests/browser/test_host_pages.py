@@ -279,6 +279,12 @@ def test_the_server_is_measured_from_the_page(window: Window, site: Site) -> Non
         expect(row).to_contain_text("200")
         half, most = (float(row.locator("td").nth(i).inner_text().removesuffix(" ms")) for i in (1, 3))
         assert 0 < half <= most
+    page.get_by_text("The same as a table").click()
+    bins = page.locator("#histogram tbody tr")
+    expect(bins.last.locator("th")).to_have_text(re.compile(r"^[\d.]+ and more$"))
+    for column in (0, 1):
+        texts = [row.locator("td").nth(column).inner_text() for row in bins.all()]
+        assert sum(map(int, texts)) == 200
 
 
 def test_others_are_answered_while_two_measure_the_server(window: Window, site: Site) -> None:
