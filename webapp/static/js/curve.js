@@ -1,7 +1,8 @@
 // The what-if curve: what the model says of this car at other prices.
 import { alpha, colour, draw } from "./chart.js";
 
-function mark(u, value, text, stroke, dash, line) {
+// The words stand on the side away from the other mark, which would run through them, if they fit there.
+function mark(u, value, other, text, stroke, dash, line) {
   if (value < u.scales.x.min || value > u.scales.x.max) return;
   const { ctx, bbox } = u;
   const ratio = devicePixelRatio;
@@ -16,9 +17,11 @@ function mark(u, value, text, stroke, dash, line) {
   ctx.lineTo(x, bbox.top + bbox.height);
   ctx.stroke();
   ctx.font = `600 ${12 * ratio}px ${getComputedStyle(document.body).fontFamily}`;
-  const onLeft = x > bbox.left + bbox.width * 0.75;
+  const gap = 6 * ratio;
+  const room = ctx.measureText(text).width + gap;
+  const onLeft = value < other ? x - room > bbox.left : x + room > bbox.left + bbox.width;
   ctx.textAlign = onLeft ? "right" : "left";
-  ctx.fillText(text, x + (onLeft ? -6 : 6) * ratio, bbox.top + (14 + 16 * line) * ratio);
+  ctx.fillText(text, x + (onLeft ? -gap : gap), bbox.top + (14 + 16 * line) * ratio);
   ctx.restore();
 }
 
@@ -41,6 +44,7 @@ export function drawCurve(figure) {
     y: "Reservations",
     data: [price, high, low, forecast],
     options: {
+      padding: [null, Math.max(17, 4 * Math.round(price.at(-1)).toLocaleString("en").length), null, null], // for the last price's digits
       scales: { x: { time: false }, y: { range: (u, min, max) => [0, Math.max(5, max * 1.08)] } },
       series: [
         {},
@@ -53,8 +57,8 @@ export function drawCurve(figure) {
       hooks: {
         ready: [(u) => { plot = u; }],
         draw: [(u) => {
-          mark(u, market, "market", colour("soft"), [4, 4], 1);
-          mark(u, now, "now", colour("ink"), [], 0);
+          mark(u, market, now, "market", colour("soft"), [4, 4], 1);
+          mark(u, now, market, "now", colour("ink"), [], 0);
         }],
         setCursor: [(u) => { if (u.cursor.idx !== null && u.cursor.event) read(u.cursor.idx); }],
       },
