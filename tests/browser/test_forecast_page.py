@@ -117,6 +117,18 @@ def test_back_after_saving_shows_the_car_that_was_saved(window: Window) -> None:
     expect(page.locator("#answer .figure")).to_have_text(forecast)
 
 
+@pytest.mark.parametrize(("pasted", "taken"), [("62,50", "62.50"), (" 7,5 ", "7.5"), ("63.25", "63.25")])
+def test_a_pasted_decimal_comma_is_a_decimal_point(window: Window, pasted: str, taken: str) -> None:
+    page = window.open()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.evaluate("text => navigator.clipboard.writeText(text)", pasted)
+    page.locator("#actual_price").focus()
+    page.keyboard.press("Control+A")
+    page.keyboard.press("Control+V")
+    expect(page.locator("#actual_price")).to_have_value(taken)
+    expect(page.locator("#answer .figure")).to_have_text(NUMBER)
+
+
 def test_the_form_works_with_scripts_off(window: Window) -> None:
     page = window.open(scripts=False)
     fill(page, actual_price=52, recommended_price=52)

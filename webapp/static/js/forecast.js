@@ -168,6 +168,14 @@ form.addEventListener("input", () => {
   clearTimeout(timer);
   timer = setTimeout(update, WAIT_MS);
 });
+// Chromium drops the comma of a pasted "62,50"; with one or two digits behind it, it can only be a decimal point.
+form.addEventListener("paste", (event) => {
+  const text = event.clipboardData.getData("text/plain").trim();
+  if (event.target.type !== "number" || !/^\d+,\d{1,2}$/.test(text)) return;
+  event.preventDefault();
+  event.target.value = text.replace(",", ".");
+  event.target.dispatchEvent(new Event("input", { bubbles: true }));
+});
 form.addEventListener("submit", (event) => {
   if (event.submitter?.value === "save") return; // the server saves, once, whatever is clicked twice
   event.preventDefault();
