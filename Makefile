@@ -2,13 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-DATA ?= data
 UV_VERSION := 0.13.9
 
 .PHONY: run test lint drill install install-dev chromium lock sample screenshots clean help
 
 run: install ## install, start every service, run the main job, serve the page (DATA=folder for other CSVs)
-	@VROOM_DATA_DIR="$(DATA)" $(BIN)/python -m flows up
+	@$(if $(DATA),VROOM_DATA_DIR="$(DATA)") $(BIN)/python -m flows up
 
 # Tests start a hundred Python processes, which start sooner from bytecode that an earlier one kept.
 test: export PYTHONDONTWRITEBYTECODE =

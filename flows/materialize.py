@@ -13,7 +13,7 @@ from prefect.states import Completed
 from flows.messages import publish
 from flows.partitions import Spread
 from flows.report import table
-from vroom_features.ingest import SeedReport, seed
+from vroom_features.ingest import SeedReport, is_sample_over_fleet, seed
 from vroom_features.materialize import MaterializeReport, materialize
 from vroom_features.messages import VehicleMaterialized
 from vroom_features.online_batch import audit
@@ -27,9 +27,17 @@ from vroom_features.stores.source import SourceStore
 
 
 @task(retries=2, retry_delay_seconds=[1, 5], timeout_seconds=1800)
-async def seed_source(settings: Settings, data_dir: Path) -> SeedReport:
-    """Bring the source database up to date with the CSVs; repeating it changes nothing."""
+async def seed_source(settings: Settings, data_dir: Path, *, is_asked_for: bool = True) -> SeedReport | None:
+    """Bring the source database up to date with the CSVs; repeating it changes nothing.
+
+    Returns
+    -------
+    SeedReport or None
+        None when nothing was read: nobody asked for this folder, and its sample would replace a fleet.
+    """
     with closing(SourceStore.open(settings.source_database)) as source:
+        if not is_asked_for and await to_thread(is_sample_over_fleet, source, data_dir):
+            return None
         return await to_thread(seed, source, data_dir, max_bad_share=settings.max_bad_share)
 
 
@@ -77,17 +85,19 @@ async def vroom_forecast_materialize(data_dir: str | None = None) -> State[None]
     ----------
     data_dir : str, optional
         Folder with ``vehicles.csv`` and ``reservations.csv``; by default the setting ``VROOM_DATA_DIR``.
+        Without either, the sample in ``data`` replaces no other fleet.
     """
     settings = Settings()
     folder = Path(data_dir) if data_dir else settings.data_dir
-    seeded = await seed_source(settings, folder)
+    is_asked_for = bool(data_dir) or settings.is_data_dir_set
+    seeded = await seed_source(settings, folder, is_asked_for=is_asked_for)
     as_of = datetime.now(UTC)
     written = await write_stores(settings, as_of)
     publish(settings, VehicleMaterialized(vehicle_ids=(), materialized_at=as_of))
     audited = await audit_online(settings, datetime.now(UTC))
     report = {
-        "read from": folder,
-        **asdict(seeded),
+        "read from": folder if seeded else "nothing",
+        **(asdict(seeded) if seeded else {}),
         **asdict(written),
         "online rows that differ": audited.num_differences,
     }
@@ -95,13 +105,16 @@ async def vroom_forecast_materialize(data_dir: str | None = None) -> State[None]
     return Completed(message=_summary(seeded, written))
 
 
-def _summary(seeded: SeedReport, written: MaterializeReport) -> str:
+def _summary(seeded: SeedReport | None, written: MaterializeReport) -> str:
     """Return the run in one line."""
-    read = (
-        "the CSVs held nothing new"
-        if seeded.is_unchanged
-        else f"vehicles: {seeded.vehicles_added:,} added, {seeded.vehicles_updated:,} updated, "
-        f"{seeded.vehicles_removed:,} removed, {seeded.vehicles_quarantined:,} quarantined"
-    )
+    if seeded is None:
+        read = "the fleet is kept, for the sample replaces it only by `make run DATA=data`"
+    elif seeded.is_unchanged:
+        read = "the CSVs held nothing new"
+    else:
+        read = (
+            f"vehicles: {seeded.vehicles_added:,} added, {seeded.vehicles_updated:,} updated, "
+            f"{seeded.vehicles_removed:,} removed, {seeded.vehicles_quarantined:,} quarantined"
+        )
     stores = "the stores were up to date" if written.is_unchanged else f"snapshot {written.snapshot_id}"
     return f"{read}; {stores}: {written.num_fleet:,} fleet vehicles, {written.num_online or 0:,} new arrivals"

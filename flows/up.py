@@ -144,7 +144,7 @@ def child_environment(settings: Settings) -> dict[str, str]:
         "PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONUNBUFFERED": "1",
         "VROOM_HOME": str(settings.home),
-        "VROOM_DATA_DIR": str(settings.data_dir.resolve()),
+        **({"VROOM_DATA_DIR": str(settings.data_dir.resolve())} if settings.is_data_dir_set else {}),
         "VROOM_WEB_HOST": settings.web_host,
         "VROOM_WEB_PORT": str(settings.web_port),
         "VROOM_WEB_EVENTS_PORT": str(settings.web_events_port),

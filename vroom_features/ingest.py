@@ -30,6 +30,9 @@ from vroom_features.stores.bulk import BulkConnection, bulk_transaction
 MAX_BAD_SHARE = 0.01
 """A file with a larger share of bad rows is refused whole."""
 
+SAMPLE_DIGEST = "4887660e4c14e7dbaf40a934acfc1937939bf0b439c455693c4ea464d7f97041"
+"""Of the two files in ``data/``, as the database keeps the digest of those it was seeded from."""
+
 _CHECK_ROWS = 1 << 18
 
 Array = npt.NDArray[Any]
@@ -144,11 +147,31 @@ def _unchanged(url: str, vehicle_path: Path, reservation_path: Path) -> SeedRepo
     """Return the report of a seed that has nothing to do, when the files are those of the last seed."""
     with bulk_transaction(url) as bulk:
         last = bulk.scalar("SELECT seed_digest FROM database_state")
-        if not last or last != file_sha256(vehicle_path)[:32] + file_sha256(reservation_path)[:32]:
+        if not last or last != _digest(vehicle_path, reservation_path):
             return None
         vehicles = int(bulk.scalar("SELECT COUNT(*) FROM vehicles WHERE source = 'csv'") or 0)
         bookings = int(bulk.scalar("SELECT COUNT(*) FROM reservations") or 0)
     return _report(Counts(unchanged=vehicles), Counts(unchanged=bookings), 0, 0, [])
+
+
+def is_sample_over_fleet(source: Located, data_dir: Path) -> bool:
+    """Tell whether seeding would put the sample in the place of a fleet that is not the sample.
+
+    Raises
+    ------
+    DataContractError
+        If a file is missing.
+    """
+    files = _digest(find_csv(data_dir, "vehicles.csv"), find_csv(data_dir, "reservations.csv"))
+    if files != SAMPLE_DIGEST:
+        return False
+    with bulk_transaction(source.url) as bulk:
+        is_sample = bulk.scalar("SELECT seed_digest FROM database_state") == SAMPLE_DIGEST
+        return not is_sample and bool(bulk.scalar("SELECT 1 FROM vehicles WHERE source = 'csv' LIMIT 1"))
+
+
+def _digest(vehicle_path: Path, reservation_path: Path) -> str:
+    return file_sha256(vehicle_path)[:32] + file_sha256(reservation_path)[:32]
 
 
 def _refuse_to_empty(bulk: BulkConnection, path: Path, noun: str, where: str) -> None:

@@ -34,7 +34,9 @@ class Settings(BaseSettings):
     )
     mlflow_uri: str = Field(default="", description="MLflow server; empty: 127.0.0.1 at VROOM_MLFLOW_PORT")
     data_dir: Path = Field(
-        default=Path("data"), description="folder with vehicles.csv and reservations.csv to seed from"
+        default=Path("data"),
+        description="folder with vehicles.csv and reservations.csv to seed from; unless it is set,"
+        " the sample in data replaces no other fleet",
     )
     partition_vehicles: int = Field(
         default=131_072, ge=1, description="vehicles computed at a time: fewer take less memory"
@@ -162,6 +164,11 @@ class Settings(BaseSettings):
                 "a program sends the password in a header: use printable ASCII, no space at either end"
             )
         return password
+
+    @property
+    def is_data_dir_set(self) -> bool:
+        """Whether somebody said which folder to seed from."""
+        return "data_dir" in self.model_fields_set
 
     @property
     def source_database(self) -> str:

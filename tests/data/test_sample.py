@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pandas as pd
 import pytest
 
 from tests.snapshots import read_fleet
-from vroom_features.ingest import seed
+from tests.vroom_features.files import write_csvs
+from vroom_features.ingest import is_sample_over_fleet, seed
 from vroom_features.stores.source import SourceStore
 
 DATA = Path(__file__).parents[2] / "data"
@@ -27,6 +29,16 @@ def test_the_committed_files_are_what_the_generator_writes(tmp_path: Path) -> No
     subprocess.run([sys.executable, str(DATA / "generate.py"), "--out", str(tmp_path)], check=True)
     for name in NAMES:
         assert (tmp_path / name).read_bytes() == (DATA / name).read_bytes()
+
+
+def test_the_sample_is_known_by_its_digest_and_replaces_no_other_fleet(tmp_path: Path) -> None:
+    with closing(SourceStore.open(f"sqlite:///{tmp_path / 'vroom.db'}")) as source:
+        assert not is_sample_over_fleet(source, DATA)  # there is no fleet
+        seed(source, write_csvs(tmp_path))
+        assert is_sample_over_fleet(source, DATA)
+        assert not is_sample_over_fleet(source, tmp_path)
+        seed(source, DATA)
+        assert not is_sample_over_fleet(source, DATA)  # it is there already
 
 
 def test_keys_are_unique_and_every_booking_is_of_a_vehicle(

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 from prefect.artifacts import Artifact
 
+from flows.materialize import vroom_forecast_materialize
 from flows.monitor import look, vroom_forecast_monitor
 from flows.pipeline import vroom_forecast_pipeline
 from flows.promotion import compare_and_promote, vroom_forecast_promotion
 from flows.rollback import go_back, vroom_forecast_rollback
 from flows.training import train_and_register, vroom_forecast_training
 from tests.flows.conftest import run
+from tests.vroom_features.files import write_csvs
 from tests.vroom_model.champions import AS_OF
 from vroom_features.ingest import seed
 from vroom_features.materialize import materialize
@@ -86,6 +88,18 @@ def test_a_model_is_trained_promoted_forced_rolled_back_and_watched(system: Sett
     watched = run(vroom_forecast_monitor)
     assert "0 new arrivals are too few" in str(watched.message)
     assert "| version | 1 |" in artifact("monitor")
+
+
+def test_a_fleet_of_other_files_is_kept_until_the_sample_is_asked_for(
+    flow_settings: Settings, tmp_path: Path
+) -> None:
+    folder = write_csvs(tmp_path / "mine")
+    assert "2 added" in str(run(vroom_forecast_materialize, data_dir=str(folder)).message)
+    kept = str(run(vroom_forecast_materialize).message)
+    assert kept.startswith("the fleet is kept, for the sample replaces it only by `make run DATA=data`")
+    assert kept.endswith("2 fleet vehicles, 0 new arrivals")
+    assert "| read from | nothing |" in artifact("materialize")
+    assert "998 added, 2 updated" in str(run(vroom_forecast_materialize, data_dir=str(SAMPLE)).message)
 
 
 def test_a_refusal_is_not_tried_again(system: Settings) -> None:

@@ -1,5 +1,6 @@
 """Starting is refused with one clear line when something is in the way."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -70,6 +71,27 @@ def test_every_program_is_started_again_however_it_ended() -> None:
     programs = {name: config[name] for name in config.sections() if name.startswith("program:")}
     assert len(programs) == 6
     assert {name for name, program in programs.items() if program.get("autorestart") != "true"} == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exported"), [([], None), (["DATA=/srv/my cars"], 'VROOM_DATA_DIR="/srv/my cars"')]
+)
+def test_make_run_names_a_folder_only_when_it_was_given(arguments: list[str], exported: str | None) -> None:
+    command = ["make", "--dry-run", "--always-make", "run", *arguments]
+    environment = {name: value for name, value in os.environ.items() if name != "DATA"}
+    planned = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    ).stdout.splitlines()[-1]
+    assert planned.strip().endswith("-m flows up")
+    assert exported in planned if exported else "VROOM_DATA_DIR" not in planned
+
+
+def test_a_folder_that_nobody_named_is_not_handed_on_as_if_somebody_had(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VROOM_DATA_DIR", raising=False)
+    assert "VROOM_DATA_DIR" not in child_environment(Settings(_env_file=None))
+    assert child_environment(settings)["VROOM_DATA_DIR"] == str(settings.data_dir)
 
 
 UNTIL_THE_SUPERVISOR_ENDS = """
