@@ -1,7 +1,7 @@
 """A page of a list of vehicles: which one, in which order, and how to link to the next."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any, Literal, Self
 
@@ -142,6 +142,15 @@ class Listing:
             descending=self.descending,
             limit=limit,
         )
+
+    def shown(self, source: SourceStore) -> tuple[Self, VehiclePage]:
+        """Read the vehicles of a page for people: of the last one when the list ends before."""
+        found = self.page_of(source)
+        last = self.position(found.total)["pages"]
+        if self.page <= last:
+            return self, found
+        at_end = replace(self, page=last)
+        return at_end, at_end.page_of(source)
 
     def position(self, total: int) -> dict[str, int]:
         """Return where in the list this page is."""

@@ -129,8 +129,8 @@ def _answer(entry: Entry) -> dict[str, Any]:
 @pages.get("/arrivals")
 def arrivals() -> str:
     """List the vehicles saved here that have no bookings yet."""
-    listing = Listing.of(request.args, kind="new", sort="vehicle_id", descending=True)
-    found = listing.page_of(services().source)
+    asked = Listing.of(request.args, kind="new", sort="vehicle_id", descending=True)
+    listing, found = asked.shown(services().source)
     forecasts = _forecasts(found.items)
     fresh = freshness_of(found.items, services())
     rows = [
@@ -172,15 +172,15 @@ def delete_vehicle(vehicle_id: int) -> Response | str:
         return render_template("confirm.html", action=_deletion(vehicle_id))
     saving.delete(services(), vehicle_id)
     flash(f"Car {vehicle_id} is deleted.", "good")
-    return redirect(url_for("pages.arrivals"), 303)
+    return redirect(url_for("pages.arrivals", page=request.args.get("page", type=int)), 303)
 
 
 @pages.get("/fleet")
 def fleet() -> str:
     """List the vehicles with a booking history: forecast against what happened."""
-    listing = Listing.of(request.args, kind="fleet", sort="vehicle_id", descending=False)
+    asked = Listing.of(request.args, kind="fleet", sort="vehicle_id", descending=False)
     source, served = services().source, serving_now()
-    found = listing.page_of(source)
+    listing, found = asked.shown(source)
     forecasts = _forecasts(found.items)
     rows = [{"vehicle": vehicle, "forecast": forecasts.get(vehicle.vehicle_id)} for vehicle in found.items]
     tops = [*(f.high for f in forecasts.values()), *(float(v.num_reservations or 0) for v in found.items)]
