@@ -133,6 +133,8 @@ def _judge(
         f"{(champion.errors if champion else candidate.baseline_errors).mean():.3f}"
     )
     name = f"version {candidate.version}"
+    if gain < 0:
+        return False, f"{name} is worse than {rival} by {-gain:.1%} ({compared}); train on more or newer data"
     if low <= 0:
         return False, (
             f"{name} is not surely better than {rival}: {compared} is a gain of {_share(gain)}, and chance "

@@ -47,7 +47,7 @@ def test_a_real_gain_is_promoted_and_said_in_numbers() -> None:
 
 
 def test_a_gain_that_chance_could_make_is_refused() -> None:
-    decision = decide(evaluation(2), evaluation(1))
+    decision = decide(evaluation(2, noise=-0.006), evaluation(1))
     assert not decision.promote
     assert "not surely better" in decision.reason
 
@@ -65,10 +65,19 @@ def test_a_worse_candidate_is_refused() -> None:
     assert decision.gain < 0
 
 
-def test_a_loss_is_written_with_a_minus_sign() -> None:
+def test_a_loss_is_called_worse_and_no_gain_that_chance_could_make() -> None:
     decision = decide(evaluation(2, noise=0.5), evaluation(1), PromotionRules(segment_margin=1))
     assert decision.gain is not None
-    assert f"is a gain of \N{MINUS SIGN}{-decision.gain:.1%}" in decision.reason
+    assert f"version 2 is worse than champion 1 by {-decision.gain:.1%}" in decision.reason
+    assert "a gain" not in decision.reason
+
+
+def test_a_bound_below_0_is_written_with_a_minus_sign() -> None:
+    decision = decide(evaluation(2, noise=-0.006), evaluation(1))
+    assert decision.gain is not None
+    assert decision.gain_low is not None
+    assert decision.gain_low < 0 < decision.gain
+    assert f"bound \N{MINUS SIGN}{-decision.gain_low:.1%}" in decision.reason
 
 
 def test_a_candidate_that_learned_from_half_of_the_reservations_is_refused() -> None:
