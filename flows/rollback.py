@@ -4,11 +4,12 @@ from asyncio import to_thread
 from datetime import UTC, datetime
 
 from prefect import State, flow, get_run_logger, task
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 
 from flows.promotion import report_outcome
 from flows.succession import open_succession
 from vroom_features.settings import Settings
+from vroom_model.errors import BrokenModelError, RollbackError
 from vroom_model.succession import Outcome
 
 
@@ -31,9 +32,18 @@ async def vroom_forecast_rollback(reason: str = "rolled back by hand") -> State[
     ----------
     reason : str
         Why; it is kept with the decision.
+
+    Returns
+    -------
+    State
+        Completed with the outcome as its data; failed with the reason as its message when there is no
+        champion to go back to.
     """
     settings = Settings()
-    outcome = await go_back(settings, reason, datetime.now(UTC))
+    try:
+        outcome = await go_back(settings, reason, datetime.now(UTC))
+    except (BrokenModelError, RollbackError) as exc:
+        return Failed(message=str(exc), data=exc)
     get_run_logger().info(outcome.decision.reason)
     await report_outcome(settings, outcome, title="Rollback", key="rollback")
     return Completed(message=outcome.decision.reason, data=outcome)

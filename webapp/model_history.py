@@ -90,6 +90,14 @@ class History:
     watch: Watch | None = None
     problem: str = ""
 
+    @property
+    def withheld(self) -> dict[str, str]:
+        """Why an action cannot be started now, by its name."""
+        has_earlier = bool(self.handovers) and self.handovers[0].back_to is not None
+        return (
+            {} if has_earlier or self.problem else {"rollback": "There is no earlier champion to go back to."}
+        )
+
 
 class ModelHistory:
     """Reads the registry and the ledger.

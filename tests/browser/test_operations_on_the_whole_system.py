@@ -75,10 +75,16 @@ def forecast(system: WholeSystem, **changes: int) -> float:
     return float(answer["predicted_reservations"])
 
 
-def test_a_rollback_without_an_earlier_champion_fails_with_its_reason(window: Window) -> None:
+def test_a_rollback_without_an_earlier_champion_is_not_offered_and_fails_with_its_reason(
+    window: Window, system: WholeSystem
+) -> None:
     page = window.open("/models", signed_in=True)
-    press("Roll back", page)
-    expect(ended(page, "Roll back", "failed")).to_contain_text("no earlier champion")
+    expect(page.get_by_role("button", name="Roll back", exact=True)).to_be_disabled()
+    expect(row_of(page, "Roll back")).to_contain_text("There is no earlier champion")
+    authorization = {"Authorization": f"Bearer {system.password}"}
+    httpx.post(f"{system.url}/rollback", json={}, headers=authorization).raise_for_status()
+    message = ended(page, "Roll back", "failed").locator(".outcome")
+    expect(message).to_have_text("There is no earlier champion to go back to")
 
 
 def test_materialize_takes_the_new_csvs_in_and_its_run_is_listed(

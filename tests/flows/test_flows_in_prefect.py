@@ -82,6 +82,7 @@ def test_a_model_is_trained_promoted_forced_rolled_back_and_watched(system: Sett
     assert str(back.message) in artifact("rollback")
     further = run(vroom_forecast_rollback)
     assert further.is_failed()
+    assert further.message == "there is no earlier champion to go back to"
     with pytest.raises(RollbackError, match="no earlier champion"):
         asyncio.run(further.aresult())
 

@@ -1,11 +1,14 @@
 """Pages without a browser: what their addresses show, and how numbers are written."""
 
 import re
+from datetime import UTC, datetime
 
+import pytest
 from flask.testing import FlaskClient
 
 from tests.factories import make_vehicle
 from tests.webapp.test_auth import csrf_token, sign_in
+from vroom_model.ledger import Ledger
 from webapp.clock import now
 from webapp.listing import PAGE_SIZE
 from webapp.services import Services
@@ -34,3 +37,24 @@ def test_deleting_the_only_car_of_the_last_page_leads_to_the_page_before(
     assert answer.location == "/arrivals?page=2"
     shown = client.get(answer.location).text
     assert re.findall(r'id="vehicle-(\d+)"', shown) == [str(number) for number in reversed(others)]
+
+
+@pytest.mark.usefixtures("champion")
+def test_a_rollback_is_withheld_until_there_is_an_earlier_champion(
+    client: FlaskClient, services: Services
+) -> None:
+    reason = "There is no earlier champion to go back to."
+    assert reason in client.get("/models").text
+    ledger = Ledger(services.source.engine, services.settings.model_name)
+    head = ledger.head()
+    for version in (1, 2):
+        head = ledger.append(
+            after=head,
+            version=version,
+            kind="promotion",
+            reason="a test",
+            decided_at=datetime(2026, 1, 1, tzinfo=UTC),
+            back_to=head.epoch if head else None,
+            settled=True,
+        )
+    assert reason not in client.get("/models").text
