@@ -69,14 +69,16 @@ def size(num_bytes: float) -> str:
 
     Examples
     --------
-    >>> size(532), size(1_250_000)
-    ('532 B', '1.2 MB')
+    >>> size(532), size(1_250_000), size(999_960)
+    ('532 B', '1.2 MB', '1.0 MB')
     """
-    for unit in ("B", "kB", "MB"):
-        if num_bytes < 1000:
-            return f"{num_bytes:.0f} B" if unit == "B" else f"{num_bytes:.1f} {unit}"
+    if round(num_bytes) < 1000:
+        return f"{num_bytes:.0f} B"
+    for unit in ("kB", "MB"):
         num_bytes /= 1000
-    return f"{num_bytes:.1f} GB"
+        if round(num_bytes, 1) < 1000:
+            return f"{num_bytes:.1f} {unit}"
+    return f"{num_bytes / 1000:.1f} GB"
 
 
 def duration(seconds: float) -> str:
@@ -84,12 +86,13 @@ def duration(seconds: float) -> str:
 
     Examples
     --------
-    >>> duration(3.21), duration(75)
-    ('3.2 s', '1 min 15 s')
+    >>> duration(3.21), duration(75), duration(119.7)
+    ('3.2 s', '1 min 15 s', '2 min 0 s')
     """
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
-    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
 
 
 def sentence(text: str) -> str:

@@ -5,11 +5,14 @@ from datetime import UTC, datetime
 
 import pytest
 from flask.testing import FlaskClient
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from tests.factories import make_vehicle
 from tests.webapp.test_auth import csrf_token, sign_in
 from vroom_model.ledger import Ledger
 from webapp.clock import now
+from webapp.formats import duration, size
 from webapp.listing import PAGE_SIZE
 from webapp.services import Services
 
@@ -58,3 +61,24 @@ def test_a_rollback_is_withheld_until_there_is_an_earlier_champion(
             settled=True,
         )
     assert reason not in client.get("/models").text
+
+
+@given(st.floats(0, 1e6))
+@example(119.7)
+@example(59.97)
+@example(3599.8)
+def test_a_duration_has_no_sixtieth_second_and_is_near(seconds: float) -> None:
+    text = duration(seconds)
+    minutes, rest = re.fullmatch(r"(?:(\d+) min )?([\d.]+) s", text).groups()  # type: ignore[union-attr]
+    assert float(rest) < 60
+    assert abs(60 * int(minutes or 0) + float(rest) - seconds) <= (0.5 if minutes else 0.0501)
+
+
+@given(st.floats(0, 1e12))
+@example(999_960)
+@example(999.6)
+def test_a_size_stays_below_a_thousand_of_its_unit_and_is_near(num_bytes: float) -> None:
+    number, unit = size(num_bytes).split()
+    assert float(number) < 1000 or unit == "GB"
+    factor = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
+    assert abs(float(number) * factor - num_bytes) <= 0.0501 * factor + 0.5
