@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import datetime
 from typing import Protocol
 
 import redis
@@ -43,9 +44,9 @@ class WorkerState(BaseModel):
 
     worker: str
     model_version: int | None
-    since: str | None
+    since: datetime | None
     problem: str | None
-    seen_at: str
+    seen_at: datetime
 
 
 class Upkeep:
@@ -139,9 +140,9 @@ class Upkeep:
         return WorkerState(
             worker=self._worker,
             model_version=served.version if served else None,
-            since=served.since.isoformat() if served else None,
+            since=served.since if served else None,
             problem=self._slot.problem,
-            seen_at=now().isoformat(),
+            seen_at=now(),
         )
 
     def _run(self) -> None:

@@ -50,7 +50,7 @@ def test_a_worker_that_takes_a_model_over_later_is_followed(window: Window, site
 
         def beat(version: int) -> None:
             state = WorkerState(
-                worker="another:1", model_version=version, since=None, problem="", seen_at=now().isoformat()
+                worker="another:1", model_version=version, since=None, problem="", seen_at=now()
             )
             roster.set(f"{KEY}another:1", state.model_dump_json(), ex=60)
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.factories import make_vehicle
 from tests.webapp.test_auth import csrf_token, sign_in
+from tests.webapp.waiting import wait_until
 from vroom_model.ledger import Ledger
 from webapp.clock import now
 from webapp.formats import duration, size
@@ -40,6 +41,15 @@ def test_deleting_the_only_car_of_the_last_page_leads_to_the_page_before(
     assert answer.location == "/arrivals?page=2"
     shown = client.get(answer.location).text
     assert re.findall(r'id="vehicle-(\d+)"', shown) == [str(number) for number in reversed(others)]
+
+
+@pytest.mark.usefixtures("champion")
+def test_workers_moments_are_written_for_people(client: FlaskClient, services: Services) -> None:
+    wait_until(lambda: services.upkeep.is_redis_up and any(services.upkeep.workers()))
+    roster = client.get("/models").text.partition('id="roster"')[2]
+    written = re.findall(r"<time[^>]*>([^<]*)</time>", roster)
+    assert len(written) >= 2
+    assert all(text.endswith(" UTC") for text in written)
 
 
 @pytest.mark.usefixtures("champion")
