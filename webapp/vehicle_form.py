@@ -31,7 +31,7 @@ class Field:
     unit : str, optional
         Shown inside the field.
     step : str, optional
-        The smallest step of a number.
+        Of what a number must be a multiple: 1, or any.
     choices : tuple of (value, text), optional
         A field with choices is shown as a pair of buttons.
     """
@@ -46,9 +46,9 @@ class Field:
 
     @property
     def minimum(self) -> float:
-        """Smallest value that may be typed."""
+        """Smallest value that a browser lets pass; one that must be exceeded is refused by the server."""
         spec = _RANGES[self.name]
-        return float(self.step) if "exclusiveMinimum" in spec else spec["minimum"]
+        return float(spec["minimum"] if "minimum" in spec else spec["exclusiveMinimum"])
 
     @property
     def maximum(self) -> float:
@@ -69,8 +69,8 @@ class Field:
 
 
 FIELDS = (
-    Field("actual_price", "Your price", "What you ask.", "58", unit="per day", step="0.01"),
-    Field("recommended_price", "Market price", "What similar cars ask.", "50", unit="per day", step="0.01"),
+    Field("actual_price", "Your price", "What you ask.", "58", unit="per day", step="any"),
+    Field("recommended_price", "Market price", "What similar cars ask.", "50", unit="per day", step="any"),
     Field("num_images", "Photos", "In the listing.", "4", unit="photos"),
     Field("description", "Description", "Length of your text.", "120", unit="characters"),
     Field(

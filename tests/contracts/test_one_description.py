@@ -52,7 +52,10 @@ def test_the_csv_contract_has_the_fields_and_ranges_of_the_form() -> None:
 
 def test_the_form_shows_the_ranges_that_it_is_held_to() -> None:
     for field in FIELDS:
-        VehicleCreate.model_validate(VEHICLE | {field.name: field.minimum})
+        least = field.minimum if field.step == "1" else 1e-9
+        VehicleCreate.model_validate(VEHICLE | {field.name: least})
+        with pytest.raises(ValueError, match=field.name):
+            VehicleCreate.model_validate(VEHICLE | {field.name: field.minimum - (least == field.minimum)})
         VehicleCreate.model_validate(VEHICLE | {field.name: field.maximum})
         with pytest.raises(ValueError, match=field.name):
             VehicleCreate.model_validate(VEHICLE | {field.name: field.maximum + 1})

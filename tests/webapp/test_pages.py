@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.factories import make_vehicle
 from tests.webapp.test_auth import csrf_token, sign_in
 from tests.webapp.waiting import wait_until
+from vroom_features.tables import PRICE_MAX
 from vroom_model.ledger import Ledger
 from webapp.clock import now
 from webapp.formats import duration, size
@@ -41,6 +42,19 @@ def test_deleting_the_only_car_of_the_last_page_leads_to_the_page_before(
     assert answer.location == "/arrivals?page=2"
     shown = client.get(answer.location).text
     assert re.findall(r'id="vehicle-(\d+)"', shown) == [str(number) for number in reversed(others)]
+
+
+@pytest.mark.parametrize("price", [45.125, 0.005, PRICE_MAX])
+def test_the_form_of_a_stored_car_takes_its_own_price(
+    client: FlaskClient, services: Services, price: float
+) -> None:
+    shown = client.get("/", query_string={"vehicle_id": save(services, actual_price=price)}).text
+    field = re.search(r'<input id="actual_price".*?>', shown, re.DOTALL)
+    assert field is not None
+    limits = dict(re.findall(r'(min|max|step|value)="([^"]*)"', field[0]))
+    assert float(limits["value"]) == price
+    assert float(limits["min"]) < price <= float(limits["max"])
+    assert limits["step"] == "any"
 
 
 @pytest.mark.usefixtures("champion")
