@@ -21,11 +21,13 @@ from webapp.insight import Insight
 from webapp.listing import FILTERS, FLEET_COLUMNS, Listing, freshness_of
 from webapp.operations_pages import Action, is_confirmed, operations, progress_of, workers
 from webapp.page_model import serving_now
+from webapp.problems import ProblemError
 from webapp.security import events_url
 from webapp.services import services
 from webapp.streaming import page_in_parts
 from webapp.vehicle_form import DEFAULTS, FIELDS, Entry, read_entry
 
+NUM_ID_DIGITS_MAX = 18
 pages = Blueprint("pages", __name__)
 pages.register_blueprint(operations)
 formats.install(pages)
@@ -57,8 +59,11 @@ def frame() -> dict[str, Any]:
 def forecast() -> Response:
     """Show the form and its forecast; ``?vehicle_id=`` starts from a vehicle that is stored."""
     values = DEFAULTS
-    vehicle_id = request.args.get("vehicle_id", type=int)
-    if vehicle_id is not None:
+    asked = request.args.get("vehicle_id")
+    if asked is not None:
+        if not asked.isdecimal() or len(asked) > NUM_ID_DIGITS_MAX:
+            raise ProblemError(404, "No such vehicle", "the number of a car is digits only")
+        vehicle_id = int(asked)
         vehicle = services().source.get_vehicle(vehicle_id)
         if vehicle is None:
             raise VehicleNotFoundError(vehicle_id)

@@ -44,6 +44,13 @@ def test_deleting_the_only_car_of_the_last_page_leads_to_the_page_before(
     assert re.findall(r'id="vehicle-(\d+)"', shown) == [str(number) for number in reversed(others)]
 
 
+@pytest.mark.parametrize("text", ["abc", "", "-1", "1.5", "9" * 30, "1000000999"])
+def test_a_car_that_cannot_be_is_not_found_instead_of_the_example(client: FlaskClient, text: str) -> None:
+    answer = client.get("/", query_string={"vehicle_id": text}, headers={"Accept": "text/html"})
+    assert answer.status_code == 404
+    assert "No such vehicle" in answer.text
+
+
 @pytest.mark.parametrize("price", [45.125, 0.005, PRICE_MAX])
 def test_the_form_of_a_stored_car_takes_its_own_price(
     client: FlaskClient, services: Services, price: float
