@@ -12,7 +12,7 @@ from prefect.states import Completed
 
 from flows.messages import publish
 from flows.partitions import Spread
-from flows.report import table
+from flows.report import counted, table
 from vroom_features.ingest import SeedReport, is_sample_over_fleet, seed
 from vroom_features.materialize import MaterializeReport, materialize
 from vroom_features.messages import VehicleMaterialized
@@ -117,4 +117,5 @@ def _summary(seeded: SeedReport | None, written: MaterializeReport) -> str:
             f"{seeded.vehicles_removed:,} removed, {seeded.vehicles_quarantined:,} quarantined"
         )
     stores = "the stores were up to date" if written.is_unchanged else f"snapshot {written.snapshot_id}"
-    return f"{read}; {stores}: {written.num_fleet:,} fleet vehicles, {written.num_online or 0:,} new arrivals"
+    fleet = counted(written.num_fleet, "fleet vehicle")
+    return f"{read}; {stores}: {fleet}, {counted(written.num_online or 0, 'new arrival')}"

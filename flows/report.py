@@ -30,6 +30,17 @@ def table(title: str, rows: Mapping[str, object]) -> str:
     return "\n".join([f"## {title}", "", "| what | value |", "|---|---|", *lines])
 
 
+def counted(number: int, noun: str) -> str:
+    """Write so many of something.
+
+    Examples
+    --------
+    >>> counted(1_000, "vehicle"), counted(1, "vehicle")
+    ('1,000 vehicles', '1 vehicle')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 async def link_model(settings: Settings, version: int) -> None:
     """Link this run to the MLflow run that made a version; a run that is done does not fail for a link."""
 
