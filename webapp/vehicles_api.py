@@ -153,7 +153,7 @@ def delete_vehicle(path: VehiclePath) -> Response:
 
 @vehicles_api.get("/vehicles/features", responses={200: FeaturesPageDocument, 304: None, 422: Problem})
 def list_features(query: PageQuery) -> Response:
-    """List the features of the new arrivals, computed from the database."""
+    """List the features of the new arrivals, made from the database: materialized_at is null in each."""
     source = services().source
 
     def found() -> BaseModel:
