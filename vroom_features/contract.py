@@ -5,7 +5,6 @@ Times without a zone are UTC.  (The parser's own conversion of times takes twice
 """
 
 import csv as rows_csv
-import hashlib
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from vroom_features.arrow import is_null, to_numpy
-from vroom_features.csv_files import BinaryFile, Growing, HashingReader, Lent, opened
+from vroom_features.csv_files import BinaryFile, Content, ContentReader, Growing, Lent, opened
 from vroom_features.errors import DataContractError
 from vroom_features.limits import DESCRIPTION_MAX, NUM_IMAGES_MAX, PRICE_MAX, UI_VEHICLE_ID_START
 
@@ -117,7 +116,7 @@ def check_file(
     Raises
     ------
     DataContractError
-        If it is no CSV with these columns.
+        If it is no CSV with these columns, or a row of it goes over more than one line.
     """
     _check_header(path, columns)
     ragged: list[int] = []
@@ -126,27 +125,34 @@ def check_file(
     problems: list[Problem] = []
     bad_rows: list[int] = []
     num_rows = 0
-    sha256 = hashlib.sha256()
+    content = Content()
     with opened(path) as file:
         try:
-            for batch in _batches_of_text(file, names, ragged, sha256, progress):
+            for batch in _batches_of_text(file, names, ragged, content, progress):
                 values, good = _check_batch(batch, columns, num_rows, problems)
                 bad_rows += (np.flatnonzero(~good) + num_rows).tolist()
                 for name, array in values.items():
                     kept[name].append(array if good.all() else array[good])
                 num_rows += batch.num_rows
         except (pa.ArrowException, OSError, EOFError) as exc:
+            _refuse_open_quote(path)
             raise DataContractError(f"{path} cannot be read: {exc}") from exc
+    if content.num_lines != 1 + num_rows + len(ragged):
+        _refuse_open_quote(path)
+        raise DataContractError(
+            f"{path}: expected a row on each of its {content.num_lines} lines, a header first;"
+            f" found {num_rows + len(ragged)} rows"
+        )
     num_bad = len(bad_rows) + len(ragged)
     values = {name: column.done() for name, column in kept.items()}
-    return CheckedFile(values, num_rows, problems, num_bad, sha256.hexdigest(), bad_rows)
+    return CheckedFile(values, num_rows, problems, num_bad, content.sha256, bad_rows)
 
 
 def _batches_of_text(
     file: BinaryFile,
     names: Sequence[str],
     ragged: list[int],
-    sha256: "hashlib._Hash",
+    content: Content,
     progress: Callable[[int], None] | None,
 ) -> Iterator[pa.RecordBatch]:
     """Read columns as text, and add the width of each row that is too short or too long to ``ragged``."""
@@ -154,7 +160,7 @@ def _batches_of_text(
     reader = None
     try:
         reader = csv.open_csv(
-            pa.PythonFile(lent(HashingReader(file, sha256, progress)), mode="r"),
+            pa.PythonFile(lent(ContentReader(file, content, progress)), mode="r"),
             csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False),
             csv.ParseOptions(newlines_in_values=True, invalid_row_handler=lent(_skipping(ragged))),
             csv.ConvertOptions(
@@ -187,7 +193,7 @@ def locate(path: Path, problems: Sequence[Problem]) -> Iterator[tuple[int, Probl
     wanted = {problem.row: problem for problem in problems}
     with opened(path) as file, io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="") as text:
         records = rows_csv.reader(text)
-        width, row, line = len(next(records)), 0, records.line_num + 1
+        width, row, line = len(next(filter(None, records))), 0, records.line_num + 1
         try:
             for record in records:
                 first_line, line = line, records.line_num + 1
@@ -204,12 +210,33 @@ def locate(path: Path, problems: Sequence[Problem]) -> Iterator[tuple[int, Probl
             raise DataContractError(f"{path}, line {line}: {exc}") from exc
 
 
+def _refuse_open_quote(path: Path) -> None:
+    """Raise at the first row that goes over more than one line: a stray quote hides the rows after it."""
+    line = 0
+    with opened(path) as file, io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="") as text:
+        records = rows_csv.reader(text)
+        try:
+            for line, _ in enumerate(records, start=1):
+                if records.line_num > line:
+                    break
+            else:
+                return
+        except rows_csv.Error as exc:  # a cell longer than any number or moment is
+            line += 1
+            if records.line_num == line:
+                raise DataContractError(f"{path}, line {line}: {exc}") from exc
+    raise DataContractError(
+        f"{path}, line {line}: a quoted cell goes on in the next line and takes in the rows that follow;"
+        " close the quote, and write each row on one line"
+    )
+
+
 def _check_header(path: Path, columns: Sequence[Column]) -> None:
     """Raise unless the first line names every column once."""
     with opened(path) as file, io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="") as text:
         try:
             lines = iter(partial(text.readline, HEADER_MAX_CHARS), "")
-            header = next(rows_csv.reader(lines), [])
+            header = next(filter(None, rows_csv.reader(lines)), [])
         except (OSError, EOFError, rows_csv.Error) as exc:
             raise DataContractError(f"{path} cannot be read: {exc}") from exc
     expected = [column.name for column in columns]

@@ -110,14 +110,36 @@ class Growing:
         return self._values
 
 
-class HashingReader(io.RawIOBase):
-    """A file that is hashed, and its progress told, as it is read."""
+class Content:
+    """What a whole file's bytes come to, a block at a time: their SHA-256, and lines that are not blank."""
 
-    def __init__(
-        self, file: BinaryFile, sha256: "hashlib._Hash", progress: Callable[[int], None] | None
-    ) -> None:
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+        self._after_end = True
+        self.num_lines = 0
+
+    def update(self, block: bytes) -> None:
+        """Take the next block."""
+        self._sha256.update(block)
+        if not block:
+            return
+        codes = np.frombuffer(block, np.uint8)
+        is_end = (codes == ord("\n")) | (codes == ord("\r"))
+        self.num_lines += int(np.count_nonzero(is_end[:-1] > is_end[1:])) + int(self._after_end > is_end[0])
+        self._after_end = bool(is_end[-1])
+
+    @property
+    def sha256(self) -> str:
+        """The digest so far, in hexadecimal."""
+        return self._sha256.hexdigest()
+
+
+class ContentReader(io.RawIOBase):
+    """A file whose content is noted, and its progress told, as it is read."""
+
+    def __init__(self, file: BinaryFile, content: Content, progress: Callable[[int], None] | None) -> None:
         self._file = file
-        self._sha256 = sha256
+        self._content = content
         self._progress = progress
 
     def readable(self) -> bool:
@@ -125,12 +147,12 @@ class HashingReader(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """Read and hash."""
-        content = self._file.read(size)
-        self._sha256.update(content)
+        """Read and note."""
+        block = self._file.read(size)
+        self._content.update(block)
         if self._progress is not None:
-            self._progress(len(content))
-        return content
+            self._progress(len(block))
+        return block
 
 
 class Lent:

@@ -2,7 +2,6 @@
 
 import csv
 import gzip
-import hashlib
 import io
 import threading
 from contextlib import closing
@@ -14,9 +13,15 @@ import pytest
 from sqlalchemy import text
 
 from tests.factories import make_vehicle
-from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
+from tests.vroom_features.files import (
+    RESERVATION_HEADER,
+    VEHICLE_HEADER,
+    booking_lines,
+    vehicle_line,
+    write_csvs,
+)
 from tests.vroom_features.stores import contents, rows
-from vroom_features.csv_files import HashingReader, Lent
+from vroom_features.csv_files import Content, ContentReader, Lent
 from vroom_features.errors import DataContractError
 from vroom_features.ingest import SeedReport, seed
 from vroom_features.limits import UI_VEHICLE_ID_START
@@ -149,6 +154,11 @@ def test_a_file_that_takes_a_typed_in_vehicles_id_is_refused(source: SourceStore
     assert source.get_vehicle(1) is None
 
 
+def rewrite(folder: Path, name: str, change: Any) -> None:
+    path = folder / f"{name}.csv"
+    path.write_bytes(change(path.read_bytes()))
+
+
 GOOD = [vehicle_line(i) for i in range(1, 200)]
 
 BAD_CELLS = [
@@ -205,16 +215,49 @@ def test_a_booking_of_an_unknown_vehicle_is_set_aside(source: SourceStore, tmp_p
     assert [line[0] for line in rejected(tmp_path, "reservations")] == ["2", "153"]
 
 
-def test_lines_are_counted_through_quoted_newlines_and_blank_lines(
-    source: SourceStore, tmp_path: Path
-) -> None:
-    folder = write_csvs(tmp_path / "csv")
-    lines = ["name,vehicle_id,technology,actual_price,recommended_price,num_images,street_parked,description"]
-    lines += [f'"two\nlines",{line}' for line in GOOD[:120]] + ["", f"x,{vehicle_line(500, price=-3)}"]
-    (folder / "vehicles.csv").write_text("\n".join(lines) + "\n")
+def test_lines_are_counted_through_blank_lines_wherever_they_are(source: SourceStore, tmp_path: Path) -> None:
+    folder = write_csvs(tmp_path / "csv", [*GOOD[:120], "", vehicle_line(500, price=-3)])
+    rewrite(folder, "vehicles", lambda content: b"\n\r\n" + content)
     report = seed(source, folder)
     assert (report.vehicles_added, report.vehicles_quarantined) == (120, 1)
-    assert rejected(tmp_path, "vehicles")[0][0] == str(1 + 240 + 1 + 1)
+    assert rejected(tmp_path, "vehicles")[0][0] == str(3 + 120 + 1 + 1)
+
+
+STRAY_QUOTES = [
+    lambda lines: [*lines[:1000], '1,"2023-01-01', *lines[1001:]],
+    lambda lines: [*lines[:1000], '1,2023-01-01,"x', *lines[1001:]],
+    lambda lines: [*lines[:1000], '1,"2023-01-01', *lines[1001:1500], '1,"2023-01-01', *lines[1501:]],
+    lambda lines: [f"{line}," for line in lines[:1000]] + ['1,2023-01-01,"12 seats'] + lines[1001:],
+    lambda lines: [f"{line},x" for line in lines[:1000]] + ['1,2023-01-01,"12', '5"'] + lines[1002:],
+]
+
+
+@pytest.mark.parametrize("make", STRAY_QUOTES)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("times", [1, 60])
+def test_a_quote_that_takes_in_the_next_lines_refuses_the_file_by_its_line(
+    source: SourceStore, tmp_path: Path, make: Any, end: str, times: int
+) -> None:
+    bookings = [RESERVATION_HEADER, *booking_lines([(1, n) for n in range(2000)])]
+    folder = write_csvs(tmp_path / "csv", reservations=bookings[1:])
+    seed(source, folder)
+    before = contents(source)
+    lines = make(bookings) + bookings[1:] * times
+    (folder / "reservations.csv").write_text(end.join(lines), newline="")
+    with pytest.raises(DataContractError, match=r"line 1001: a quoted cell goes on in the next line"):
+        seed(source, folder)
+    assert contents(source) == before
+
+
+def test_a_quoted_cell_on_one_line_is_read_as_it_was(source: SourceStore, tmp_path: Path) -> None:
+    folder = write_csvs(tmp_path / "csv")
+    lines = [
+        f"note,{VEHICLE_HEADER}",
+        f'"a ""quoted"", note",{vehicle_line(1)}',
+        f'12" wheels,{vehicle_line(2)}',
+    ]
+    (folder / "vehicles.csv").write_text("\n".join(lines))
+    assert seed(source, folder).vehicles_added == 2
 
 
 def test_too_many_bad_rows_refuse_the_file_and_leave_the_database(
@@ -229,11 +272,6 @@ def test_too_many_bad_rows_refuse_the_file_and_leave_the_database(
         )
     assert contents(source) == before
     assert len(rejected(tmp_path, "vehicles")) == 2
-
-
-def rewrite(folder: Path, name: str, change: Any) -> None:
-    path = folder / f"{name}.csv"
-    path.write_bytes(change(path.read_bytes()))
 
 
 @pytest.mark.parametrize(
@@ -335,7 +373,7 @@ def test_headers_alone_seed_an_empty_database_but_never_empty_a_full_one(
 def test_what_a_thread_was_lent_is_waited_for() -> None:
     """A thread of Arrow that drops the file while the interpreter ends would end the process with SIGABRT."""
     lent = Lent()
-    held = [lent(HashingReader(io.BytesIO(), hashlib.sha256(), None))]
+    held = [lent(ContentReader(io.BytesIO(), Content(), None))]
     timer = threading.Timer(0.2, held.clear)
     timer.start()
     lent.wait()
