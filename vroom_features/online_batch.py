@@ -1,17 +1,17 @@
-"""The online store against the whole database at once: fill it, and audit it."""
+"""The online store against the whole database at once: fill it, audit it, and repair what differs."""
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-import numpy as np
 import pyarrow as pa
 
 from vroom_features import batch
 from vroom_features.arrow import to_numpy
 from vroom_features.errors import OnlineStoreError
 from vroom_features.stores.audits import AuditReport
-from vroom_features.stores.bulk import BulkConnection
+from vroom_features.stores.bulk import BulkConnection, bulk_transaction
 from vroom_features.stores.online import NUM_BUCKETS, OnlineStore, Synced
 from vroom_features.stores.online_rows import VIEW_ID, OnlineRow, decode
 from vroom_features.view import VEHICLE_VIEW
@@ -19,7 +19,9 @@ from vroom_features.view import VEHICLE_VIEW
 CHUNK = 50_000
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _IDS = pa.schema([("vehicle_id", pa.int64())])
-_NEW = "source = 'ui' AND NOT EXISTS (SELECT 1 FROM reservations r WHERE r.vehicle_id = vehicles.vehicle_id)"
+_TYPED_IN = "source = 'ui'"
+
+Buckets = dict[int, dict[bytes, OnlineRow]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +33,26 @@ class Followed:
     num_removed: int
 
 
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A field of a bucket that is not what it should be, without a value or without an expected row.
+
+    ``kind`` is a count of ``AuditReport``, or ``newer``: saved since the moment that was compared.
+    """
+
+    kind: str
+    bucket: int
+    field: bytes
+    value: bytes | None
+    expected: OnlineRow | None
+    row_version: int = 0
+
+
 def follow_bulk(bulk: BulkConnection, online: OnlineStore, *, as_of: datetime) -> Followed:
     """Bring the online store to the state of the database that this transaction sees.
 
-    What was saved after that state has a higher row version, and stays.
+    What was saved after that state has a higher row version, and stays.  Whatever an audit would find is
+    repaired: exactly the values that differ, and only while they are what was found.
 
     Parameters
     ----------
@@ -44,22 +62,22 @@ def follow_bulk(bulk: BulkConnection, online: OnlineStore, *, as_of: datetime) -
         Written down as the rows' time of making.
     """
     database_id = str(bulk.scalar("SELECT database_id FROM database_state"))
-    change = int(bulk.scalar("SELECT change_number FROM database_state") or 0)
-    num_rows = int(bulk.scalar(f"SELECT COUNT(*) FROM vehicles WHERE {_NEW}") or 0)  # noqa: S608 - constant
+    change = _change(bulk)
+    online.drop_foreign_keys()
     synced = online.synced()
     if synced is not None and synced.database_id != database_id:
         online.clear()
         synced = None
-    if synced is not None and synced.view != VIEW_ID:
-        synced = None  # every row is there, and made by other functions
-    written = removed = 0
-    if synced is not None and synced.change_number < change:
-        written, removed = _apply(bulk, online, synced.change_number, change, as_of)
-    if synced is None or online.stats().num_rows != num_rows:
-        more_written, more_removed = _apply(bulk, online, 0, change, as_of)
-        written, removed = written + more_written, removed + more_removed
-        if online.stats().num_rows != num_rows:
-            removed += _remove_orphans(bulk, online, change)
+    since = synced.change_number if synced is not None and synced.view == VIEW_ID else 0
+    written, removed = _apply(bulk, online, since, change, as_of) if since < change else (0, 0)
+    num_rows = 0
+    for expected in _expected(bulk, as_of):
+        num_rows += sum(map(len, expected.values()))
+        differences = list(_differences(bulk, online, expected, change))
+        written += online.put(d.expected for d in differences if d.value is None and d.expected)
+        found = [(d.bucket, d.field, d.value, d.expected) for d in differences if d.value is not None]
+        written += online.replace(values for values in found if values[3] is not None)
+        removed += online.replace(values for values in found if values[3] is None)
     online.mark_synced(Synced(database_id, change))
     return Followed(num_rows, written, removed)
 
@@ -67,36 +85,83 @@ def follow_bulk(bulk: BulkConnection, online: OnlineStore, *, as_of: datetime) -
 def audit(bulk: BulkConnection, online: OnlineStore) -> AuditReport:
     """Compare every online row with the pure functions on its database row.
 
-    Rows newer than the moment this transaction sees are left out: they were saved since.
+    Rows newer than the moment this transaction sees are left out: they were saved since.  One that is newer
+    than the database itself is not what was written.
     """
-    change = int(bulk.scalar("SELECT change_number FROM database_state") or 0)
-    expected: dict[int, dict[int, OnlineRow]] = {bucket: {} for bucket in range(NUM_BUCKETS)}
-    for vehicles in _typed_in(bulk, since=0):
-        for row in _rows(vehicles, ~vehicles.is_fleet, _LONG_AGO):
-            expected[row.vehicle_id % NUM_BUCKETS][row.vehicle_id] = row
-    counts = dict.fromkeys(("missing", "stale", "wrong", "orphaned"), 0)
+    change = _change(bulk)
+    num_new_arrivals, counts = 0, Counter[str]()
+    for expected in _expected(bulk, _LONG_AGO):
+        num_new_arrivals += sum(map(len, expected.values()))
+        counts.update(difference.kind for difference in _differences(bulk, online, expected, change))
+    kinds = ("missing", "stale", "wrong", "orphaned")
+    return AuditReport(num_new_arrivals, **{kind: counts[kind] for kind in kinds})
+
+
+def _change(bulk: BulkConnection) -> int:
+    """Return the last change that a transaction sees."""
+    return int(bulk.scalar("SELECT change_number FROM database_state") or 0)
+
+
+def _expected(bulk: BulkConnection, as_of: datetime) -> Iterator[Buckets]:
+    """Give the rows that the store should hold, so many buckets at a time that memory stays bounded."""
+    num_rows = int(bulk.scalar(f"SELECT COUNT(*) FROM vehicles WHERE {_TYPED_IN}") or 0)  # noqa: S608 - constant
+    step = max(1, NUM_BUCKETS * CHUNK // max(num_rows, CHUNK))
+    for start in range(0, NUM_BUCKETS, step):
+        end = min(start + step, NUM_BUCKETS)
+        expected: Buckets = {bucket: {} for bucket in range(start, end)}
+        where = f"{_TYPED_IN} AND vehicle_id % {NUM_BUCKETS} BETWEEN {start} AND {end - 1}"
+        for vehicles in _vehicles(bulk, where):
+            for row in _rows(vehicles, ~vehicles.is_fleet, as_of):
+                expected[row.vehicle_id % NUM_BUCKETS][b"%d" % row.vehicle_id] = row
+        yield expected
+
+
+def _differences(
+    bulk: BulkConnection, online: OnlineStore, expected: Buckets, change: int
+) -> Iterator[Difference]:
+    """Compare buckets with what they should hold, and give every difference."""
+    newer = []
     for bucket, rows in expected.items():
         found = online.bucket(bucket)
-        counts["missing"] += len(rows.keys() - found.keys())
-        for vehicle_id, value in found.items():
-            if difference := _difference(vehicle_id, value, rows.get(vehicle_id), change):
-                counts[difference] += 1
-    return AuditReport(num_new_arrivals=sum(map(len, expected.values())), **counts)
+        for field in rows.keys() - found.keys():
+            yield Difference("missing", bucket, field, None, rows[field])
+        for field, value in found.items():
+            difference = _difference(bucket, field, value, rows.get(field), change)
+            if difference is None:
+                continue
+            if difference.kind == "newer":
+                newer.append(difference)
+            else:
+                yield difference
+    if not newer:
+        return
+    with bulk_transaction(bulk.url) as later:  # a row is saved after its change: none can be ahead of this
+        newest = _change(later)
+    for difference in newer:
+        if difference.row_version > newest:
+            yield replace(difference, kind="orphaned" if difference.expected is None else "wrong")
 
 
-def _difference(vehicle_id: int, value: bytes, expected: OnlineRow | None, change: int) -> str | None:
+def _difference(
+    bucket: int, field: bytes, value: bytes, expected: OnlineRow | None, change: int
+) -> Difference | None:
     """Say how a stored value differs from the row it should be."""
     try:
-        found = decode(vehicle_id, value)
+        found = decode(expected.vehicle_id if expected else 0, value)
     except OnlineStoreError:
-        return "orphaned" if expected is None else "wrong"
+        kind = "orphaned" if expected is None else "wrong"
+        return Difference(kind, bucket, field, value, expected)
     if found.row_version > change:
+        kind = "newer"
+    elif expected is None:
+        kind = "orphaned"
+    elif (found.row_version, found.view) != (expected.row_version, expected.view):
+        kind = "stale"
+    elif found._replace(materialized_at=expected.materialized_at) != expected:
+        kind = "wrong"
+    else:
         return None
-    if expected is None:
-        return "orphaned"
-    if (found.row_version, found.view) != (expected.row_version, expected.view):
-        return "stale"
-    return None if found._replace(materialized_at=expected.materialized_at) == expected else "wrong"
+    return Difference(kind, bucket, field, value, expected, found.row_version)
 
 
 def _apply(
@@ -104,7 +169,7 @@ def _apply(
 ) -> tuple[int, int]:
     """Write what changed after a change number, take out what left, and return how many of each."""
     written = removed = 0
-    for vehicles in _typed_in(bulk, since=since):
+    for vehicles in _vehicles(bulk, f"{_TYPED_IN} AND row_version > {since}"):
         left = vehicles.columns["vehicle_id"][vehicles.is_fleet].tolist()
         removed += online.delete(left, row_version=change)
         written += online.put(_rows(vehicles, ~vehicles.is_fleet, as_of))
@@ -113,16 +178,8 @@ def _apply(
     return written, removed
 
 
-def _remove_orphans(bulk: BulkConnection, online: OnlineStore, change: int) -> int:
-    """Take out rows of what is no new arrival."""
-    known = to_numpy(bulk.table(f"SELECT vehicle_id FROM vehicles WHERE {_NEW}", _IDS)["vehicle_id"])  # noqa: S608
-    found = np.fromiter(online.vehicle_ids(), np.int64)
-    return online.delete(np.setdiff1d(found, known).tolist(), row_version=change)
-
-
-def _typed_in(bulk: BulkConnection, *, since: int) -> Iterator[batch.VehicleColumns]:
-    """Give typed-in vehicles that changed after a change number, a bounded number at a time."""
-    where = f"source = 'ui' AND row_version > {since}"
+def _vehicles(bulk: BulkConnection, where: str) -> Iterator[batch.VehicleColumns]:
+    """Give the vehicles of which a condition is true, a bounded number at a time."""
     ids = bulk.table(f"SELECT vehicle_id FROM vehicles WHERE {where} ORDER BY vehicle_id", _IDS)  # noqa: S608
     found = to_numpy(ids["vehicle_id"])
     for start in range(0, len(found), CHUNK):

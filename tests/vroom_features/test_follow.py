@@ -20,7 +20,9 @@ from vroom_features.errors import (
 )
 from vroom_features.follow import catch_up
 from vroom_features.ingest import seed
+from vroom_features.online_batch import follow_bulk
 from vroom_features.stores.audits import AuditReport
+from vroom_features.stores.bulk import bulk_transaction
 from vroom_features.stores.offline import OfflineStore
 from vroom_features.stores.online import OnlineStore, online_row
 from vroom_features.stores.source import SourceStore
@@ -61,7 +63,7 @@ def test_a_redis_that_lost_everything_or_one_row_is_filled_again(
     assert run(seeded, offline, online).num_online_written == 5
     (key, *_) = sorted(redis.keys("*rows"))
     redis.delete(key)
-    assert run(seeded, offline, online).num_online_written == 5
+    assert run(seeded, offline, online).num_online_written == 1
     assert (sorted(online.vehicle_ids()), audited(seeded, online).is_clean) == (ids, True)
 
 
@@ -113,6 +115,73 @@ def test_the_audit_tells_every_kind_of_difference(
     found = audited(seeded, online)
     assert found == AuditReport(4, missing=1, stale=1, wrong=2, orphaned=1)
     assert not found.is_clean
+
+
+def field_of(redis: redis_py.Redis, vehicle_id: int) -> tuple[bytes, bytes, bytes]:
+    """Return a vehicle's key, row version and JSON."""
+    (key,) = [k for k in redis.keys("*rows") if redis.hexists(k, str(vehicle_id))]
+    return (key, *redis.hget(key, str(vehicle_id)).split(b" ", 1))
+
+
+def test_a_run_repairs_exactly_what_an_audit_finds(
+    seeded: SourceStore, offline: OfflineStore, online: OnlineStore, redis: redis_py.Redis
+) -> None:
+    wrong, stale, ahead, garbled, missing, whole = (arrive(seeded) for _ in range(6))
+    run(seeded, offline, online)
+    before = {i: online.get(i) for i in (wrong, stale, ahead, garbled, missing, whole)}
+    key, version, body = field_of(redis, wrong)
+    redis.hset(key, str(wrong), version + b" " + body.replace(b'"price_diff":', b'"price_diff":1'))
+    key, _, body = field_of(redis, stale)
+    redis.hset(key, str(stale), b"5 " + body)
+    key, _, body = field_of(redis, ahead)
+    redis.hset(key, str(ahead), b"%d " % 2**52 + body)
+    redis.hset(field_of(redis, garbled)[0], str(garbled), b"xx")
+    redis.hdel(field_of(redis, missing)[0], str(missing))
+    key, version, body = field_of(redis, whole)
+    for field in (b"7", b"vehicle", b"0%d" % whole, b""):
+        redis.hset(key, field, version + b" " + body)
+    redis.hset(key, "8", b"%d " % 2**52 + body)
+    assert audited(seeded, online) == AuditReport(6, missing=1, stale=1, wrong=3, orphaned=5)
+    report = run(seeded, offline, online)
+    assert (report.num_online_written, report.num_online_removed) == (5, 5)
+    assert audited(seeded, online).is_clean
+    assert {i: online.get(i) for i in before} == before
+    assert run(seeded, offline, online).is_unchanged
+
+
+@pytest.mark.parametrize("key", ["{rows}", "{gone}", "vroom-forecast:synced"])
+def test_a_key_of_another_type_is_dropped_by_the_next_run(
+    seeded: SourceStore, offline: OfflineStore, online: OnlineStore, redis: redis_py.Redis, key: str
+) -> None:
+    ids = [arrive(seeded) for _ in range(3)]
+    run(seeded, offline, online)
+    rows = field_of(redis, ids[0])[0].decode()
+    damaged = key.format(rows=rows, gone=rows.replace(":rows", ":gone"))
+    redis.delete(damaged)
+    redis.rpush(damaged, "a", "b")
+    run(seeded, offline, online)
+    assert (sorted(online.vehicle_ids()), audited(seeded, online).is_clean) == (ids, True)
+
+
+def test_what_is_saved_while_a_run_repairs_is_left_alone(
+    seeded: SourceStore, online: OnlineStore, redis: redis_py.Redis
+) -> None:
+    first = arrive(seeded)
+    catch_up(seeded, online, as_of=NOW)
+    with bulk_transaction(seeded.url) as bulk:
+        key, _, body = field_of(redis, first)
+        change = int(bulk.scalar("SELECT change_number FROM database_state") or 0)
+        redis.hset(
+            key, str(first), b"%d " % (change + 1) + body
+        )  # by the next change, which is not seen here
+        redis.hset(key, "9", b"%d " % (change + 1) + body)
+        with bulk_transaction(seeded.url, writes=True) as later:
+            later.execute("UPDATE database_state SET change_number = change_number + 1")
+        followed = follow_bulk(bulk, online, as_of=NOW)
+    assert (followed.num_written, followed.num_removed) == (0, 0)
+    assert redis.hget(key, "9") is not None
+    assert online.replace([(first % 256, str(first).encode(), b"seen before", None)]) == 0
+    assert online.get(first) is not None
 
 
 def test_catch_up_brings_in_what_happened_while_redis_was_away(

@@ -27,12 +27,15 @@ class BulkConnection:
     ----------
     connection : adbc_driver_manager.AdbcConnection
         With autocommit off.
+    url : str
+        As for ``bulk_transaction``.
     is_sqlite : bool
         Else it is PostgreSQL.
     """
 
-    def __init__(self, connection: adbc.AdbcConnection, *, is_sqlite: bool) -> None:
+    def __init__(self, connection: adbc.AdbcConnection, url: str, *, is_sqlite: bool) -> None:
         self._connection = connection
+        self.url = url
         self.is_sqlite = is_sqlite
 
     def batches(self, sql: str) -> Iterator[pa.RecordBatch]:
@@ -121,7 +124,7 @@ def bulk_transaction(url: str, *, writes: bool = False) -> Iterator[BulkConnecti
                 gate.enter(path, "bulk", timeout_s=LOCK_TIMEOUT_S)
                 stack.callback(gate.leave, path, "bulk")
             connection = _connect(stack, str(path) if is_sqlite else url, is_sqlite=is_sqlite)
-            bulk = BulkConnection(connection, is_sqlite=is_sqlite)
+            bulk = BulkConnection(connection, url, is_sqlite=is_sqlite)
             if not is_sqlite and not writes:
                 bulk.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             if writes:  # the state's one row is the lock that every writer takes first
@@ -158,7 +161,7 @@ def _connect(stack: ExitStack, where: str, *, is_sqlite: bool) -> adbc.AdbcConne
         driver = adbc_driver_postgresql.connect("postgresql://" + where.partition("://")[2])
     database = stack.enter_context(driver)
     connection: adbc.AdbcConnection = stack.enter_context(adbc.AdbcConnection(database))
-    bulk = BulkConnection(connection, is_sqlite=is_sqlite)
+    bulk = BulkConnection(connection, where, is_sqlite=is_sqlite)
     if is_sqlite:
         bulk.execute(f"PRAGMA busy_timeout={LOCK_TIMEOUT_S * 1000}")
         bulk.execute("PRAGMA synchronous=FULL")

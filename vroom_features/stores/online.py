@@ -27,6 +27,7 @@ from vroom_features.stores.online_rows import (
     freshness,
     online_row,
 )
+from vroom_features.stores.online_scripts import DELETE, PUT, REPLACE
 from vroom_features.stores.redis_client import RedisClient, connect_redis
 
 __all__ = [
@@ -52,36 +53,6 @@ _MANY_CALLS, _CALLS_AT_ONCE = 16, 2
 _SYNCED = "vroom-forecast:synced"
 _REDIS_ERRORS = (redis.RedisError, RedisClusterException, OSError)
 LAST_AUDIT = "vroom-forecast:last-audit"
-
-_PUT = """
-local written = 0
-for i = 1, #ARGV, 3 do
-  local id, version = ARGV[i], tonumber(ARGV[i + 1])
-  local now, gone = redis.call('HGET', KEYS[1], id), redis.call('HGET', KEYS[2], id)
-  local newest = now and tonumber(string.match(now, '^(%d+) {')) or 0
-  if version >= newest and (not gone or version > tonumber(gone)) then
-    redis.call('HSET', KEYS[1], id, ARGV[i + 2])
-    if gone then redis.call('HDEL', KEYS[2], id) end
-    written = written + 1
-  end
-end
-return written
-"""
-
-_DELETE = """
-local removed = 0
-for i = 2, #ARGV, 2 do
-  local id, version = ARGV[i], tonumber(ARGV[i + 1])
-  local now, gone = redis.call('HGET', KEYS[1], id), redis.call('HGET', KEYS[2], id)
-  local newest = now and tonumber(string.match(now, '^(%d+) {')) or 0
-  if version >= newest then
-    removed = removed + redis.call('HDEL', KEYS[1], id)
-    if not gone or version > tonumber(gone) then redis.call('HSET', KEYS[2], id, ARGV[i + 1]) end
-  end
-end
-redis.call('EXPIRE', KEYS[2], ARGV[1])
-return removed
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +84,9 @@ class OnlineStore:
     def __init__(self, client: RedisClient) -> None:
         self.client = client
         self._reader = RowReader(client.connection_pool) if isinstance(client, redis.Redis) else client
-        self._put = client.register_script(_PUT)
-        self._delete = client.register_script(_DELETE)
+        self._put = client.register_script(PUT)
+        self._delete = client.register_script(DELETE)
+        self._replace = client.register_script(REPLACE)
 
     @classmethod
     def connect(cls, url: str) -> Self:
@@ -187,6 +159,24 @@ class OnlineStore:
             parts[_bucket(vehicle_id)] += (vehicle_id, row_version)
         return self._call(self._delete, parts, width=2, first=(TOMBSTONE_TTL_S,))
 
+    def replace(self, values: Iterable[tuple[int, bytes, bytes, OnlineRow | None]]) -> int:
+        """Put rows in the place of damaged values, whatever version these claim.
+
+        Parameters
+        ----------
+        values : iterable of tuple
+            Bucket, field, the value that was found, and the row to write; None takes the field out.
+
+        Returns
+        -------
+        int
+            How many were replaced: one that changed since it was found is left alone.
+        """
+        parts: dict[int, list[str | int | bytes]] = defaultdict(list)
+        for bucket, field, found, row in values:
+            parts[bucket] += (field, found, b"" if row is None else encode(row))
+        return self._call(self._replace, parts, width=3)
+
     def vehicle_ids(self) -> Iterator[int]:
         """Give the id of every row, bucket by bucket."""
         for bucket in range(NUM_BUCKETS):
@@ -194,11 +184,10 @@ class OnlineStore:
                 keys = cast("list[bytes]", self.client.hkeys(_ROWS[bucket]))
             yield from (int(key) for key in keys if key.isdigit())
 
-    def bucket(self, number: int) -> dict[int, bytes]:
-        """Return every value of one bucket by vehicle, as it is stored."""
+    def bucket(self, number: int) -> dict[bytes, bytes]:
+        """Return every field of one bucket with its value, as it is stored."""
         with translated():
-            found = cast("dict[bytes, bytes]", self.client.hgetall(_ROWS[number]))
-        return {int(key): value for key, value in found.items() if key.isdigit()}
+            return cast("dict[bytes, bytes]", self.client.hgetall(_ROWS[number]))
 
     def stats(self) -> OnlineStats:
         """Count the rows."""
@@ -228,6 +217,18 @@ class OnlineStore:
             self.client.delete(LAST_AUDIT)
             for bucket in range(NUM_BUCKETS):
                 self.client.delete(_ROWS[bucket], _GONE[bucket])
+
+    def drop_foreign_keys(self) -> None:
+        """Delete what stands in the place of the store's keys and is of another type."""
+        kinds = {**dict.fromkeys((*_ROWS, *_GONE), b"hash"), _SYNCED: b"string"}
+        with translated():
+            pipeline = self.client.pipeline(transaction=False)
+            for key in kinds:
+                pipeline.type(key)
+            found = cast("list[bytes]", pipeline.execute())
+            for (key, kind), other in zip(kinds.items(), found, strict=True):
+                if other not in (kind, b"none"):
+                    self.client.delete(key)
 
     def ping(self) -> None:
         """Raise OnlineStoreError unless Redis answers."""
