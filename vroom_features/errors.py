@@ -13,7 +13,7 @@
     │       └── DamagedDatabaseError  a file is not a sound database
     ├── OfflineStoreError           a snapshot cannot be written or read
     │   ├── NoSnapshotError         nothing was materialized yet
-    │   └── UnreadableSnapshotError  a snapshot is damaged, or another release wrote it
+    │   └── UnreadableSnapshotError  a snapshot is lost, damaged or of another release
     ├── OnlineStoreError            Redis cannot be used
     └── SkewError                   batch and request disagree about a feature
 """
@@ -100,12 +100,10 @@ class NoSnapshotError(OfflineStoreError):
 
 
 class UnreadableSnapshotError(OfflineStoreError):
-    """A snapshot's description is not one of this release."""
+    """A snapshot's description is lost, or is not one of this release."""
 
     def __init__(self, snapshot_id: str, problem: str) -> None:
-        super().__init__(
-            f"snapshot {snapshot_id} cannot be read by this release ({problem}); materialize again"
-        )
+        super().__init__(f"snapshot {snapshot_id} cannot be read ({problem}); materialize again")
 
 
 class OnlineStoreError(VroomFeaturesError):

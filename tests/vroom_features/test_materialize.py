@@ -1,9 +1,10 @@
 """The offline store: snapshots that equal the pure functions on the database, whatever the partitions."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -215,7 +216,9 @@ def test_a_snapshot_of_another_release_is_refused_and_made_anew(
     assert offline.current().table().num_rows == report.num_fleet
 
 
-@pytest.mark.parametrize("content", ["[]", "5", "null", "{", "{}"])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[1]", "{}", "5", "null", '{"snapshot": 5}', '{"snapshot": "../x"}']
+)
 def test_a_pointer_that_names_no_snapshot_is_refused_and_made_anew(
     seeded: SourceStore, offline: OfflineStore, content: str
 ) -> None:
@@ -225,6 +228,43 @@ def test_a_pointer_that_names_no_snapshot_is_refused_and_made_anew(
         offline.current()
     assert run(seeded, offline).digest == report.digest
     assert offline.current().digest == report.digest
+
+
+def test_a_current_snapshot_without_its_manifest_is_refused_and_made_anew(
+    seeded: SourceStore, offline: OfflineStore
+) -> None:
+    report = run(seeded, offline)
+    (Path(offline.root) / f"snapshots/{report.snapshot_id}.json").unlink()
+    with pytest.raises(OfflineStoreError, match=r"no manifest of it.*materialize again"):
+        offline.current()
+    assert run(seeded, offline).digest == report.digest
+    assert offline.current().digest == report.digest
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda manifest: manifest["parts"][0].update(file=None),
+        lambda manifest: manifest["parts"][0].update(sums=["a", "b"]),
+        lambda manifest: manifest["parts"][0].update(low="1"),
+        lambda manifest: manifest.update(created_at="2024-05-01T00:00:00"),
+        lambda manifest: manifest.update(id="another"),
+        lambda manifest: manifest.update(num_rows="forty"),
+    ],
+)
+def test_a_manifest_with_a_damaged_value_is_refused_and_made_anew(
+    seeded: SourceStore, offline: OfflineStore, damage: Callable[[dict[str, Any]], None]
+) -> None:
+    report = run(seeded, offline)
+    path = Path(offline.root) / f"snapshots/{report.snapshot_id}.json"
+    manifest = json.loads(path.read_text())
+    damage(manifest)
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(OfflineStoreError, match="materialize again"):
+        offline.current()
+    assert offline.snapshots() == []
+    assert run(seeded, offline).digest == report.digest
+    assert offline.current().table().num_rows == report.num_fleet
 
 
 def test_a_database_without_our_tables_is_a_clear_error(offline: OfflineStore, tmp_path: Path) -> None:

@@ -11,16 +11,16 @@ A reader that has a manifest sees that snapshot and nothing else, whatever is wr
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock
+from pydantic import AwareDatetime, ConfigDict, ValidationError, create_model
 
 from vroom_features.errors import NoSnapshotError, OfflineStoreError, UnreadableSnapshotError
 from vroom_features.stores.files import Files, LocalFiles, files_at
@@ -60,7 +60,7 @@ class Snapshot:
     id: str
     num_rows: int
     digest: str
-    created_at: datetime
+    created_at: AwareDatetime
     source: str
     database_id: str
     change_number: int
@@ -114,7 +114,7 @@ class Snapshot:
         """Read one part's file and hold it to its checksum."""
         try:
             content = self.files.read(part.file)
-        except OSError as exc:
+        except (OSError, ValueError) as exc:  # ValueError: a name that no file can have
             raise OfflineStoreError(
                 f"snapshot {self.id}: {part.file} cannot be read ({exc}); read the current snapshot instead"
             ) from exc
@@ -134,15 +134,26 @@ class Snapshot:
     def from_manifest(cls, snapshot_id: str, content: bytes, files: Files) -> "Snapshot":
         """Read a description back; UnreadableSnapshotError if it is none of this release."""
         try:
-            fields: dict[str, Any] = json.loads(content)
-            if (found := fields.pop("format")) != FORMAT:
-                raise UnreadableSnapshotError(snapshot_id, f"format {found}, not {FORMAT}")
-            parts = tuple(Part(**part | {"sums": tuple(part["sums"])}) for part in fields.pop("parts"))
-            fields["created_at"] = datetime.fromisoformat(fields["created_at"])
-            fields["columns"] = tuple(fields["columns"])
-            return cls(**fields, parts=parts, files=files)
-        except (AttributeError, KeyError, TypeError, ValueError) as exc:
-            raise UnreadableSnapshotError(snapshot_id, repr(exc)) from exc
+            found = dict(_MANIFEST.model_validate_json(content))
+        except ValidationError as exc:
+            first = exc.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "manifest"
+            raise UnreadableSnapshotError(snapshot_id, f"{where}: {first['msg']}") from exc
+        if found["id"] != snapshot_id:
+            raise UnreadableSnapshotError(snapshot_id, f"its manifest is of {found['id']!r}")
+        return cls(**{name: value for name, value in found.items() if name != "format"}, files=files)
+
+
+_FIELDS: dict[str, Any] = {f.name: f.type for f in fields(Snapshot) if f.name != "files"}
+_FIELDS["format"] = Literal[FORMAT]
+_MANIFEST = create_model("Manifest", __config__=ConfigDict(strict=True, extra="forbid"), **_FIELDS)
+
+
+def _checked_id(snapshot_id: str) -> str:
+    """Return a snapshot's id; ValueError if it could not be one."""
+    if re.fullmatch(r"[\w-]{1,100}", snapshot_id, re.ASCII) is None:
+        raise ValueError(f"expected a snapshot's id, got {snapshot_id!r}")
+    return snapshot_id
 
 
 class OfflineStore:
@@ -166,7 +177,7 @@ class OfflineStore:
         NoSnapshotError
             If nothing was materialized yet.
         UnreadableSnapshotError
-            If it, or the file that names it, is damaged or of another release.
+            If it, or the file that names it, is lost, damaged or of another release.
         """
         with self._translated():
             try:
@@ -174,7 +185,7 @@ class OfflineStore:
             except FileNotFoundError as exc:
                 raise NoSnapshotError(self.root) from exc
             try:
-                snapshot_id = str(json.loads(content)["snapshot"])
+                snapshot_id = _checked_id(json.loads(content)["snapshot"])
             except (KeyError, TypeError, ValueError) as exc:
                 raise UnreadableSnapshotError("current", f"current.json does not name it: {exc!r}") from exc
             return self.snapshot(snapshot_id)
@@ -183,7 +194,7 @@ class OfflineStore:
         """Return the snapshots that are kept and can be read, oldest first."""
         found = []
         for snapshot_id in self._ids():
-            with suppress(UnreadableSnapshotError):  # of another release
+            with suppress(UnreadableSnapshotError):  # of another release, or swept meanwhile
                 found.append(self.snapshot(snapshot_id))
         return sorted(found, key=lambda snapshot: (snapshot.created_at, snapshot.change_number))
 
@@ -196,16 +207,15 @@ class OfflineStore:
 
         Raises
         ------
-        OfflineStoreError
-            If there is none, or it was swept.
+        UnreadableSnapshotError
+            If there is none, it was swept, or it is damaged or of another release.
         """
-        if snapshot_id != Path(snapshot_id).name:
-            raise OfflineStoreError(f"expected a snapshot's id, got {snapshot_id!r}")
         with self._translated():
             try:
-                content = self.files.read(f"snapshots/{snapshot_id}.json")
+                content = self.files.read(f"snapshots/{_checked_id(snapshot_id)}.json")
             except FileNotFoundError as exc:
-                raise OfflineStoreError(f"{self.root} holds no snapshot {snapshot_id}; it was swept") from exc
+                problem = f"{self.root} holds no manifest of it; it was swept or lost"
+                raise UnreadableSnapshotError(snapshot_id, problem) from exc
             return Snapshot.from_manifest(snapshot_id, content, self.files)
 
     def write_part(self, rows: pa.Table) -> tuple[str, str]:
