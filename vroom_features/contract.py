@@ -10,15 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import csv
 
-from vroom_features.arrow import is_null, to_numpy
+from vroom_features.cells import MOMENT, Array, Mask, convert
 from vroom_features.csv_files import BinaryFile, Content, ContentReader, Growing, Lent, opened
 from vroom_features.errors import DataContractError
 from vroom_features.limits import DESCRIPTION_MAX, NUM_IMAGES_MAX, PRICE_MAX, UI_VEHICLE_ID_START
@@ -27,18 +24,15 @@ BLOCK_BYTES = 1 << 20
 PROBLEMS_KEPT = 100_000
 HEADER_MAX_CHARS = 1 << 20
 
-Array = npt.NDArray[Any]
-Mask = npt.NDArray[np.bool_]
-
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What a column must hold: its type, and a range, both ends included."""
+    """What a column must hold: its type, and a range, both ends included; of moments as microseconds."""
 
     name: str
     kind: pa.DataType
-    low: float | None = None
-    high: float | None = None
+    low: float
+    high: float
 
     @property
     def expected(self) -> str:
@@ -50,13 +44,14 @@ class Column:
 
     def holds(self, values: Array) -> Mask:
         """Say which values are in the range."""
-        if self.low is None or self.high is None:
-            return np.ones(len(values), bool)
         inside: Mask = (values >= self.low) & (values <= self.high)
         return inside
 
 
-MOMENT = pa.timestamp("us", "UTC")
+_YEARS_1_TO_9999 = [
+    int(np.datetime64(moment, "us").astype(np.int64))
+    for moment in ("0001-01-01", "9999-12-31 23:59:59.999999")
+]
 _SMALLEST_PRICE = float(np.nextafter(0.0, 1.0))
 VEHICLE_COLUMNS = (
     Column("vehicle_id", pa.int64(), 1, UI_VEHICLE_ID_START - 1),
@@ -69,7 +64,7 @@ VEHICLE_COLUMNS = (
 )
 RESERVATION_COLUMNS = (
     Column("vehicle_id", pa.int64(), 1, 2**63 - 1),
-    Column("created_at", MOMENT),
+    Column("created_at", MOMENT, *_YEARS_1_TO_9999),
 )
 
 
@@ -256,44 +251,11 @@ def _check_batch(
     values = {}
     for column in columns:
         text = batch.column(column.name)
-        values[column.name], fits = _convert(text, column)
+        values[column.name], fits = convert(text, column.kind)
+        fits &= column.holds(values[column.name])
         for row in np.flatnonzero(good & ~fits).tolist():
             if len(problems) < PROBLEMS_KEPT:
                 cell = text[row].cast(pa.binary()).as_py().decode(errors="replace")
                 problems.append(Problem(first_row + row, column.name, cell, f"expected {column.expected}"))
         good &= fits
     return values, good
-
-
-def _convert(text: pa.Array, column: Column) -> tuple[Array, Mask]:
-    """Turn text into values; a row whose text does not fit gets any value and False."""
-    kinds = [pa.timestamp("us"), column.kind] if pa.types.is_timestamp(column.kind) else [column.kind]
-    converted = _cast(text, kinds)
-    if converted is None:
-        converted = pa.concat_arrays(_cast_parts(pc.ascii_trim_whitespace(text), kinds, column.kind))
-    fits = ~is_null(converted)
-    if pa.types.is_timestamp(column.kind):
-        converted = converted.cast(pa.int64())
-    values = to_numpy(converted)
-    return values, fits & column.holds(values)
-
-
-def _cast(text: pa.Array, kinds: Sequence[pa.DataType]) -> pa.Array | None:
-    """Cast text to the first type that all of it fits, as the last one; None when there is none."""
-    for kind in kinds:
-        try:
-            return text.cast(kind).cast(kinds[-1])
-        except pa.ArrowInvalid:
-            continue
-    return None
-
-
-def _cast_parts(text: pa.Array, kinds: Sequence[pa.DataType], kind: pa.DataType) -> list[pa.Array]:
-    """Cast text that does not fit as a whole: halve it until what is bad stands alone, and null that."""
-    converted = _cast(text, kinds)
-    if converted is not None:
-        return [converted]
-    if len(text) == 1:
-        return [pa.nulls(1, kind)]
-    middle = len(text) // 2
-    return _cast_parts(text[:middle], kinds, kind) + _cast_parts(text[middle:], kinds, kind)

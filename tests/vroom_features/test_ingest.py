@@ -4,11 +4,13 @@ import csv
 import gzip
 import io
 import threading
+import time
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from sqlalchemy import text
 
@@ -21,6 +23,7 @@ from tests.vroom_features.files import (
     write_csvs,
 )
 from tests.vroom_features.stores import contents, rows
+from vroom_features.cells import MOMENT, convert
 from vroom_features.csv_files import Content, ContentReader, Lent
 from vroom_features.errors import DataContractError
 from vroom_features.ingest import SeedReport, seed
@@ -169,6 +172,8 @@ BAD_CELLS = [
     ("vehicle_id", vehicle_line(10**30)),
     ("vehicle_id", vehicle_line(1_000_000_001)),
     ("vehicle_id", vehicle_line("1000.5")),
+    ("vehicle_id", vehicle_line("0x3E8")),
+    ("num_images", vehicle_line(1000, images="0X1")),
     ("actual_price", vehicle_line(1000, price=-1)),
     ("actual_price", vehicle_line(1000, price=0)),
     ("actual_price", vehicle_line(1000, price="nan")),
@@ -200,12 +205,39 @@ def test_a_bad_row_is_set_aside_with_its_line_and_the_rest_comes_in(
     assert reason
 
 
-@pytest.mark.parametrize("moment", ["", "soon", "2023-02-30 10:00:00", "2023-01-01 25:00:00", "12/31/2023"])
+MOMENTS = ["", "soon", "2023-02-30 10:00:00", "2023-01-01 25:00:00", "12/31/2023", "2023-01-01 10:00:00+2"]
+MOMENTS += ["0000-01-01 10:00:00", "0001-01-01 00:00:00+01:00", "9999-12-31 23:59:59-01:00"]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_a_bad_time_is_set_aside(source: SourceStore, tmp_path: Path, moment: str) -> None:
     bookings = [*booking_lines([(1, n) for n in range(150)]), f"1,{moment}"]
     report = seed(source, write_csvs(tmp_path / "csv", reservations=bookings))
     assert (report.reservations_added, report.reservations_quarantined) == (150, 1)
     assert rejected(tmp_path, "reservations")[0][:3] == ["152", "created_at", moment]
+
+
+def test_times_of_every_form_can_stand_beside_one_another(source: SourceStore, tmp_path: Path) -> None:
+    forms = ["2023-05-01 10:00", "2023-05-01T10:00:00Z", "2023-05-01T12:00+02:00", " 2023-05-01 10 "]
+    forms += ["2023-05-01 05:30:00.000-0430", "2023-05-01 11:00:00.0+01", "2023-05-01 10:00:00.000000"]
+    seed(source, write_csvs(tmp_path / "csv", reservations=[f"1,{moment}" for moment in forms]))
+    counted = "SELECT COUNT(*), COUNT(DISTINCT created_at) FROM reservations"
+    assert rows(source, counted) == [(len(forms), 1)]
+
+
+def test_times_of_two_forms_are_read_about_as_fast_as_those_of_one() -> None:
+    plain, zoned = (
+        ["2023-05-01 10:00:00"] * 20_000,
+        ["2023-05-01 10:00:00", "2023-05-01 12:00:00+02:00"] * 10_000,
+    )
+    times = []
+    for moments in (plain, zoned):
+        started = time.process_time()
+        values, fits = convert(pa.array(moments), MOMENT)
+        times.append(time.process_time() - started)
+        assert fits.all()
+        assert set(values.tolist()) == {1_682_935_200_000_000}
+    assert times[1] < 20 * times[0] + 0.2
 
 
 def test_a_booking_of_an_unknown_vehicle_is_set_aside(source: SourceStore, tmp_path: Path) -> None:
