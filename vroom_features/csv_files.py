@@ -34,13 +34,16 @@ def find_csv(folder: Path, name: str) -> Path:
     Raises
     ------
     DataContractError
-        If it is neither there.
+        If it is neither there, or the folder cannot be looked into.
     """
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_dir():
-            raise DataContractError(f"expected a file, {path} is a directory")
-        if path.is_file():
-            return path
+    try:
+        for path in (folder / name, folder / f"{name}.gz"):
+            if path.is_dir():
+                raise DataContractError(f"expected a file, {path} is a directory")
+            if path.is_file():
+                return path
+    except OSError as exc:
+        raise DataContractError(f"{folder / name} cannot be looked for: {exc}") from exc
     raise DataContractError(f"{folder / name} is missing; expected {name} or {name}.gz in {folder}")
 
 

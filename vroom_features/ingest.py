@@ -271,26 +271,39 @@ class _Quarantine:
         Raises
         ------
         DataContractError
-            If they are too many.
+            If they are too many, or the folder cannot be written.
         """
+        try:
+            first = self._write_rows()
+        except OSError as exc:
+            raise DataContractError(
+                f"{self.path}: the list of its {self.num_bad} bad rows cannot be written: {exc}."
+                f" Nothing was taken; make {self._target.parent} a folder that can be written"
+            ) from exc
         if not self.num_bad:
-            self._target.unlink(missing_ok=True)
             return []
-        self._target.parent.mkdir(parents=True, exist_ok=True)
-        found = locate(self.path, self._problems)
-        with self._target.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["line", "column", "value", "reason"])
-            first = None
-            for line, problem in found:
-                first = first or f"line {line}: {problem.column} {problem.value[:80]!r}: {problem.reason}"
-                writer.writerow([line, problem.column, problem.value, problem.reason])
         if self.num_bad > self._max_bad_share * self._num_rows:
             raise DataContractError(
                 f"{self.path}: {self.num_bad} of {self._num_rows} rows break the data contract, more than"
                 f" {self._max_bad_share:.1%}; nothing was taken. {first}. All of them: {self._target}"
             )
         return [self._target]
+
+    def _write_rows(self) -> str:
+        """Write them and return the first as a sentence; take an old list away when there are none."""
+        if not self.num_bad:
+            if self._target.is_file():
+                self._target.unlink()
+            return ""
+        self._target.parent.mkdir(parents=True, exist_ok=True)
+        first = ""
+        with self._target.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["line", "column", "value", "reason"])
+            for line, problem in locate(self.path, self._problems):
+                first = first or f"line {line}: {problem.column} {problem.value[:80]!r}: {problem.reason}"
+                writer.writerow([line, problem.column, problem.value, problem.reason])
+        return first
 
 
 def _told(progress: Progress | None, path: Path) -> Callable[[int], None] | None:

@@ -157,6 +157,24 @@ def test_a_file_that_takes_a_typed_in_vehicles_id_is_refused(source: SourceStore
     assert source.get_vehicle(1) is None
 
 
+def test_bad_rows_that_cannot_be_written_down_refuse_the_file_and_name_the_folder(
+    source: SourceStore, tmp_path: Path
+) -> None:
+    quarantine = tmp_path / "quarantine"
+    quarantine.touch()
+    seed(source, write_csvs(tmp_path / "good"), quarantine_dir=quarantine)
+    before = contents(source)
+    bad = write_csvs(tmp_path / "bad", [*GOOD, vehicle_line(900, price=-1)])
+    with pytest.raises(DataContractError, match=r"its 1 bad rows cannot.*make \S+quarantine a folder"):
+        seed(source, bad, quarantine_dir=quarantine)
+    assert contents(source) == before
+
+
+def test_a_folder_that_cannot_be_looked_into_is_a_clear_error(source: SourceStore, tmp_path: Path) -> None:
+    with pytest.raises(DataContractError, match="cannot be looked for"):
+        seed(source, tmp_path / ("x" * 300))
+
+
 def rewrite(folder: Path, name: str, change: Any) -> None:
     path = folder / f"{name}.csv"
     path.write_bytes(change(path.read_bytes()))

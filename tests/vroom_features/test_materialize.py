@@ -267,6 +267,19 @@ def test_a_manifest_with_a_damaged_value_is_refused_and_made_anew(
     assert offline.current().table().num_rows == report.num_fleet
 
 
+@pytest.mark.parametrize("in_the_way", ["offline", "offline/.lock/"])
+def test_a_store_that_cannot_be_locked_is_a_clear_error(
+    seeded: SourceStore, offline: OfflineStore, tmp_path: Path, in_the_way: str
+) -> None:
+    path = tmp_path / in_the_way
+    if in_the_way.endswith("/"):
+        path.mkdir(parents=True)
+    else:
+        path.touch()
+    with pytest.raises(OfflineStoreError, match=r"offline store .*offline: "):
+        run(seeded, offline)
+
+
 def test_a_database_without_our_tables_is_a_clear_error(offline: OfflineStore, tmp_path: Path) -> None:
     class Nowhere:
         url = f"sqlite:///{tmp_path / 'none.db'}"

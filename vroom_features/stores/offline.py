@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -250,13 +250,20 @@ class OfflineStore:
             self.files.delete(unneeded)
         return len(unneeded)
 
-    def writer_lock(self) -> AbstractContextManager[object]:
+    @contextmanager
+    def writer_lock(self) -> Iterator[None]:
         """Let one process write at a time; an object store has no such lock and leaves it to the caller."""
         if not isinstance(self.files, LocalFiles):
-            return nullcontext()
+            yield
+            return
+        lock = FileLock(self.files.root / ".lock")
         with self._translated():
             self.files.root.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.files.root / ".lock")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
