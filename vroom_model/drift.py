@@ -128,7 +128,9 @@ def psi(reference: Histogram, values: npt.NDArray[np.float64]) -> float:
     0.88
     """
     expected = np.asarray(reference.counts, dtype=np.float64)
-    found = np.bincount(np.searchsorted(reference.edges, values), minlength=len(expected))
+    # The edges are values that a model learned from, float32: rounded otherwise, one would miss its own bin.
+    bins = np.searchsorted(reference.edges, values.astype(np.float32))
+    found = np.bincount(bins, minlength=len(expected))
     # Half a vehicle in each bin keeps an empty one from making the index infinite.
     ours, theirs = (
         (counts + 0.5) / (counts.sum() + 0.5 * len(counts)) for counts in (found.astype(np.float64), expected)

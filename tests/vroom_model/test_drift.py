@@ -1,21 +1,26 @@
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.conftest import AS_OF
 from vroom_features.tables import UI_VEHICLE_ID_START
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.dataset import load_dataset
-from vroom_model.drift import MIN_ARRIVALS, watch
+from vroom_model.boosting import TrainingParams
+from vroom_model.drift import MIN_ARRIVALS, feature_drift, watch
 from vroom_model.predictor import Predictor
+from vroom_model.training import train
 
 PRICE = VEHICLE_VIEW.columns.index("price_diff")
 
 
 @pytest.fixture
 def features(fleet: FrameSnapshot) -> npt.NDArray[np.float64]:
-    return load_dataset(fleet).features.astype(np.float64)
+    """Return the fleet's features as arrivals have them, before any of them is rounded to a float32."""
+    return fleet.frame[list(VEHICLE_VIEW.columns)].to_numpy(np.float64)
 
 
 def test_the_training_vehicles_themselves_show_no_drift(
@@ -25,6 +30,23 @@ def test_the_training_vehicles_themselves_show_no_drift(
     assert report.drifted == ()
     assert {found.feature for found in report.features} == set(VEHICLE_VIEW.columns)
     for found in report.features:
+        assert found.psi == pytest.approx(0, abs=1e-6)
+
+
+def test_the_same_prices_are_no_drift_where_a_third_of_the_fleet_sits_on_the_edge_of_a_bin(
+    fleet: FrameSnapshot, tmp_path: Path
+) -> None:
+    def price(frame: pd.DataFrame) -> pd.DataFrame:
+        """Price every third vehicle at market + 5.10, which is no float32."""
+        alike = np.arange(len(frame)) % 3 == 0
+        return frame.assign(price_diff=np.where(alike, 5.1, frame["price_diff"]))
+
+    priced = fleet.changed(price)
+    few_rounds = TrainingParams(num_rounds=2)
+    trained = train(priced, directory=tmp_path / "bundle", as_of=AS_OF, params=few_rounds)
+    arrivals = priced.frame[list(VEHICLE_VIEW.columns)].to_numpy(np.float64)
+    for name, reference in trained.manifest.reference.items():
+        found = feature_drift(name, reference, arrivals[:, VEHICLE_VIEW.columns.index(name)])
         assert found.psi == pytest.approx(0, abs=1e-6)
 
 
