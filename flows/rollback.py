@@ -13,7 +13,7 @@ from vroom_model.errors import BrokenModelError, RollbackError
 from vroom_model.succession import Outcome
 
 
-@task(timeout_seconds=600)  # not repeated: a second rollback goes back further
+@task(timeout_seconds=600)  # not repeated: once it is finished, a second rollback goes back further
 async def go_back(settings: Settings, reason: str, as_of: datetime) -> Outcome:
     """Move the alias back by one promotion."""
     return await to_thread(_go_back, settings, reason, as_of)
@@ -26,7 +26,7 @@ def _go_back(settings: Settings, reason: str, as_of: datetime) -> Outcome:
 
 @flow(name="vroom_forecast_rollback", timeout_seconds=900)
 async def vroom_forecast_rollback(reason: str = "rolled back by hand") -> State[Outcome]:
-    """Go back one promotion; run again, it goes back further.
+    """Go back one promotion; run again, it goes back further, or finishes what was cut off.
 
     Parameters
     ----------

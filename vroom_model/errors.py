@@ -11,6 +11,7 @@
     │   ├── AlreadyRecordedError  what was to be made there exists
     │   └── WriteCollisionError  another's writing got in between, again and again
     ├── LedgerError             the ledger of champions cannot be read or written
+    ├── UnsettledError          a change of champion is decided and not carried out yet
     ├── PromotionRaceError      another promotion got in between, again and again
     ├── ForceReasonError        a forced promotion without a written reason
     └── RollbackError           there is no earlier champion to go back to
@@ -66,6 +67,17 @@ class WriteCollisionError(RegistryError):
 
 class LedgerError(VroomModelError):
     """The ledger of champions cannot be read or written."""
+
+
+class UnsettledError(VroomModelError):
+    """A change of champion is in the ledger, and could not be carried out yet."""
+
+    def __init__(self, *, epoch: int, version: int, problem: object) -> None:
+        self.epoch = epoch
+        super().__init__(
+            f"version {version} is decided to be champion as epoch {epoch}, which is finished by itself "
+            f"and need not be repeated; for now {problem}"
+        )
 
 
 class PromotionRaceError(VroomModelError):

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from vroom_model.errors import ModelNotFoundError
+from vroom_model.errors import LedgerError, ModelNotFoundError, RegistryError, UnsettledError
 from vroom_model.ledger import Handover, Ledger
 from vroom_model.messages import ModelPromoted
 from vroom_model.registry import Registry
@@ -37,14 +37,22 @@ class Settlement:
         self._unfinished: tuple[int, float] | None = None
 
     def settle(self, entry: Handover) -> None:
-        """Note the decision, move the alias, tell the workers, mark it done; then look once more."""
+        """Note the decision, move the alias, tell the workers, mark it done; then look once more.
+
+        Raises
+        ------
+        ModelNotFoundError
+            If the version is gone from the registry.
+        UnsettledError
+            If the registry or the ledger cannot be used now.
+        """
         while True:
-            self._note(entry)
-            self.registry.set_alias("champion", entry.version)
-            self._publish(
-                ModelPromoted(model_name=self.ledger.model_name, version=entry.version, epoch=entry.epoch)
-            )
-            self.ledger.settle(entry.epoch)
+            try:
+                self._carry_out(entry)
+            except ModelNotFoundError:
+                raise
+            except (RegistryError, LedgerError) as exc:
+                raise UnsettledError(epoch=entry.epoch, version=entry.version, problem=exc) from exc
             # A process that was held up here may have set the alias after a later epoch did.
             last = self.ledger.head()
             if last is None or last.epoch == entry.epoch:
@@ -100,6 +108,14 @@ class Settlement:
             logger.warning(
                 "finished what another process began version=%s epoch=%s", head.version, head.epoch
             )
+
+    def _carry_out(self, entry: Handover) -> None:
+        self._note(entry)
+        self.registry.set_alias("champion", entry.version)
+        self._publish(
+            ModelPromoted(model_name=self.ledger.model_name, version=entry.version, epoch=entry.epoch)
+        )
+        self.ledger.settle(entry.epoch)
 
     def _note(self, entry: Handover) -> None:
         """Keep the decision that made a version champion on that version."""

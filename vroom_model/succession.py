@@ -116,6 +116,8 @@ class Succession:
             If ``force_reason`` says nothing.
         PromotionRaceError
             If others got in between each time.
+        UnsettledError
+            If it is decided and could not be carried out yet.
         """
         if force_reason is not None and not force_reason.strip():
             raise ForceReasonError
@@ -154,15 +156,22 @@ class Succession:
     def rollback(self, *, as_of: datetime, reason: str = "rolled back by hand") -> Outcome:
         """Make the champion before this one champion again; repeated, it goes back further.
 
+        A rollback that finds another one unfinished finishes that one, and goes back no further.
+
         Raises
         ------
         RollbackError
             If there is no earlier champion, or its version is gone from the registry.
         BrokenModelError
             If its files cannot be trusted.
+        UnsettledError
+            If it is decided and could not be carried out yet.
         """
         for _ in range(ATTEMPTS):
+            found = self.ledger.head()
             head = self._settlement.repair()
+            if found and head and head.decision and _is_finished_rollback(found, head):
+                return Outcome(decision=Decision.model_validate_json(head.decision), epoch=head.epoch)
             if head is None or head.back_to is None:
                 raise RollbackError("there is no earlier champion to go back to")
             target = self.ledger.entry(head.back_to)
@@ -256,6 +265,11 @@ class Succession:
                 "decided_at": as_of.isoformat(),
             },
         )
+
+
+def _is_finished_rollback(found: Handover, head: Handover) -> bool:
+    """Tell whether the last handover is a rollback that was found unfinished, and is finished now."""
+    return found.kind == "rollback" and not found.settled and head.epoch == found.epoch and head.settled
 
 
 def _forced(decision: Decision, reason: str, head: Handover | None) -> Decision:

@@ -3,7 +3,7 @@ import pytest
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import AS_OF, Champions
 from vroom_model.boosting import TrainingParams
-from vroom_model.errors import ForceReasonError, RegistryError, RollbackError
+from vroom_model.errors import ForceReasonError, RegistryError, RollbackError, UnsettledError
 from vroom_model.messages import ModelPromoted
 from vroom_model.settlement import Settlement
 from vroom_model.training import TrainedModel
@@ -137,12 +137,34 @@ def test_a_promotion_repeated_after_a_failure_is_told_as_the_promotion_it_was(
     def fail(_message: ModelPromoted) -> None:
         raise RegistryError("away for a moment")
 
-    with pytest.raises(RegistryError):
+    with pytest.raises(UnsettledError, match=r"epoch 1.*need not be repeated.*away for a moment"):
         champions.with_publish(fail).promote(fleet, as_of=AS_OF)
     outcome = champions.succession.promote(fleet, as_of=AS_OF)
     assert (outcome.promoted, outcome.epoch, champions.champion()) == (True, 1, version)
     assert "the median" in outcome.decision.reason
     assert len(champions.ledger.entries()) == 1
+
+
+def test_a_rollback_repeated_after_a_failure_goes_back_no_further(
+    champions: Champions, fleet: FrameSnapshot
+) -> None:
+    versions = []
+    for params in (WEAK, MIDDLING, TrainingParams()):
+        versions.append(champions.register(fleet, params=params))
+        champions.promote(fleet)
+
+    def fail(_message: ModelPromoted) -> None:
+        raise RegistryError("away for a moment")
+
+    for _ in range(2):
+        with pytest.raises(UnsettledError, match=rf"version {versions[1]} .*epoch 4.*need not be repeated"):
+            champions.with_publish(fail).rollback(as_of=champions.moment())
+    outcome = champions.succession.rollback(as_of=champions.moment())
+    assert (outcome.epoch, outcome.decision.candidate_version) == (4, versions[1])
+    assert champions.champion() == versions[1]
+    assert len(champions.ledger.entries()) == 4
+    champions.succession.rollback(as_of=champions.moment())
+    assert champions.champion() == versions[0]
 
 
 def test_an_alias_set_late_by_a_stalled_process_does_not_stay(
