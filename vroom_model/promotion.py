@@ -43,6 +43,8 @@ class Decision(BaseModel):
     promote: bool
     reason: str
     candidate_version: int
+    candidate_run_id: str | None = None
+    """MLflow's, which no other version has again: numbers begin anew where a registry was lost."""
     champion_version: int | None = None
     candidate_mae: float | None = None
     champion_mae: float | None = None

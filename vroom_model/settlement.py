@@ -12,7 +12,7 @@ from collections.abc import Callable
 from vroom_model.errors import LedgerError, ModelNotFoundError, RegistryError, UnsettledError
 from vroom_model.ledger import Handover, Ledger
 from vroom_model.messages import ModelPromoted
-from vroom_model.registry import Registry
+from vroom_model.registry import ModelVersion, Registry
 
 logger = logging.getLogger(__name__)
 PATIENCE_S = 5.0
@@ -80,7 +80,7 @@ class Settlement:
                     back_to=None,
                     settled=True,
                 )
-            elif head.settled and champion and champion.version == head.version:
+            elif head.settled and champion and champion.version == head.version and is_of(head, champion):
                 return head
             else:
                 logger.warning(
@@ -109,7 +109,18 @@ class Settlement:
                 "finished what another process began version=%s epoch=%s", head.version, head.epoch
             )
 
+    def version_of(self, entry: Handover) -> ModelVersion:
+        """Return the version that became champion; ModelNotFoundError if it is gone or is another by now."""
+        version = self.registry.version(entry.version)
+        if not is_of(entry, version):
+            raise ModelNotFoundError(
+                f"version {entry.version} is not the model that became champion as epoch {entry.epoch}: "
+                "the registry was lost since, and its numbers began anew"
+            )
+        return version
+
     def _carry_out(self, entry: Handover) -> None:
+        self.version_of(entry)
         self._note(entry)
         self.registry.set_alias("champion", entry.version)
         self._publish(
@@ -123,3 +134,9 @@ class Settlement:
         if entry.decision:
             tags |= {"decision": entry.decision, "decision_reason": json.loads(entry.decision)["reason"]}
         self.registry.note(entry.version, tags | {"epoch": str(entry.epoch)})
+
+
+def is_of(entry: Handover, version: ModelVersion) -> bool:
+    """Tell whether a version is the model that an entry names; an entry without its run may name any."""
+    run_id = json.loads(entry.decision).get("candidate_run_id") if entry.decision else None
+    return run_id is None or run_id == version.run_id

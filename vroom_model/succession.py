@@ -26,7 +26,7 @@ from vroom_model.messages import ModelPromoted
 from vroom_model.predictor import Predictor
 from vroom_model.promotion import Decision, PromotionRules, decide
 from vroom_model.registry import ModelVersion, Registry
-from vroom_model.settlement import Settlement
+from vroom_model.settlement import Settlement, is_of
 
 logger = logging.getLogger(__name__)
 ATTEMPTS = 8
@@ -132,6 +132,7 @@ class Succession:
                 # This very promotion, repeated after a failure that came after its entry in the ledger.
                 return Outcome(decision=Decision.model_validate_json(head.decision), epoch=head.epoch)
             decision = self._decide(chosen, head, snapshot, rules)
+            decision = decision.model_copy(update={"candidate_run_id": chosen.run_id})
             # Without scores there was nothing to overrule: the files are broken, or it is champion already.
             if force_reason is not None and decision.candidate_mae is not None:
                 decision = _forced(decision, force_reason.strip(), head)
@@ -176,7 +177,8 @@ class Succession:
                 raise RollbackError("there is no earlier champion to go back to")
             target = self.ledger.entry(head.back_to)
             try:
-                self.load(self.registry.version(target.version))
+                restored = self._settlement.version_of(target)
+                self.load(restored)
             except ModelNotFoundError as exc:
                 raise RollbackError(
                     f"version {target.version}, champion before, is gone; promote another"
@@ -186,6 +188,7 @@ class Succession:
                 promote=True,
                 reason=sentence,
                 candidate_version=target.version,
+                candidate_run_id=restored.run_id,
                 champion_version=head.version,
             )
             entry = self.ledger.append(
@@ -217,7 +220,7 @@ class Succession:
         snapshot: TrainingSnapshot,
         rules: PromotionRules | None,
     ) -> Decision:
-        if head is not None and head.version == chosen.version:
+        if head is not None and head.version == chosen.version and is_of(head, chosen):
             return Decision(
                 promote=False,
                 reason=f"version {chosen.version} is champion already",
@@ -240,7 +243,7 @@ class Succession:
         if head is None:
             return None
         try:
-            return score(self.load(self.registry.version(head.version)), snapshot)
+            return score(self.load(self._settlement.version_of(head)), snapshot)
         except (ModelNotFoundError, BrokenModelError) as exc:
             logger.warning("champion cannot be scored version=%s: %s", head.version, exc)
             return None

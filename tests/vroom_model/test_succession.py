@@ -1,3 +1,4 @@
+import mlflow
 import pytest
 
 from tests.snapshots import FrameSnapshot
@@ -187,6 +188,24 @@ def test_an_alias_set_late_by_a_stalled_process_does_not_stay(
 
     champions.with_publish(overtake).promote(fleet, as_of=AS_OF, version=old)
     assert champions.champion() == new
+
+
+def test_a_version_that_got_the_champions_number_after_the_registry_was_lost_is_not_the_champion(
+    champions: Champions, fleet: FrameSnapshot
+) -> None:
+    lost = champions.register(fleet)
+    champions.promote(fleet)
+    mlflow.MlflowClient(champions.registry.tracking_uri).delete_registered_model(
+        champions.registry.model_name
+    )
+    assert champions.register(fleet, params=WEAK) == lost
+    assert champions.succession.champion() is None
+    assert "decision" not in champions.registry.version(lost).tags
+    outcome = champions.promote(fleet)
+    assert (outcome.promoted, outcome.epoch, champions.champion()) == (True, 2, lost)
+    assert "the median" in outcome.decision.reason
+    with pytest.raises(RollbackError, match="is gone"):
+        champions.succession.rollback(as_of=champions.moment())
 
 
 def test_a_champion_from_before_the_ledger_is_adopted(champions: Champions, fleet: FrameSnapshot) -> None:
