@@ -196,6 +196,10 @@ class ChampionSource:
     def _names(self, ref: ChampionRef) -> set[str]:
         """Return the names of a version's files in MLflow."""
         response = self._get("/api/2.0/mlflow/artifacts/list", run_id=ref.run_id, path=ref.bundle_path)
+        if _is_absent(response):
+            raise BrokenModelError(
+                Path(f"version {ref.version}"), f"its run {ref.run_id} is gone from MLflow"
+            )
         try:
             response.raise_for_status()
             return {Path(entry["path"]).name for entry in response.json().get("files", [])}

@@ -107,6 +107,15 @@ def test_a_version_whose_files_are_spoiled_is_made_anew(
     assert champions.promote(fleet).promoted
 
 
+def test_a_version_whose_run_is_gone_is_broken_and_stands_in_nobodys_way(
+    champions: Champions, trained: TrainedModel, tmp_path: Path
+) -> None:
+    version = champions.register_trained(trained).version
+    orphan = dataclasses.replace(version, run_id="0" * 32)  # as `mlflow gc` leaves one
+    with pytest.raises(BrokenModelError, match=r"its run 0+ is gone from MLflow"):
+        champions.registry.download(orphan, tmp_path / "downloads")
+
+
 def test_no_artifact_is_a_pickle(champions: Champions, trained: TrainedModel) -> None:
     version = champions.register_trained(trained).version
     client = mlflow.MlflowClient(champions.registry.tracking_uri)
