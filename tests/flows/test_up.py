@@ -1,6 +1,7 @@
 """Starting is refused with one clear line when something is in the way."""
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -92,6 +93,14 @@ def test_a_folder_that_nobody_named_is_not_handed_on_as_if_somebody_had(
     monkeypatch.delenv("VROOM_DATA_DIR", raising=False)
     assert "VROOM_DATA_DIR" not in child_environment(Settings(_env_file=None))
     assert child_environment(settings)["VROOM_DATA_DIR"] == str(settings.data_dir)
+
+
+def test_a_home_with_a_space_stays_one_word() -> None:
+    config = RawConfigParser()
+    config.read(CONFIG)
+    command = config["program:mlflow"]["command"].replace("%(ENV_VROOM_HOME)s", "/my car")
+    words = shlex.split(command)  # as the supervisor does, after it put the environment in
+    assert {"sqlite:////my car/mlflow/mlflow.db", "/my car/mlflow/artifacts"} < set(words)
 
 
 UNTIL_THE_SUPERVISOR_ENDS = """
