@@ -169,11 +169,18 @@ class Registry:
             self.api.put("model-versions/set-tag", body)
 
     def delete(self, version: ModelVersion) -> None:
-        """Delete a version, after its run and the run's files; what is gone already is left at that."""
-        with suppress(ModelNotFoundError):
-            run = self.api.get("runs/get", run_id=version.run_id)["run"]["info"]
-            self.api.delete_artifacts(run["artifact_uri"])
-            self.api.post("runs/delete", {"run_id": version.run_id})
+        """Delete a version, after its run and the run's files; what is gone already is left at that.
+
+        A run that another version names, of this model or of one it was copied to, stays for that one.
+        """
+        naming = self.api.get(
+            "model-versions/search", filter=f"run_id = '{version.run_id}'", max_results="2"
+        ).get("model_versions", [])
+        if len(naming) <= 1:
+            with suppress(ModelNotFoundError):
+                run = self.api.get("runs/get", run_id=version.run_id)["run"]["info"]
+                self.api.delete_artifacts(run["artifact_uri"])
+                self.api.post("runs/delete", {"run_id": version.run_id})
         with suppress(ModelNotFoundError):
             body = {"name": self.model_name, "version": str(version.version)}
             self.api.delete("model-versions/delete", body)

@@ -6,7 +6,9 @@ import pytest
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import Champions
 from vroom_model.errors import BrokenModelError
+from vroom_model.registry import Registry
 from vroom_model.retention import forget_old_versions
+from vroom_model.training import TrainedModel
 
 
 def test_old_versions_go_with_their_files_and_champions_stay(
@@ -29,3 +31,25 @@ def test_old_versions_go_with_their_files_and_champions_stay(
     registry.download(registry.version(first), champions.folder / "kept")
     registry.delete(old)  # again: what is gone is left at that
     assert forget_old_versions(registry, ledger, keep=1) == []
+
+
+def test_files_stay_for_a_version_that_came_of_the_same_run(
+    champions: Champions, trained: TrainedModel
+) -> None:
+    registry, ledger = champions.registry, champions.ledger
+    client = mlflow.MlflowClient(registry.tracking_uri)
+    old = champions.register_trained(trained).version
+    source = client.get_model_version(registry.model_name, str(old.version)).source
+    for name in (registry.model_name, f"{registry.model_name}-copy"):
+        if name != registry.model_name:
+            client.create_registered_model(name)
+        client.create_model_version(name, source, old.run_id, tags=dict(old.tags))
+    registry.set_alias("candidate", 2)
+    assert forget_old_versions(registry, ledger, keep=1) == [old.version]
+    registry.download(registry.version(2), champions.folder / "same model")
+    registry.delete(registry.version(2))
+    registry.download(old, champions.folder / "for the other model")
+    with Registry(registry.tracking_uri, f"{registry.model_name}-copy") as copies:
+        copies.delete(copies.version(1))
+    with pytest.raises(BrokenModelError, match="is missing in MLflow"):
+        registry.download(old, champions.folder / "gone")
