@@ -168,11 +168,18 @@ def _block(batch: pa.RecordBatch, num_folds: int, snapshot_id: str) -> Dataset:
         raise TrainingDataError(f"snapshot {snapshot_id} has missing or infinite values in {broken}")
     vehicle_ids = batch.column(VEHICLE_VIEW.join_key).to_numpy(zero_copy_only=False).astype(np.int64)
     actual, recommended = (numbers[name] for name in VEHICLE_VIEW.attributes)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # refused below
+        price_ratio = actual / recommended
+    if len(beyond := vehicle_ids[~np.isfinite(price_ratio)]):
+        raise TrainingDataError(
+            f"vehicle {beyond[0]} of snapshot {snapshot_id} has a market price too small to compare its own "
+            "with; correct its recommended_price and materialize again"
+        )
     return Dataset(
         vehicle_ids=vehicle_ids,
         features=np.column_stack([numbers[name] for name in VEHICLE_VIEW.columns]).astype(np.float32),
         labels=numbers[VEHICLE_VIEW.label],
-        price_ratio=actual / recommended,
+        price_ratio=price_ratio,
         folds=fold_of(vehicle_ids, num_folds),
     )
 

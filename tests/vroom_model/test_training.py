@@ -150,6 +150,12 @@ def test_a_feature_of_noise_is_muted_and_the_price_matters_most(trained: Trained
         (lambda frame: frame.assign(price_diff=np.inf), "price_diff"),
         (
             lambda frame: frame.assign(
+                recommended_price=frame["recommended_price"].where(frame["vehicle_id"] != 7, 1e-310)
+            ),
+            "vehicle 7 of .* too small to compare.*recommended_price",
+        ),
+        (
+            lambda frame: frame.assign(
                 num_reservations=frame["num_reservations"].where(frame["vehicle_id"] > 1)
             ),
             "num_reservations",
