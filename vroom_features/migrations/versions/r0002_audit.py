@@ -10,7 +10,7 @@ down_revision = "0001"
 def upgrade() -> None:
     """Create both tables."""
     is_sqlite = op.get_bind().dialect.name == "sqlite"
-    moment = sa.BigInteger() if is_sqlite else sa.DateTime(timezone=True)
+    moment = sa.BigInteger().with_variant(sa.DateTime(timezone=True), "postgresql")
     op.create_table(
         "handovers",
         sa.Column("model_name", sa.String(256), primary_key=True),
