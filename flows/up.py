@@ -100,6 +100,8 @@ def check(settings: Settings) -> None:
         "VROOM_PREFECT_PORT": settings.prefect_port,
     }
     for name, port in ports.items():
+        if others := [other for other in ports if other != name and ports[other] == port]:
+            raise StartError(f"{name} and {others[0]} are both {port}; give each a port of its own")
         with closing(socket.socket()) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from vroom_features.errors import VroomFeaturesError
+from vroom_features.errors import SettingsError, VroomFeaturesError
 
 app = App(name="vroom_features", help="Seed the source database, write both stores, audit and back up.")
 
@@ -161,9 +161,9 @@ def upgrade(*, db: Db = None, as_json: Json = False) -> None:
 
 
 def _settings() -> Any:  # Settings, imported where it is needed
-    from vroom_features.settings import Settings  # noqa: PLC0415 - as above
+    from vroom_features.settings import read_settings  # noqa: PLC0415 - as above
 
-    return Settings()
+    return read_settings()
 
 
 def _database(db: str | None) -> str:
@@ -222,6 +222,9 @@ def main() -> None:
     os.umask(0o077)
     try:
         sys.exit(app())
+    except SettingsError as exc:
+        sys.stderr.write(f"{exc}\n")
+        sys.exit(2)
     except VroomFeaturesError as exc:
         sys.stderr.write(f"error: {exc}\n")
         sys.exit(1)

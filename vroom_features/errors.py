@@ -3,6 +3,7 @@
 ::
 
     VroomFeaturesError
+    ├── SettingsError               an environment variable holds what cannot be used
     ├── MissingColumnsError         an input frame lacks columns
     ├── DataContractError           a CSV file cannot be taken
     ├── SourceStoreError            the source database cannot be used
@@ -35,6 +36,13 @@ def _rebuild(kind: type[VroomFeaturesError], args: tuple[Any, ...], fields: dict
     error = kind.__new__(kind, *args)
     vars(error).update(fields)
     return error
+
+
+class SettingsError(VroomFeaturesError):
+    """Settings cannot be used; the message has a line for each."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        super().__init__("\n".join(problems))
 
 
 class MissingColumnsError(VroomFeaturesError):

@@ -2,10 +2,13 @@
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from vroom_features.addresses import DatabaseUrl, ModelName, NotEmpty, RedisUrl, ServerUrl
+from vroom_features.errors import SettingsError
 
 HEADER_TEXT = re.compile(r"([!-~]([ -~]*[!-~])?)?")
 """What arrives in a header as it was sent, or nothing."""
@@ -18,8 +21,10 @@ class Settings(BaseSettings):
         env_prefix="VROOM_", env_file=".env", frozen=True, extra="ignore", hide_input_in_errors=True
     )
 
-    home: Path = Field(default=Path("var"), description="folder of everything the system writes")
-    database_url: str = Field(
+    home: Annotated[Path, NotEmpty] = Field(
+        default=Path("var"), description="folder of everything the system writes"
+    )
+    database_url: DatabaseUrl = Field(
         default="", description="source database, SQLite or PostgreSQL; empty: a SQLite file in VROOM_HOME"
     )
     offline_url: str = Field(
@@ -27,12 +32,14 @@ class Settings(BaseSettings):
         description="offline store, a folder or any fsspec URL as s3://bucket/vroom;"
         " empty: a folder in VROOM_HOME",
     )
-    redis_url: SecretStr = Field(
+    redis_url: RedisUrl = Field(
         default=SecretStr(""),
         description="online store and messages, redis+cluster://host:port for Redis Cluster;"
         " empty: 127.0.0.1 at VROOM_REDIS_PORT",
     )
-    mlflow_uri: str = Field(default="", description="MLflow server; empty: 127.0.0.1 at VROOM_MLFLOW_PORT")
+    mlflow_uri: ServerUrl = Field(
+        default="", description="MLflow server; empty: 127.0.0.1 at VROOM_MLFLOW_PORT"
+    )
     data_dir: Path = Field(
         default=Path("data"),
         description="folder with vehicles.csv and reservations.csv to seed from; unless it is set,"
@@ -60,7 +67,7 @@ class Settings(BaseSettings):
         ge=2,
         description="newest model versions MLflow keeps; champions of the ledger and the candidate stay too",
     )
-    model_name: str = Field(default="vroom-forecast", description="registered model's name in MLflow")
+    model_name: ModelName = Field(default="vroom-forecast", description="registered model's name in MLflow")
     promotion_min_gain: float = Field(
         default=0.01, ge=0, lt=1, description="share by which a candidate's error must be the smaller"
     )
@@ -68,7 +75,10 @@ class Settings(BaseSettings):
         default=0.95, gt=0.5, lt=1, description="how sure a gain must be, by a one-sided paired bootstrap"
     )
     promotion_segment_margin: float = Field(
-        default=0.10, ge=0, description="share by which the error of a price segment may rise"
+        default=0.10,
+        ge=0,
+        allow_inf_nan=False,
+        description="share by which the error of a price segment may rise",
     )
     promotion_max_label_drop: float = Field(
         default=0.25,
@@ -151,7 +161,9 @@ class Settings(BaseSettings):
         le=36_500,
         description="days that a line of the audit log is kept",
     )
-    prefect_url: str = Field(default="", description="Prefect server; empty: 127.0.0.1 at VROOM_PREFECT_PORT")
+    prefect_url: ServerUrl = Field(
+        default="", description="Prefect server; empty: 127.0.0.1 at VROOM_PREFECT_PORT"
+    )
     prefect_port: int = Field(default=4200, ge=1, le=65535, description="port of the Prefect server")
     mlflow_port: int = Field(default=5000, ge=1, le=65535, description="port of the MLflow server")
     redis_port: int = Field(default=6379, ge=1, le=65535, description="port of the embedded Redis")
@@ -204,3 +216,23 @@ class Settings(BaseSettings):
     def is_loopback(self) -> bool:
         """Whether the web app can be reached from this machine only."""
         return self.web_host in {"127.0.0.1", "::1", "localhost"}
+
+
+def read_settings() -> Settings:
+    """Return the settings, for a command.
+
+    Raises
+    ------
+    SettingsError
+        With a line for each setting that is refused, which names its variable.
+    """
+    try:
+        return Settings()
+    except ValidationError as exc:
+        lines = []
+        for error in exc.errors(include_url=False, include_context=False):
+            field = str(error["loc"][0])
+            is_number = Settings.model_fields[field].annotation in {int, float, bool}  # no secret, no address
+            came = f", got {str(error['input'])[:40]!r}" if is_number else ""
+            lines.append(f"VROOM_{field.upper()}: {error['msg'].removeprefix('Value error, ')}{came}")
+        raise SettingsError(lines) from exc

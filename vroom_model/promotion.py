@@ -23,7 +23,10 @@ class PromotionRules(BaseModel):
         description="of the bootstrap's one-sided lower bound, which must be above 0",
     )
     segment_margin: float = Field(
-        default=0.10, ge=0, description="share by which the error of a price segment may rise"
+        default=0.10,
+        ge=0,
+        allow_inf_nan=False,
+        description="share by which the error of a price segment may rise",
     )
     segment_min_rows: int = Field(default=30, ge=1, description="smaller segments are not judged")
     max_bias: float = Field(

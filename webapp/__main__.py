@@ -2,12 +2,14 @@
 
 import argparse
 import os
+import sys
 import threading
 
 from granian.constants import HTTPModes, Interfaces
 from granian.server.mp import MPServer
 
-from vroom_features.settings import Settings
+from vroom_features.errors import SettingsError
+from vroom_features.settings import Settings, read_settings
 from webapp.leaving import KILL_AFTER_S, KILL_STREAMS_AFTER_S
 from webapp.server_folder import Draining, begin_server
 
@@ -71,8 +73,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m webapp", description=__doc__)
     parser.add_argument("what", nargs="?", choices=["app", "events"], default="app")
     os.umask(0o077)  # what it writes is for its owner alone
-    settings = Settings()
-    if parser.parse_args().what == "events":
+    what = parser.parse_args().what
+    try:
+        settings = read_settings()
+    except SettingsError as exc:
+        sys.stderr.write(f"{exc}\n")
+        sys.exit(2)
+    if what == "events":
         serve_events(settings)
     else:
         serve(settings)

@@ -42,6 +42,12 @@ def test_check_names_the_setting_of_a_port_in_use(settings: Settings) -> None:
             check(settings)
 
 
+def test_check_names_two_settings_of_one_port(settings: Settings) -> None:
+    both = settings.model_copy(update={"prefect_port": settings.web_port})
+    with pytest.raises(StartError, match=r"VROOM_WEB_PORT and VROOM_PREFECT_PORT are both \d+"):
+        check(both)
+
+
 def test_check_names_the_file_that_is_missing(settings: Settings) -> None:
     (settings.data_dir / "reservations.csv").unlink()
     with pytest.raises(StartError, match=r"reservations\.csv is missing.*make run DATA="):

@@ -12,6 +12,8 @@ import pytest
 
 from tests.vroom_features.files import vehicle_line, write_csvs
 from tests.vroom_features.stores import arrive
+from vroom_features.errors import SettingsError
+from vroom_features.settings import read_settings
 from vroom_features.stores.source import SourceStore
 
 
@@ -119,6 +121,72 @@ def test_the_share_of_bad_rows_is_a_setting_and_an_option(home: Path) -> None:
     assert "line 3: actual_price '-1'" in refused.stderr
     assert command(home, "seed", VROOM_MAX_BAD_SHARE="0.5").returncode == 0
     assert command(home, "seed", "--max-bad-share", "0.4").returncode == 1
+
+
+@pytest.mark.parametrize("module", ["vroom_features", "flows", "webapp"])
+def test_settings_that_cannot_be_used_are_named_a_line_each(home: Path, module: str) -> None:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("VROOM_")}
+    wrong = {"VROOM_WEB_PORT": "99999", "VROOM_REDIS_URL": "redis://:secret@host:99999/0"}
+    arguments = {"vroom_features": ["seed"], "flows": ["up"], "webapp": []}[module]
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=home,
+        env=clean | wrong,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    redis, port = done.stderr.splitlines()
+    assert redis.startswith("VROOM_REDIS_URL: the address or its port cannot be read")
+    assert port == "VROOM_WEB_PORT: Input should be less than or equal to 65535, got '99999'"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HOME", ""),
+        ("DATABASE_URL", "mysql://host/vroom"),
+        ("DATABASE_URL", "postgresql://user:secret@host:99999/vroom"),
+        ("DATABASE_URL", "vroom.db"),
+        ("REDIS_URL", "http://host:6379"),
+        ("REDIS_URL", "host:6379"),
+        ("MLFLOW_URI", "mlflow.internal:5000"),
+        ("MLFLOW_URI", "http://:5000"),
+        ("MODEL_NAME", ""),
+        ("MODEL_NAME", "it's"),
+        ("MODEL_NAME", "a/b"),
+        ("MODEL_NAME", "m" * 257),
+        ("PROMOTION_SEGMENT_MARGIN", "inf"),
+    ],
+)
+def test_a_setting_that_could_never_work_is_refused_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"VROOM_{name}", value)
+    with pytest.raises(SettingsError, match=rf"^VROOM_{name}: ") as refusal:
+        read_settings()
+    assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "sqlite:////var/lib/vroom/vroom.db"),
+        ("DATABASE_URL", "postgresql+psycopg://user:a#b@db.internal:5432/vroom"),
+        ("DATABASE_URL", "postgresql:///vroom?host=/run/postgresql"),
+        ("REDIS_URL", "rediss://:p@redis.internal:6379/0"),
+        ("REDIS_URL", "redis+cluster://[::1]:7000"),
+        ("REDIS_URL", "unix:///run/redis.sock?db=1"),
+        ("MLFLOW_URI", "https://mlflow.internal/prefix"),
+        ("MODEL_NAME", "Prévision v2.1_a"),
+        ("MODEL_NAME", "m"),
+    ],
+)
+def test_what_can_work_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"VROOM_{name}", value)
+    found = getattr(read_settings(), name.lower())
+    assert (found.get_secret_value() if name == "REDIS_URL" else found) == value
 
 
 @pytest.mark.parametrize(
