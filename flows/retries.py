@@ -10,6 +10,7 @@ from vroom_model.errors import (
     BaselineError,
     BrokenModelError,
     ForceReasonError,
+    LongReasonError,
     ModelNotFoundError,
     TrainingDataError,
 )
@@ -18,6 +19,7 @@ REFUSALS = (
     BaselineError,
     BrokenModelError,
     ForceReasonError,
+    LongReasonError,
     ModelNotFoundError,
     NoSnapshotError,
     TrainingDataError,

@@ -14,6 +14,7 @@
     ├── UnsettledError          a change of champion is decided and not carried out yet
     ├── PromotionRaceError      another promotion got in between, again and again
     ├── ForceReasonError        a forced promotion without a written reason
+    ├── LongReasonError         a reason longer than what is kept with a decision
     └── RollbackError           there is no earlier champion to go back to
 """
 
@@ -90,6 +91,15 @@ class ForceReasonError(VroomModelError):
     def __init__(self) -> None:
         super().__init__(
             "a forced promotion needs a written reason, which is kept with it: say why it overrules the gate"
+        )
+
+
+class LongReasonError(VroomModelError):
+    """A reason is longer than what is kept with a decision."""
+
+    def __init__(self, *, length: int, longest: int) -> None:
+        super().__init__(
+            f"the reason has {length:,} characters; say it in {longest}, it is kept with the decision"
         )
 
 

@@ -5,9 +5,12 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from vroom_model.dataset import SEGMENTS
+from vroom_model.errors import LongReasonError
 from vroom_model.evaluation import Evaluation
 
 NUM_BUCKETS = 10_000
+REASON_MAX = 500
+"""Characters of a person's reason: the decision's JSON fits MLflow's tag with all of them escaped."""
 
 
 class PromotionRules(BaseModel):
@@ -56,6 +59,12 @@ class Decision(BaseModel):
     num_vehicles: int | None = None
     snapshot_digest: str | None = None
     forced: bool = False
+
+
+def check_length(reason: str) -> None:
+    """Raise LongReasonError if a person's reason is longer than what is kept with a decision."""
+    if len(reason) > REASON_MAX:
+        raise LongReasonError(length=len(reason), longest=REASON_MAX)
 
 
 def decide(

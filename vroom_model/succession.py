@@ -24,7 +24,7 @@ from vroom_model.evaluation import Evaluation, score
 from vroom_model.ledger import Handover, Ledger
 from vroom_model.messages import ModelPromoted
 from vroom_model.predictor import Predictor
-from vroom_model.promotion import Decision, PromotionRules, decide
+from vroom_model.promotion import Decision, PromotionRules, check_length, decide
 from vroom_model.registry import ModelVersion, Registry
 from vroom_model.settlement import Settlement, is_of
 
@@ -112,8 +112,8 @@ class Succession:
         ------
         ModelNotFoundError
             If there is no such version, or no candidate.
-        ForceReasonError
-            If ``force_reason`` says nothing.
+        ForceReasonError, LongReasonError
+            If ``force_reason`` says nothing, or too much.
         PromotionRaceError
             If others got in between each time.
         UnsettledError
@@ -121,6 +121,7 @@ class Succession:
         """
         if force_reason is not None and not force_reason.strip():
             raise ForceReasonError
+        check_length(force_reason or "")
         for _ in range(ATTEMPTS):
             head = self._settlement.repair()
             chosen = self._chosen(version)
@@ -165,9 +166,12 @@ class Succession:
             If there is no earlier champion, or its version is gone from the registry.
         BrokenModelError
             If its files cannot be trusted.
+        LongReasonError
+            If ``reason`` says too much.
         UnsettledError
             If it is decided and could not be carried out yet.
         """
+        check_length(reason)
         for _ in range(ATTEMPTS):
             found = self.ledger.head()
             head = self._settlement.repair()

@@ -4,7 +4,13 @@ import pytest
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import AS_OF, Champions
 from vroom_model.boosting import TrainingParams
-from vroom_model.errors import ForceReasonError, RegistryError, RollbackError, UnsettledError
+from vroom_model.errors import (
+    ForceReasonError,
+    LongReasonError,
+    RegistryError,
+    RollbackError,
+    UnsettledError,
+)
 from vroom_model.messages import ModelPromoted
 from vroom_model.settlement import Settlement
 from vroom_model.training import TrainedModel
@@ -95,6 +101,19 @@ def test_force_without_a_written_reason_is_refused(
         champions.promote(fleet, force_reason=reason)
     assert champions.registry.champion() is None
     assert champions.ledger.head() is None
+
+
+def test_the_decision_stays_whole_with_the_longest_reason_and_a_longer_one_is_refused(
+    champions: Champions, fleet: FrameSnapshot, trained: TrainedModel
+) -> None:
+    version = champions.register_trained(trained).version.version
+    with pytest.raises(LongReasonError, match="501 characters; say it in 500"):
+        champions.promote(fleet, force_reason="x" * 501)
+    with pytest.raises(LongReasonError):
+        champions.succession.rollback(as_of=AS_OF, reason="x" * 501)
+    decision = champions.promote(fleet, force_reason="\a" * 500).decision  # each is six characters of JSON
+    kept = champions.registry.version(version).tags["decision"]
+    assert type(decision).model_validate_json(kept) == decision
 
 
 def test_rollback_goes_back_one_champion_at_a_time(champions: Champions, fleet: FrameSnapshot) -> None:
