@@ -13,6 +13,7 @@ from prefect.states import Completed
 from flows.messages import publish
 from flows.partitions import Spread
 from flows.report import counted, table
+from flows.retries import is_worth_repeating
 from vroom_features.ingest import SeedReport, is_sample_over_fleet, seed
 from vroom_features.materialize import MaterializeReport, materialize
 from vroom_features.messages import VehicleMaterialized
@@ -26,7 +27,7 @@ from vroom_features.stores.online import OnlineStore
 from vroom_features.stores.source import SourceStore
 
 
-@task(retries=2, retry_delay_seconds=[1, 5], timeout_seconds=1800)
+@task(retries=2, retry_delay_seconds=[1, 5], timeout_seconds=1800, retry_condition_fn=is_worth_repeating)
 async def seed_source(settings: Settings, data_dir: Path, *, is_asked_for: bool = True) -> SeedReport | None:
     """Bring the source database up to date with the CSVs; repeating it changes nothing.
 

@@ -5,7 +5,7 @@ from typing import Any
 from prefect import State, Task
 from prefect.client.schemas.objects import TaskRun
 
-from vroom_features.errors import NoSnapshotError
+from vroom_features.errors import DataContractError, NoSnapshotError
 from vroom_model.errors import (
     BaselineError,
     BrokenModelError,
@@ -18,6 +18,7 @@ from vroom_model.errors import (
 REFUSALS = (
     BaselineError,
     BrokenModelError,
+    DataContractError,
     ForceReasonError,
     LongReasonError,
     ModelNotFoundError,

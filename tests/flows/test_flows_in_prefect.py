@@ -3,9 +3,13 @@
 import asyncio
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prefect import State
 from prefect.artifacts import Artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from flows.materialize import vroom_forecast_materialize
 from flows.monitor import look, vroom_forecast_monitor
@@ -108,6 +112,22 @@ def test_a_refusal_is_not_tried_again(system: Settings) -> None:
     state = run(vroom_forecast_training)
     assert state.is_failed()
     assert "snapshot" in str(state.message)
+
+
+def test_a_refused_file_is_not_tried_again(flow_settings: Settings, tmp_path: Path) -> None:
+    for name in ("vehicles.csv", "reservations.csv"):
+        (tmp_path / name).write_text("no,such,columns\n1,2,3\n")
+    state = run(vroom_forecast_materialize, data_dir=str(tmp_path))
+    assert state.is_failed()
+    assert asyncio.run(_attempts(state)) == {"seed_source": 1}
+
+
+async def _attempts(state: State[Any]) -> dict[str, int]:
+    """Return how often each task of a flow run was tried."""
+    of_this_run = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+    async with get_client() as client:
+        tried = await client.read_task_runs(flow_run_filter=of_this_run)
+    return {found.task_key.partition("-")[0]: found.run_count for found in tried}
 
 
 def test_every_flow_and_task_has_a_time_limit_and_only_a_rollback_is_never_repeated() -> None:
