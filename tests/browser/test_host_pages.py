@@ -213,7 +213,10 @@ def test_the_scatter_plot_reads_off_the_dot_that_is_pointed_at(window: Window) -
     alone = [i for i, dot in enumerate(dots) if sorted(math.dist(dot, other) for other in dots)[1] > 4]
     assert len(alone) > 20
     for i in alone[:: len(alone) // 10]:
-        plot.hover(position={"x": dots[i][0], "y": dots[i][1]})
+        inside = (
+            min(at, extent - 1) for at, extent in zip(dots[i], (size["width"], size["height"]), strict=True)
+        )
+        plot.hover(position=dict(zip("xy", inside, strict=True)))
         car, forecast, outcome = (points[name][i] for name in ("vehicle_id", "forecast", "outcome"))
         expect(readout).to_have_text(f"Car {car}: {forecast:.1f} expected, {outcome:g} booked")
     plot.hover(position={"x": 2, "y": 2})

@@ -83,6 +83,7 @@ def test_a_rollback_without_an_earlier_champion_is_not_offered_and_fails_with_it
     expect(row_of(page, "Roll back")).to_contain_text("There is no earlier champion")
     authorization = {"Authorization": f"Bearer {system.password}"}
     httpx.post(f"{system.url}/rollback", json={}, headers=authorization).raise_for_status()
+    page.reload()
     message = ended(page, "Roll back", "failed").locator(".outcome")
     expect(message).to_have_text("There is no earlier champion to go back to")
 

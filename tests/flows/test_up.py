@@ -85,7 +85,8 @@ def test_every_program_is_started_again_however_it_ended() -> None:
 )
 def test_make_run_names_a_folder_only_when_it_was_given(arguments: list[str], exported: str | None) -> None:
     command = ["make", "--dry-run", "--always-make", "run", *arguments]
-    environment = {name: value for name, value in os.environ.items() if name != "DATA"}
+    outer = {"DATA", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}  # of the make that runs the tests
+    environment = {name: value for name, value in os.environ.items() if name not in outer}
     planned = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     ).stdout.splitlines()[-1]
