@@ -14,7 +14,7 @@ from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
 from vroom_features.ingest import seed
 from vroom_features.materialize import MaterializeReport, materialize
 from vroom_features.online_batch import audit
-from vroom_features.stores.audits import AuditReport
+from vroom_features.stores.audits import AuditReport, remember_audit
 from vroom_features.stores.bulk import bulk_transaction
 from vroom_features.stores.offline import OfflineStore
 from vroom_features.stores.online import OnlineStore
@@ -48,8 +48,11 @@ def run(
 
 
 def audited(source: SourceStore, online: OnlineStore) -> AuditReport:
+    """Audit as the command and the flow do, which remember what was found."""
     with bulk_transaction(source.url) as bulk:
-        return audit(bulk, online)
+        report = audit(bulk, online)
+    remember_audit(online, report, as_of=NOW)
+    return report
 
 
 def book(source: SourceStore, tmp_path: Path, vehicle_id: int) -> None:

@@ -123,7 +123,7 @@ def field_of(redis: redis_py.Redis, vehicle_id: int) -> tuple[bytes, bytes, byte
     return (key, *redis.hget(key, str(vehicle_id)).split(b" ", 1))
 
 
-def test_a_run_repairs_exactly_what_an_audit_finds(
+def test_a_run_repairs_exactly_what_the_audit_before_it_found(
     seeded: SourceStore, offline: OfflineStore, online: OnlineStore, redis: redis_py.Redis
 ) -> None:
     wrong, stale, ahead, garbled, missing, whole = (arrive(seeded) for _ in range(6))
