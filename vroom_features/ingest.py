@@ -162,12 +162,13 @@ def is_sample_over_fleet(source: Located, data_dir: Path) -> bool:
     DataContractError
         If a file is missing.
     """
-    files = _digest(find_csv(data_dir, "vehicles.csv"), find_csv(data_dir, "reservations.csv"))
-    if files != SAMPLE_DIGEST:
-        return False
     with bulk_transaction(source.url) as bulk:
         is_sample = bulk.scalar("SELECT seed_digest FROM database_state") == SAMPLE_DIGEST
-        return not is_sample and bool(bulk.scalar("SELECT 1 FROM vehicles WHERE source = 'csv' LIMIT 1"))
+        if is_sample or not bulk.scalar("SELECT 1 FROM vehicles WHERE source = 'csv' LIMIT 1"):
+            return False
+    return (
+        _digest(find_csv(data_dir, "vehicles.csv"), find_csv(data_dir, "reservations.csv")) == SAMPLE_DIGEST
+    )
 
 
 def _digest(vehicle_path: Path, reservation_path: Path) -> str:
