@@ -149,6 +149,19 @@ def test_a_run_repairs_exactly_what_the_audit_before_it_found(
     assert run(seeded, offline, online).is_unchanged
 
 
+def test_a_changed_row_among_as_many_as_there_should_be_is_repaired_once_an_audit_found_it(
+    seeded: SourceStore, offline: OfflineStore, online: OnlineStore, redis: redis_py.Redis
+) -> None:
+    wrong = arrive(seeded)
+    run(seeded, offline, online)
+    before = online.get(wrong)
+    key, version, body = field_of(redis, wrong)
+    redis.hset(key, str(wrong), version + b" " + body.replace(b'"price_diff":', b'"price_diff":1'))
+    assert audited(seeded, online) == AuditReport(1, missing=0, stale=0, wrong=1, orphaned=0)
+    assert run(seeded, offline, online).num_online_written == 1
+    assert (online.get(wrong), audited(seeded, online).is_clean) == (before, True)
+
+
 @pytest.mark.parametrize("key", ["{rows}", "{gone}", "vroom-forecast:synced"])
 def test_a_key_of_another_type_is_dropped_by_the_next_run(
     seeded: SourceStore, offline: OfflineStore, online: OnlineStore, redis: redis_py.Redis, key: str
