@@ -7,7 +7,7 @@ Times without a zone are UTC.  (The parser's own conversion of times takes twice
 import csv as rows_csv
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -87,12 +87,28 @@ class CheckedFile:
     problems: list[Problem]
     num_bad: int
     sha256: str
-    bad_rows: list[int] = field(default_factory=list)
+    bad_rows: list[int]
 
-    def place(self, positions: Array) -> Array:
-        """Turn positions among the good rows into positions in the file."""
-        good = np.delete(np.arange(self.num_rows), self.bad_rows)
-        return good[positions]
+    @property
+    def num_rows_in_file(self) -> int:
+        """Rows of the file, those of the wrong width among them."""
+        return self.num_rows + self.num_bad - len(self.bad_rows)
+
+    def reject(self, positions: Array, reason: str) -> None:
+        """Make good rows bad ones, for their ``vehicle_id``; ``positions`` are among the good rows."""
+        rows = np.delete(np.arange(self.num_rows), self.bad_rows)[positions].tolist()
+        ids = self.columns["vehicle_id"][positions].tolist()
+        self.problems += [
+            Problem(row, "vehicle_id", str(vehicle_id), reason)
+            for row, vehicle_id in zip(rows, ids, strict=True)
+        ]
+        self.bad_rows += rows
+        self.num_bad += len(rows)
+        self.leave_out(positions)
+
+    def leave_out(self, positions: Array) -> None:
+        """Take rows out of the good ones."""
+        self.columns = {name: np.delete(values, positions) for name, values in self.columns.items()}
 
 
 def check_file(

@@ -5,7 +5,6 @@ updated, new ones added, ones that left the files removed.  Vehicles that were t
 transaction, and the same files again change nothing.
 """
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from vroom_features.contract import (
-    RESERVATION_COLUMNS,
-    VEHICLE_COLUMNS,
-    CheckedFile,
-    Problem,
-    check_file,
-    locate,
-)
+from vroom_features.contract import RESERVATION_COLUMNS, VEHICLE_COLUMNS, CheckedFile, check_file
 from vroom_features.converge import Counts, put_vehicles, remove_vehicles, replace_bookings, typed_in_ids
 from vroom_features.csv_files import file_sha256, find_csv
 from vroom_features.errors import DataContractError
+from vroom_features.quarantine import write_quarantine
 from vroom_features.stores.bulk import BulkConnection, bulk_transaction
 
 MAX_BAD_SHARE = 0.01
@@ -120,12 +113,11 @@ def seed(
     rejected = []
     with bulk_transaction(source.url, writes=True) as bulk:
         typed_in = typed_in_ids(bulk)
-        columns, repeated = _distinct(vehicles, typed_in, vehicle_path)
-        bad_vehicles = _Quarantine(vehicle_path, vehicles, repeated, quarantine_dir, max_bad_share)
-        rejected += bad_vehicles.write()
-        known, unknown = _split_known(reservations, columns["vehicle_id"], typed_in)
-        bad_bookings = _Quarantine(reservation_path, reservations, unknown, quarantine_dir, max_bad_share)
-        rejected += bad_bookings.write()
+        columns = _in_order(vehicles, typed_in, vehicle_path)
+        rejected += write_quarantine(vehicle_path, vehicles, quarantine_dir, max_bad_share)
+        _reject_unknown(reservations, np.concatenate([columns["vehicle_id"], typed_in]))
+        rejected += write_quarantine(reservation_path, reservations, quarantine_dir, max_bad_share)
+        known = reservations.columns
         if not len(columns["vehicle_id"]):
             _refuse_to_empty(bulk, vehicle_path, "vehicle", "FROM vehicles WHERE source = 'csv'")
         if not len(known["vehicle_id"]):
@@ -140,7 +132,7 @@ def seed(
             f"UPDATE database_state SET seed_digest = '{digest}',"  # noqa: S608 - hexadecimal and an integer
             f" change_number = change_number + {int(changed)}"
         )
-    return _report(fleet, bookings, bad_vehicles.num_bad, bad_bookings.num_bad, rejected)
+    return _report(fleet, bookings, vehicles.num_bad, reservations.num_bad, rejected)
 
 
 def _unchanged(url: str, vehicle_path: Path, reservation_path: Path) -> SeedReport | None:
@@ -201,8 +193,8 @@ def _report(
     )
 
 
-def _distinct(file: CheckedFile, typed_in: Array, path: Path) -> tuple[dict[str, Array], list[Problem]]:
-    """Return the vehicles in the order of ids, the first of each id, and the others as problems."""
+def _in_order(file: CheckedFile, typed_in: Array, path: Path) -> dict[str, Array]:
+    """Return the vehicles in the order of ids; of rows with the same id, the first counts."""
     ids = file.columns["vehicle_id"]
     taken = typed_in[np.isin(typed_in, ids)] if len(typed_in) else typed_in
     if len(taken):
@@ -211,24 +203,24 @@ def _distinct(file: CheckedFile, typed_in: Array, path: Path) -> tuple[dict[str,
             " give the row another id, or delete that vehicle"
         )
     if (ids[1:] > ids[:-1]).all():
-        return file.columns, []
+        return file.columns
     order = np.argsort(ids, kind="stable")
-    ordered = ids[order]
-    is_repeat = np.zeros(len(ids), bool)
-    is_repeat[1:] = ordered[1:] == ordered[:-1]
-    rows = file.place(order[is_repeat])
-    problems = [
-        Problem(int(row), "vehicle_id", str(vehicle_id), "an earlier row has this id")
-        for row, vehicle_id in zip(rows, ordered[is_repeat], strict=True)
-    ]
-    return {name: values[order[~is_repeat]] for name, values in file.columns.items()}, problems
+    is_repeat = ids[order[1:]] == ids[order[:-1]]
+    if is_repeat.any():
+        file.reject(order[1:][is_repeat], "an earlier row has this id")
+        order = np.argsort(file.columns["vehicle_id"])
+    return {name: values[order] for name, values in file.columns.items()}
 
 
-def _split_known(file: CheckedFile, fleet: Array, typed_in: Array) -> tuple[dict[str, Array], list[Problem]]:
-    """Return the bookings of known vehicles, and the others as problems."""
-    known_ids = np.concatenate([fleet, typed_in])
-    known_ids.sort()
-    ids = file.columns["vehicle_id"]
+def _reject_unknown(file: CheckedFile, vehicle_ids: Array) -> None:
+    """Reject the bookings of unknown vehicles."""
+    unknown = np.flatnonzero(~_among(file.columns["vehicle_id"], np.sort(vehicle_ids)))
+    if len(unknown):
+        file.reject(unknown, "there is no such vehicle")
+
+
+def _among(ids: Array, known_ids: Array) -> Array:
+    """Say which ids are among the known ones, which are sorted."""
     low, high = (int(known_ids[0]), int(known_ids[-1])) if len(known_ids) else (1, 0)
     is_dense = high - low < 4 * len(known_ids)  # then a table of flags is faster than a search
     flags = (
@@ -243,68 +235,7 @@ def _split_known(file: CheckedFile, fleet: Array, typed_in: Array) -> tuple[dict
         else:
             found = known_ids[np.searchsorted(known_ids, chunk[inside])] == chunk[inside]
         is_known[np.flatnonzero(inside)[found] + start] = True
-    if is_known.all():
-        return file.columns, []
-    positions = np.flatnonzero(~is_known)
-    problems = [
-        Problem(int(row), "vehicle_id", str(vehicle_id), "there is no such vehicle")
-        for row, vehicle_id in zip(file.place(positions), ids[positions], strict=True)
-    ]
-    return {name: values[is_known] for name, values in file.columns.items()}, problems
-
-
-class _Quarantine:
-    """The bad rows of one file: written where people can read them, or too many to go on."""
-
-    def __init__(
-        self, path: Path, file: CheckedFile, more: list[Problem], folder: Path, max_bad_share: float
-    ) -> None:
-        self.path = path
-        self.num_bad = file.num_bad + len(more)
-        self._problems = file.problems + more
-        self._num_rows = file.num_rows + file.num_bad - len(file.bad_rows)
-        self._target = folder / f"{path.name.removesuffix('.gz').removesuffix('.csv')}.rejected.csv"
-        self._max_bad_share = max_bad_share
-
-    def write(self) -> list[Path]:
-        """Write the bad rows, and return where; an old list goes when there are none.
-
-        Raises
-        ------
-        DataContractError
-            If they are too many, or the folder cannot be written.
-        """
-        try:
-            first = self._write_rows()
-        except OSError as exc:
-            raise DataContractError(
-                f"{self.path}: the list of its {self.num_bad} bad rows cannot be written: {exc}."
-                f" Nothing was taken; make {self._target.parent} a folder that can be written"
-            ) from exc
-        if not self.num_bad:
-            return []
-        if self.num_bad > self._max_bad_share * self._num_rows:
-            raise DataContractError(
-                f"{self.path}: {self.num_bad} of {self._num_rows} rows break the data contract, more than"
-                f" {self._max_bad_share:.1%}; nothing was taken. {first}. All of them: {self._target}"
-            )
-        return [self._target]
-
-    def _write_rows(self) -> str:
-        """Write them and return the first as a sentence; take an old list away when there are none."""
-        if not self.num_bad:
-            if self._target.is_file():
-                self._target.unlink()
-            return ""
-        self._target.parent.mkdir(parents=True, exist_ok=True)
-        first = ""
-        with self._target.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["line", "column", "value", "reason"])
-            for line, problem in locate(self.path, self._problems):
-                first = first or f"line {line}: {problem.column} {problem.value[:80]!r}: {problem.reason}"
-                writer.writerow([line, problem.column, problem.value, problem.reason])
-        return first
+    return is_known
 
 
 def _told(progress: Progress | None, path: Path) -> Callable[[int], None] | None:
