@@ -111,12 +111,18 @@ def _summary(seeded: SeedReport | None, written: MaterializeReport) -> str:
     if seeded is None:
         read = "the fleet is kept, for the sample replaces it only by `make run DATA=data`"
     elif seeded.is_unchanged:
-        read = "the CSVs held nothing new"
+        read = "the database was up to date"
     else:
         read = (
             f"vehicles: {seeded.vehicles_added:,} added, {seeded.vehicles_updated:,} updated, "
             f"{seeded.vehicles_removed:,} removed, {seeded.vehicles_quarantined:,} quarantined"
         )
+    if seeded and (seeded.vehicles_kept or seeded.reservations_kept):
+        vehicles = counted(seeded.vehicles_kept, "vehicle")
+        read += f"; {vehicles} and {counted(seeded.reservations_kept, 'reservation')} kept because of bad rows"
+    if seeded and seeded.reservations_set_aside:
+        bookings = counted(seeded.reservations_set_aside, "reservation")
+        read += f"; {bookings} set aside until the row of their vehicle is right"
     stores = "the stores were up to date" if written.is_unchanged else f"snapshot {written.snapshot_id}"
     fleet = counted(written.num_fleet, "fleet vehicle")
     return f"{read}; {stores}: {fleet}, {counted(written.num_online or 0, 'new arrival')}"

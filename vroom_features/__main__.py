@@ -56,7 +56,7 @@ def seed(
             progress=progress,
         )
     source.close()
-    state = "unchanged, the database held all of it" if report.is_unchanged else "done"
+    state = "unchanged, the database was up to date" if report.is_unchanged else "done"
     _print("seed", state, asdict(report), started, as_json=as_json)
 
 

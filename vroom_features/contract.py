@@ -80,7 +80,10 @@ class Problem:
 
 @dataclass
 class CheckedFile:
-    """The good rows of a file as NumPy columns, the bad ones as problems, and the SHA-256 of its bytes."""
+    """The good rows of a file as NumPy columns, the bad ones as problems, and the SHA-256 of its bytes.
+
+    ``bad_ids`` has the ``vehicle_id`` of each bad row where it can be read.
+    """
 
     columns: dict[str, Array]
     num_rows: int
@@ -88,20 +91,33 @@ class CheckedFile:
     num_bad: int
     sha256: str
     bad_rows: list[int]
+    bad_ids: Array
 
     @property
     def num_rows_in_file(self) -> int:
         """Rows of the file, those of the wrong width among them."""
         return self.num_rows + self.num_bad - len(self.bad_rows)
 
+    @property
+    def num_without_id(self) -> int:
+        """Bad rows of which nobody can say the vehicle: the id cannot be read, or the width is wrong."""
+        return self.num_bad - len(self.bad_ids)
+
+    def may_have_bad_rows(self, vehicle_ids: Array) -> Mask:
+        """Say which vehicles a bad row may be of: all of them, where one is without an id."""
+        if self.num_without_id:
+            return np.ones(len(vehicle_ids), bool)
+        return np.isin(vehicle_ids, self.bad_ids)
+
     def reject(self, positions: Array, reason: str) -> None:
         """Make good rows bad ones, for their ``vehicle_id``; ``positions`` are among the good rows."""
         rows = np.delete(np.arange(self.num_rows), self.bad_rows)[positions].tolist()
-        ids = self.columns["vehicle_id"][positions].tolist()
+        ids = self.columns["vehicle_id"][positions]
         self.problems += [
             Problem(row, "vehicle_id", str(vehicle_id), reason)
             for row, vehicle_id in zip(rows, ids, strict=True)
         ]
+        self.bad_ids = np.concatenate([self.bad_ids, ids])
         self.bad_rows += rows
         self.num_bad += len(rows)
         self.leave_out(positions)
@@ -120,7 +136,7 @@ def check_file(
     ----------
     path : Path
     columns : sequence of Column
-        Those that must be there, in any order; others are left out.
+        Those that must be there, ``vehicle_id`` among them, in any order; others are left out.
     progress : callable, optional
         Called with the number of bytes just read.
 
@@ -135,12 +151,14 @@ def check_file(
     kept = {c.name: Growing(np.float64 if pa.types.is_floating(c.kind) else np.int64) for c in columns}
     problems: list[Problem] = []
     bad_rows: list[int] = []
+    bad_ids = Growing(np.int64)
     num_rows = 0
     content = Content()
     with opened(path) as file:
         try:
             for batch in _batches_of_text(file, names, ragged, content, progress):
-                values, good = _check_batch(batch, columns, num_rows, problems)
+                values, good, has_id = _check_batch(batch, columns, num_rows, problems)
+                bad_ids.append(values["vehicle_id"][has_id & ~good])
                 bad_rows += (np.flatnonzero(~good) + num_rows).tolist()
                 for name, array in values.items():
                     kept[name].append(array if good.all() else array[good])
@@ -156,7 +174,7 @@ def check_file(
         )
     num_bad = len(bad_rows) + len(ragged)
     values = {name: column.done() for name, column in kept.items()}
-    return CheckedFile(values, num_rows, problems, num_bad, content.sha256, bad_rows)
+    return CheckedFile(values, num_rows, problems, num_bad, content.sha256, bad_rows, bad_ids.done())
 
 
 def _batches_of_text(
@@ -261,9 +279,10 @@ def _check_header(path: Path, columns: Sequence[Column]) -> None:
 
 def _check_batch(
     batch: pa.RecordBatch, columns: Sequence[Column], first_row: int, problems: list[Problem]
-) -> tuple[dict[str, Array], Mask]:
-    """Convert a batch of text, and say which rows are good."""
+) -> tuple[dict[str, Array], Mask, Mask]:
+    """Convert a batch of text, and say which rows are good, and of which the id can be read."""
     good = np.ones(batch.num_rows, bool)
+    has_id = good
     values = {}
     for column in columns:
         text = batch.column(column.name)
@@ -274,4 +293,6 @@ def _check_batch(
                 cell = text[row].cast(pa.binary()).as_py().decode(errors="replace")
                 problems.append(Problem(first_row + row, column.name, cell, f"expected {column.expected}"))
         good &= fits
-    return values, good
+        if column.name == "vehicle_id":
+            has_id = fits
+    return values, good, has_id

@@ -33,6 +33,16 @@ class Counts:
     updated: int = 0
     unchanged: int = 0
     removed: int = 0
+    kept: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BookingDifference:
+    """The bookings that the database lacks, those that it has beyond the wanted, and how many it has."""
+
+    added: dict[str, Array]
+    absent: dict[str, Array]
+    num_stored: int
 
 
 def typed_in_ids(bulk: BulkConnection) -> Array:
@@ -47,8 +57,8 @@ def put_vehicles(bulk: BulkConnection, wanted: dict[str, Array], version: int) -
     Returns
     -------
     Counts, array
-        What was done, and the ids of csv vehicles that are not wanted; ``remove_vehicles`` takes those,
-        once nothing refers to them.
+        What was done, and the ids of csv vehicles that are absent from ``wanted``; ``remove_vehicles`` takes
+        those that are to go, once nothing refers to them.
     """
     names = ", ".join(("vehicle_id", *RAW))
     query = f"SELECT {names} FROM vehicles WHERE source = 'csv' ORDER BY vehicle_id"  # noqa: S608 - our names
@@ -60,7 +70,7 @@ def put_vehicles(bulk: BulkConnection, wanted: dict[str, Array], version: int) -
         differs |= wanted[name][new_at] != stored[name][old_at]
     changed = new_at[differs]
     added = np.delete(np.arange(len(ids)), new_at)
-    removed = np.delete(old_ids, old_at)
+    absent = np.delete(old_ids, old_at)
     if len(changed):
         bulk.stage("staged_vehicles", _vehicle_rows(bulk, wanted, changed, version))
         sets = ", ".join(f"{name} = s.{name}" for name in (*RAW, "row_version"))
@@ -71,7 +81,7 @@ def put_vehicles(bulk: BulkConnection, wanted: dict[str, Array], version: int) -
     if len(added):
         bulk.append("vehicles", _vehicle_rows(bulk, wanted, added, version))
         bulk.execute("DELETE FROM deletions WHERE vehicle_id IN (SELECT vehicle_id FROM vehicles)")
-    return Counts(len(added), len(changed), len(new_at) - len(changed), len(removed)), removed
+    return Counts(len(added), len(changed), len(new_at) - len(changed)), absent
 
 
 def remove_vehicles(bulk: BulkConnection, removed: Array, version: int) -> None:
@@ -84,33 +94,39 @@ def remove_vehicles(bulk: BulkConnection, removed: Array, version: int) -> None:
     bulk.execute(f"DELETE FROM vehicles WHERE vehicle_id IN ({these})")  # noqa: S608 - as above
 
 
-def replace_bookings(
-    bulk: BulkConnection,
-    wanted: dict[str, Array],
-    version: int,
-    *,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> Counts:
-    """Make the bookings equal to ``wanted``: each pair of vehicle and time as often as it stands there."""
-    num_wanted = len(wanted["vehicle_id"])
+def compare_bookings(bulk: BulkConnection, wanted: dict[str, Array]) -> BookingDifference:
+    """Compare the bookings with ``wanted``: each pair of vehicle and time as often as it stands there."""
     moment = bulk.microseconds("created_at")
     query = f"SELECT vehicle_id, {moment} AS created_at, occurrence FROM reservations"  # noqa: S608 - our names
     stored = {name: to_numpy(column) for name, column in _columns(bulk.table(query, _BOOKINGS)).items()}
-    if not len(stored["vehicle_id"]):
+    num_stored = len(stored["vehicle_id"])
+    added, absent = difference(wanted, stored) if num_stored else (wanted, stored)
+    return BookingDifference(added, absent, num_stored)
+
+
+def write_bookings(
+    bulk: BulkConnection,
+    added: dict[str, Array],
+    removed: dict[str, Array],
+    version: int,
+    *,
+    is_first: bool,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> None:
+    """Add and remove bookings; ``is_first`` when the database has none."""
+    if is_first:
         done = 0
-        for part in in_order(wanted):
+        for part in in_order(added):
             _append(bulk, part)
             done += len(part["vehicle_id"])
             if progress is not None:
-                progress("writing reservations", done, num_wanted)
+                progress("writing reservations", done, len(added["vehicle_id"]))
         bulk.execute(
             f"UPDATE vehicles SET row_version = {version} WHERE row_version < {version}"  # noqa: S608
             " AND EXISTS (SELECT 1 FROM reservations r WHERE r.vehicle_id = vehicles.vehicle_id)"
         )
-        return Counts(added=num_wanted)
-    added, removed = difference(wanted, stored)
-    num_added, num_removed = len(added["vehicle_id"]), len(removed["vehicle_id"])
-    if num_removed:
+        return
+    if len(removed["vehicle_id"]):
         keys = ", ".join(_BOOKINGS.names)
         bulk.stage("staged_gone", _booking_rows(bulk, removed))
         bulk.execute(
@@ -124,7 +140,6 @@ def replace_bookings(
             f"UPDATE vehicles SET row_version = {version}"  # noqa: S608 - an integer of ours
             " WHERE vehicle_id IN (SELECT vehicle_id FROM staged_touched)"
         )
-    return Counts(num_added, 0, num_wanted - num_added, num_removed)
 
 
 def _append(bulk: BulkConnection, rows: dict[str, Array]) -> None:

@@ -1,12 +1,12 @@
 """Seed the source database from ``vehicles.csv`` and ``reservations.csv``.
 
 After a seed the vehicles of source ``'csv'`` and all bookings are those of the files: rows that changed are
-updated, new ones added, ones that left the files removed.  Vehicles that were typed in stay.  It is one
-transaction, and the same files again change nothing.
+updated, new ones added, ones that left the files removed.  Vehicles that were typed in stay.  What a bad row
+may have been about stays as it was, too.  It is one transaction, and the same files again change nothing.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,10 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from vroom_features.contract import RESERVATION_COLUMNS, VEHICLE_COLUMNS, CheckedFile, check_file
-from vroom_features.converge import Counts, put_vehicles, remove_vehicles, replace_bookings, typed_in_ids
+from vroom_features.converge import (
+    Counts,
+    compare_bookings,
+    put_vehicles,
+    remove_vehicles,
+    typed_in_ids,
+    write_bookings,
+)
 from vroom_features.csv_files import file_sha256, find_csv
 from vroom_features.errors import DataContractError
-from vroom_features.quarantine import write_quarantine
+from vroom_features.quarantine import sort_out_unknown, write_quarantine
 from vroom_features.stores.bulk import BulkConnection, bulk_transaction
 
 MAX_BAD_SHARE = 0.01
@@ -25,8 +32,6 @@ MAX_BAD_SHARE = 0.01
 
 SAMPLE_DIGEST = "4887660e4c14e7dbaf40a934acfc1937939bf0b439c455693c4ea464d7f97041"
 """Of the two files in ``data/``, as the database keeps the digest of those it was seeded from."""
-
-_CHECK_ROWS = 1 << 18
 
 Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]
@@ -43,22 +48,29 @@ class Located(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SeedReport:
-    """What a seed did with each file's rows; ``removed`` were in the database and not in the file."""
+    """What a seed did with each file's rows.
+
+    ``removed`` were in the database and not in the file.  ``kept`` were so, too, and stay because a bad row
+    may have been about them.  Bookings are ``set_aside`` while a bad row keeps their vehicle out.
+    """
 
     vehicles_added: int
     vehicles_updated: int
     vehicles_unchanged: int
     vehicles_removed: int
+    vehicles_kept: int
     vehicles_quarantined: int
     reservations_added: int
     reservations_unchanged: int
     reservations_removed: int
+    reservations_kept: int
     reservations_quarantined: int
+    reservations_set_aside: int
     quarantine: tuple[str, ...]
 
     @property
     def is_unchanged(self) -> bool:
-        """True when the database held all of it already."""
+        """True when the database was up to date."""
         changed = (
             self.vehicles_added,
             self.vehicles_updated,
@@ -110,29 +122,50 @@ def seed(
     if quarantine_dir is None:
         database = source.url.partition(":///")[2] if source.url.startswith("sqlite") else ""
         quarantine_dir = (Path(database).parent if database else data_dir) / "quarantine"
-    rejected = []
+    rejected: list[Path] = []
     with bulk_transaction(source.url, writes=True) as bulk:
         typed_in = typed_in_ids(bulk)
         columns = _in_order(vehicles, typed_in, vehicle_path)
         rejected += write_quarantine(vehicle_path, vehicles, quarantine_dir, max_bad_share)
-        _reject_unknown(reservations, np.concatenate([columns["vehicle_id"], typed_in]))
+        version = int(bulk.scalar("SELECT change_number FROM database_state") or 0) + 1
+        fleet, absent = put_vehicles(bulk, columns, version)
+        stays = vehicles.may_have_bad_rows(absent)
+        known = np.concatenate([columns["vehicle_id"], typed_in, absent[stays]])
+        num_set_aside = sort_out_unknown(reservations, known, vehicles)
         rejected += write_quarantine(reservation_path, reservations, quarantine_dir, max_bad_share)
-        known = reservations.columns
         if not len(columns["vehicle_id"]):
             _refuse_to_empty(bulk, vehicle_path, "vehicle", "FROM vehicles WHERE source = 'csv'")
-        if not len(known["vehicle_id"]):
+        if not len(reservations.columns["vehicle_id"]):
             _refuse_to_empty(bulk, reservation_path, "reservation", "FROM reservations")
-        version = int(bulk.scalar("SELECT change_number FROM database_state") or 0) + 1
-        fleet, removed = put_vehicles(bulk, columns, version)
-        bookings = replace_bookings(bulk, known, version, progress=progress)
-        remove_vehicles(bulk, removed, version)
+        bookings = compare_bookings(bulk, reservations.columns)
+        may_go = bookings.absent["vehicle_id"]
+        is_kept = reservations.may_have_bad_rows(may_go)
+        stays |= np.isin(absent, np.concatenate([reservations.bad_ids, may_go[is_kept]]))
+        removed_vehicles = absent[~stays]
+        removed = {name: values[~is_kept] for name, values in bookings.absent.items()}
+        write_bookings(
+            bulk, bookings.added, removed, version, is_first=not bookings.num_stored, progress=progress
+        )
+        remove_vehicles(bulk, removed_vehicles, version)
+        report = _report(
+            replace(fleet, removed=len(removed_vehicles), kept=int(stays.sum())),
+            Counts(
+                added=len(bookings.added["vehicle_id"]),
+                unchanged=bookings.num_stored - len(may_go),
+                removed=len(removed["vehicle_id"]),
+                kept=int(is_kept.sum()),
+            ),
+            bad_vehicles=vehicles.num_bad,
+            bad_bookings=reservations.num_bad,
+            set_aside=num_set_aside,
+            rejected=rejected,
+        )
         digest = f"{vehicles.sha256[:32]}{reservations.sha256[:32]}" if not rejected else ""
-        changed = any((fleet.added, fleet.updated, fleet.removed, bookings.added, bookings.removed))
         bulk.execute(
             f"UPDATE database_state SET seed_digest = '{digest}',"  # noqa: S608 - hexadecimal and an integer
-            f" change_number = change_number + {int(changed)}"
+            f" change_number = change_number + {int(not report.is_unchanged)}"
         )
-    return _report(fleet, bookings, vehicles.num_bad, reservations.num_bad, rejected)
+    return report
 
 
 def _unchanged(url: str, vehicle_path: Path, reservation_path: Path) -> SeedReport | None:
@@ -143,7 +176,7 @@ def _unchanged(url: str, vehicle_path: Path, reservation_path: Path) -> SeedRepo
             return None
         vehicles = int(bulk.scalar("SELECT COUNT(*) FROM vehicles WHERE source = 'csv'") or 0)
         bookings = int(bulk.scalar("SELECT COUNT(*) FROM reservations") or 0)
-    return _report(Counts(unchanged=vehicles), Counts(unchanged=bookings), 0, 0, [])
+    return _report(Counts(unchanged=vehicles), Counts(unchanged=bookings))
 
 
 def is_sample_over_fleet(source: Located, data_dir: Path) -> bool:
@@ -177,18 +210,27 @@ def _refuse_to_empty(bulk: BulkConnection, path: Path, noun: str, where: str) ->
 
 
 def _report(
-    fleet: Counts, bookings: Counts, bad_vehicles: int, bad_bookings: int, rejected: Sequence[Path]
+    fleet: Counts,
+    bookings: Counts,
+    *,
+    bad_vehicles: int = 0,
+    bad_bookings: int = 0,
+    set_aside: int = 0,
+    rejected: Sequence[Path] = (),
 ) -> SeedReport:
     return SeedReport(
         vehicles_added=fleet.added,
         vehicles_updated=fleet.updated,
         vehicles_unchanged=fleet.unchanged,
         vehicles_removed=fleet.removed,
+        vehicles_kept=fleet.kept,
         vehicles_quarantined=bad_vehicles,
         reservations_added=bookings.added,
         reservations_unchanged=bookings.unchanged,
         reservations_removed=bookings.removed,
+        reservations_kept=bookings.kept,
         reservations_quarantined=bad_bookings,
+        reservations_set_aside=set_aside,
         quarantine=tuple(map(str, rejected)),
     )
 
@@ -210,32 +252,6 @@ def _in_order(file: CheckedFile, typed_in: Array, path: Path) -> dict[str, Array
         file.reject(order[1:][is_repeat], "an earlier row has this id")
         order = np.argsort(file.columns["vehicle_id"])
     return {name: values[order] for name, values in file.columns.items()}
-
-
-def _reject_unknown(file: CheckedFile, vehicle_ids: Array) -> None:
-    """Reject the bookings of unknown vehicles."""
-    unknown = np.flatnonzero(~_among(file.columns["vehicle_id"], np.sort(vehicle_ids)))
-    if len(unknown):
-        file.reject(unknown, "there is no such vehicle")
-
-
-def _among(ids: Array, known_ids: Array) -> Array:
-    """Say which ids are among the known ones, which are sorted."""
-    low, high = (int(known_ids[0]), int(known_ids[-1])) if len(known_ids) else (1, 0)
-    is_dense = high - low < 4 * len(known_ids)  # then a table of flags is faster than a search
-    flags = (
-        np.isin(np.arange(low, high + 1), known_ids, assume_unique=True) if is_dense else np.empty(0, bool)
-    )
-    is_known = np.zeros(len(ids), bool)
-    for start in range(0, len(ids), _CHECK_ROWS):
-        chunk = ids[start : start + _CHECK_ROWS]
-        inside = (chunk >= low) & (chunk <= high)
-        if is_dense:
-            found = flags[chunk[inside] - low]
-        else:
-            found = known_ids[np.searchsorted(known_ids, chunk[inside])] == chunk[inside]
-        is_known[np.flatnonzero(inside)[found] + start] = True
-    return is_known
 
 
 def _told(progress: Progress | None, path: Path) -> Callable[[int], None] | None:

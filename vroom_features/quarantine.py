@@ -1,10 +1,15 @@
-"""The bad rows of a CSV: written where people can read them, or too many to go on."""
+"""The bad rows of a CSV: bookings of unknown vehicles among them, where all are written, how many may be."""
 
 import csv
 from pathlib import Path
 
+import numpy as np
+
+from vroom_features.cells import Array, Mask
 from vroom_features.contract import CheckedFile, locate
 from vroom_features.errors import DataContractError
+
+_CHECK_ROWS = 1 << 18
 
 
 def write_quarantine(path: Path, file: CheckedFile, folder: Path, max_bad_share: float) -> list[Path]:
@@ -64,3 +69,46 @@ def _write_rows(path: Path, file: CheckedFile, target: Path) -> str:
             first = first or f"line {line}: {problem.column} {problem.value[:80]!r}: {problem.reason}"
             writer.writerow([line, problem.column, problem.value, problem.reason])
     return first
+
+
+def sort_out_unknown(file: CheckedFile, known_ids: Array, vehicles: CheckedFile) -> int:
+    """Set aside the bookings of unknown vehicles that a bad row may be about, and reject the others.
+
+    A bad row whose id can be read is about that vehicle; one without an id may be about any, but only about
+    one: bookings of more vehicles than there are such rows are not excused by them.
+
+    Returns
+    -------
+    int
+        How many are set aside.
+    """
+    unknown = np.flatnonzero(~_among(file.columns["vehicle_id"], np.sort(known_ids)))
+    ids = file.columns["vehicle_id"][unknown]
+    is_excused = np.isin(ids, vehicles.bad_ids)
+    if len(np.unique(ids[~is_excused])) <= vehicles.num_without_id:
+        is_excused[:] = True
+    rejected, set_aside = unknown[~is_excused], unknown[is_excused]
+    if len(rejected):
+        file.reject(rejected, "there is no such vehicle")
+    if len(set_aside):
+        file.leave_out(set_aside - np.searchsorted(rejected, set_aside))  # the rejected ones are out already
+    return len(set_aside)
+
+
+def _among(ids: Array, known_ids: Array) -> Mask:
+    """Say which ids are among the known ones, which are sorted."""
+    low, high = (int(known_ids[0]), int(known_ids[-1])) if len(known_ids) else (1, 0)
+    is_dense = high - low < 4 * len(known_ids)  # then a table of flags is faster than a search
+    flags = (
+        np.isin(np.arange(low, high + 1), known_ids, assume_unique=True) if is_dense else np.empty(0, bool)
+    )
+    is_known = np.zeros(len(ids), bool)
+    for start in range(0, len(ids), _CHECK_ROWS):
+        chunk = ids[start : start + _CHECK_ROWS]
+        inside = (chunk >= low) & (chunk <= high)
+        if is_dense:
+            found = flags[chunk[inside] - low]
+        else:
+            found = known_ids[np.searchsorted(known_ids, chunk[inside])] == chunk[inside]
+        is_known[np.flatnonzero(inside)[found] + start] = True
+    return is_known

@@ -48,7 +48,7 @@ def test_seed_materialize_and_audit_print_one_line_of_json(home: Path, redis_url
     seeded = document(command(home, "seed", "--db", "x.db", "--json"))
     assert (seeded["command"], seeded["state"], seeded["vehicles_added"]) == ("seed", "done", 2)
     again = document(command(home, "seed", "--db", "x.db", "--json"))
-    assert again["state"] == "unchanged, the database held all of it"
+    assert again["state"] == "unchanged, the database was up to date"
     with_source(home / "x.db")
     stores = ("--db", "x.db", "--offline", "off")
     written = document(command(home, "materialize", *stores, "--redis-url", redis_url, "--json"))

@@ -112,13 +112,23 @@ def test_of_any_files_the_good_rows_come_in_and_each_bad_row_is_listed(
             taken[int(row[0])] = row
         else:
             bad_vehicles.append(line)
-    booked, bad_bookings = [], []
+    bad_ids = [int(row[0]) for row in vehicles if is_integer(row[0], 1, 10**9) and not is_good(row)]
+    num_without_id = sum(not is_integer(row[0], 1, 10**9) for row in vehicles)
+    booked, unknown, bad_bookings = [], [], []
     for line, (vehicle_id, text) in enumerate(bookings, 2):
         moment = moment_of(text)
-        if is_integer(vehicle_id, 1, 2**63 - 1) and int(vehicle_id) in taken and moment is not None:
+        if not is_integer(vehicle_id, 1, 2**63 - 1) or moment is None:
+            bad_bookings.append(line)
+        elif int(vehicle_id) in taken:
             booked.append((int(vehicle_id), moment))
         else:
-            bad_bookings.append(line)
+            unknown.append((line, int(vehicle_id)))
+    unexcused = [(line, vehicle_id) for line, vehicle_id in unknown if vehicle_id not in bad_ids]
+    if len({vehicle_id for _, vehicle_id in unexcused}) > num_without_id:
+        bad_bookings = sorted([*bad_bookings, *(line for line, _ in unexcused)])
+        num_set_aside = len(unknown) - len(unexcused)
+    else:
+        num_set_aside = len(unknown)
     source = SourceStore.open(f"sqlite:///{folder / 'vroom.db'}")
     report = seed(source, folder, max_bad_share=1.0)
     found_vehicles, found_bookings = contents(source)
@@ -128,6 +138,7 @@ def test_of_any_files_the_good_rows_come_in_and_each_bad_row_is_listed(
         len(bad_vehicles),
         len(bad_bookings),
     )
+    assert report.reservations_set_aside == num_set_aside
     assert listed(folder, "vehicles") == bad_vehicles
     assert listed(folder, "reservations") == bad_bookings
     again = seed(source, folder, max_bad_share=1.0)

@@ -1,0 +1,191 @@
+"""What a seed removes, what it keeps because a bad row may have held it, and what it sets aside."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.factories import make_vehicle
+from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
+from tests.vroom_features.stores import NOW, contents, rows
+from vroom_features.errors import DataContractError
+from vroom_features.ingest import SeedReport, seed
+from vroom_features.stores.source import SourceStore
+
+NUM = 120
+VEHICLES = {i: vehicle_line(i) for i in range(1, NUM + 1)}
+BOOKED = {(i, day): booking_lines([(i, day)])[0] for i in range(1, NUM + 1) for day in range(2)}
+UNREADABLE = ["x,1,45.5,50,3,0,120", ",1,45.5,50,3,0,120", "0,1,45.5,50,3,0,120", "7,1,45.5"]
+"""Rows of vehicles of which nobody can say which vehicle it was."""
+
+
+@pytest.fixture
+def fleet(source: SourceStore, tmp_path: Path) -> SourceStore:
+    """Return a database with 120 vehicles of two bookings each."""
+    seed(source, write_csvs(tmp_path / "fleet", VEHICLES.values(), BOOKED.values()))
+    return source
+
+
+def files(
+    folder: Path,
+    *,
+    vehicles: dict[int, str] | None = None,
+    booked: dict[tuple[int, int], str] | None = None,
+    without: tuple[int, ...] = (),
+    unbooked: tuple[tuple[int, int], ...] = (),
+) -> Path:
+    """Write the fleet's files with some rows changed, added or left out."""
+    lines = {i: line for i, line in (VEHICLES | (vehicles or {})).items() if i not in without}
+    bookings = {key: line for key, line in (BOOKED | (booked or {})).items() if key not in unbooked}
+    return write_csvs(folder / "csv", lines.values(), bookings.values())
+
+
+def counts(report: SeedReport) -> dict[str, int]:
+    """Return the counts that are not zero, without rows that were as they are."""
+    return {
+        name: getattr(report, name)
+        for name in SeedReport.__slots__
+        if name not in {"quarantine", "vehicles_unchanged", "reservations_unchanged"}
+        and getattr(report, name)
+    }
+
+
+def test_a_vehicle_whose_row_is_bad_stays_as_it_was_and_its_bookings_follow_their_file(
+    fleet: SourceStore, tmp_path: Path
+) -> None:
+    before, _ = contents(fleet)
+    folder = files(
+        tmp_path,
+        vehicles={7: vehicle_line(7, price="", images=9)},
+        booked={(7, 5): booking_lines([(7, 5)])[0]},
+        unbooked=((7, 0),),
+    )
+    report = seed(fleet, folder)
+    assert counts(report) == {
+        "vehicles_kept": 1,
+        "vehicles_quarantined": 1,
+        "reservations_added": 1,
+        "reservations_removed": 1,
+    }
+    after, _ = contents(fleet)
+    assert after == before
+    days = rows(fleet, "SELECT COUNT(*), COUNT(DISTINCT created_at) FROM reservations WHERE vehicle_id = 7")
+    assert days == [(2, 2)]
+    assert seed(fleet, folder).is_unchanged
+    assert seed(fleet, folder).vehicles_kept == 1
+    seed(fleet, files(tmp_path, without=(7,), unbooked=((7, 0), (7, 1))))  # now it is known to be gone
+    assert fleet.get_vehicle(7) is None
+
+
+def test_a_kept_vehicle_is_not_touched(fleet: SourceStore, tmp_path: Path) -> None:
+    before = fleet.changes_since(0).change_number
+    assert seed(fleet, files(tmp_path, vehicles={7: vehicle_line(7, price="")})).is_unchanged
+    assert fleet.changes_since(0).change_number == before
+
+
+def test_bookings_of_a_vehicle_that_is_bad_at_its_first_seed_are_set_aside_until_it_is_right(
+    source: SourceStore, tmp_path: Path
+) -> None:
+    bad = files(tmp_path, vehicles={1: vehicle_line(1, price="")})
+    report = seed(source, bad)
+    assert counts(report) == {
+        "vehicles_added": NUM - 1,
+        "vehicles_quarantined": 1,
+        "reservations_added": 2 * NUM - 2,
+        "reservations_set_aside": 2,
+    }
+    assert not list(tmp_path.rglob("reservations.rejected.csv"))
+    assert seed(source, bad).reservations_set_aside == 2
+    report = seed(source, files(tmp_path))
+    assert counts(report) == {"vehicles_added": 1, "reservations_added": 2}
+
+
+@pytest.mark.parametrize("line", UNREADABLE)
+def test_a_vehicle_row_without_an_id_keeps_every_vehicle_that_the_file_lacks(
+    fleet: SourceStore, tmp_path: Path, line: str
+) -> None:
+    report = seed(fleet, files(tmp_path, vehicles={7: line}, without=(8,), unbooked=((8, 0), (8, 1))))
+    assert counts(report) == {"vehicles_kept": 2, "vehicles_quarantined": 1, "reservations_removed": 2}
+    assert fleet.count_vehicles().fleet == NUM
+
+
+@pytest.mark.parametrize("line", UNREADABLE)
+def test_at_a_first_seed_unknown_bookings_are_set_aside_for_as_many_vehicles_as_have_no_id(
+    source: SourceStore, tmp_path: Path, line: str
+) -> None:
+    report = seed(source, files(tmp_path, vehicles={1: line}))
+    assert counts(report) == {
+        "vehicles_added": NUM - 1,
+        "vehicles_quarantined": 1,
+        "reservations_added": 2 * NUM - 2,
+        "reservations_set_aside": 2,
+    }
+
+
+def test_unknown_bookings_of_more_vehicles_than_rows_without_an_id_are_all_bad(
+    source: SourceStore, tmp_path: Path
+) -> None:
+    bad = {1: "x,1,45.5,50,3,0,120", 3: vehicle_line(3, "")}
+    too_many = files(tmp_path, vehicles=bad, without=(2, 4, 5))
+    report = seed(source, too_many, max_bad_share=0.05)
+    assert (report.vehicles_quarantined, report.reservations_quarantined) == (2, 8)
+    assert report.reservations_set_aside == 2  # of vehicle 3, whose id can be read
+    with pytest.raises(DataContractError, match=r"reservations\.csv: 8 of 240 rows"):
+        seed(source, too_many, max_bad_share=0.02)
+
+
+def test_a_bad_booking_keeps_the_stored_bookings_of_its_vehicle_alone(
+    fleet: SourceStore, tmp_path: Path
+) -> None:
+    folder = files(tmp_path, booked={(7, 0): "7,soon"}, unbooked=((7, 1), (8, 1)))
+    report = seed(fleet, folder)
+    assert counts(report) == {
+        "reservations_removed": 1,
+        "reservations_kept": 2,
+        "reservations_quarantined": 1,
+    }
+    assert seed(fleet, folder).is_unchanged
+    seed(fleet, files(tmp_path, unbooked=((7, 1), (8, 1))))
+    assert fleet.get_vehicle(7).num_reservations == 1  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("line", ["x,2023-01-01", ",2023-01-01", "-7,2023-01-01", "7", "7,2023-01-01,1"])
+def test_a_booking_without_a_vehicle_keeps_every_booking_and_so_its_vehicle(
+    fleet: SourceStore, tmp_path: Path, line: str
+) -> None:
+    before = contents(fleet)
+    folder = files(tmp_path, booked={(7, 0): line}, without=(9,), unbooked=((8, 1), (9, 0), (9, 1)))
+    report = seed(fleet, folder)
+    assert counts(report) == {
+        "vehicles_kept": 1,
+        "reservations_kept": 4,
+        "reservations_quarantined": 1,
+    }
+    assert contents(fleet) == before
+
+
+def test_a_vehicle_that_is_booked_in_the_file_stays_until_its_bookings_go_too(
+    fleet: SourceStore, tmp_path: Path
+) -> None:
+    before = contents(fleet)
+    report = seed(fleet, files(tmp_path, without=(7,)))
+    assert counts(report) == {"vehicles_kept": 1, "reservations_kept": 2, "reservations_quarantined": 2}
+    assert contents(fleet) == before
+    report = seed(fleet, files(tmp_path, without=(7,), unbooked=((7, 0), (7, 1))))
+    assert counts(report) == {"vehicles_removed": 1, "reservations_removed": 2}
+
+
+def test_bookings_of_a_typed_in_vehicle_stay_where_a_row_of_it_is_bad(
+    fleet: SourceStore, tmp_path: Path
+) -> None:
+    typed_in = fleet.save_vehicle(make_vehicle(), saved_at=NOW).vehicle.vehicle_id
+    seed(fleet, files(tmp_path, booked={(typed_in, 0): f"{typed_in},2023-01-01"}))
+    report = seed(fleet, files(tmp_path, booked={(typed_in, 0): f"{typed_in},soon"}))
+    assert counts(report) == {"reservations_kept": 1, "reservations_quarantined": 1}
+    assert fleet.get_vehicle(typed_in).num_reservations == 1  # type: ignore[union-attr]
+
+
+def test_a_good_row_beside_a_bad_one_of_the_same_id_counts(fleet: SourceStore, tmp_path: Path) -> None:
+    twice = f"{vehicle_line(7, price='')}\n{vehicle_line(7, price=60)}"
+    report = seed(fleet, files(tmp_path, vehicles={7: twice}))
+    assert counts(report) == {"vehicles_updated": 1, "vehicles_quarantined": 1}
+    assert fleet.get_vehicle(7).actual_price == 60  # type: ignore[union-attr]
