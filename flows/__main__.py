@@ -51,7 +51,7 @@ def first_run() -> int:
     """Run materialize and the pipeline through their deployments."""
     from flows.first_run import first_run as run  # noqa: PLC0415  # Prefect takes two seconds, which `up` need not wait
 
-    return 0 if asyncio.run(run(Console())) else 1
+    return 0 if asyncio.run(run(read_settings(), Console())) else 1
 
 
 @app.command

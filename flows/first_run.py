@@ -1,25 +1,46 @@
 """The main job, once, through the deployments: what `make run` does after the services are up."""
 
+from contextlib import closing
+
 from prefect.deployments import arun_deployment
 from prefect.exceptions import ObjectNotFound
 from rich.console import Console
+
+from vroom_features.errors import VroomFeaturesError
+from vroom_features.ingest import holds_sample
+from vroom_features.settings import Settings
+from vroom_features.stores.source import SourceStore
 
 STEPS = ("vroom_forecast_materialize", "vroom_forecast_pipeline")
 STEP_TIMEOUT_S = 3600
 
 
-async def first_run(console: Console) -> bool:
+async def first_run(settings: Settings, console: Console) -> bool:
     """Run materialize and the pipeline by their deployments, and print what each did.
+
+    A folder of CSVs that somebody named takes the place of the whole sample, which can be made again.
 
     Returns
     -------
     bool
         Whether every step completed; a step after a failed one is not started.
     """
+    try:
+        with closing(SourceStore.open(settings.source_database)) as source:
+            replaces_sample = settings.is_data_dir_set and holds_sample(source)
+    except VroomFeaturesError as exc:
+        console.print(f"the main job failed: {exc}", style="red", highlight=False, soft_wrap=True)
+        return False
+    parameters = {STEPS[0]: {"allow_removals": True}} if replaces_sample else {}
     for step in STEPS:
         with console.status(f"{step} is running"):
             try:
-                run = await arun_deployment(f"{step}/{step}", timeout=STEP_TIMEOUT_S, poll_interval=0.5)
+                run = await arun_deployment(
+                    f"{step}/{step}",
+                    parameters=parameters.get(step),
+                    timeout=STEP_TIMEOUT_S,
+                    poll_interval=0.5,
+                )
             except ObjectNotFound:
                 console.print(
                     f"{step} is not deployed; run: prefect deploy --all", style="red", highlight=False

@@ -28,7 +28,9 @@ from vroom_features.stores.source import SourceStore
 
 
 @task(retries=2, retry_delay_seconds=[1, 5], timeout_seconds=1800, retry_condition_fn=is_worth_repeating)
-async def seed_source(settings: Settings, data_dir: Path, *, is_asked_for: bool = True) -> SeedReport | None:
+async def seed_source(
+    settings: Settings, data_dir: Path, *, is_asked_for: bool = True, allow_removals: bool = False
+) -> SeedReport | None:
     """Bring the source database up to date with the CSVs; repeating it changes nothing.
 
     Returns
@@ -39,7 +41,15 @@ async def seed_source(settings: Settings, data_dir: Path, *, is_asked_for: bool 
     with closing(SourceStore.open(settings.source_database)) as source:
         if not is_asked_for and await to_thread(is_sample_over_fleet, source, data_dir):
             return None
-        return await to_thread(seed, source, data_dir, max_bad_share=settings.max_bad_share)
+        return await to_thread(
+            seed,
+            source,
+            data_dir,
+            max_bad_share=settings.max_bad_share,
+            max_removed_vehicle_share=settings.max_removed_vehicle_share,
+            max_removed_reservation_share=settings.max_removed_reservation_share,
+            allow_removals=allow_removals,
+        )
 
 
 @task(retries=2, retry_delay_seconds=[1, 5], timeout_seconds=3600)
@@ -79,19 +89,22 @@ def _audit_online(settings: Settings, as_of: datetime) -> AuditReport:
 
 
 @flow(name="vroom_forecast_materialize", timeout_seconds=7200)
-async def vroom_forecast_materialize(data_dir: str | None = None) -> State[None]:
+async def vroom_forecast_materialize(
+    data_dir: str | None = None, *, allow_removals: bool = False
+) -> State[None]:
     """Seed, then materialize.
 
-    Parameters
-    ----------
-    data_dir : str, optional
-        Folder with ``vehicles.csv`` and ``reservations.csv``; by default the setting ``VROOM_DATA_DIR``.
-        Without either, the sample in ``data`` replaces no other fleet.
+    Args:
+        data_dir: Folder with ``vehicles.csv`` and ``reservations.csv``; by default the setting
+            ``VROOM_DATA_DIR``. Without either, the sample in ``data`` replaces no other fleet.
+        allow_removals: Remove whatever the files lack, however much it is. Otherwise a seed that would remove
+            more of the database than ``VROOM_MAX_REMOVED_VEHICLE_SHARE`` or
+            ``VROOM_MAX_REMOVED_RESERVATION_SHARE`` is refused.
     """
     settings = Settings()
     folder = Path(data_dir) if data_dir else settings.data_dir
     is_asked_for = bool(data_dir) or settings.is_data_dir_set
-    seeded = await seed_source(settings, folder, is_asked_for=is_asked_for)
+    seeded = await seed_source(settings, folder, is_asked_for=is_asked_for, allow_removals=allow_removals)
     as_of = datetime.now(UTC)
     written = await write_stores(settings, as_of)
     publish(settings, VehicleMaterialized(vehicle_ids=(), materialized_at=as_of))
@@ -109,7 +122,10 @@ async def vroom_forecast_materialize(data_dir: str | None = None) -> State[None]
 def _summary(seeded: SeedReport | None, written: MaterializeReport) -> str:
     """Return the run in one line."""
     if seeded is None:
-        read = "the fleet is kept, for the sample replaces it only by `make run DATA=data`"
+        read = (
+            "the fleet is kept, for the sample replaces it only by"
+            " `python -m vroom_features seed --data-dir data --allow-removals`"
+        )
     elif seeded.is_unchanged:
         read = "the database was up to date"
     else:
@@ -119,7 +135,9 @@ def _summary(seeded: SeedReport | None, written: MaterializeReport) -> str:
         )
     if seeded and (seeded.vehicles_kept or seeded.reservations_kept):
         vehicles = counted(seeded.vehicles_kept, "vehicle")
-        read += f"; {vehicles} and {counted(seeded.reservations_kept, 'reservation')} kept because of bad rows"
+        read += (
+            f"; {vehicles} and {counted(seeded.reservations_kept, 'reservation')} kept because of bad rows"
+        )
     if seeded and seeded.reservations_set_aside:
         bookings = counted(seeded.reservations_set_aside, "reservation")
         read += f"; {bookings} set aside until the row of their vehicle is right"

@@ -39,6 +39,9 @@ def seed(
             validator=Number(gte=0, lte=1),
         ),
     ] = None,
+    allow_removals: Annotated[
+        bool, Parameter(negative="", help="remove whatever the files lack, however much it is")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Bring the database to what vehicles.csv and reservations.csv say."""
@@ -53,6 +56,9 @@ def seed(
             source,
             data_dir or settings.data_dir,
             max_bad_share=settings.max_bad_share if max_bad_share is None else max_bad_share,
+            max_removed_vehicle_share=settings.max_removed_vehicle_share,
+            max_removed_reservation_share=settings.max_removed_reservation_share,
+            allow_removals=allow_removals,
             progress=progress,
         )
     source.close()

@@ -24,11 +24,10 @@ from vroom_features.converge import (
 )
 from vroom_features.csv_files import file_sha256, find_csv
 from vroom_features.errors import DataContractError
+from vroom_features.limits import MAX_BAD_SHARE, MAX_REMOVED_RESERVATION_SHARE, MAX_REMOVED_VEHICLE_SHARE
 from vroom_features.quarantine import sort_out_unknown, write_quarantine
-from vroom_features.stores.bulk import BulkConnection, bulk_transaction
-
-MAX_BAD_SHARE = 0.01
-"""A file with a larger share of bad rows is refused whole."""
+from vroom_features.removals import NUM_EXAMPLES, Removal, refuse_mass_removal
+from vroom_features.stores.bulk import bulk_transaction
 
 SAMPLE_DIGEST = "4887660e4c14e7dbaf40a934acfc1937939bf0b439c455693c4ea464d7f97041"
 """Of the two files in ``data/``, as the database keeps the digest of those it was seeded from."""
@@ -87,6 +86,9 @@ def seed(
     *,
     quarantine_dir: Path | None = None,
     max_bad_share: float = MAX_BAD_SHARE,
+    max_removed_vehicle_share: float = MAX_REMOVED_VEHICLE_SHARE,
+    max_removed_reservation_share: float = MAX_REMOVED_RESERVATION_SHARE,
+    allow_removals: bool = False,
     progress: Progress | None = None,
 ) -> SeedReport:
     """Bring the database to what the two files say.
@@ -102,12 +104,16 @@ def seed(
         folder ``quarantine`` beside a SQLite file, or in ``data_dir``.
     max_bad_share : float
         Refuse a file with more bad rows than this share of its rows.
+    max_removed_vehicle_share, max_removed_reservation_share : float
+        Refuse to remove more than this share of the csv vehicles, or of the bookings, in the database.
+    allow_removals : bool
+        Remove whatever the files lack, however much it is.
     progress : callable, optional
 
     Raises
     ------
     DataContractError
-        If a file cannot be taken; the database is as it was.
+        If a file cannot be taken, or too much would be removed; the database is as it was.
     SourceStoreError
         If the database cannot be written; it is as it was.
     """
@@ -133,16 +139,19 @@ def seed(
         known = np.concatenate([columns["vehicle_id"], typed_in, absent[stays]])
         num_set_aside = sort_out_unknown(reservations, known, vehicles)
         rejected += write_quarantine(reservation_path, reservations, quarantine_dir, max_bad_share)
-        if not len(columns["vehicle_id"]):
-            _refuse_to_empty(bulk, vehicle_path, "vehicle", "FROM vehicles WHERE source = 'csv'")
-        if not len(reservations.columns["vehicle_id"]):
-            _refuse_to_empty(bulk, reservation_path, "reservation", "FROM reservations")
         bookings = compare_bookings(bulk, reservations.columns)
         may_go = bookings.absent["vehicle_id"]
         is_kept = reservations.may_have_bad_rows(may_go)
         stays |= np.isin(absent, np.concatenate([reservations.bad_ids, may_go[is_kept]]))
         removed_vehicles = absent[~stays]
         removed = {name: values[~is_kept] for name, values in bookings.absent.items()}
+        if not allow_removals:
+            num_vehicles = fleet.updated + fleet.unchanged + len(absent)
+            refuse_mass_removal(
+                data_dir,
+                _vehicles_to_remove(removed_vehicles, num_vehicles, max_removed_vehicle_share),
+                _bookings_to_remove(removed, bookings.num_stored, max_removed_reservation_share),
+            )
         write_bookings(
             bulk, bookings.added, removed, version, is_first=not bookings.num_stored, progress=progress
         )
@@ -179,6 +188,12 @@ def _unchanged(url: str, vehicle_path: Path, reservation_path: Path) -> SeedRepo
     return _report(Counts(unchanged=vehicles), Counts(unchanged=bookings))
 
 
+def holds_sample(source: Located) -> bool:
+    """Return whether the last seed was that of the sample in ``data``, which can be made again."""
+    with bulk_transaction(source.url) as bulk:
+        return bulk.scalar("SELECT seed_digest FROM database_state") == SAMPLE_DIGEST
+
+
 def is_sample_over_fleet(source: Located, data_dir: Path) -> bool:
     """Tell whether seeding would put the sample in the place of a fleet that is not the sample.
 
@@ -187,9 +202,10 @@ def is_sample_over_fleet(source: Located, data_dir: Path) -> bool:
     DataContractError
         If a file is missing.
     """
+    if holds_sample(source):
+        return False
     with bulk_transaction(source.url) as bulk:
-        is_sample = bulk.scalar("SELECT seed_digest FROM database_state") == SAMPLE_DIGEST
-        if is_sample or not bulk.scalar("SELECT 1 FROM vehicles WHERE source = 'csv' LIMIT 1"):
+        if not bulk.scalar("SELECT 1 FROM vehicles WHERE source = 'csv' LIMIT 1"):
             return False
     return (
         _digest(find_csv(data_dir, "vehicles.csv"), find_csv(data_dir, "reservations.csv")) == SAMPLE_DIGEST
@@ -200,13 +216,16 @@ def _digest(vehicle_path: Path, reservation_path: Path) -> str:
     return file_sha256(vehicle_path)[:32] + file_sha256(reservation_path)[:32]
 
 
-def _refuse_to_empty(bulk: BulkConnection, path: Path, noun: str, where: str) -> None:
-    """Raise if the database has rows of a kind that a file has none of: such a file was cut short."""
-    if bulk.scalar(f"SELECT 1 {where} LIMIT 1"):
-        raise DataContractError(
-            f"{path} holds no {noun}, and seeding it would remove every {noun} of the fleet;"
-            " give the right file, or start a new database"
-        )
+def _vehicles_to_remove(ids: Array, num_stored: int, max_share: float) -> Removal:
+    examples = [f"vehicle {vehicle_id}" for vehicle_id in ids[:NUM_EXAMPLES]]
+    return Removal("vehicle", len(ids), num_stored, max_share, examples)
+
+
+def _bookings_to_remove(rows: dict[str, Array], num_stored: int, max_share: float) -> Removal:
+    ids, moments = rows["vehicle_id"], rows["created_at"]
+    first = zip(ids[:NUM_EXAMPLES], moments[:NUM_EXAMPLES].astype("datetime64[us]"), strict=True)
+    examples = [f"vehicle {vehicle_id} at {np.datetime_as_string(at, unit='s')}" for vehicle_id, at in first]
+    return Removal("reservation", len(ids), num_stored, max_share, examples)
 
 
 def _report(

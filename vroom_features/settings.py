@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from vroom_features.addresses import DatabaseUrl, ModelName, NotEmpty, RedisUrl, ServerUrl
 from vroom_features.errors import SettingsError
+from vroom_features.limits import MAX_BAD_SHARE, MAX_REMOVED_RESERVATION_SHARE, MAX_REMOVED_VEHICLE_SHARE
 
 HEADER_TEXT = re.compile(r"([!-~]([ -~]*[!-~])?)?")
 """What arrives in a header as it was sent, or nothing."""
@@ -59,7 +60,22 @@ class Settings(BaseSettings):
         description="larger fleets are learned on Dask, where VROOM_DASK_ADDRESS is set",
     )
     max_bad_share: float = Field(
-        default=0.01, ge=0, le=1, description="refuse a CSV with more bad rows than this share of its rows"
+        default=MAX_BAD_SHARE,
+        ge=0,
+        le=1,
+        description="refuse a CSV with more bad rows than this share of its rows",
+    )
+    max_removed_vehicle_share: float = Field(
+        default=MAX_REMOVED_VEHICLE_SHARE,
+        ge=0,
+        le=1,
+        description="refuse a seed that would remove more than this share of the database's CSV vehicles",
+    )
+    max_removed_reservation_share: float = Field(
+        default=MAX_REMOVED_RESERVATION_SHARE,
+        ge=0,
+        le=1,
+        description="refuse a seed that would remove more than this share of the database's reservations",
     )
     keep_snapshots: int = Field(default=5, ge=1, description="snapshots the offline store keeps")
     keep_model_versions: int = Field(

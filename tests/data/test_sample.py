@@ -37,7 +37,7 @@ def test_the_sample_is_known_by_its_digest_and_replaces_no_other_fleet(tmp_path:
         seed(source, write_csvs(tmp_path))
         assert is_sample_over_fleet(source, DATA)
         assert not is_sample_over_fleet(source, tmp_path)
-        seed(source, DATA)
+        seed(source, DATA, allow_removals=True)
         assert not is_sample_over_fleet(source, DATA)  # it is there already
 
 

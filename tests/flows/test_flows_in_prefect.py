@@ -18,7 +18,7 @@ from flows.promotion import compare_and_promote, vroom_forecast_promotion
 from flows.rollback import go_back, vroom_forecast_rollback
 from flows.training import train_and_register, vroom_forecast_training
 from tests.flows.conftest import run
-from tests.vroom_features.files import write_csvs
+from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
 from tests.vroom_model.champions import AS_OF
 from vroom_features.ingest import seed
 from vroom_features.materialize import materialize
@@ -101,10 +101,31 @@ def test_a_fleet_of_other_files_is_kept_until_the_sample_is_asked_for(
     folder = write_csvs(tmp_path / "mine")
     assert "2 added" in str(run(vroom_forecast_materialize, data_dir=str(folder)).message)
     kept = str(run(vroom_forecast_materialize).message)
-    assert kept.startswith("the fleet is kept, for the sample replaces it only by `make run DATA=data`")
+    assert kept.startswith(
+        "the fleet is kept, for the sample replaces it only by `python -m vroom_features seed"
+    )
     assert kept.endswith("2 fleet vehicles, 0 new arrivals")
     assert "| read from | nothing |" in artifact("materialize")
-    assert "998 added, 2 updated" in str(run(vroom_forecast_materialize, data_dir=str(SAMPLE)).message)
+    refused = run(vroom_forecast_materialize, data_dir=str(SAMPLE))
+    assert refused.is_failed()
+    assert "lack 2 of the 2 reservations in the database" in str(refused.message)
+    allowed = run(vroom_forecast_materialize, data_dir=str(SAMPLE), allow_removals=True)
+    assert "998 added, 2 updated" in str(allowed.message)
+
+
+def test_a_run_says_what_was_kept_and_what_was_set_aside(flow_settings: Settings, tmp_path: Path) -> None:
+    lines = [vehicle_line(number) for number in range(1, 121)]
+    booked = booking_lines([(number, 1) for number in range(1, 121)])
+    bad = write_csvs(tmp_path / "bad", [*lines[:-1], vehicle_line(120, price="")], booked)
+    first = run(vroom_forecast_materialize, data_dir=str(bad))
+    assert "; 1 reservation set aside until the row of their vehicle is right" in str(first.message)
+    assert "| reservations set aside | 1 |" in artifact("materialize")
+    run(vroom_forecast_materialize, data_dir=str(write_csvs(tmp_path / "good", lines, booked)))
+    booked[0] = "1,soon"
+    bad = write_csvs(tmp_path / "bad", [*lines[:-1], vehicle_line(120, price="")], booked)
+    second = run(vroom_forecast_materialize, data_dir=str(bad))
+    assert "; 1 vehicle and 1 reservation kept because of bad rows" in str(second.message)
+    assert "| vehicles kept | 1 |" in artifact("materialize")
 
 
 def test_a_refusal_is_not_tried_again(system: Settings) -> None:

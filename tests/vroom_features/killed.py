@@ -37,7 +37,7 @@ _forks.set_forkserver_preload([__name__, "pandas", "pyarrow.parquet", "sqlalchem
 def seed_files(url: str, folder: str) -> None:
     """Seed, as a command does."""
     source = SourceStore.open(url)
-    seed(source, Path(folder))
+    seed(source, Path(folder), allow_removals=True)
     source.close()
 
 

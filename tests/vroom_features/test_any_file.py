@@ -52,10 +52,18 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> SourceStore:
     has_header=st.booleans(),
     packing=st.sampled_from(["plain", "gzip", "spoiled"]),
     share=st.sampled_from([0.01, 1.0]),
+    allowed=st.booleans(),
 )
 @hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_file_is_taken_or_refused(
-    seeded: SourceStore, name: str, body: bytes, has_header: bool, packing: str, share: float
+    seeded: SourceStore,
+    name: str,
+    body: bytes,
+    has_header: bool,
+    packing: str,
+    share: float,
+    *,
+    allowed: bool,
 ) -> None:
     before = (seeded.count_vehicles(), seeded.revision())
     content = (f"{HEADERS[name]}\n".encode() if has_header else b"") + body
@@ -68,14 +76,14 @@ def test_any_file_is_taken_or_refused(
         folder = write_csvs(Path(scratch))
         (folder / f"{name}.csv").write_bytes(content)
         try:
-            report = seed(seeded, folder, quarantine_dir=folder, max_bad_share=share)
+            report = seed(seeded, folder, quarantine_dir=folder, max_bad_share=share, allow_removals=allowed)
         except VroomFeaturesError:
             assert (seeded.count_vehicles(), seeded.revision()) == before
         else:
             counted = seeded.count_vehicles()
             vehicles = report.vehicles_added + report.vehicles_updated + report.vehicles_unchanged
             assert counted.fleet + counted.new_arrivals == vehicles + report.vehicles_kept
-            seed(seeded, write_csvs(Path(scratch) / "good"))  # as it was before
+            seed(seeded, write_csvs(Path(scratch) / "good"), allow_removals=True)  # as it was before
 
 
 @pytest.mark.parametrize("filling", [b"\x00", b"1,2023-01-01 10:00:00\n", b"\n", b"x"])

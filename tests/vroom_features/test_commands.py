@@ -94,6 +94,7 @@ def test_a_report_for_people_has_a_line_for_each_count(home: Path) -> None:
     assert done.stdout.startswith("seed: done (")
     assert "  vehicles added            2\n" in done.stdout
     assert "  reservations quarantined  0\n" in done.stdout
+    assert "  reservations set aside    0\n" in done.stdout
 
 
 def test_a_seed_draws_its_progress_on_a_terminal(home: Path) -> None:
@@ -121,6 +122,22 @@ def test_the_share_of_bad_rows_is_a_setting_and_an_option(home: Path) -> None:
     assert "line 3: actual_price '-1'" in refused.stderr
     assert command(home, "seed", VROOM_MAX_BAD_SHARE="0.5").returncode == 0
     assert command(home, "seed", "--max-bad-share", "0.4").returncode == 1
+
+
+def test_a_seed_that_would_remove_too_much_ends_with_1_until_it_is_asked_for(home: Path) -> None:
+    assert command(home, "seed").returncode == 0
+    write_csvs(home / "data", [vehicle_line(1)])
+    refused = command(home, "seed")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith(
+        "error: the files in data lack 1 of the 2 vehicles in the database (50.0%, "
+    )
+    assert refused.stderr.count("\n") == 1
+    assert document(command(home, "seed", "--allow-removals", "--json"))["vehicles_removed"] == 1
+    write_csvs(home / "data", [vehicle_line(2)], ["2,2023-01-01"])
+    assert command(home, "seed", VROOM_MAX_REMOVED_VEHICLE_SHARE="1").returncode == 1
+    limits = {"VROOM_MAX_REMOVED_VEHICLE_SHARE": "1", "VROOM_MAX_REMOVED_RESERVATION_SHARE": "1"}
+    assert command(home, "seed", **limits).returncode == 0
 
 
 @pytest.mark.parametrize("module", ["vroom_features", "flows", "webapp"])

@@ -105,7 +105,8 @@ def changed(yesterday: Yesterday, tmp_path: Path) -> Yesterday:
     """Return a system whose database changed since its last run."""
     booked = f"{yesterday.arrivals[0]},2023-03-01"
     with closing(SourceStore.open(yesterday.url)) as source:
-        seed(source, write_csvs(tmp_path / "today", CHANGED, [*CHANGED_BOOKED, booked]))
+        files = write_csvs(tmp_path / "today", CHANGED, [*CHANGED_BOOKED, booked])
+        seed(source, files, allow_removals=True)
         source.delete_vehicle(yesterday.arrivals[1])
         arrive(source, num_images=9)
     yesterday.keep()

@@ -274,7 +274,7 @@ def test_whatever_was_there_a_seed_ends_as_a_clean_one(
         lines = [vehicle_line(i, price=price, images=images) for i, (price, images) in fleet.items()]
         known = [(i, day) for i, day in booked if i in fleet] or [(min(fleet), 0)]
         files = write_csvs(folder / str(number), lines, booking_lines(known))
-        report = seed(stores[0], files)
+        report = seed(stores[0], files, allow_removals=True)
         assert report.vehicles_added + report.vehicles_updated + report.vehicles_unchanged == len(fleet)
         assert report.reservations_added + report.reservations_unchanged == len(known)
         assert seed(stores[0], files).is_unchanged
