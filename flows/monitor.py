@@ -1,4 +1,4 @@
-"""Watch the champion: drift of new arrivals, and forecasts against outcomes."""
+"""Watch the champion: drift of new arrivals, and forecasts against outcomes of csv vehicles."""
 
 from asyncio import to_thread
 from contextlib import closing
@@ -9,7 +9,7 @@ from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
-from flows.report import table
+from flows.report import LEFT_OUT, left_out, table
 from flows.succession import open_succession
 from vroom_features.settings import Settings
 from vroom_features.stores.offline import OfflineStore
@@ -59,10 +59,17 @@ async def vroom_forecast_monitor() -> State[MonitorReport | None]:
         Completed, with the report as its data, or None while there is no champion.
     """
     report = await look(Settings(), datetime.now(UTC))
-    summary = report.summary if report else "there is no champion to watch yet; run the pipeline first"
+    summary = _summary(report) if report else "there is no champion to watch yet; run the pipeline first"
     get_run_logger().info(summary)
     await acreate_markdown_artifact(f"{_rows(report)}\n\n{summary}", key="monitor")
     return Completed(message=summary, data=report)
+
+
+def _summary(report: MonitorReport) -> str:
+    """Return drift, error and what was left out as one sentence."""
+    found = report.outcomes
+    error = f"; MAE {found.mae:.3f} on {found.num_vehicles:,} vehicles" if found else ""
+    return f"{report.summary}{error}{left_out(report.num_left_out)}"
 
 
 def _rows(report: MonitorReport | None) -> str:
@@ -75,11 +82,7 @@ def _rows(report: MonitorReport | None) -> str:
         else f"{found.verdict} (PSI {found.psi:.3f})"
         for found in report.features
     }
-    outcomes = (
-        {f"outcomes: {name}": value for name, value in report.outcomes.model_dump().items()}
-        if report.outcomes
-        else {"outcomes": "no vehicle typed in has been booked yet"}
-    )
-    return table(
-        "Monitor", {"version": report.version, "new arrivals": report.num_arrivals, **drift, **outcomes}
-    )
+    found = report.outcomes.model_dump() if report.outcomes else {}
+    outcomes = {f"outcomes: {name}": value for name, value in found.items()}
+    rows = {"version": report.version, "new arrivals": report.num_arrivals, **drift, **outcomes}
+    return table("Monitor", rows | {LEFT_OUT: report.num_left_out})

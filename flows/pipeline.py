@@ -26,12 +26,14 @@ async def vroom_forecast_pipeline(seed: int = 0) -> State[Outcome]:
     # Prefect hands on a returned state's data; its types do not know.
     version = cast("int", await vroom_forecast_training(seed=seed))
     outcome = cast("Outcome", await vroom_forecast_promotion(version=version))
-    reason = outcome.decision.reason
     publish(
         settings,
         PipelineCompleted(
-            model_name=settings.model_name, version=version, promoted=outcome.promoted, reason=reason
+            model_name=settings.model_name,
+            version=version,
+            promoted=outcome.promoted,
+            reason=outcome.decision.reason,
         ),
     )
-    await report_outcome(settings, outcome, title="Trained and promoted", key="pipeline")
-    return Completed(message=reason, data=outcome)
+    message = await report_outcome(settings, outcome, title="Trained and promoted", key="pipeline")
+    return Completed(message=message, data=outcome)

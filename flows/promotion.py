@@ -7,7 +7,7 @@ from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
-from flows.report import link_model, table
+from flows.report import LEFT_OUT, left_out, link_model, table
 from flows.retries import is_worth_repeating
 from flows.succession import open_succession
 from vroom_features.settings import Settings
@@ -63,14 +63,19 @@ async def vroom_forecast_promotion(
     settings = Settings()
     force_reason = reason if force else None
     outcome = await compare_and_promote(settings, version, force_reason, datetime.now(UTC))
-    get_run_logger().info(outcome.decision.reason)
-    await report_outcome(settings, outcome, title="Promotion", key="promotion")
-    return Completed(message=outcome.decision.reason, data=outcome)
+    message = await report_outcome(settings, outcome, title="Promotion", key="promotion")
+    get_run_logger().info(message)
+    return Completed(message=message, data=outcome)
 
 
-async def report_outcome(settings: Settings, outcome: Outcome, *, title: str, key: str) -> None:
-    """Keep a decision and its numbers as an artifact of the run, and link the model it is about."""
-    numbers = outcome.decision.model_dump(exclude={"reason"}, exclude_none=True)
+async def report_outcome(settings: Settings, outcome: Outcome, *, title: str, key: str) -> str:
+    """Keep a decision as an artifact of the run, link the model it is about, and return it in a sentence."""
+    decision = outcome.decision
+    message = f"{decision.reason}{left_out(decision.num_left_out)}"
+    numbers = decision.model_dump(exclude={"reason", "num_left_out"}, exclude_none=True)
     rows = {"promoted": outcome.promoted, "epoch": outcome.epoch, **numbers}
-    await acreate_markdown_artifact(f"{table(title, rows)}\n\n{outcome.decision.reason}", key=key)
-    await link_model(settings, outcome.decision.candidate_version)
+    if decision.num_vehicles is not None:
+        rows[LEFT_OUT] = decision.num_left_out
+    await acreate_markdown_artifact(f"{table(title, rows)}\n\n{message}", key=key)
+    await link_model(settings, decision.candidate_version)
+    return message

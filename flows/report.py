@@ -12,6 +12,7 @@ from vroom_model.registry import Registry
 
 logger = logging.getLogger(__name__)
 MODEL_LINK_KEY = "mlflow-run"
+LEFT_OUT = "booked vehicles from the web form left out"
 
 
 def table(title: str, rows: Mapping[str, object]) -> str:
@@ -39,6 +40,17 @@ def counted(number: int, noun: str) -> str:
     ('1,000 vehicles', '1 vehicle')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def left_out(number: int) -> str:
+    """Write the end of a sentence about vehicles: how many others were left out, nothing if none was.
+
+    Examples
+    --------
+    >>> left_out(25), left_out(0)
+    ('; 25 booked vehicles from the web form left out', '')
+    """
+    return f"; {counted(number, 'booked vehicle')} from the web form left out" if number else ""
 
 
 async def link_model(settings: Settings, version: int) -> None:

@@ -9,7 +9,7 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
 from flows.cluster import check_cluster, dask_client
-from flows.report import link_model, table
+from flows.report import LEFT_OUT, left_out, link_model, table
 from flows.retention import forget_old
 from flows.retries import is_worth_repeating
 from vroom_features.settings import Settings
@@ -30,10 +30,12 @@ async def train_and_register(settings: Settings, seed: int, as_of: datetime) -> 
 
 
 def _train_and_register(settings: Settings, seed: int, as_of: datetime) -> "Registered":
-    from vroom_model.registration import train_candidate  # noqa: PLC0415  # a deployment imports this file; a run pays
+    # A deployment imports this file; a run pays for these.
+    from vroom_model.dataset import count_csv_vehicles  # noqa: PLC0415
+    from vroom_model.registration import train_candidate  # noqa: PLC0415
 
     snapshot = OfflineStore(settings.offline_store).current()
-    fit = fit_for(snapshot.num_rows, settings)
+    fit = fit_for(count_csv_vehicles(snapshot), settings)
     with Registry(settings.mlflow, settings.model_name) as registry:
         return train_candidate(registry, snapshot, as_of=as_of, seed=seed, fit=fit)
 
@@ -77,7 +79,8 @@ async def vroom_forecast_training(seed: int = 0) -> State[int]:
     number = registered.version.version
     found = "registered" if registered.is_new else "unchanged inputs, so still"
     error, vehicles = manifest.metrics["mae"], manifest.snapshot.num_rows
-    message = f"{found} version {number}: MAE {error:.3f} on {vehicles:,} vehicles"
+    num_left_out = manifest.snapshot.num_left_out
+    message = f"{found} version {number}: MAE {error:.3f} on {vehicles:,} vehicles{left_out(num_left_out)}"
     get_run_logger().info(message)
     report = {
         "version": number,
@@ -85,6 +88,7 @@ async def vroom_forecast_training(seed: int = 0) -> State[int]:
         "MLflow run": registered.version.run_id,
         "snapshot": manifest.snapshot.id,
         "vehicles": vehicles,
+        LEFT_OUT: num_left_out,
         "seed": seed,
         **{name: f"{value:.4f}" for name, value in manifest.metrics.items()},
     }

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from vroom_features.features import num_reservations
+from vroom_features.limits import UI_VEHICLE_ID_START
 from vroom_features.view import VEHICLE_VIEW
 
 SAMPLE = Path(__file__).parents[1] / "data"
@@ -58,3 +60,14 @@ def read_fleet(folder: Path = SAMPLE) -> FrameSnapshot:
     kept = vehicles[[VEHICLE_VIEW.join_key, *VEHICLE_VIEW.attributes]]
     label = num_reservations(vehicles, reservations)
     return FrameSnapshot(pd.concat([kept, features, label], axis=1))
+
+
+def with_booked_arrivals(fleet: FrameSnapshot, num_arrivals: int = 800) -> FrameSnapshot:
+    """Return the fleet beside vehicles of the web form: like its own, but booked for 90 days of a year."""
+    rng = np.random.default_rng(0)
+    arrivals = fleet.frame.sample(num_arrivals, replace=True, random_state=0)
+    arrivals = arrivals.assign(
+        vehicle_id=np.arange(UI_VEHICLE_ID_START, UI_VEHICLE_ID_START + num_arrivals),
+        num_reservations=np.maximum(rng.binomial(arrivals["num_reservations"].astype(int), 90 / 365), 1),
+    )
+    return fleet.changed(lambda frame: pd.concat([frame, arrivals.astype(frame.dtypes.to_dict())]))

@@ -41,6 +41,8 @@ def card_text(manifest: ModelManifest) -> str:
     """Return the card in Markdown."""
     metrics = manifest.metrics
     low, high = manifest.price_ratio
+    left_out = manifest.snapshot.num_left_out
+    beside = f"; {left_out:,} booked from the web form left out" if left_out else ""
     segments = [
         [s.segment, f"{s.num_rows:,}", f"{s.mae:.2f}", f"{s.bias:+.2f}", f"{s.coverage:.0%}"]
         for s in manifest.segments
@@ -53,7 +55,7 @@ def card_text(manifest: ModelManifest) -> str:
         "# Vroom forecast model",
         "Forecasts the reservations of a vehicle, with a range that holds "
         f"{manifest.coverage:.0%} of outcomes. Trained {manifest.trained_at:%Y-%m-%d %H:%M} UTC on snapshot "
-        f"`{manifest.snapshot.id}` ({manifest.snapshot.num_rows:,} vehicles), feature view "
+        f"`{manifest.snapshot.id}` ({manifest.snapshot.num_rows:,} vehicles{beside}), feature view "
         f"`{manifest.view.name}:{manifest.view.version}`, seed {manifest.seed}.",
         "## How good it is",
         f"Every figure is out of fold. The mean absolute error is **{metrics['mae']:.3f}** reservations "

@@ -9,10 +9,11 @@ import pandas as pd
 from distributed import Client
 from xgboost import dask as dxgb
 
-from vroom_features.stores.offline import Snapshot
+from vroom_features.limits import UI_VEHICLE_ID_START
+from vroom_features.stores.offline import Part, Snapshot
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.boosting import FoldBooster, TrainingParams, booster_params
-from vroom_model.dataset import Dataset, read_blocks
+from vroom_model.dataset import Dataset, count_csv_vehicles, read_blocks
 from vroom_model.streaming import EVERY_FEATURE
 
 COLUMNS = [*VEHICLE_VIEW.columns, VEHICLE_VIEW.label]
@@ -38,15 +39,31 @@ def fit_on_dask(
     seed : int
         Of every random choice.
     """
+    parts = csv_parts(snapshot)
+    num_csv = sum(part.num_rows for part in parts)
+    snapshot = replace(snapshot, parts=parts)
     boosters = []
     for fold in range(params.num_folds):
         matrix = other_folds(client, snapshot, fold, params.num_folds)
         place(client, matrix)
-        num_rows = snapshot.num_rows * (params.num_folds - 1) // params.num_folds
+        num_rows = num_csv * (params.num_folds - 1) // params.num_folds
         settings = booster_params(params, num_rows=num_rows, seed=seed)
         trained = dxgb.train(client, settings, matrix, num_boost_round=params.num_rounds)
         boosters.append(FoldBooster(trained["booster"], EVERY_FEATURE))
     return tuple(boosters)
+
+
+def csv_parts(snapshot: Snapshot) -> tuple[Part, ...]:
+    """Return the parts of a snapshot with the number of their csv vehicles alone, which ``read_part`` gives.
+
+    Only a part whose ids reach those of the web form is read for it.
+    """
+    return tuple(
+        replace(part, num_rows=count_csv_vehicles(replace(snapshot, parts=(part,))))
+        if part.high >= UI_VEHICLE_ID_START
+        else part
+        for part in snapshot.parts
+    )
 
 
 def other_folds(client: Client, snapshot: Snapshot, fold: int, num_folds: int) -> dxgb.DaskQuantileDMatrix:

@@ -1,7 +1,11 @@
-"""What a model learns from: a snapshot as arrays, checked."""
+"""What a model learns from and is judged on: the csv vehicles of a snapshot as arrays, checked.
+
+A vehicle saved over the web form is in the snapshot from its first booking on, with the bookings of a few
+weeks beside those of a whole year.  That count is no label, so these vehicles are left out.
+"""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -9,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from vroom_features.arrow import to_numpy
+from vroom_features.limits import UI_VEHICLE_ID_START
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.errors import TrainingDataError
 from vroom_model.folds import NUM_FOLDS, fold_of, in_sample
@@ -61,7 +67,7 @@ class TrainingSnapshot(Protocol):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Fleet vehicles as arrays, in order of their ids.
+    """Vehicles of the CSV files as arrays, in order of their ids.
 
     Parameters
     ----------
@@ -74,6 +80,8 @@ class Dataset:
         Owner's price over market price.
     folds : ndarray of shape (n_vehicles,)
         The fold of each vehicle.
+    num_left_out : int
+        Booked vehicles from the web form that the snapshot holds beside those of the CSV files.
     """
 
     vehicle_ids: npt.NDArray[np.int64]
@@ -81,18 +89,20 @@ class Dataset:
     labels: npt.NDArray[np.float64]
     price_ratio: npt.NDArray[np.float64]
     folds: npt.NDArray[np.int64]
+    num_left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> "Dataset":
         """Return some of the vehicles."""
-        return Dataset(
-            self.vehicle_ids[rows],
-            self.features[rows],
-            self.labels[rows],
-            self.price_ratio[rows],
-            self.folds[rows],
+        return replace(
+            self,
+            vehicle_ids=self.vehicle_ids[rows],
+            features=self.features[rows],
+            labels=self.labels[rows],
+            price_ratio=self.price_ratio[rows],
+            folds=self.folds[rows],
         )
 
     @property
@@ -105,7 +115,7 @@ class Dataset:
 def load_dataset(
     snapshot: TrainingSnapshot, *, num_folds: int = NUM_FOLDS, max_rows: int = SAMPLE_MAX_ROWS
 ) -> Dataset:
-    """Read a snapshot into arrays, in memory that does not grow beyond ``max_rows`` vehicles.
+    """Read a snapshot's csv vehicles into arrays, in memory that does not grow beyond ``max_rows`` vehicles.
 
     Parameters
     ----------
@@ -119,11 +129,17 @@ def load_dataset(
     Raises
     ------
     TrainingDataError
-        If it was computed with another feature view, lacks columns, or holds values that are not finite.
+        If it was computed with another feature view, lacks columns, holds values that are not finite, or
+        holds no vehicle of the CSV files.
     """
-    blocks = list(read_blocks(snapshot, share=min(1.0, max_rows / max(snapshot.num_rows, 1))))
-    if not blocks:
-        raise TrainingDataError(f"snapshot {snapshot.id} holds no vehicle; seed and materialize first")
+    num_csv = count_csv_vehicles(snapshot)
+    num_left_out = snapshot.num_rows - num_csv
+    if not num_csv:
+        raise TrainingDataError(
+            f"snapshot {snapshot.id} holds 0 vehicles of the CSV files, which alone are learned from, and "
+            f"{num_left_out:,} booked vehicles from the web form; seed the CSV files and materialize first"
+        )
+    blocks = list(read_blocks(snapshot, share=min(1.0, max_rows / num_csv)))
     ids = np.concatenate([block.vehicle_ids for block in blocks])
     order = np.argsort(ids, kind="stable")
     return Dataset(
@@ -132,13 +148,19 @@ def load_dataset(
         labels=np.concatenate([block.labels for block in blocks])[order],
         price_ratio=np.concatenate([block.price_ratio for block in blocks])[order],
         folds=fold_of(ids[order], num_folds),
+        num_left_out=num_left_out,
     )
+
+
+def count_csv_vehicles(snapshot: TrainingSnapshot) -> int:
+    """Return how many vehicles of a snapshot are of the CSV files: those that a model learns from."""
+    return sum(int(_is_csv(batch).sum()) for batch in snapshot.batches([VEHICLE_VIEW.join_key]))
 
 
 def read_blocks(
     snapshot: TrainingSnapshot, *, num_folds: int = NUM_FOLDS, share: float = 1.0
 ) -> Iterator[Dataset]:
-    """Give a snapshot block by block, checked; with ``share``, only so many of its vehicles.
+    """Give a snapshot's csv vehicles block by block, checked; with ``share``, only so many of them.
 
     Raises
     ------
@@ -159,14 +181,22 @@ def read_blocks(
         raise TrainingDataError(f"snapshot {snapshot.id} lacks columns: {exc}") from exc
 
 
+def _is_csv(batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+    """Return which rows are vehicles of the CSV files; ids of the web form begin above theirs."""
+    is_csv: npt.NDArray[np.bool_] = to_numpy(batch.column(VEHICLE_VIEW.join_key)) < UI_VEHICLE_ID_START
+    return is_csv
+
+
 def _block(batch: pa.RecordBatch, num_folds: int, snapshot_id: str) -> Dataset:
-    """Turn a batch into arrays, and refuse what a model must not learn from."""
+    """Turn a batch's csv vehicles into arrays, and refuse what a model must not learn from."""
+    is_csv = _is_csv(batch)
     numbers = {
-        name: batch.column(name).to_numpy(zero_copy_only=False).astype(np.float64) for name in COLUMNS[1:]
+        name: batch.column(name).to_numpy(zero_copy_only=False)[is_csv].astype(np.float64)
+        for name in COLUMNS[1:]
     }
     if broken := [name for name, values in numbers.items() if not np.isfinite(values).all()]:
         raise TrainingDataError(f"snapshot {snapshot_id} has missing or infinite values in {broken}")
-    vehicle_ids = batch.column(VEHICLE_VIEW.join_key).to_numpy(zero_copy_only=False).astype(np.int64)
+    vehicle_ids = to_numpy(batch.column(VEHICLE_VIEW.join_key))[is_csv]
     actual, recommended = (numbers[name] for name in VEHICLE_VIEW.attributes)
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # refused below
         price_ratio = actual / recommended
@@ -194,7 +224,8 @@ def check_learnable(dataset: Dataset, *, num_folds: int = NUM_FOLDS) -> None:
     """
     if len(dataset) < MIN_ROWS:
         raise TrainingDataError(
-            f"expected at least {MIN_ROWS} vehicles that were watched, got {len(dataset)}; seed more data"
+            f"expected at least {MIN_ROWS} vehicles of the CSV files, got {len(dataset)} "
+            f"({dataset.num_left_out:,} booked vehicles from the web form are left out); seed more data"
         )
     if np.unique(dataset.vehicle_ids).size < len(dataset):
         raise TrainingDataError("some vehicle ids repeat; materialize again")

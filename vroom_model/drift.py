@@ -7,9 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from vroom_features.tables import UI_VEHICLE_ID_START
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.dataset import TrainingSnapshot, load_dataset
+from vroom_model.dataset import Dataset, TrainingSnapshot, load_dataset
 from vroom_model.evaluation import out_of_fold
 from vroom_model.manifest import Histogram
 from vroom_model.predictor import Predictor, with_range
@@ -32,7 +31,7 @@ class FeatureDrift(BaseModel):
 
 
 class Outcomes(BaseModel):
-    """Forecasts against what happened, for vehicles typed in that have been booked since."""
+    """Out-of-fold forecasts against what happened, for the csv vehicles of a snapshot."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -53,6 +52,9 @@ class MonitorReport(BaseModel):
     num_arrivals: int
     features: tuple[FeatureDrift, ...]
     outcomes: Outcomes | None
+    """None in reports of a release that had none to compare."""
+    num_left_out: int = 0
+    """Booked vehicles from the web form, whose outcomes are not over."""
 
     @property
     def drifted(self) -> tuple[str, ...]:
@@ -61,13 +63,13 @@ class MonitorReport(BaseModel):
 
     @property
     def summary(self) -> str:
-        """The findings in one sentence."""
+        """What was found of drift, in one sentence."""
         if self.num_arrivals < MIN_ARRIVALS:
             return f"{self.num_arrivals} new arrivals are too few to judge drift by; it takes {MIN_ARRIVALS}"
         if self.drifted:
             return (
                 f"new arrivals differ from the training vehicles in {', '.join(self.drifted)}; "
-                "trust their forecasts less, and train again once they have been booked"
+                "trust their forecasts less until the CSV files hold vehicles like them to learn from"
             )
         return f"{self.num_arrivals} new arrivals look like the training vehicles"
 
@@ -86,13 +88,14 @@ def watch(
     predictor : Predictor
         The model.
     snapshot : Snapshot
-        The current one: it holds the vehicles typed in that have been booked since.
+        The current one; the outcomes are those of its csv vehicles, each forecast out of fold.
     arrivals : ndarray of shape (n_arrivals, n_features)
         Features of the new arrivals, in the view's order.
     as_of : datetime
         The moment of looking.
     """
     reference = predictor.manifest.reference
+    dataset = load_dataset(snapshot, num_folds=predictor.manifest.num_folds)
     return MonitorReport(
         version=predictor.version,
         as_of=as_of,
@@ -101,7 +104,8 @@ def watch(
             feature_drift(name, reference[name], arrivals[:, column])
             for column, name in enumerate(VEHICLE_VIEW.columns)
         ),
-        outcomes=_outcomes(predictor, snapshot),
+        outcomes=_outcomes(predictor, dataset),
+        num_left_out=dataset.num_left_out,
     )
 
 
@@ -138,19 +142,15 @@ def psi(reference: Histogram, values: npt.NDArray[np.float64]) -> float:
     return float(np.sum((ours - theirs) * np.log(ours / theirs)))
 
 
-def _outcomes(predictor: Predictor, snapshot: TrainingSnapshot) -> Outcomes | None:
-    """Return how forecasts fared on vehicles typed in, each by the booster that never learned from it."""
-    dataset = load_dataset(snapshot, num_folds=predictor.manifest.num_folds)
-    graduated = dataset.take(dataset.vehicle_ids >= UI_VEHICLE_ID_START)
-    if not len(graduated):
-        return None
-    raw = out_of_fold(predictor.predict_by_fold(graduated.features), graduated.folds)
+def _outcomes(predictor: Predictor, dataset: Dataset) -> Outcomes:
+    """Return how forecasts fared, each by the booster that never learned from the vehicle."""
+    raw = out_of_fold(predictor.predict_by_fold(dataset.features), dataset.folds)
     forecasts = with_range(raw, predictor.manifest.interval)
-    held = (forecasts.low <= graduated.labels) & (graduated.labels <= forecasts.high)
+    held = (forecasts.low <= dataset.labels) & (dataset.labels <= forecasts.high)
     return Outcomes(
-        num_vehicles=len(graduated),
+        num_vehicles=len(dataset),
         mean_forecast=float(forecasts.predicted_reservations.mean()),
-        mean_outcome=float(graduated.labels.mean()),
-        mae=float(np.abs(forecasts.predicted_reservations - graduated.labels).mean()),
+        mean_outcome=float(dataset.labels.mean()),
+        mae=float(np.abs(forecasts.predicted_reservations - dataset.labels).mean()),
         held=float(held.mean()),
     )

@@ -146,7 +146,7 @@ def _held(forecasts: Forecasts, dataset: Dataset) -> npt.NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model version's out-of-fold scores on a snapshot, vehicle by vehicle in order of their ids.
+    """A model version's out-of-fold scores on a snapshot's csv vehicles, one by one in order of their ids.
 
     Parameters
     ----------
@@ -166,6 +166,8 @@ class Evaluation:
         Mean outcome of the snapshot that it was trained on.
     metrics : mapping
         Overall figures, with ranges as they are served.
+    num_left_out : int
+        Booked vehicles from the web form that the snapshot holds beside these.
     """
 
     version: int
@@ -177,6 +179,7 @@ class Evaluation:
     baseline_errors: Array
     trained_mean_label: float
     metrics: Mapping[str, float]
+    num_left_out: int = 0
 
     @property
     def errors(self) -> Array:
@@ -185,7 +188,7 @@ class Evaluation:
 
 
 def score(predictor: Predictor, snapshot: TrainingSnapshot) -> Evaluation:
-    """Score a model version out of fold on any snapshot, older or newer than the one it was trained on.
+    """Score a model version out of fold on the csv vehicles of a snapshot, older or newer than its own.
 
     Parameters
     ----------
@@ -216,4 +219,5 @@ def score(predictor: Predictor, snapshot: TrainingSnapshot) -> Evaluation:
         baseline_errors=baseline_errors(dataset),
         trained_mean_label=manifest.metrics["mean_label"],
         metrics=overall_metrics(forecasts, dataset),
+        num_left_out=dataset.num_left_out,
     )

@@ -33,11 +33,14 @@ class Part(BaseModel):
 
 
 class SnapshotRef(Part):
-    """The snapshot a model learned from."""
+    """The snapshot a model learned from, and how many of its vehicles."""
 
     id: str
     digest: str
     num_rows: int
+    """Vehicles learned from: those of the CSV files."""
+    num_left_out: int = 0
+    """Booked vehicles from the web form; a manifest without the number is of a model that left none out."""
     created_at: datetime
 
 

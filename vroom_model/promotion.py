@@ -57,6 +57,8 @@ class Decision(BaseModel):
     gain: float | None = None
     gain_low: float | None = None
     num_vehicles: int | None = None
+    num_left_out: int = 0
+    """Booked vehicles from the web form, by which nothing is judged."""
     snapshot_digest: str | None = None
     forced: bool = False
 
@@ -102,6 +104,7 @@ def decide(
         gain=gain,
         gain_low=low,
         num_vehicles=len(candidate.errors),
+        num_left_out=candidate.num_left_out,
         snapshot_digest=candidate.snapshot_digest,
     )
 

@@ -98,7 +98,7 @@ class Succession:
         Parameters
         ----------
         snapshot : Snapshot
-            Both are scored on its vehicles, out of fold.
+            Both are scored on its csv vehicles, out of fold.
         as_of : datetime
             The moment of the decision, with a time zone; repeated with the same, it is the same promotion.
         version : int, optional

@@ -13,7 +13,13 @@ import numpy as np
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.bare_xgboost import xgboost as xgb
 from vroom_model.boosting import FoldBooster, TrainingParams, fit_folds, predict_by_fold
-from vroom_model.dataset import Dataset, TrainingSnapshot, check_learnable, load_dataset
+from vroom_model.dataset import (
+    Dataset,
+    TrainingSnapshot,
+    check_learnable,
+    count_csv_vehicles,
+    load_dataset,
+)
 from vroom_model.evaluation import (
     calibration,
     fold_metrics,
@@ -84,10 +90,11 @@ def training_digest(
     params = params or TrainingParams()
     made_from = {
         "snapshot": snapshot.digest,
+        "vehicles": "csv",
         "view": [snapshot.view_name, snapshot.view_version],
         "params": params.model_dump(),
         "seed": seed,
-        "engine": engine or _engine(snapshot),
+        "engine": engine or _engine(count_csv_vehicles(snapshot)),
         "libraries": _libraries(),
     }
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
@@ -102,7 +109,7 @@ def train(
     seed: int = 0,
     fit: Fit | None = None,
 ) -> TrainedModel:
-    """Train a model on a snapshot and write its directory.
+    """Train a model on the csv vehicles of a snapshot and write its directory.
 
     Parameters
     ----------
@@ -132,7 +139,8 @@ def train(
     params = params or TrainingParams()
     dataset = load_dataset(snapshot, num_folds=params.num_folds)
     check_learnable(dataset, num_folds=params.num_folds)
-    engine: Engine = "elsewhere" if fit else _engine(snapshot)
+    num_csv = snapshot.num_rows - dataset.num_left_out
+    engine: Engine = "elsewhere" if fit else _engine(num_csv)
     if fit:
         boosters = fit(snapshot, params, seed=seed)
     elif engine == "stream":
@@ -149,7 +157,11 @@ def train(
         trained_at=as_of,
         training_digest=training_digest(snapshot, params=params, seed=seed, engine=engine),
         snapshot=SnapshotRef(
-            id=snapshot.id, digest=snapshot.digest, num_rows=snapshot.num_rows, created_at=snapshot.created_at
+            id=snapshot.id,
+            digest=snapshot.digest,
+            num_rows=num_csv,
+            num_left_out=dataset.num_left_out,
+            created_at=snapshot.created_at,
         ),
         view=ViewRef(name=VEHICLE_VIEW.name, version=VEHICLE_VIEW.version, columns=VEHICLE_VIEW.columns),
         params=params.model_dump(),
@@ -170,8 +182,8 @@ def train(
     return TrainedModel(directory, manifest, manifest.write(directory))
 
 
-def _engine(snapshot: TrainingSnapshot) -> Engine:
-    return "stream" if snapshot.num_rows > STREAM_ABOVE_ROWS else "memory"
+def _engine(num_csv: int) -> Engine:
+    return "stream" if num_csv > STREAM_ABOVE_ROWS else "memory"
 
 
 def _write_files(boosters: tuple[FoldBooster, ...], directory: Path, num_features: int) -> dict[str, str]:

@@ -83,6 +83,10 @@ class ModelDocument(BaseModel):
     )
     snapshot_id: str
     snapshot_digest: str
+    num_vehicles: int = Field(
+        description="vehicles of the snapshot that it learned from: those of the CSV files"
+    )
+    num_left_out: int = Field(description="booked vehicles from the web form that it did not learn from")
     manifest_sha256: str
 
 
@@ -206,6 +210,8 @@ def model() -> Response:
         price_ratio=list(manifest.price_ratio),
         snapshot_id=manifest.snapshot.id,
         snapshot_digest=manifest.snapshot.digest,
+        num_vehicles=manifest.snapshot.num_rows,
+        num_left_out=manifest.snapshot.num_left_out,
         manifest_sha256=served.ref.manifest_sha256,
     )
     response = Response(document.model_dump_json(), content_type="application/json")

@@ -25,6 +25,7 @@ class Verdict(BaseModel):
     gain: float | None = None
     gain_low: float | None = None
     num_vehicles: int | None = None
+    num_left_out: int = 0
     forced: bool = False
 
 
@@ -37,7 +38,7 @@ class FeatureDrift(BaseModel):
 
 
 class Outcomes(BaseModel):
-    """Forecasts against what happened, for saved cars that were booked since."""
+    """Out-of-fold forecasts against what happened, for cars of the fleet."""
 
     num_vehicles: int
     mean_forecast: float
@@ -53,6 +54,7 @@ class Watch(BaseModel):
     num_arrivals: int
     features: tuple[FeatureDrift, ...]
     outcomes: Outcomes | None
+    num_left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)

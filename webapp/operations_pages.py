@@ -75,7 +75,7 @@ ACTIONS = {
             "monitor",
             "Look for drift",
             "Compare new arrivals with the training fleet?",
-            "It also compares forecasts with what became of cars that were saved here. Nothing changes.",
+            "It also compares forecasts with what became of the cars of the CSV files. Nothing changes.",
         ),
         Action(
             "materialize",

@@ -19,6 +19,7 @@ from flows.rollback import go_back, vroom_forecast_rollback
 from flows.training import train_and_register, vroom_forecast_training
 from tests.flows.conftest import run
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
+from tests.vroom_features.stores import seed_with_booked_arrivals
 from tests.vroom_model.champions import AS_OF
 from vroom_features.ingest import seed
 from vroom_features.materialize import materialize
@@ -93,6 +94,28 @@ def test_a_model_is_trained_promoted_forced_rolled_back_and_watched(system: Sett
     watched = run(vroom_forecast_monitor)
     assert "0 new arrivals are too few" in str(watched.message)
     assert "| version | 1 |" in artifact("monitor")
+
+
+def test_vehicles_of_the_web_form_that_were_booked_stop_no_pipeline_and_are_said_to_be_left_out(
+    flow_settings: Settings, tmp_path: Path
+) -> None:
+    with closing(SourceStore.open(flow_settings.source_database)) as source:
+        seed_with_booked_arrivals(source, tmp_path / "csv")
+        materialize(source, OfflineStore(flow_settings.offline_store), None, as_of=AS_OF)
+    left_out = "800 booked vehicles from the web form left out"
+    trained = run(vroom_forecast_training)
+    assert f"on 1,000 vehicles; {left_out}" in str(trained.message)
+    assert "| vehicles | 1000 |" in artifact("training")
+    assert "| booked vehicles from the web form left out | 800 |" in artifact("training")
+    completed = run(vroom_forecast_pipeline)
+    assert completed.is_completed(), completed.message
+    assert str(completed.message).endswith(f"; {left_out}")
+    assert "| num vehicles | 1000 |" in artifact("promotion")
+    assert "| booked vehicles from the web form left out | 800 |" in artifact("promotion")
+    watched = run(vroom_forecast_monitor)
+    assert str(watched.message).endswith(f"on 1,000 vehicles; {left_out}")
+    assert "| outcomes: num vehicles | 1000 |" in artifact("monitor")
+    assert "| booked vehicles from the web form left out | 800 |" in artifact("monitor")
 
 
 def test_a_fleet_of_other_files_is_kept_until_the_sample_is_asked_for(

@@ -12,12 +12,14 @@ from flows.monitor import look
 from flows.promotion import compare_and_promote
 from flows.training import fit_for, train_and_register
 from tests.factories import make_vehicle
+from tests.vroom_features.stores import seed_with_booked_arrivals
 from vroom_features.ingest import seed
 from vroom_features.materialize import materialize
 from vroom_features.settings import Settings
 from vroom_features.stores.offline import OfflineStore
 from vroom_features.stores.source import SourceStore
 from vroom_model.drift import MIN_ARRIVALS
+from vroom_model.training import training_digest
 
 AS_OF = datetime(2026, 1, 2, tzinfo=UTC)
 SAMPLE = Path(__file__).parents[2] / "data"
@@ -53,7 +55,8 @@ def test_a_fleet_is_trained_on_promoted_and_watched(settings: Settings) -> None:
     assert report.version == registered.version.version
     assert report.num_arrivals == MIN_ARRIVALS
     assert "price_diff" in report.drifted
-    assert report.outcomes is None
+    assert report.outcomes is not None
+    assert report.outcomes.num_vehicles == 1_000
 
 
 def test_training_again_on_unchanged_data_finds_the_version_that_exists(settings: Settings) -> None:
@@ -81,6 +84,19 @@ def test_training_and_promotion_read_an_offline_store_at_a_url(settings: Setting
 @pytest.mark.parametrize(("num_rows", "address"), [(10_000_000, ""), (1_000, "local:2")])
 def test_a_fleet_is_fitted_here_unless_dask_is_set_and_worth_it(num_rows: int, address: str) -> None:
     assert fit_for(num_rows, Settings(_env_file=None, dask_address=address)) is None
+
+
+def test_vehicles_of_the_web_form_make_no_fleet_large_enough_for_dask(
+    flow_settings: Settings, tmp_path: Path
+) -> None:
+    dask = flow_settings.model_copy(update={"dask_address": "local:2", "dask_above_vehicles": 1_000})
+    with closing(SourceStore.open(dask.source_database)) as source:
+        seed_with_booked_arrivals(source, tmp_path / "csv")
+        materialize(source, OfflineStore(dask.offline_store), None, as_of=AS_OF)
+    snapshot = OfflineStore(dask.offline_store).current()
+    assert snapshot.num_rows == 1_800
+    manifest = asyncio.run(train_and_register.fn(dask, 0, AS_OF)).manifest
+    assert manifest.training_digest == training_digest(snapshot, engine="memory")
 
 
 def test_the_rules_come_from_the_settings(settings: Settings) -> None:

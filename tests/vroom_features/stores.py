@@ -1,5 +1,7 @@
 """What the tests do to stores."""
 
+import csv
+import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -10,6 +12,7 @@ import redis as redis_py
 from sqlalchemy import text
 
 from tests.factories import make_vehicle
+from tests.snapshots import SAMPLE
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
 from vroom_features.ingest import seed
 from vroom_features.materialize import MaterializeReport, materialize
@@ -57,6 +60,22 @@ def audited(source: SourceStore, online: OnlineStore) -> AuditReport:
 
 def book(source: SourceStore, tmp_path: Path, vehicle_id: int) -> None:
     seed(source, write_csvs(tmp_path / "booked", FLEET, [*BOOKED, f"{vehicle_id},2023-03-01"]))
+
+
+def seed_with_booked_arrivals(source: SourceStore, folder: Path, num_arrivals: int = 800) -> None:
+    """Seed the sample fleet, save vehicles like its own over the web form, and book each once or twice."""
+    shutil.copytree(SAMPLE, folder)
+    seed(source, folder)
+    with (folder / "vehicles.csv").open() as file:
+        like = [row for row, _ in zip(csv.DictReader(file), range(num_arrivals), strict=False)]
+    arrivals = [
+        arrive(source, **{name: float(value) for name, value in row.items() if name != "vehicle_id"})
+        for row in like
+    ]
+    days = [(vehicle_id, 45 * visit) for vehicle_id in arrivals for visit in range(1 + vehicle_id % 2)]
+    with (folder / "reservations.csv").open("a") as file:
+        file.writelines(f"{line}\n" for line in booking_lines(days))
+    seed(source, folder)
 
 
 def rows(source: SourceStore, query: str) -> list[Any]:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.card import CALIBRATION_NAME, CARD_NAME, SEGMENTS_NAME, write_card
+from vroom_model.card import CALIBRATION_NAME, CARD_NAME, SEGMENTS_NAME, card_text, write_card
 from vroom_model.training import TrainedModel
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -22,6 +22,13 @@ def test_the_card_says_what_was_measured_and_on_what(trained: TrainedModel, tmp_
         assert name in text
     for segment in manifest.segments:
         assert f"| {segment.segment} | {segment.num_rows:,} | {segment.mae:.2f} |" in text
+
+
+def test_the_card_says_how_many_vehicles_were_left_out(trained: TrainedModel) -> None:
+    assert "(1,000 vehicles), feature view" in card_text(trained.manifest)
+    snapshot = trained.manifest.snapshot.model_copy(update={"num_left_out": 25})
+    text = card_text(trained.manifest.model_copy(update={"snapshot": snapshot}))
+    assert "(1,000 vehicles; 25 booked from the web form left out), feature view" in text
 
 
 @pytest.mark.parametrize("name", [CALIBRATION_NAME, SEGMENTS_NAME])

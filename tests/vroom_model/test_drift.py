@@ -7,7 +7,6 @@ import pytest
 
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.conftest import AS_OF
-from vroom_features.tables import UI_VEHICLE_ID_START
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.boosting import TrainingParams
 from vroom_model.drift import MIN_ARRIVALS, feature_drift, watch
@@ -76,17 +75,13 @@ def test_a_few_arrivals_get_no_number(
     assert "too few" in report.summary
 
 
-def test_forecasts_are_held_against_what_became_of_vehicles_typed_in(
+def test_forecasts_are_held_against_what_happened_to_newer_vehicles_too(
     predictor: Predictor, fleet: FrameSnapshot
 ) -> None:
-    arrivals = np.empty((0, len(VEHICLE_VIEW.columns)))
-    assert watch(predictor, fleet, arrivals, as_of=AS_OF).outcomes is None
-    typed_in = fleet.changed(
-        lambda frame: frame.assign(vehicle_id=frame["vehicle_id"] + UI_VEHICLE_ID_START).head(200)
-    )
-    outcomes = watch(predictor, typed_in, arrivals, as_of=AS_OF).outcomes
+    newer = fleet.changed(lambda frame: frame.assign(vehicle_id=frame["vehicle_id"] + 10_000).head(200))
+    outcomes = watch(predictor, newer, np.empty((0, len(VEHICLE_VIEW.columns))), as_of=AS_OF).outcomes
     assert outcomes is not None
     assert outcomes.num_vehicles == 200
-    assert outcomes.mean_outcome == pytest.approx(typed_in.frame["num_reservations"].mean())
+    assert outcomes.mean_outcome == pytest.approx(newer.frame["num_reservations"].mean())
     assert 0.6 < outcomes.held < 0.95
     assert 0 < outcomes.mae < 5

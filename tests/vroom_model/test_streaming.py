@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from tests.snapshots import SAMPLE, FrameSnapshot
+from tests.vroom_features.stores import seed_with_booked_arrivals
 from tests.vroom_model.conftest import AS_OF
 from vroom_features.ingest import seed
 from vroom_features.materialize import materialize
@@ -155,3 +156,21 @@ def test_a_dask_cluster_makes_the_same_bytes_wherever_its_workers_read(
 
     assert learned(placed=True) == expected
     assert learned(placed=False) != expected  # else this test would show nothing
+
+
+@pytest.mark.filterwarnings("ignore")  # as above
+def test_a_dask_cluster_leaves_the_vehicles_of_the_web_form_out(
+    client: "Client", stored: Snapshot, tmp_path: Path
+) -> None:
+    from vroom_model.dask_training import fit_on_dask  # noqa: PLC0415  # as above
+
+    with closing(SourceStore.open(f"sqlite:///{tmp_path / 'vroom.db'}")) as source:
+        seed_with_booked_arrivals(source, tmp_path / "csv")
+        offline = OfflineStore(str(tmp_path / "offline"))
+        materialize(source, offline, None, as_of=AS_OF, partition_vehicles=300)
+    mixed = offline.current()
+    assert (mixed.num_rows, len(mixed.parts)) == (stored.num_rows + 800, 6)
+    alone, beside = (
+        fit_on_dask(client, snapshot, TrainingParams(num_rounds=5), seed=0) for snapshot in (stored, mixed)
+    )
+    assert [fold.booster.save_raw() for fold in beside] == [fold.booster.save_raw() for fold in alone]

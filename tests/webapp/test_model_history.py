@@ -8,8 +8,10 @@ from flask.testing import FlaskClient
 
 from tests.webapp.registry import Models
 from vroom_model.drift import FeatureDrift, MonitorReport, Outcomes
+from vroom_model.manifest import SnapshotRef
 from vroom_model.promotion import Decision
 from vroom_model.registry import Registry
+from webapp.services import Services
 
 AS_OF = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
 DRIFT = (
@@ -32,7 +34,12 @@ def test_the_models_page_tells_what_the_monitor_found(
     champion: int, models: Models, client: FlaskClient, outcomes: Outcomes | None
 ) -> None:
     report = MonitorReport(
-        version=champion, as_of=AS_OF, num_arrivals=1_234, features=DRIFT, outcomes=outcomes
+        version=champion,
+        as_of=AS_OF,
+        num_arrivals=1_234,
+        features=DRIFT,
+        outcomes=outcomes,
+        num_left_out=1_025,
     )
     assert "Nobody has looked yet" in page(client)
     with Registry(models.url, models.name) as registry:
@@ -44,10 +51,11 @@ def test_the_models_page_tells_what_the_monitor_found(
     assert "0.03<" in shown
     assert "1,234 new arrivals" in shown
     if outcomes:
-        assert "Of 41 saved cars" in shown
+        assert "Of 41 cars of the fleet, each forecast by a model that had not seen it" in shown
         assert "6.3 were expected and 7.7 booked" in shown
+        assert "lay within their range; 1,025 booked cars from the web form left out." in shown
     else:
-        assert "no outcomes to compare" in shown
+        assert "were expected" not in shown
 
 
 def test_the_models_page_tells_why_the_candidate_was_refused(
@@ -64,6 +72,7 @@ def test_the_models_page_tells_why_the_candidate_was_refused(
         gain=0.0001,
         gain_low=-0.02,
         num_vehicles=800,
+        num_left_out=1,
     )
     with Registry(models.url, models.name) as registry:
         registry.set_alias("candidate", candidate)
@@ -71,3 +80,26 @@ def test_the_models_page_tells_why_the_candidate_was_refused(
     shown = page(client)
     assert decision.reason.removeprefix("v") in shown  # a sentence there: its first letter is a capital
     assert "3.46" in shown
+    assert "cars, each unseen by both; 1 booked car from the web form left out<" in shown
+
+
+def test_the_models_page_tells_how_many_vehicles_the_model_did_not_learn_from(
+    models: Models, client: FlaskClient, services: Services
+) -> None:
+    learned = SnapshotRef(id="s", digest="0" * 64, num_rows=1_000, num_left_out=25, created_at=AS_OF)
+    models.crown(models.register(5.0, snapshot=learned))
+    services.listener.refresh()
+    assert "1,000</dd>" in page(client)
+    assert "cars; 25 booked cars from the web form left out<" in page(client)
+    described = client.get("/model").json
+    assert (described["num_vehicles"], described["num_left_out"]) == (1_000, 25)
+
+
+def test_what_was_written_before_vehicles_were_left_out_is_shown_as_it_was(
+    champion: int, models: Models, client: FlaskClient
+) -> None:
+    report = MonitorReport(version=champion, as_of=AS_OF, num_arrivals=7, features=DRIFT, outcomes=OUTCOMES)
+    with Registry(models.url, models.name) as registry:
+        registry.note(champion, {"monitor": report.model_dump_json(exclude={"num_left_out"})})
+    assert "Of 41 cars of the fleet" in page(client)
+    assert "left out" not in page(client)
