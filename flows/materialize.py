@@ -59,7 +59,7 @@ async def write_stores(settings: Settings, as_of: datetime) -> MaterializeReport
     online = OnlineStore.connect(settings.redis)
     with closing(SourceStore.open(settings.source_database)) as source:
         oldest = as_of - timedelta(days=settings.keep_audit_days)
-        AuditLog(source.engine, source.url).forget(older_than=oldest)
+        AuditLog(source.engine, source.address).forget(older_than=oldest)
         return await to_thread(
             materialize,
             source,
@@ -68,7 +68,7 @@ async def write_stores(settings: Settings, as_of: datetime) -> MaterializeReport
             as_of=as_of,
             partition_vehicles=settings.partition_vehicles,
             keep_snapshots=settings.keep_snapshots,
-            map_ranges=Spread(settings.dask_address),
+            map_ranges=Spread(str(settings.dask_address)),
         )
 
 

@@ -12,6 +12,7 @@ from prefect import task
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.cluster import check_cluster, dask_task_runner
+from vroom_features.addresses import ServiceAddress
 from vroom_features.materialize import MadePart, Range, make_ranges
 
 FEW_RANGES = 3
@@ -24,9 +25,9 @@ MAX_THREADS = 4
 
 
 @task(name="make_partitions", retries=2, retry_delay_seconds=[1, 5])
-def make_partitions(url: str, root: str, ranges: list[Range]) -> list[MadePart]:
+def make_partitions(database: ServiceAddress, root: ServiceAddress, ranges: list[Range]) -> list[MadePart]:
     """Make the parts of some ranges; repeated, here or elsewhere, it writes the same files again."""
-    return make_ranges(url, root, ranges)
+    return make_ranges(database, root, ranges)
 
 
 class Spread:
@@ -48,16 +49,18 @@ class Spread:
             check_cluster(dask_address)
         self._dask_address = dask_address
 
-    def __call__(self, url: str, root: str, ranges: Sequence[Range]) -> Iterable[MadePart]:
+    def __call__(
+        self, database: ServiceAddress, root: ServiceAddress, ranges: Sequence[Range]
+    ) -> Iterable[MadePart]:
         """Make the parts of many ranges, and none of a few, which leaves those to the caller."""
         if len(ranges) <= FEW_RANGES:
             return
         size = -(-len(ranges) // MAX_TASKS)
-        url, root = (_from_any_folder(place) for place in (url, root))
+        database, root = _from_any_folder(database), _from_any_folder(root)
         batches = [list(ranges[start : start + size]) for start in range(0, len(ranges), size)]
         with self._task_runner(len(ranges)) as runner:
             futures = [
-                runner.submit(make_partitions, {"url": url, "root": root, "ranges": batch})
+                runner.submit(make_partitions, {"database": database, "root": root, "ranges": batch})
                 for batch in batches
             ]
             for future in futures:
@@ -70,7 +73,7 @@ class Spread:
         return ThreadPoolTaskRunner(max_workers=min(MAX_THREADS, os.cpu_count() or 1))
 
 
-def _from_any_folder(place: str) -> str:
+def _from_any_folder(place: ServiceAddress) -> ServiceAddress:
     """Make the path of a SQLite file or of a folder absolute: workers may run in other folders."""
-    scheme, separator, path = place.rpartition("sqlite:///")
-    return place if "://" in path else f"{scheme}{separator}{Path(path).resolve()}"
+    scheme, separator, path = place.url.rpartition("sqlite:///")
+    return place if "://" in path else ServiceAddress(f"{scheme}{separator}{Path(path).resolve()}")

@@ -46,7 +46,7 @@ def fit_for(num_rows: int, settings: Settings) -> "Fit | None":
     A fleet that fits in memory is learned in seconds.  The cluster is reached, or started, at the fit itself:
     unchanged inputs need none.
     """
-    address = settings.dask_address
+    address = str(settings.dask_address)
     if not address or num_rows <= settings.dask_above_vehicles:
         return None
     check_cluster(address)

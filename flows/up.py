@@ -22,6 +22,7 @@ from flows.orphans import adopt_orphans, end_orphans, told_when_parent_dies, wai
 from vroom_features.csv_files import find_csv
 from vroom_features.errors import DataContractError
 from vroom_features.settings import Settings
+from vroom_features.stores.redis_client import node_url
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "supervisord.conf"
@@ -188,7 +189,7 @@ def _bring_up(settings: Settings, environment: dict[str, str], console: Console)
         "Page": page,
         "Sign in": f"{page}/sign-in?token={token} (works once)",
         "Prefect": f"http://127.0.0.1:{settings.prefect_port}",
-        "MLflow": settings.mlflow,
+        "MLflow": str(settings.mlflow),
         "Logs": str(settings.home / "log"),
         "Data": str(settings.home),
     }
@@ -216,7 +217,7 @@ def _wait_for(name: str, url: str, settings: Settings) -> None:
 def _wait_for_redis(settings: Settings) -> None:
     """Wait until Redis answers."""
     try:
-        with redis.Redis.from_url(settings.redis) as client:
+        with redis.Redis.from_url(node_url(settings.redis)) as client:
             for attempt in _retrying(redis.RedisError):
                 with attempt:
                     client.ping()

@@ -89,7 +89,7 @@ def materialize(
     started = time.perf_counter()
     settings = _settings()
     report = run(
-        SimpleNamespace(url=_database(db)),
+        SimpleNamespace(address=_database(db)),
         OfflineStore(offline or settings.offline_store),
         _online(redis_url),
         as_of=datetime.now(UTC),
@@ -172,21 +172,36 @@ def _settings() -> Any:  # Settings, imported where it is needed
     return read_settings()
 
 
-def _database(db: str | None) -> str:
-    """Return a database's URL; a plain path is a SQLite file."""
+def _database(db: str | None) -> Any:  # ServiceAddress, imported where it is needed
+    """Return a database's address; a plain path is a SQLite file."""
+    from vroom_features.addresses import ServiceAddress, check_database  # noqa: PLC0415 - as above
+
     if db is None:
-        return str(_settings().source_database)
-    return db if "://" in db else f"sqlite:///{db}"
+        return _settings().source_database
+    with _refused("--db"):
+        return check_database(ServiceAddress(db if "://" in db else f"sqlite:///{db}"))
 
 
 def _online(url: str | None) -> Any:  # OnlineStore or None, imported where it is needed
     """Return the online store, or None for an empty URL."""
-    url = _settings().redis if url is None else url
-    if not url:
+    from vroom_features.addresses import ServiceAddress, check_redis  # noqa: PLC0415 - as above
+
+    with _refused("--redis-url"):
+        address = _settings().redis if url is None else check_redis(ServiceAddress(url))
+    if not address:
         return None
     from vroom_features.stores.online import OnlineStore  # noqa: PLC0415 - as above
 
-    return OnlineStore.connect(url)
+    return OnlineStore.connect(address)
+
+
+@contextmanager
+def _refused(option: str) -> Iterator[None]:
+    """Say which option holds what cannot be used."""
+    try:
+        yield
+    except ValueError as exc:
+        raise VroomFeaturesError(f"{option}: {exc}") from exc
 
 
 @contextmanager

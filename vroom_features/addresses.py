@@ -1,55 +1,176 @@
-"""What addresses and names in the settings must look like.
+"""Addresses of services, which may hold a password, and what addresses and names in settings must look like.
 
-A refusal never repeats an address: it may hold a password.
+A refusal never repeats an address.
 """
 
+import re
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from vroom_features.errors import SourceStoreError
 
 REDIS_SCHEMES = frozenset({"redis", "rediss", "unix", "redis+cluster", "rediss+cluster"})
 DATABASES = frozenset({"sqlite", "postgresql", "postgres"})
 PORT_MAX = 65_535
 NAME_MAX = 256
 NOT_IN_A_NAME = frozenset("/\\:'\"`")
+ENCODE = "in a user and a password write @ as %40, / as %2F, ? as %3F and # as %23"
+_PARTS = re.compile(
+    r"(?P<scheme>(?:[a-z][a-z0-9+.-]*://)?)(?:(?P<userinfo>[^/?#]*)@)?"
+    r"(?P<host>[^/?#@]*)(?P<path>[^?#]*)(?P<query>.*)",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
-def _redis_url(secret: SecretStr) -> SecretStr:
-    if secret.get_secret_value():
-        _check(secret.get_secret_value(), REDIS_SCHEMES, "redis://host:6379/0")
-    return secret
+class ServiceAddress:
+    """Address of a service: used whole, shown without user, password, query and fragment.
+
+    It is no ``str``, so that it cannot be shown whole by accident.  Text, ``repr`` and JSON hold the part
+    that anyone may read.
+
+    Parameters
+    ----------
+    url : str or ServiceAddress
+        A URL, or the path of a folder.
+
+    Examples
+    --------
+    >>> address = ServiceAddress("postgresql://user:p%40ss@db.internal:5432/vroom?sslmode=require")
+    >>> address
+    ServiceAddress('postgresql://db.internal:5432/vroom')
+    >>> address.credentials
+    ('user', 'p@ss')
+    >>> f"{ServiceAddress('redis://:pa/ss@host/0')}, for it is not clear where the password ends"
+    'redis://..., for it is not clear where the password ends'
+    """
+
+    __slots__ = ("_url",)
+
+    def __init__(self, url: "str | ServiceAddress") -> None:
+        self._url = url.url if isinstance(url, ServiceAddress) else url
+
+    @property
+    def url(self) -> str:
+        """The whole address, for the client that connects; it is not to be shown."""
+        return self._url
+
+    @property
+    def credentials(self) -> tuple[str, str] | None:
+        """User and password, decoded; None where the address has neither."""
+        user, _, password = self._parts()["userinfo"].partition(":")
+        return (unquote(user), unquote(password)) if user or password else None
+
+    @property
+    def is_unclear(self) -> bool:
+        """Whether an @ after the host may belong to a password that is not encoded."""
+        parts = self._parts()
+        return "@" in parts["path"] + parts["query"] and (bool(parts["userinfo"]) or ":" in parts["host"])
+
+    def _parts(self) -> dict[str, str]:
+        found = _PARTS.fullmatch(self._url)
+        return found.groupdict(default="") if found else {}  # the pattern matches any text
+
+    def __str__(self) -> str:
+        if self._url.startswith(("/", ".")):  # a folder
+            return self._url
+        parts = self._parts()
+        return parts["scheme"] + ("..." if self.is_unclear else parts["host"] + parts["path"])
+
+    def __repr__(self) -> str:
+        return f"ServiceAddress({str(self)!r})"
+
+    def __bool__(self) -> bool:
+        return bool(self._url)
+
+    def __eq__(self, other: object) -> bool:
+        return self._url == other._url if isinstance(other, ServiceAddress) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._url)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: object, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Take text or an address; write text as it may be shown."""
+        return core_schema.no_info_after_validator_function(
+            cls,
+            core_schema.union_schema([core_schema.is_instance_schema(cls), core_schema.str_schema()]),
+            serialization=core_schema.to_string_ser_schema(when_used="json"),
+        )
 
 
-def _server_url(url: str) -> str:
-    if url:
-        _check(url, {"http", "https"}, "http://host:5000")
-        if not urlsplit(url).hostname:
-            raise ValueError("the address has no host; expected one as http://host:5000")
-    return url
+def libpq_conninfo(address: ServiceAddress) -> str:
+    """Return what libpq connects with, every value quoted; of a URL, its errors repeat what it cannot read.
+
+    Raises
+    ------
+    SourceStoreError
+        If the URL has a parameter that libpq does not know.
+    """
+    from psycopg import ProgrammingError  # noqa: PLC0415 - only PostgreSQL needs it
+    from psycopg.conninfo import make_conninfo  # noqa: PLC0415 - as above
+    from sqlalchemy.engine import make_url  # noqa: PLC0415 - as above
+
+    parsed = make_url(address.url).set(drivername="postgresql+psycopg")
+    _, parameters = parsed.get_dialect()().create_connect_args(parsed)
+    try:
+        return make_conninfo(**parameters)
+    except ProgrammingError as exc:
+        raise SourceStoreError(f"database {address}: {exc}") from exc
 
 
-def _database_url(url: str) -> str:
-    if not url:
-        return url
+def check_redis(address: ServiceAddress) -> ServiceAddress:
+    """Return an address of Redis, or none; ValueError for anything else."""
+    if address:
+        _check(address, REDIS_SCHEMES, "redis://host:6379/0")
+    return address
+
+
+def check_server(address: ServiceAddress) -> ServiceAddress:
+    """Return an address of a server that speaks HTTP, or none; ValueError for anything else."""
+    if address:
+        example = "http://host:5000"
+        _check(address, {"http", "https"}, example)
+        if not urlsplit(address.url).hostname:
+            raise ValueError(f"the address has no host; expected one as {example}")
+        if address.is_unclear:
+            raise ValueError(f"an @ comes after the host; {ENCODE}")
+    return address
+
+
+def check_database(address: ServiceAddress) -> ServiceAddress:
+    """Return an address of a source database, or none; ValueError for anything else."""
+    if not address:
+        return address
     from sqlalchemy.engine import make_url  # noqa: PLC0415 - slow to import, and who sets a database uses it
     from sqlalchemy.exc import ArgumentError  # noqa: PLC0415 - as above
 
     expected = "expected sqlite:///path/to/file.db or postgresql://user:password@host:5432/name"
     try:
-        parsed = make_url(url)
+        parsed = make_url(address.url)
     except (ArgumentError, ValueError):
         raise ValueError(f"it is no address of a database; {expected}") from None
     if parsed.get_backend_name() not in DATABASES:
         raise ValueError(f"{parsed.drivername} is no database that is known here; {expected}")
     if parsed.port is not None and not 0 < parsed.port <= PORT_MAX:
         raise ValueError(f"{parsed.port} is no port; {expected}")
-    return url
+    if "@" in (parsed.host or ""):
+        raise ValueError(f"two @ come before the host; {ENCODE}")
+    return address
 
 
-def _check(url: str, schemes: frozenset[str] | set[str], example: str) -> None:
+def check_dask(address: ServiceAddress) -> ServiceAddress:
+    """Return an address without user, password and query, which Dask would log; ValueError for any other."""
+    if str(address) != address.url:
+        raise ValueError("Dask takes no user, password or query; expected an address as tcp://host:8786")
+    return address
+
+
+def _check(address: ServiceAddress, schemes: frozenset[str] | set[str], example: str) -> None:
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(address.url)
         port = parts.port
     except ValueError:
         raise ValueError(f"the address or its port cannot be read; expected one as {example}") from None
@@ -71,8 +192,9 @@ def _not_empty(folder: object) -> object:
     return folder
 
 
-DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
-RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
-ServerUrl = Annotated[str, AfterValidator(_server_url)]
+DatabaseAddress = Annotated[ServiceAddress, AfterValidator(check_database)]
+RedisAddress = Annotated[ServiceAddress, AfterValidator(check_redis)]
+ServerAddress = Annotated[ServiceAddress, AfterValidator(check_server)]
+DaskAddress = Annotated[ServiceAddress, AfterValidator(check_dask)]
 NotEmpty = BeforeValidator(_not_empty)
 ModelName = Annotated[str, AfterValidator(_model_name)]

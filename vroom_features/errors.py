@@ -103,7 +103,7 @@ class OfflineStoreError(VroomFeaturesError):
 class NoSnapshotError(OfflineStoreError):
     """The offline store has no snapshot yet."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: object) -> None:
         super().__init__(f"the offline store {root} holds no snapshot; run materialize first")
 
 

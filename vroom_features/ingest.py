@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from vroom_features.addresses import ServiceAddress
 from vroom_features.contract import RESERVATION_COLUMNS, VEHICLE_COLUMNS, CheckedFile, check_file
 from vroom_features.converge import (
     Counts,
@@ -38,11 +39,11 @@ Progress = Callable[[str, int, int], None]
 
 
 class Located(Protocol):
-    """Anything that knows its database's URL: a SourceStore, or less."""
+    """Anything that knows its database's address: a SourceStore, or less."""
 
     @property
-    def url(self) -> str:
-        """URL of the source database."""
+    def address(self) -> ServiceAddress:
+        """Address of the source database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,17 +120,18 @@ def seed(
     """
     vehicle_path = find_csv(data_dir, "vehicles.csv")
     reservation_path = find_csv(data_dir, "reservations.csv")
-    if unchanged := _unchanged(source.url, vehicle_path, reservation_path):
+    if unchanged := _unchanged(source.address, vehicle_path, reservation_path):
         return unchanged
     vehicles = check_file(vehicle_path, VEHICLE_COLUMNS, progress=_told(progress, vehicle_path))
     reservations = check_file(
         reservation_path, RESERVATION_COLUMNS, progress=_told(progress, reservation_path)
     )
     if quarantine_dir is None:
-        database = source.url.partition(":///")[2] if source.url.startswith("sqlite") else ""
+        url = source.address.url
+        database = url.partition(":///")[2] if url.startswith("sqlite") else ""
         quarantine_dir = (Path(database).parent if database else data_dir) / "quarantine"
     rejected: list[Path] = []
-    with bulk_transaction(source.url, writes=True) as bulk:
+    with bulk_transaction(source.address, writes=True) as bulk:
         typed_in = typed_in_ids(bulk)
         columns = _in_order(vehicles, typed_in, vehicle_path)
         rejected += write_quarantine(vehicle_path, vehicles, quarantine_dir, max_bad_share)
@@ -177,9 +179,9 @@ def seed(
     return report
 
 
-def _unchanged(url: str, vehicle_path: Path, reservation_path: Path) -> SeedReport | None:
+def _unchanged(database: ServiceAddress, vehicle_path: Path, reservation_path: Path) -> SeedReport | None:
     """Return the report of a seed that has nothing to do, when the files are those of the last seed."""
-    with bulk_transaction(url) as bulk:
+    with bulk_transaction(database) as bulk:
         last = bulk.scalar("SELECT seed_digest FROM database_state")
         if not last or last != _digest(vehicle_path, reservation_path):
             return None
@@ -190,7 +192,7 @@ def _unchanged(url: str, vehicle_path: Path, reservation_path: Path) -> SeedRepo
 
 def holds_sample(source: Located) -> bool:
     """Return whether the last seed was that of the sample in ``data``, which can be made again."""
-    with bulk_transaction(source.url) as bulk:
+    with bulk_transaction(source.address) as bulk:
         return bulk.scalar("SELECT seed_digest FROM database_state") == SAMPLE_DIGEST
 
 
@@ -204,7 +206,7 @@ def is_sample_over_fleet(source: Located, data_dir: Path) -> bool:
     """
     if holds_sample(source):
         return False
-    with bulk_transaction(source.url) as bulk:
+    with bulk_transaction(source.address) as bulk:
         if not bulk.scalar("SELECT 1 FROM vehicles WHERE source = 'csv' LIMIT 1"):
             return False
     return (

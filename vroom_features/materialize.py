@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from vroom_features import batch
+from vroom_features.addresses import ServiceAddress
 from vroom_features.errors import NoSnapshotError, UnreadableSnapshotError
 from vroom_features.stores.bulk import BulkConnection, bulk_transaction
 from vroom_features.stores.offline import OfflineStore, Part, Snapshot
@@ -26,16 +27,16 @@ PARTITION_VEHICLES = 131_072
 KEEP_SNAPSHOTS = 5
 
 Range = tuple[int, int]
-MapRanges = Callable[[str, str, Sequence[Range]], Iterable["MadePart"]]
-"""Makes the parts of ranges elsewhere; takes the database's URL, the offline store's root and the ranges."""
+MapRanges = Callable[[ServiceAddress, ServiceAddress, Sequence[Range]], Iterable["MadePart"]]
+"""Makes the parts of ranges elsewhere; takes the addresses of both stores and the ranges."""
 
 
 class Located(Protocol):
-    """Anything that knows its database's URL: a SourceStore, or less."""
+    """Anything that knows its database's address: a SourceStore, or less."""
 
     @property
-    def url(self) -> str:
-        """URL of the source database."""
+    def address(self) -> ServiceAddress:
+        """Address of the source database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +109,12 @@ def materialize(
         damaged = previous.damaged() if previous else set()
         elsewhere: dict[Range, MadePart] = {}
         if map_ranges is not None:
-            with bulk_transaction(source.url) as bulk:
+            with bulk_transaction(source.address) as bulk:
                 plan = _plan(bulk, previous, damaged, partition_vehicles)
                 wanted = [span for span, part in plan if part is None]
-            made = map_ranges(source.url, offline.root, wanted)
+            made = map_ranges(source.address, offline.root, wanted)
             elsewhere = {(m.part.low, m.part.high): m for m in made}
-        bulk = stack.enter_context(bulk_transaction(source.url))
+        bulk = stack.enter_context(bulk_transaction(source.address))
         database_id, change_number = _state(bulk)
         parts, num_written = [], 0
         for span, kept in _plan(bulk, previous, damaged, partition_vehicles):
@@ -161,10 +162,12 @@ def materialize(
     )
 
 
-def make_ranges(url: str, root: str, ranges: Sequence[Range]) -> list[MadePart]:
+def make_ranges(
+    database: str | ServiceAddress, root: str | ServiceAddress, ranges: Sequence[Range]
+) -> list[MadePart]:
     """Make the parts of some ranges: what a worker on another machine runs."""
     offline = OfflineStore(root)
-    with bulk_transaction(url) as bulk:
+    with bulk_transaction(database) as bulk:
         _, change_number = _state(bulk)
         return [MadePart(make_part(bulk, offline, *span), change_number) for span in ranges]
 

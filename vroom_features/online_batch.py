@@ -146,7 +146,9 @@ def _differences(
                 yield difference
     if not newer:
         return
-    with bulk_transaction(bulk.url) as later:  # a row is saved after its change: none can be ahead of this
+    with bulk_transaction(
+        bulk.address
+    ) as later:  # a row is saved after its change: none can be ahead of this
         newest = _change(later)
     for difference in newer:
         if difference.row_version > newest:

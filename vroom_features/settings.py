@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from vroom_features.addresses import DatabaseUrl, ModelName, NotEmpty, RedisUrl, ServerUrl
+from vroom_features.addresses import (
+    DaskAddress,
+    DatabaseAddress,
+    ModelName,
+    NotEmpty,
+    RedisAddress,
+    ServerAddress,
+    ServiceAddress,
+)
 from vroom_features.errors import SettingsError
 from vroom_features.limits import MAX_BAD_SHARE, MAX_REMOVED_RESERVATION_SHARE, MAX_REMOVED_VEHICLE_SHARE
 
@@ -25,21 +33,22 @@ class Settings(BaseSettings):
     home: Annotated[Path, NotEmpty] = Field(
         default=Path("var"), description="folder of everything the system writes"
     )
-    database_url: DatabaseUrl = Field(
-        default="", description="source database, SQLite or PostgreSQL; empty: a SQLite file in VROOM_HOME"
+    database_url: DatabaseAddress = Field(
+        default=ServiceAddress(""),
+        description="source database, SQLite or PostgreSQL; empty: a SQLite file in VROOM_HOME",
     )
-    offline_url: str = Field(
-        default="",
+    offline_url: ServiceAddress = Field(
+        default=ServiceAddress(""),
         description="offline store, a folder or any fsspec URL as s3://bucket/vroom;"
         " empty: a folder in VROOM_HOME",
     )
-    redis_url: RedisUrl = Field(
-        default=SecretStr(""),
+    redis_url: RedisAddress = Field(
+        default=ServiceAddress(""),
         description="online store and messages, redis+cluster://host:port for Redis Cluster;"
         " empty: 127.0.0.1 at VROOM_REDIS_PORT",
     )
-    mlflow_uri: ServerUrl = Field(
-        default="", description="MLflow server; empty: 127.0.0.1 at VROOM_MLFLOW_PORT"
+    mlflow_uri: ServerAddress = Field(
+        default=ServiceAddress(""), description="MLflow server; empty: 127.0.0.1 at VROOM_MLFLOW_PORT"
     )
     data_dir: Path = Field(
         default=Path("data"),
@@ -49,8 +58,8 @@ class Settings(BaseSettings):
     partition_vehicles: int = Field(
         default=131_072, ge=1, description="vehicles computed at a time: fewer take less memory"
     )
-    dask_address: str = Field(
-        default="",
+    dask_address: DaskAddress = Field(
+        default=ServiceAddress(""),
         description="where large fleets are computed and learned: a Dask scheduler as tcp://host:8786,"
         " local:4 for four processes of this machine; empty: threads of the flow",
     )
@@ -177,8 +186,8 @@ class Settings(BaseSettings):
         le=36_500,
         description="days that a line of the audit log is kept",
     )
-    prefect_url: ServerUrl = Field(
-        default="", description="Prefect server; empty: 127.0.0.1 at VROOM_PREFECT_PORT"
+    prefect_url: ServerAddress = Field(
+        default=ServiceAddress(""), description="Prefect server; empty: 127.0.0.1 at VROOM_PREFECT_PORT"
     )
     prefect_port: int = Field(default=4200, ge=1, le=65535, description="port of the Prefect server")
     mlflow_port: int = Field(default=5000, ge=1, le=65535, description="port of the MLflow server")
@@ -199,29 +208,29 @@ class Settings(BaseSettings):
         return "data_dir" in self.model_fields_set
 
     @property
-    def source_database(self) -> str:
-        """URL of the source database."""
-        return self.database_url or f"sqlite:///{self.home / 'vroom.db'}"
+    def source_database(self) -> ServiceAddress:
+        """Address of the source database."""
+        return self.database_url or ServiceAddress(f"sqlite:///{self.home / 'vroom.db'}")
 
     @property
-    def offline_store(self) -> str:
-        """Location of the offline store."""
-        return self.offline_url or str(self.home / "offline")
+    def offline_store(self) -> ServiceAddress:
+        """Address of the offline store."""
+        return self.offline_url or ServiceAddress(str(self.home / "offline"))
 
     @property
-    def redis(self) -> str:
-        """URL of Redis."""
-        return self.redis_url.get_secret_value() or f"redis://127.0.0.1:{self.redis_port}/0"
+    def redis(self) -> ServiceAddress:
+        """Address of Redis."""
+        return self.redis_url or ServiceAddress(f"redis://127.0.0.1:{self.redis_port}/0")
 
     @property
-    def mlflow(self) -> str:
-        """URL of the MLflow server."""
-        return self.mlflow_uri or f"http://127.0.0.1:{self.mlflow_port}"
+    def mlflow(self) -> ServiceAddress:
+        """Address of the MLflow server."""
+        return self.mlflow_uri or ServiceAddress(f"http://127.0.0.1:{self.mlflow_port}")
 
     @property
-    def prefect(self) -> str:
-        """URL of the Prefect server, without ``/api``."""
-        return self.prefect_url or f"http://127.0.0.1:{self.prefect_port}"
+    def prefect(self) -> ServiceAddress:
+        """Address of the Prefect server, without ``/api``."""
+        return self.prefect_url or ServiceAddress(f"http://127.0.0.1:{self.prefect_port}")
 
     @property
     def sign_in_token(self) -> Path:

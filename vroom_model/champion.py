@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 
+from vroom_features.addresses import ServiceAddress
 from vroom_model.errors import BrokenModelError, RegistryError
 from vroom_model.manifest import MANIFEST_NAME, ModelManifest
 
@@ -44,8 +45,8 @@ class ChampionSource:
 
     Parameters
     ----------
-    mlflow_uri : str
-        Address of the MLflow server.
+    address : str or ServiceAddress
+        Of the MLflow server.
     model_name : str
         Registered model.
     cache_dir : Path
@@ -58,7 +59,7 @@ class ChampionSource:
 
     def __init__(
         self,
-        mlflow_uri: str,
+        address: str | ServiceAddress,
         model_name: str,
         *,
         cache_dir: Path,
@@ -68,8 +69,12 @@ class ChampionSource:
         self.model_name = model_name
         self.cache_dir = cache_dir
         self._answer_timeout_s = answer_timeout_s
+        address = ServiceAddress(address)
         self._http = httpx.Client(
-            base_url=mlflow_uri, timeout=httpx.Timeout(timeout_s, connect=1.0), follow_redirects=False
+            base_url=str(address),  # httpx logs each URL and repeats it in errors
+            auth=address.credentials,
+            timeout=httpx.Timeout(timeout_s, connect=1.0),
+            follow_redirects=False,
         )
 
     def current(self) -> ChampionRef | None:

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
 
+from vroom_features.addresses import ServiceAddress
 from vroom_model.errors import (
     AlreadyRecordedError,
     ModelNotFoundError,
@@ -30,15 +31,19 @@ class MlflowApi:
 
     Parameters
     ----------
-    tracking_uri : str
-        Its address, such as ``http://127.0.0.1:5000``.
+    address : str or ServiceAddress
+        Such as ``http://127.0.0.1:5000``.
     timeout_s : float
         How long it may be silent, per request.
     """
 
-    def __init__(self, tracking_uri: str, *, timeout_s: float = 30.0) -> None:
-        self.tracking_uri = tracking_uri
-        self._http = httpx.Client(base_url=tracking_uri, timeout=httpx.Timeout(timeout_s, connect=5.0))
+    def __init__(self, address: str | ServiceAddress, *, timeout_s: float = 30.0) -> None:
+        self.address = ServiceAddress(address)
+        self._http = httpx.Client(
+            base_url=str(self.address),  # httpx logs each URL and repeats it in errors
+            auth=self.address.credentials,
+            timeout=httpx.Timeout(timeout_s, connect=5.0),
+        )
 
     def close(self) -> None:
         """Close the connection."""
@@ -98,8 +103,8 @@ class MlflowApi:
         place = urlsplit(artifact_uri)
         if place.scheme != "mlflow-artifacts" or place.netloc:
             raise RegistryError(
-                f"runs of this MLflow keep their files at {artifact_uri}, out of reach: let the server at "
-                f"{self.tracking_uri} serve artifacts (--serve-artifacts, its default)"
+                f"runs of this MLflow keep their files at {ServiceAddress(artifact_uri)}, out of reach: "
+                f"let the server at {self.address} serve artifacts (--serve-artifacts, its default)"
             )
         self._answer("PUT", f"{ARTIFACTS}{quote(place.path)}/{path.name}", content=path.read_bytes())
 
@@ -109,10 +114,10 @@ class MlflowApi:
             answer = response.json() if response.content else {}  # as to an upload
         except (httpx.HTTPError, ValueError) as exc:
             raise RegistryError(
-                f"MLflow at {self.tracking_uri} cannot be used: {exc or type(exc).__name__}"
+                f"MLflow at {self.address} cannot be used: {exc or type(exc).__name__}"
             ) from exc
         if not isinstance(answer, dict):
-            raise RegistryError(f"MLflow at {self.tracking_uri} answers no JSON object: {str(answer)[:200]}")
+            raise RegistryError(f"MLflow at {self.address} answers no JSON object: {str(answer)[:200]}")
         if response.is_success:
             return answer
         code, message = answer.get("error_code"), str(answer.get("message"))

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from vroom_features.addresses import ServiceAddress
 from vroom_model.champion import ChampionRef, ChampionSource
 from vroom_model.errors import BrokenModelError, ModelNotFoundError, RegistryError
 from vroom_model.mlflow_api import MlflowApi
@@ -57,18 +58,18 @@ class Registry:
 
     Parameters
     ----------
-    tracking_uri : str
-        Address of the MLflow server, such as ``http://127.0.0.1:5000``.
+    address : str or ServiceAddress
+        Of the MLflow server, such as ``http://127.0.0.1:5000``.
     model_name : str
         Registered model.
     timeout_s : float
         How long the server may be silent, per request.
     """
 
-    def __init__(self, tracking_uri: str, model_name: str, *, timeout_s: float = 30.0) -> None:
-        self.tracking_uri = tracking_uri
+    def __init__(self, address: str | ServiceAddress, model_name: str, *, timeout_s: float = 30.0) -> None:
+        self.address = ServiceAddress(address)
         self.model_name = model_name
-        self.api = MlflowApi(tracking_uri, timeout_s=timeout_s)
+        self.api = MlflowApi(self.address, timeout_s=timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -148,7 +149,7 @@ class Registry:
         BrokenModelError
             If a file is missing or is not what the registry says.
         """
-        source = ChampionSource(self.tracking_uri, self.model_name, cache_dir=directory, timeout_s=30.0)
+        source = ChampionSource(self.address, self.model_name, cache_dir=directory, timeout_s=30.0)
         try:
             return source.fetch(version.ref)
         finally:

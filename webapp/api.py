@@ -173,7 +173,7 @@ def health(query: HealthQuery) -> BaseModel:
         model_name=app.settings.model_name,
         model_version=served.version if served else None,
         since=served.since.isoformat() if served else None,
-        mlflow_uri=app.settings.mlflow,
+        mlflow_uri=str(app.settings.mlflow),
         online_store="up" if app.upkeep.is_redis_up else "down",
         listener="subscribed" if app.listener.is_subscribed else "polling",
         worker=app.worker,

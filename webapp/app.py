@@ -125,7 +125,7 @@ def open_services(settings: Settings, *, draining: Draining | None = None) -> Se
         history=ModelHistory(registry, ledger),
         limit=ClientLimit(settings, counter),
         counter=counter,
-        audit_log=AuditLog(source.engine, source.url),
+        audit_log=AuditLog(source.engine, source.address),
         worker=worker,
         draining=draining,
     )

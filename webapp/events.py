@@ -23,6 +23,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from werkzeug.sansio.utils import host_is_trusted
 
+from vroom_features.addresses import ServiceAddress
 from vroom_features.messages import Message, MessageError, VehicleDeleted, VehicleMaterialized, VehicleSaved
 from vroom_features.settings import Settings
 from vroom_features.stores.redis_client import node_url
@@ -54,11 +55,11 @@ class Broadcast:
 
     Parameters
     ----------
-    redis_url : str
+    redis_url : str or ServiceAddress
         Where messages come from.
     """
 
-    def __init__(self, redis_url: str) -> None:
+    def __init__(self, redis_url: str | ServiceAddress) -> None:
         self._redis_url = redis_url
         self._queues: set[asyncio.Queue[bytes | None]] = set()
         self.is_subscribed = False

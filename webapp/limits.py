@@ -12,6 +12,7 @@ from limits.errors import StorageError
 from limits.storage import MemoryStorage, storage_from_string
 from limits.strategies import FixedWindowRateLimiter
 
+from vroom_features.addresses import ServiceAddress
 from vroom_features.settings import Settings
 
 LIMIT_BEYOND_LOOPBACK = "6000 per minute"
@@ -32,14 +33,15 @@ class Counter:
 
     Parameters
     ----------
-    redis_url : str
+    redis_url : str or ServiceAddress
         Nothing is sent before the first count.
     retry_s : float
         How long Redis is left alone after it failed.
     """
 
-    def __init__(self, redis_url: str, *, retry_s: float = REDIS_RETRY_S) -> None:
-        url = f"redis+{redis_url}" if redis_url.startswith("unix://") else redis_url
+    def __init__(self, redis_url: str | ServiceAddress, *, retry_s: float = REDIS_RETRY_S) -> None:
+        url = ServiceAddress(redis_url).url
+        url = f"redis+{url}" if url.startswith("unix://") else url
         shared = storage_from_string(
             url,
             wrap_exceptions=True,

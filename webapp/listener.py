@@ -19,6 +19,7 @@ from redis.client import PubSub
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from vroom_features.addresses import ServiceAddress
 from vroom_features.messages import MessageError
 from vroom_features.stores.redis_client import node_url
 from vroom_model.champion import ChampionRef, ChampionSource
@@ -48,7 +49,7 @@ class ModelListener:
         The registry.
     slot : ModelSlot
         Where the model goes.
-    redis_url : str
+    redis_url : str or ServiceAddress
         Where messages come from.
     on_swap : callable
         Called after every swap.
@@ -61,7 +62,7 @@ class ModelListener:
         champion: ChampionSource,
         slot: ModelSlot,
         *,
-        redis_url: str,
+        redis_url: str | ServiceAddress,
         on_swap: Callable[[], None],
         poll_interval_s: float,
     ) -> None:

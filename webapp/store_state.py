@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel
 from redis.exceptions import RedisError
 
+from vroom_features.addresses import ServiceAddress
 from vroom_features.errors import OnlineStoreError
 from vroom_features.stores.audits import LastAudit, last_audit
 from vroom_features.stores.files import LocalFiles, files_at
@@ -97,9 +98,9 @@ class OnlineState:
         )
 
 
-def offline_state(location: str) -> OfflineState:
+def offline_state(address: ServiceAddress) -> OfflineState:
     """Return what the offline store holds."""
-    files = files_at(location)
+    files, location = files_at(address), str(address)
     try:
         names = [name for name in files.names("snapshots") if name.endswith(".json")]
         if not names:

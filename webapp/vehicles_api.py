@@ -224,7 +224,7 @@ def stores() -> BaseModel:
     return StoresDocument(
         offline_store=StoreDocument(
             status="down" if num_offline is None else "up",
-            location=app.settings.offline_store,
+            location=str(app.settings.offline_store),
             num_rows=num_offline,
         ),
         online_store=StoreDocument(

@@ -11,6 +11,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
+from vroom_features.addresses import ServiceAddress
 from webapp.clock import now
 from webapp.flow_runs import FlowRun, ModelLink, Step
 
@@ -69,13 +70,17 @@ class Workflows:
 
     Parameters
     ----------
-    prefect_url : str
-        The Prefect server, without ``/api``.
+    address : str or ServiceAddress
+        Of the Prefect server, without ``/api``.
     """
 
-    def __init__(self, prefect_url: str, *, timeout_s: float = 5.0) -> None:
-        self._url = prefect_url
-        self._http = httpx.Client(base_url=f"{prefect_url}/api", timeout=timeout_s)
+    def __init__(self, address: str | ServiceAddress, *, timeout_s: float = 5.0) -> None:
+        self._address = ServiceAddress(address)
+        self._http = httpx.Client(
+            base_url=f"{self._address}/api",  # httpx logs each URL and repeats it in errors
+            auth=self._address.credentials,
+            timeout=timeout_s,
+        )
         self._flow_names: dict[str, str] = {}
 
     def start(self, action: str, parameters: Mapping[str, object] | None = None) -> FlowRun:
@@ -224,7 +229,7 @@ class Workflows:
             started_at=run.start_time,
             ended_at=run.end_time,
             duration_s=run.estimated_run_time,
-            url=f"{self._url}/runs/flow-run/{run.id}",
+            url=f"{self._address}/runs/flow-run/{run.id}",
         )
 
     def _read(self, answer: Mapping[str, object]) -> _Run:
@@ -232,7 +237,7 @@ class Workflows:
             return _Run.model_validate(answer)
         except ValidationError as exc:
             raise WorkflowError(
-                f"Prefect at {self._url} answers what is no run: {exc.error_count()} errors"
+                f"Prefect at {self._address} answers what is no run: {exc.error_count()} errors"
             ) from exc
 
     @retry(
@@ -250,9 +255,9 @@ class Workflows:
         try:
             response = self._http.request(method, path, json=body)
         except (httpx.ReadError, httpx.RemoteProtocolError) as exc:
-            raise _BusyError(f"Prefect at {self._url} hung up on {asked}: {exc}") from exc
+            raise _BusyError(f"Prefect at {self._address} hung up on {asked}: {exc}") from exc
         except httpx.HTTPError as exc:
-            raise WorkflowError(f"Prefect at {self._url} cannot be reached: {exc}") from exc
+            raise WorkflowError(f"Prefect at {self._address} cannot be reached: {exc}") from exc
         if response.status_code in BUSY:
             raise _BusyError(f"Prefect is busy ({response.status_code} to {asked}); try again in a moment")
         if response.status_code == httpx.codes.NOT_FOUND:

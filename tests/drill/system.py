@@ -21,6 +21,7 @@ from tests.drill.mounts import Disk, small_disks
 from tests.drill.orders import Victim, victim
 from tests.drill.traffic import Kept
 from tests.whole_system import whole_system
+from vroom_features.addresses import ServiceAddress
 from vroom_features.settings import Settings
 from vroom_features.stores.offline import OfflineStore
 from vroom_features.stores.online import OnlineStore
@@ -87,7 +88,7 @@ class System:
     @property
     def database(self) -> Path:
         """The SQLite file."""
-        return Path(self.settings.source_database.removeprefix("sqlite:///"))
+        return Path(self.settings.source_database.url.removeprefix("sqlite:///"))
 
     def supervise(self, order: str, name: str) -> Any:  # whatever the supervisor's XML-RPC answers
         """Have the supervisor do something with a program."""
@@ -187,7 +188,8 @@ def running_system() -> Iterator[System]:
             "TMPDIR": str(home / "tmp"),
         }
         running = stack.enter_context(whole_system(home, data, more))
-        settings = running.settings.model_copy(update={"database_url": more["VROOM_DATABASE_URL"]})
+        database = ServiceAddress(more["VROOM_DATABASE_URL"])
+        settings = running.settings.model_copy(update={"database_url": database})
         system = stack.enter_context(attached(settings, running.process.pid, disks, more))
         system.victim.order("training", seed=1)  # a second version, to change champions with
         yield system
@@ -204,7 +206,7 @@ def attached(
     environment = {**child_environment(settings), **(more or {})}
     with (
         closing(SourceStore.open(settings.source_database)) as source,
-        closing(redis.Redis.from_url(settings.redis, socket_timeout=5)) as client,
+        closing(redis.Redis.from_url(settings.redis.url, socket_timeout=5)) as client,
         Registry(settings.mlflow, settings.model_name) as registry,
         victim(environment, settings.home / "log" / "victim.log") as forked,
     ):

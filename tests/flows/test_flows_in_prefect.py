@@ -152,7 +152,7 @@ def test_a_run_says_what_was_kept_and_what_was_set_aside(flow_settings: Settings
 
 
 def test_a_refusal_is_not_tried_again(system: Settings) -> None:
-    (Path(system.offline_store) / "current.json").unlink()
+    (Path(system.offline_store.url) / "current.json").unlink()
     state = run(vroom_forecast_training)
     assert state.is_failed()
     assert "snapshot" in str(state.message)

@@ -13,6 +13,7 @@ from flows.promotion import compare_and_promote
 from flows.training import fit_for, train_and_register
 from tests.factories import make_vehicle
 from tests.vroom_features.stores import seed_with_booked_arrivals
+from vroom_features.addresses import ServiceAddress
 from vroom_features.ingest import seed
 from vroom_features.materialize import materialize
 from vroom_features.settings import Settings
@@ -73,7 +74,7 @@ def test_training_again_on_unchanged_data_finds_the_version_that_exists(settings
 
 
 def test_training_and_promotion_read_an_offline_store_at_a_url(settings: Settings) -> None:
-    remote = settings.model_copy(update={"offline_url": f"memory://{uuid.uuid4().hex}"})
+    remote = settings.model_copy(update={"offline_url": ServiceAddress(f"memory://{uuid.uuid4().hex}")})
     with closing(SourceStore.open(remote.source_database)) as source:
         materialize(source, OfflineStore(remote.offline_store), None, as_of=AS_OF)
     trained = asyncio.run(train_and_register.fn(remote, 0, AS_OF))

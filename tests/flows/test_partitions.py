@@ -112,7 +112,7 @@ class RunFlow:
         variables = {
             "HOME": str(folder),
             "DATABASE_URL": database,
-            "OFFLINE_URL": self.store.root,
+            "OFFLINE_URL": self.store.root.url,
             "REDIS_URL": redis_url,
             "PARTITION_VEHICLES": str(PARTITION_VEHICLES),
         }

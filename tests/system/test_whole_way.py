@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(500)]
 def test_the_main_job_ends_with_a_page_and_its_addresses(system: WholeSystem) -> None:
     assert f"http://127.0.0.1:{system.settings.web_port}" in system.output
     assert f"http://127.0.0.1:{system.settings.prefect_port}" in system.output
-    assert system.settings.mlflow in system.output
+    assert str(system.settings.mlflow) in system.output
     assert str(system.settings.home / "log") in system.output
     assert "failed" not in system.output
 

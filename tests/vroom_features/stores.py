@@ -52,7 +52,7 @@ def run(
 
 def audited(source: SourceStore, online: OnlineStore) -> AuditReport:
     """Audit as the command and the flow do, which remember what was found."""
-    with bulk_transaction(source.url) as bulk:
+    with bulk_transaction(source.address) as bulk:
         report = audit(bulk, online)
     remember_audit(online, report, as_of=NOW)
     return report

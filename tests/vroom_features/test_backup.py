@@ -15,6 +15,7 @@ from threading import Event
 import pytest
 
 from tests.factories import make_vehicle
+from tests.secrets import LOGIN, assert_nothing_secret
 from tests.vroom_features.stores import NOW, arrive, audited, run
 from vroom_features.errors import BackupError, DamagedDatabaseError
 from vroom_features.stores.backup import back_up, restore
@@ -68,19 +69,19 @@ def new_ids(store: SourceStore) -> set[int]:
 def test_a_backup_under_writes_holds_all_that_was_acknowledged_before_it(
     source: SourceStore, tmp_path: Path
 ) -> None:
-    with writers(source.url) as acknowledged:
+    with writers(source.address) as acknowledged:
         before = set(acknowledged)
-        state = back_up(source.url, tmp_path / "backup")
+        state = back_up(source.address, tmp_path / "backup")
     assert new_ids(source) == set(acknowledged)
-    assert restore(source.url, tmp_path / "backup", force=True) == state
+    assert restore(source.address, tmp_path / "backup", force=True) == state
     assert before <= new_ids(source) <= set(acknowledged)
 
 
 def test_a_sqlite_database_is_restored_under_those_that_write_it(sqlite: SourceStore, tmp_path: Path) -> None:
     kept = arrive(sqlite)
-    back_up(sqlite.url, tmp_path / "backup")
-    with writers(sqlite.url) as acknowledged:
-        restore(sqlite.url, tmp_path / "backup", force=True)
+    back_up(sqlite.address, tmp_path / "backup")
+    with writers(sqlite.address) as acknowledged:
+        restore(sqlite.address, tmp_path / "backup", force=True)
         restored_at = len(acknowledged)
         while len(acknowledged) < restored_at + 5:
             sqlite.ping()  # readers go on, too
@@ -92,12 +93,12 @@ def test_a_restore_brings_back_everything_the_ledger_too(seeded: SourceStore, tm
     ledger.append(after=None, version=3, kind="promotion", reason="better", decided_at=NOW, back_to=None)
     seeded.save_vehicle(make_vehicle(), saved_at=NOW, idempotency_key="once")
     before = seeded.count_vehicles(), seeded.list_vehicles(page_size=1000), ledger.entries()
-    back_up(seeded.url, tmp_path / "backup")
+    back_up(seeded.address, tmp_path / "backup")
     lost = arrive(seeded)
     with pytest.raises(BackupError, match="has 1 changes that the backup lacks; --force"):
-        restore(seeded.url, tmp_path / "backup")
+        restore(seeded.address, tmp_path / "backup")
     assert seeded.get_vehicle(lost) is not None
-    restore(seeded.url, tmp_path / "backup", force=True)
+    restore(seeded.address, tmp_path / "backup", force=True)
     assert (seeded.count_vehicles(), seeded.list_vehicles(page_size=1000), ledger.entries()) == before
     assert not seeded.save_vehicle(make_vehicle(), saved_at=NOW, idempotency_key="once").created
 
@@ -106,12 +107,12 @@ def test_both_stores_follow_a_restored_database(
     seeded: SourceStore, offline: OfflineStore, online: OnlineStore, tmp_path: Path
 ) -> None:
     kept = arrive(seeded)
-    back_up(seeded.url, tmp_path / "backup")
+    back_up(seeded.address, tmp_path / "backup")
     gone = arrive(seeded, num_images=9)
     seeded.delete_vehicle(kept)
     run(seeded, offline, online)
     assert (online.get(kept) is None, online.get(gone) is None) == (True, False)
-    restore(seeded.url, tmp_path / "backup", force=True)
+    restore(seeded.address, tmp_path / "backup", force=True)
     run(seeded, offline, online)
     assert (online.get(kept) is None, online.get(gone) is None) == (False, True)
     assert audited(seeded, online).is_clean
@@ -119,24 +120,24 @@ def test_both_stores_follow_a_restored_database(
 
 def test_a_backup_is_for_its_owners_eyes_and_overwrites_nothing(source: SourceStore, tmp_path: Path) -> None:
     backup = tmp_path / "made" / "backup"
-    back_up(source.url, backup)
+    back_up(source.address, backup)
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     assert [path.name for path in backup.parent.iterdir()] == ["backup"]
     with pytest.raises(BackupError, match="exists already"):
-        back_up(source.url, backup)
+        back_up(source.address, backup)
 
 
 def test_another_databases_backup_is_refused(
     source: SourceStore, sqlite: SourceStore, tmp_path: Path
 ) -> None:
     other = SourceStore.open(f"sqlite:///{tmp_path / 'other.db'}")
-    back_up(other.url, tmp_path / "backup")
+    back_up(other.address, tmp_path / "backup")
     other.close()
     with pytest.raises(BackupError, match="another database"):
-        restore(sqlite.url, tmp_path / "backup")
-    if source.url.startswith("postgresql"):
+        restore(sqlite.address, tmp_path / "backup")
+    if source.address.url.startswith("postgresql"):
         with pytest.raises(BackupError, match="pg_restore"):  # a SQLite file is no dump
-            restore(source.url, tmp_path / "backup", force=True)
+            restore(source.address, tmp_path / "backup", force=True)
 
 
 @pytest.mark.parametrize("damage", ["cut short", "overwritten", "text"])
@@ -146,7 +147,7 @@ def test_a_damaged_backup_is_refused_and_changes_nothing(
     for _ in range(100):
         arrive(sqlite)
     backup = tmp_path / "backup"
-    back_up(sqlite.url, backup)
+    back_up(sqlite.address, backup)
     content = bytearray(backup.read_bytes())
     if damage == "cut short":
         content = content[: len(content) // 2]
@@ -156,17 +157,17 @@ def test_a_damaged_backup_is_refused_and_changes_nothing(
         content = bytearray(b"no database at all\n" * 1000)
     backup.write_bytes(content)
     with pytest.raises(DamagedDatabaseError):
-        restore(sqlite.url, backup, force=True)
+        restore(sqlite.address, backup, force=True)
     assert sqlite.count_vehicles().new_arrivals == 100
 
 
 def test_a_damaged_database_is_moved_aside_by_force_alone(sqlite: SourceStore, tmp_path: Path) -> None:
     kept, path = arrive(sqlite), tmp_path / "sqlite.db"
-    back_up(sqlite.url, tmp_path / "backup")
+    back_up(sqlite.address, tmp_path / "backup")
     path.write_bytes(b"\0" * 50_000)
     with pytest.raises(BackupError, match=r"stop what uses it, then --force"):
-        restore(sqlite.url, tmp_path / "backup")
-    restore(sqlite.url, tmp_path / "backup", force=True)
+        restore(sqlite.address, tmp_path / "backup")
+    restore(sqlite.address, tmp_path / "backup", force=True)
     assert sqlite.get_vehicle(kept) is not None
     (damaged,) = tmp_path.glob("sqlite.db.damaged-*")
     assert damaged.read_bytes() == b"\0" * 50_000
@@ -181,11 +182,21 @@ def test_a_missing_program_of_postgresql_is_named(
     assert list(tmp_path.glob("*backup*")) == []
 
 
+def test_a_restore_into_a_database_that_is_away_is_a_clear_error(postgres_url: str, tmp_path: Path) -> None:
+    SourceStore.open(postgres_url).close()
+    back_up(postgres_url, tmp_path / "backup")
+    with pytest.raises(
+        BackupError, match=r"^database postgresql://127.0.0.1:1/vroom: connection failed"
+    ) as error:
+        restore(f"postgresql://{LOGIN}@127.0.0.1:1/vroom", tmp_path / "backup")
+    assert_nothing_secret(str(error.value))
+
+
 def test_the_commands_back_up_and_restore(sqlite: SourceStore, tmp_path: Path) -> None:
     kept = arrive(sqlite)
 
     def command(*words: str) -> "subprocess.CompletedProcess[str]":
-        options = [*words, "--db", sqlite.url]
+        options = [*words, "--db", sqlite.address.url]
         return subprocess.run(
             [sys.executable, "-m", "vroom_features", *options], capture_output=True, text=True, check=False
         )

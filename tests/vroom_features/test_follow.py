@@ -181,14 +181,14 @@ def test_what_is_saved_while_a_run_repairs_is_left_alone(
 ) -> None:
     first = arrive(seeded)
     catch_up(seeded, online, as_of=NOW)
-    with bulk_transaction(seeded.url) as bulk:
+    with bulk_transaction(seeded.address) as bulk:
         key, _, body = field_of(redis, first)
         change = int(bulk.scalar("SELECT change_number FROM database_state") or 0)
         redis.hset(
             key, str(first), b"%d " % (change + 1) + body
         )  # by the next change, which is not seen here
         redis.hset(key, "9", b"%d " % (change + 1) + body)
-        with bulk_transaction(seeded.url, writes=True) as later:
+        with bulk_transaction(seeded.address, writes=True) as later:
             later.execute("UPDATE database_state SET change_number = change_number + 1")
         followed = follow_bulk(bulk, online, as_of=NOW)
     assert (followed.num_written, followed.num_removed) == (0, 0)

@@ -17,6 +17,7 @@ from sqlalchemy import text
 from tests.vroom_features.files import vehicle_line, write_csvs
 from tests.vroom_features.stores import BOOKED, FLEET, NOW, arrive, run
 from vroom_features import num_reservations, price_diff
+from vroom_features.addresses import ServiceAddress
 from vroom_features.errors import (
     NoSnapshotError,
     OfflineStoreError,
@@ -168,11 +169,11 @@ def test_a_missing_a_swept_and_a_damaged_snapshot_are_clear_errors(
 
 def test_the_manifest_says_what_the_snapshot_is_made_of(seeded: SourceStore, offline: OfflineStore) -> None:
     report = run(seeded, offline)
-    manifest = json.loads((Path(offline.root) / f"snapshots/{report.snapshot_id}.json").read_text())
+    manifest = json.loads((Path(offline.root.url) / f"snapshots/{report.snapshot_id}.json").read_text())
     assert (manifest["num_rows"], manifest["digest"]) == (40, report.digest)
     assert manifest["columns"] == list(VEHICLE_VIEW.columns)
     assert datetime.fromisoformat(manifest["created_at"]) == NOW
-    assert sum(pq.read_metadata(Path(offline.root) / p["file"]).num_rows for p in manifest["parts"]) == 40
+    assert sum(pq.read_metadata(Path(offline.root.url) / p["file"]).num_rows for p in manifest["parts"]) == 40
 
 
 @pytest.mark.parametrize("url", ["memory://vroom-test", "local://{folder}/remote", "file://{folder}/files"])
@@ -205,7 +206,7 @@ def test_a_snapshot_of_another_release_is_refused_and_made_anew(
     seeded: SourceStore, offline: OfflineStore, changes: dict[str, object]
 ) -> None:
     report = run(seeded, offline)
-    path = Path(offline.root) / f"snapshots/{report.snapshot_id}.json"
+    path = Path(offline.root.url) / f"snapshots/{report.snapshot_id}.json"
     manifest = json.loads(path.read_text()) | changes
     path.write_text(json.dumps({name: value for name, value in manifest.items() if value is not None}))
     with pytest.raises(OfflineStoreError, match="materialize again"):
@@ -223,7 +224,7 @@ def test_a_pointer_that_names_no_snapshot_is_refused_and_made_anew(
     seeded: SourceStore, offline: OfflineStore, content: str
 ) -> None:
     report = run(seeded, offline)
-    (Path(offline.root) / "current.json").write_text(content)
+    (Path(offline.root.url) / "current.json").write_text(content)
     with pytest.raises(OfflineStoreError, match=r"current\.json does not name it.*materialize again"):
         offline.current()
     assert run(seeded, offline).digest == report.digest
@@ -234,7 +235,7 @@ def test_a_current_snapshot_without_its_manifest_is_refused_and_made_anew(
     seeded: SourceStore, offline: OfflineStore
 ) -> None:
     report = run(seeded, offline)
-    (Path(offline.root) / f"snapshots/{report.snapshot_id}.json").unlink()
+    (Path(offline.root.url) / f"snapshots/{report.snapshot_id}.json").unlink()
     with pytest.raises(OfflineStoreError, match=r"no manifest of it.*materialize again"):
         offline.current()
     assert run(seeded, offline).digest == report.digest
@@ -256,7 +257,7 @@ def test_a_manifest_with_a_damaged_value_is_refused_and_made_anew(
     seeded: SourceStore, offline: OfflineStore, damage: Callable[[dict[str, Any]], None]
 ) -> None:
     report = run(seeded, offline)
-    path = Path(offline.root) / f"snapshots/{report.snapshot_id}.json"
+    path = Path(offline.root.url) / f"snapshots/{report.snapshot_id}.json"
     manifest = json.loads(path.read_text())
     damage(manifest)
     path.write_text(json.dumps(manifest))
@@ -282,7 +283,7 @@ def test_a_store_that_cannot_be_locked_is_a_clear_error(
 
 def test_a_database_without_our_tables_is_a_clear_error(offline: OfflineStore, tmp_path: Path) -> None:
     class Nowhere:
-        url = f"sqlite:///{tmp_path / 'none.db'}"
+        address = ServiceAddress(f"sqlite:///{tmp_path / 'none.db'}")
 
     with pytest.raises(SourceStoreError, match="seed it first"):
         materialize(Nowhere(), offline, None, as_of=NOW)

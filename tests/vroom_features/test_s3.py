@@ -11,6 +11,7 @@ import pytest
 import tenacity
 
 from tests.ports import free_port
+from tests.secrets import LOGIN
 from tests.snapshots import SAMPLE
 from tests.vroom_features.test_commands import command, document
 from vroom_features.errors import OfflineStoreError
@@ -62,6 +63,11 @@ def test_a_bucket_holds_the_same_snapshots_as_a_folder(tmp_path: Path, endpoint:
     assert (first["digest"], first["num_parts_written"]) == (folder["digest"], 5)
     again = document(command(tmp_path, *bucket, **environment))
     assert again["state"] == "unchanged, the stores were up to date"
+
+    keys = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    with_keys = (*bucket[:-1], f"s3://{LOGIN}@vroom/offline")
+    same = document(command(tmp_path, *with_keys, **(environment | keys)))
+    assert same["state"] == "unchanged, the stores were up to date"
 
     away = command(tmp_path, *bucket, **(environment | {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}))
     assert away.returncode == 1

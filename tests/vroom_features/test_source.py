@@ -224,12 +224,12 @@ def test_rows_and_bulk_work_of_one_process_never_have_the_file_open_together(tmp
     source = SourceStore.open(f"sqlite:///{tmp_path / 'vroom.db'}")
     saved, done = threading.Event(), []
     with ThreadPoolExecutor(1) as pool:
-        with bulk_transaction(source.url) as bulk:
+        with bulk_transaction(source.address) as bulk:
             seen = bulk.scalar("SELECT COUNT(*) FROM vehicles")
             job = pool.submit(lambda: (done.append(save(source)), saved.set()))
             assert not saved.wait(0.2)
         job.result(timeout=5)
-    with bulk_transaction(source.url) as bulk:
+    with bulk_transaction(source.address) as bulk:
         assert (seen, bulk.scalar("SELECT COUNT(*) FROM vehicles")) == (0, 1)
     assert source.get_vehicle(done[0]) is not None
 

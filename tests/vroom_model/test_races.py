@@ -58,9 +58,9 @@ def models(
 def task(champions: Champions, source: SourceStore, redis_url: str) -> Task:
     """Return the promotion of the candidate."""
     return Task(
-        mlflow=champions.registry.tracking_uri,
+        mlflow=champions.registry.address.url,
         model_name=champions.registry.model_name,
-        database=source.url,
+        database=source.address.url,
         redis=redis_url,
         as_of=champions.moment(),
     )

@@ -52,7 +52,7 @@ def test_the_run_records_parameters_metrics_lineage_and_signature(
     champions: Champions, trained: TrainedModel, fleet: FrameSnapshot
 ) -> None:
     version = champions.register_trained(trained).version
-    client = mlflow.MlflowClient(champions.registry.tracking_uri)
+    client = mlflow.MlflowClient(champions.registry.address.url)
     run = client.get_run(version.run_id)
     assert run.data.params["num_rounds"] == str(trained.manifest.params["num_rounds"])
     assert run.data.params["seed"] == "0"
@@ -73,7 +73,7 @@ def test_mlflow_itself_can_load_and_run_the_model(
     champions: Champions, trained: TrainedModel, predictor: Predictor, fleet: FrameSnapshot
 ) -> None:
     version = champions.register_trained(trained).version
-    client = mlflow.MlflowClient(champions.registry.tracking_uri)
+    client = mlflow.MlflowClient(champions.registry.address.url)
     graph = mlflow.onnx.load_model(client.download_artifacts(version.run_id, "bundle"))
     features = load_dataset(fleet).features[:50]
     session = ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -99,7 +99,7 @@ def test_a_version_whose_files_are_spoiled_is_made_anew(
     spoiled = champions.register_trained(trained).version
     forged = tmp_path / "fold-1.json"
     forged.write_text("{}")
-    client = mlflow.MlflowClient(champions.registry.tracking_uri)
+    client = mlflow.MlflowClient(champions.registry.address.url)
     client.log_artifact(spoiled.run_id, str(forged), "bundle")
     anew = train_candidate(champions.registry, fleet, as_of=AS_OF)
     assert anew.is_new
@@ -118,7 +118,7 @@ def test_a_version_whose_run_is_gone_is_broken_and_stands_in_nobodys_way(
 
 def test_no_artifact_is_a_pickle(champions: Champions, trained: TrainedModel) -> None:
     version = champions.register_trained(trained).version
-    client = mlflow.MlflowClient(champions.registry.tracking_uri)
+    client = mlflow.MlflowClient(champions.registry.address.url)
     names = {Path(entry.path).name for entry in client.list_artifacts(version.run_id, "bundle")}
     assert names == {*trained.manifest.files, "manifest.json", "MLmodel"}
     cards = {Path(entry.path).name for entry in client.list_artifacts(version.run_id, "card")}
@@ -139,7 +139,7 @@ def test_a_model_no_better_than_the_median_is_not_registered(
 
 
 def test_a_recording_cut_off_is_not_taken_for_the_model(champions: Champions, trained: TrainedModel) -> None:
-    client = mlflow.MlflowClient(champions.registry.tracking_uri)
+    client = mlflow.MlflowClient(champions.registry.address.url)
     client.create_registered_model(champions.registry.model_name)
     tags = {"training_digest": trained.manifest.training_digest}
     run = client.create_run("0").info
@@ -177,7 +177,7 @@ def test_a_candidate_with_altered_files_is_refused_even_by_force(
     champions: Champions, fleet: FrameSnapshot, trained: TrainedModel, tmp_path: Path
 ) -> None:
     version = champions.register_trained(trained).version
-    client = mlflow.MlflowClient(champions.registry.tracking_uri)
+    client = mlflow.MlflowClient(champions.registry.address.url)
     forged = tmp_path / "fold-1.json"
     forged.write_text("{}")
     client.log_artifact(version.run_id, str(forged), "bundle")
@@ -196,7 +196,7 @@ def test_a_version_without_its_checksum_is_refused(
     stripped = dataclasses.replace(version, tags={})
     with pytest.raises(BrokenModelError, match="manifest_sha256"):
         _ = stripped.ref
-    url = f"{champions.registry.tracking_uri}/api/2.0/mlflow/model-versions/delete-tag"
+    url = f"{champions.registry.address}/api/2.0/mlflow/model-versions/delete-tag"
     body = {"name": champions.registry.model_name, "version": "1", "key": "manifest_sha256"}
     httpx.request("DELETE", url, json=body).raise_for_status()
     outcome = champions.promote(fleet)
@@ -211,7 +211,7 @@ def test_two_that_note_the_same_for_the_first_time_both_succeed(
     both = threading.Barrier(2)
 
     def note(tags: dict[str, str]) -> None:
-        with Registry(champions.registry.tracking_uri, champions.registry.model_name) as registry:
+        with Registry(champions.registry.address, champions.registry.model_name) as registry:
             both.wait(30)
             registry.note(version, tags)
 

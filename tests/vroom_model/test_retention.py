@@ -24,7 +24,7 @@ def test_old_versions_go_with_their_files_and_champions_stay(
     assert forget_old_versions(registry, ledger, keep=4) == []
     assert forget_old_versions(registry, ledger, keep=1) == [old.version]
     assert [found.version for found in registry.versions()] == [newest, second, first]
-    client = mlflow.MlflowClient(registry.tracking_uri)
+    client = mlflow.MlflowClient(registry.address.url)
     assert client.get_run(old.run_id).info.lifecycle_stage == "deleted"
     with pytest.raises(BrokenModelError, match="is missing in MLflow"):
         registry.download(old, champions.folder / "gone")
@@ -37,7 +37,7 @@ def test_files_stay_for_a_version_that_came_of_the_same_run(
     champions: Champions, trained: TrainedModel
 ) -> None:
     registry, ledger = champions.registry, champions.ledger
-    client = mlflow.MlflowClient(registry.tracking_uri)
+    client = mlflow.MlflowClient(registry.address.url)
     old = champions.register_trained(trained).version
     source = client.get_model_version(registry.model_name, str(old.version)).source
     for name in (registry.model_name, f"{registry.model_name}-copy"):
@@ -49,7 +49,7 @@ def test_files_stay_for_a_version_that_came_of_the_same_run(
     registry.download(registry.version(2), champions.folder / "same model")
     registry.delete(registry.version(2))
     registry.download(old, champions.folder / "for the other model")
-    with Registry(registry.tracking_uri, f"{registry.model_name}-copy") as copies:
+    with Registry(registry.address, f"{registry.model_name}-copy") as copies:
         copies.delete(copies.version(1))
     with pytest.raises(BrokenModelError, match="is missing in MLflow"):
         registry.download(old, champions.folder / "gone")

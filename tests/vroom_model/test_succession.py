@@ -214,9 +214,7 @@ def test_a_version_that_got_the_champions_number_after_the_registry_was_lost_is_
 ) -> None:
     lost = champions.register(fleet)
     champions.promote(fleet)
-    mlflow.MlflowClient(champions.registry.tracking_uri).delete_registered_model(
-        champions.registry.model_name
-    )
+    mlflow.MlflowClient(champions.registry.address.url).delete_registered_model(champions.registry.model_name)
     assert champions.register(fleet, params=WEAK) == lost
     assert champions.succession.champion() is None
     assert "decision" not in champions.registry.version(lost).tags

@@ -14,6 +14,7 @@ from tests.vroom_model.champions import AS_OF, Champions
 from tests.vroom_model.killing import KillingProxy, go, start
 from tests.vroom_model.promoter import Task
 from tests.webapp.waiting import wait_until
+from vroom_features.addresses import ServiceAddress
 from vroom_features.settings import Settings
 from vroom_features.stores.source import SourceStore
 from vroom_model.boosting import TrainingParams
@@ -52,7 +53,10 @@ def test_a_promotion_killed_before_its_alias_moved_is_finished_by_the_running_wo
     old = champions.register(fleet, params=TrainingParams(num_rounds=2))
     assert champions.promote(fleet).promoted
     new = champions.register(fleet, params=TrainingParams(num_rounds=8))
-    apps = [create_app(settings.model_copy(update={"mlflow_uri": mlflow_server})) for _ in range(2)]
+    apps = [
+        create_app(settings.model_copy(update={"mlflow_uri": ServiceAddress(mlflow_server)}))
+        for _ in range(2)
+    ]
     clients = [app.test_client() for app in apps]
     assert [version_of(client) for client in clients] == [old, old]
 
@@ -60,7 +64,7 @@ def test_a_promotion_killed_before_its_alias_moved_is_finished_by_the_running_wo
         Task(
             mlflow=killer.url,
             model_name=settings.model_name,
-            database=settings.source_database,
+            database=settings.source_database.url,
             redis=redis_url,
             as_of=AS_OF,
         )

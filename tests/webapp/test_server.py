@@ -55,8 +55,8 @@ def environment(settings: Settings, port: int) -> dict[str, str]:
     """Return the environment of a server with these settings."""
     return os.environ | {
         "VROOM_HOME": str(settings.home),
-        "VROOM_REDIS_URL": settings.redis,
-        "VROOM_MLFLOW_URI": settings.mlflow,
+        "VROOM_REDIS_URL": settings.redis.url,
+        "VROOM_MLFLOW_URI": settings.mlflow.url,
         "VROOM_MODEL_NAME": settings.model_name,
         "VROOM_WEB_POLL_SECONDS": "60",
         "VROOM_WEB_PORT": str(port),

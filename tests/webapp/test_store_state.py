@@ -45,7 +45,7 @@ def test_rows_of_another_database_are_named_as_such(client: FlaskClient, service
 def test_a_pointer_that_names_no_snapshot_is_told(
     client: FlaskClient, services: Services, content: str
 ) -> None:
-    folder = Path(services.settings.offline_store)
+    folder = Path(services.settings.offline_store.url)
     (folder / "snapshots").mkdir(parents=True)
     (folder / "snapshots" / "a.json").write_text("{}")
     (folder / "current.json").write_text(content)

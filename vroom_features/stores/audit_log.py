@@ -5,6 +5,7 @@ from datetime import datetime
 from sqlalchemy import Engine, delete, insert, select
 from sqlmodel import SQLModel
 
+from vroom_features.addresses import ServiceAddress
 from vroom_features.stores.database import reading, translated, writing
 from vroom_features.tables import AuditEntry
 
@@ -19,13 +20,13 @@ class AuditLog:
     ----------
     engine : sqlalchemy.Engine
         Of the source database.
-    url : str
+    address : ServiceAddress
         Its address, for error messages.
     """
 
-    def __init__(self, engine: Engine, url: str) -> None:
+    def __init__(self, engine: Engine, address: ServiceAddress) -> None:
         self._engine = engine
-        self._url = url
+        self._address = address
 
     def record(self, happened_at: datetime, **what: str) -> None:
         """Write a line: ``actor``, ``action``, ``subject``, ``client`` and ``request_id``.
@@ -36,7 +37,7 @@ class AuditLog:
             If it is not written; then what it tells of must not be done.
         """
         line = {name: value[: _LENGTHS[name]] for name, value in what.items()}
-        with translated(self._url), writing(self._engine) as connection:
+        with translated(self._address), writing(self._engine) as connection:
             connection.execute(insert(_entries).values(happened_at=happened_at, **line))
 
     def entries(self, *, limit: int = 100, before: int | None = None) -> list[AuditEntry]:
@@ -44,16 +45,16 @@ class AuditLog:
         query = select(_entries).order_by(_entries.c.id.desc()).limit(limit)
         if before is not None:
             query = query.where(_entries.c.id < before)
-        with translated(self._url), reading(self._engine) as connection:
+        with translated(self._address), reading(self._engine) as connection:
             return [AuditEntry(**row) for row in connection.execute(query).mappings()]
 
     def holds(self, *, action: str, subject: str) -> bool:
         """Tell whether there is a line of this action and subject."""
         query = select(_entries.c.id).where(_entries.c.action == action, _entries.c.subject == subject)
-        with translated(self._url), reading(self._engine) as connection:
+        with translated(self._address), reading(self._engine) as connection:
             return connection.execute(query.limit(1)).first() is not None
 
     def forget(self, *, older_than: datetime) -> int:
         """Delete lines from before a moment, and return how many."""
-        with translated(self._url), writing(self._engine) as connection:
+        with translated(self._address), writing(self._engine) as connection:
             return connection.execute(delete(_entries).where(_entries.c.happened_at < older_than)).rowcount

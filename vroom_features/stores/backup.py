@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from sqlalchemy import make_url
 
+from vroom_features.addresses import ServiceAddress
 from vroom_features.errors import BackupError, DamagedDatabaseError
 from vroom_features.limits import SCHEMA_VERSION
 from vroom_features.stores import postgres_backup
@@ -34,12 +35,12 @@ class State:
     change_number: int
 
 
-def back_up(url: str, to: Path) -> State:
+def back_up(url: str | ServiceAddress, to: Path) -> State:
     """Write a backup of a database that may be in use.
 
     Parameters
     ----------
-    url : str
+    url : str or ServiceAddress
         As for ``SourceStore.open``.
     to : Path
         The file to make, for its owner's eyes only; it appears whole or not at all.
@@ -58,10 +59,11 @@ def back_up(url: str, to: Path) -> State:
     """
     if to.exists():
         raise BackupError(f"{to} exists already; give another name")
-    source = sqlite_path(url)
-    with translated(url), _aside(to) as aside:
+    address = ServiceAddress(url)
+    source = sqlite_path(address)
+    with translated(address), _aside(to) as aside:
         if source is None:
-            postgres_backup.dump(url, aside)
+            postgres_backup.dump(address, aside)
             state = State(*postgres_backup.state_of(aside))
         elif not source.is_file():
             raise BackupError(f"there is no database {source}")
@@ -72,7 +74,7 @@ def back_up(url: str, to: Path) -> State:
     return state
 
 
-def restore(url: str, origin: Path, *, force: bool = False) -> State:
+def restore(url: str | ServiceAddress, origin: Path, *, force: bool = False) -> State:
     """Put a backup in the place of a database.
 
     It comes in one transaction: whoever has the database open sees the old or the new.  The result counts as
@@ -80,7 +82,7 @@ def restore(url: str, origin: Path, *, force: bool = False) -> State:
 
     Parameters
     ----------
-    url : str
+    url : str or ServiceAddress
         As for ``SourceStore.open``; there need not be a database yet.
     origin : Path
         What ``back_up`` made.
@@ -98,23 +100,24 @@ def restore(url: str, origin: Path, *, force: bool = False) -> State:
     if not origin.is_file():
         raise BackupError(f"there is no backup {origin}")
     identity = NEW_IDENTITY_SQL.format(id=uuid4().hex, change=time.time_ns() // 1_000_000)
-    target = sqlite_path(url)
-    with translated(url):
+    address = ServiceAddress(url)
+    target = sqlite_path(address)
+    with translated(address):
         if target is None:
             state = State(*postgres_backup.state_of(origin))
-            if (found := postgres_backup.state_in(url)) is not None:
+            if (found := postgres_backup.state_in(address)) is not None:
                 _refuse_loss(State(*found), state, force=force)
-            postgres_backup.load(url, origin, then=identity)
+            postgres_backup.load(address, origin, then=identity)
         else:
             state = state_of(origin)
             _restore_file(target, origin, state, identity, force=force)
-        connect(url).dispose()  # upgrades the schema of an old backup
+        connect(address).dispose()  # upgrades the schema of an old backup
     return state
 
 
-def sqlite_path(url: str) -> Path | None:
+def sqlite_path(address: ServiceAddress) -> Path | None:
     """Return the file of a SQLite database, or None for another kind."""
-    parsed = make_url(url)
+    parsed = make_url(address.url)
     return Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
 
 

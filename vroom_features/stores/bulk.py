@@ -12,6 +12,7 @@ import adbc_driver_postgresql
 import adbc_driver_sqlite
 import pyarrow as pa
 
+from vroom_features.addresses import ServiceAddress, libpq_conninfo
 from vroom_features.errors import SourceStoreError
 from vroom_features.limits import SCHEMA_VERSION
 from vroom_features.stores import gate
@@ -27,15 +28,15 @@ class BulkConnection:
     ----------
     connection : adbc_driver_manager.AdbcConnection
         With autocommit off.
-    url : str
-        As for ``bulk_transaction``.
+    address : ServiceAddress
+        Where the database is.
     is_sqlite : bool
         Else it is PostgreSQL.
     """
 
-    def __init__(self, connection: adbc.AdbcConnection, url: str, *, is_sqlite: bool) -> None:
+    def __init__(self, connection: adbc.AdbcConnection, address: ServiceAddress, *, is_sqlite: bool) -> None:
         self._connection = connection
-        self.url = url
+        self.address = address
         self.is_sqlite = is_sqlite
 
     def batches(self, sql: str) -> Iterator[pa.RecordBatch]:
@@ -99,12 +100,12 @@ class BulkConnection:
 
 
 @contextmanager
-def bulk_transaction(url: str, *, writes: bool = False) -> Iterator[BulkConnection]:
+def bulk_transaction(url: str | ServiceAddress, *, writes: bool = False) -> Iterator[BulkConnection]:
     """Open one transaction: all reads see one moment, all writes come together or not at all.
 
     Parameters
     ----------
-    url : str
+    url : str or ServiceAddress
         As for ``SourceStore.open``; the database must have its schema.
     writes : bool
         Take the write lock at once, waiting for another writer.
@@ -114,8 +115,9 @@ def bulk_transaction(url: str, *, writes: bool = False) -> Iterator[BulkConnecti
     SourceStoreError
         If the database cannot be opened, read or written.
     """
-    is_sqlite = url.startswith("sqlite")
-    path = Path(url.partition("///")[2]).resolve() if is_sqlite else Path()
+    address = ServiceAddress(url)
+    is_sqlite = address.url.startswith("sqlite")
+    path = Path(address.url.partition("///")[2]).resolve() if is_sqlite else Path()
     if is_sqlite and not path.is_file():
         raise SourceStoreError(f"there is no database {path}; seed it first")
     with ExitStack() as stack:
@@ -123,8 +125,8 @@ def bulk_transaction(url: str, *, writes: bool = False) -> Iterator[BulkConnecti
             if is_sqlite:
                 gate.enter(path, "bulk", timeout_s=LOCK_TIMEOUT_S)
                 stack.callback(gate.leave, path, "bulk")
-            connection = _connect(stack, str(path) if is_sqlite else url, is_sqlite=is_sqlite)
-            bulk = BulkConnection(connection, url, is_sqlite=is_sqlite)
+            connection = _connect(stack, address, path if is_sqlite else None)
+            bulk = BulkConnection(connection, address, is_sqlite=is_sqlite)
             if not is_sqlite and not writes:
                 bulk.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             if writes:  # the state's one row is the lock that every writer takes first
@@ -140,7 +142,7 @@ def bulk_transaction(url: str, *, writes: bool = False) -> Iterator[BulkConnecti
             else:
                 connection.rollback()
         except (adbc.Error, TimeoutError) as exc:
-            raise SourceStoreError(f"database: {exc}") from exc
+            raise SourceStoreError(f"database {address}: {exc}") from exc
 
 
 def _check_schema(bulk: BulkConnection) -> None:
@@ -153,15 +155,16 @@ def _check_schema(bulk: BulkConnection) -> None:
         )
 
 
-def _connect(stack: ExitStack, where: str, *, is_sqlite: bool) -> adbc.AdbcConnection:
-    """Connect, with autocommit off."""
+def _connect(stack: ExitStack, address: ServiceAddress, path: Path | None) -> adbc.AdbcConnection:
+    """Connect, with autocommit off; a path is a SQLite file's."""
+    is_sqlite = path is not None
     if is_sqlite:
-        driver = adbc_driver_sqlite.connect(where)
+        driver = adbc_driver_sqlite.connect(str(path))
     else:
-        driver = adbc_driver_postgresql.connect("postgresql://" + where.partition("://")[2])
+        driver = adbc_driver_postgresql.connect(libpq_conninfo(address))
     database = stack.enter_context(driver)
     connection: adbc.AdbcConnection = stack.enter_context(adbc.AdbcConnection(database))
-    bulk = BulkConnection(connection, where, is_sqlite=is_sqlite)
+    bulk = BulkConnection(connection, address, is_sqlite=is_sqlite)
     if is_sqlite:
         bulk.execute(f"PRAGMA busy_timeout={LOCK_TIMEOUT_S * 1000}")
         bulk.execute("PRAGMA synchronous=FULL")

@@ -21,12 +21,13 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from vroom_features import tables
+from vroom_features.addresses import ServiceAddress
 from vroom_features.errors import SourceStoreError
 from vroom_features.stores import gate
 
@@ -48,7 +49,7 @@ TABLES: tuple[Table, ...] = tuple(
 _SCHEMA_LOCK = 0x76726F6F6D  # number of the advisory lock on PostgreSQL
 
 
-def connect(url: str) -> Engine:
+def connect(address: ServiceAddress) -> Engine:
     """Return an engine of a database that has the schema: created where there is none, upgraded where old.
 
     Raises
@@ -56,8 +57,8 @@ def connect(url: str) -> Engine:
     SourceStoreError
         If the database cannot be opened, or holds the schema of a newer program.
     """
-    with translated(url):
-        engine = _engine(url)
+    with translated(address):
+        engine = _engine(address)
         try:
             with writing(engine) as connection:
                 _bring_schema_up(connection)
@@ -68,15 +69,13 @@ def connect(url: str) -> Engine:
 
 
 @contextmanager
-def translated(url: str) -> Iterator[None]:
+def translated(address: ServiceAddress) -> Iterator[None]:
     """Turn a driver's error into one that says which database and what is wrong."""
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error, OSError) as exc:
         reason = str(getattr(exc, "orig", None) or exc).strip().splitlines()
-        raise SourceStoreError(
-            f"database {_shown(url)}: {reason[0] if reason else type(exc).__name__}"
-        ) from exc
+        raise SourceStoreError(f"database {address}: {reason[0] if reason else type(exc).__name__}") from exc
 
 
 @contextmanager
@@ -96,9 +95,9 @@ def writing(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-def _engine(url: str) -> Engine:
+def _engine(address: ServiceAddress) -> Engine:
     """Make an engine; nothing but SQLite's folder is created yet."""
-    parsed = make_url(url)
+    parsed = make_url(address.url)
     if parsed.get_backend_name() == "sqlite":
         if not parsed.database or parsed.database == ":memory:":
             raise SourceStoreError(
@@ -120,7 +119,7 @@ def _engine(url: str) -> Engine:
             connect_args={"options": timeouts, "connect_timeout": int(LOCK_TIMEOUT_S)},
             pool_pre_ping=True,
         )
-    raise SourceStoreError(f"expected a sqlite:/// or postgresql:// URL, got {_shown(url)}")
+    raise SourceStoreError(f"expected a sqlite:/// or postgresql:// URL, got {address}")
 
 
 class GatedConnection(sqlite3.Connection):
@@ -223,11 +222,3 @@ def _create_schema(connection: Connection) -> None:
             text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :seq)"),
             {"name": vehicles.name, "seq": tables.UI_VEHICLE_ID_START - 1},
         )
-
-
-def _shown(url: str) -> str:
-    """Return the URL without its password."""
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except (ArgumentError, NoSuchModuleError, ValueError):
-        return "(not a URL)"

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol, cast
 from uuid import uuid4
 
+from vroom_features.addresses import ENCODE, ServiceAddress
 from vroom_features.errors import OfflineStoreError
 
 
@@ -77,13 +78,20 @@ class LocalFiles:
 class RemoteFiles:
     """Files under an fsspec URL; object stores show an object whole or not at all."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, address: ServiceAddress) -> None:
         import fsspec  # noqa: PLC0415 - a local folder does not pay for it
 
+        if address.is_unclear:
+            raise OfflineStoreError(f"offline store {address}: an @ comes after the host; {ENCODE}")
+        url, options = address.url, {}
+        user, password = address.credentials or ("", "")
+        if password:  # apart from the URL, which errors repeat; alone, a user may be a container of abfs
+            names = ("key", "secret") if url.startswith("s3") else ("username", "password")
+            url, options = str(address), dict(zip(names, (user, password), strict=True))
         try:
-            self._filesystem, self._root = fsspec.url_to_fs(url)
+            self._filesystem, self._root = fsspec.url_to_fs(url, **options)
         except (ImportError, ValueError) as exc:  # its package is missing, or there is no such kind
-            raise OfflineStoreError(f"offline store {url}: {exc}") from exc
+            raise OfflineStoreError(f"offline store {address}: {exc}") from exc
 
     def _path(self, name: str) -> str:
         return str(PurePosixPath(self._root) / name)
@@ -133,8 +141,8 @@ def _os_errors() -> Iterator[None]:
         raise OSError(str(exc)) from exc
 
 
-def files_at(root: str) -> Files:
+def files_at(root: ServiceAddress) -> Files:
     """Return the files of a folder or URL."""
-    if root.startswith("file://"):
-        return LocalFiles(Path(root.removeprefix("file://")))
-    return RemoteFiles(root) if "://" in root else LocalFiles(Path(root))
+    if root.url.startswith("file://"):
+        return LocalFiles(Path(root.url.removeprefix("file://")))
+    return RemoteFiles(root) if "://" in root.url else LocalFiles(Path(root.url))

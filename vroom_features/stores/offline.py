@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 from pydantic import AwareDatetime, ConfigDict, ValidationError, create_model
 
+from vroom_features.addresses import ServiceAddress
 from vroom_features.errors import NoSnapshotError, OfflineStoreError, UnreadableSnapshotError
 from vroom_features.stores.files import Files, LocalFiles, files_at
 
@@ -161,13 +162,13 @@ class OfflineStore:
 
     Parameters
     ----------
-    root : str
+    root : str or ServiceAddress
         Made when first written.
     """
 
-    def __init__(self, root: str) -> None:
-        self.root = root
-        self.files = files_at(root)
+    def __init__(self, root: str | ServiceAddress) -> None:
+        self.root = ServiceAddress(root)
+        self.files = files_at(self.root)
 
     def current(self) -> Snapshot:
         """Return the latest snapshot.

@@ -16,6 +16,7 @@ from typing import Any, Self, cast
 import redis
 from redis.exceptions import RedisClusterException
 
+from vroom_features.addresses import ServiceAddress
 from vroom_features.errors import OnlineStoreError
 from vroom_features.stores.online_reader import RowReader
 from vroom_features.stores.online_rows import (
@@ -89,12 +90,12 @@ class OnlineStore:
         self._replace = client.register_script(REPLACE)
 
     @classmethod
-    def connect(cls, url: str) -> Self:
+    def connect(cls, url: str | ServiceAddress) -> Self:
         """Return a store at a URL; to one server nothing is sent before the first call.
 
         Parameters
         ----------
-        url : str
+        url : str or ServiceAddress
             ``redis://``, ``rediss://`` or ``unix://``; ``redis+cluster://host:port`` for Redis Cluster.
         """
         timeouts = {"socket_timeout": CALL_TIMEOUT_S, "socket_connect_timeout": CALL_TIMEOUT_S}

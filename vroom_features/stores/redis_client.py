@@ -10,6 +10,8 @@ import redis
 from redis.cluster import RedisCluster
 from redis.exceptions import RedisClusterException
 
+from vroom_features.addresses import ServiceAddress
+
 _CLUSTER = "+cluster://"
 
 
@@ -27,7 +29,7 @@ class ClusterClient(RedisCluster):
 RedisClient = redis.Redis | ClusterClient
 
 
-def connect_redis(url: str, **options: Any) -> RedisClient:  # as redis-py takes them
+def connect_redis(url: str | ServiceAddress, **options: Any) -> RedisClient:  # as redis-py takes them
     """Return a client; to a cluster it connects now, to one server at its first command.
 
     Raises
@@ -35,23 +37,24 @@ def connect_redis(url: str, **options: Any) -> RedisClient:  # as redis-py takes
     redis.RedisError
         If no node of a cluster answers.
     """
-    if _CLUSTER not in url:
-        return redis.Redis.from_url(url, **options)
+    address = ServiceAddress(url)
+    if _CLUSTER not in address.url:
+        return redis.Redis.from_url(address.url, **options)
     try:
-        return cast("ClusterClient", ClusterClient.from_url(node_url(url), **options))
+        return cast("ClusterClient", ClusterClient.from_url(node_url(address), **options))
     except RedisClusterException as exc:
         raise redis.ConnectionError(str(exc)) from exc
 
 
-def node_url(url: str) -> str:
-    """Return the URL of the one server that messages go through.
+def node_url(url: str | ServiceAddress) -> str:
+    """Return the whole URL of the one server that messages go through.
 
     Examples
     --------
     >>> node_url("redis+cluster://10.0.0.5:6379")
     'redis://10.0.0.5:6379'
     """
-    return url.replace(_CLUSTER, "://", 1)
+    return ServiceAddress(url).url.replace(_CLUSTER, "://", 1)
 
 
 def used_memory(client: RedisClient) -> int:

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine, delete, func, insert, not_, select
 
+from vroom_features.addresses import ServiceAddress
 from vroom_features.errors import (
     IdempotencyConflictError,
     NotDeletableError,
@@ -46,21 +47,21 @@ class SourceStore:
     ----------
     engine : sqlalchemy.Engine
         Of a database that has the schema; ``SourceStore.open`` makes both.
-    url : str
+    address : ServiceAddress
         Where it is, for the bulk readers, which speak to the database by themselves.
     """
 
-    def __init__(self, engine: Engine, url: str) -> None:
+    def __init__(self, engine: Engine, address: ServiceAddress) -> None:
         self.engine = engine
-        self.url = url
+        self.address = address
 
     @classmethod
-    def open(cls, url: str) -> "SourceStore":
+    def open(cls, url: str | ServiceAddress) -> "SourceStore":
         """Open a database, creating its schema where there is none and upgrading an old one.
 
         Parameters
         ----------
-        url : str
+        url : str or ServiceAddress
             ``sqlite:///path/to/file.db`` or ``postgresql://user:password@host:port/name``.
 
         Raises
@@ -68,7 +69,8 @@ class SourceStore:
         SourceStoreError
             If it cannot be opened, or holds the schema of a newer program.
         """
-        return cls(connect(url), url)
+        address = ServiceAddress(url)
+        return cls(connect(address), address)
 
     def save_vehicle(
         self, vehicle: VehicleCreate, *, saved_at: datetime, idempotency_key: str | None = None
@@ -283,12 +285,12 @@ class SourceStore:
     @contextmanager
     def _read(self) -> Iterator[Connection]:
         """Give a connection whose queries all see one moment."""
-        with translated(self.url), reading(self.engine) as connection:
+        with translated(self.address), reading(self.engine) as connection:
             yield connection
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
         """Give a connection that no other writer runs beside; commit at the end."""
-        with translated(self.url), writing(self.engine) as connection:
+        with translated(self.address), writing(self.engine) as connection:
             connection.execute(select(queries.state).with_for_update())
             yield connection

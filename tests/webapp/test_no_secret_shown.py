@@ -1,0 +1,170 @@
+"""Whoever looks at the web app or its log finds no password of an address in it."""
+
+import base64
+import logging
+import threading
+import uuid
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import redis as redis_py
+from sqlalchemy import make_url
+
+from tests.ports import free_port
+from tests.secrets import LOGIN, PASSWORD, USER, assert_nothing_secret
+from tests.webapp.conftest import PASSWORD as OPERATOR_PASSWORD
+from tests.webapp.registry import Models
+from tests.webapp.waiting import wait_until
+from vroom_features.settings import Settings
+from vroom_model.champion import ChampionSource
+from vroom_model.errors import RegistryError
+from vroom_model.registry import Registry
+from webapp.app import create_app
+from webapp.workflows import WorkflowError, Workflows
+
+READ = (
+    "/health?all=1",
+    "/model",
+    "/stores",
+    "/openapi.json",
+    "/metrics",
+    "/audit",
+    f"/runs/{uuid.uuid4()}",
+    "/",
+    "/models",
+    "/runs",
+    "/feature-stores",
+    "/vehicles/features",
+)
+KINDS = ("application/json", "text/html")
+STARTED = ("/train", "/materialize", "/rollback", "/reload")
+
+
+@pytest.fixture
+def known_user(redis: redis_py.Redis) -> Iterator[None]:
+    """Let the user of the addresses into Redis."""
+    redis.acl_setuser(
+        USER, enabled=True, passwords=[f"+{PASSWORD}"], categories=["+@all"], keys=["*"], channels=["*"]
+    )
+    yield
+    redis.acl_deluser(USER)
+
+
+def with_login(url: str) -> str:
+    return url.replace("://", f"://{LOGIN}@", 1)
+
+
+def everything_shown(
+    settings: Settings, operator: dict[str, str], caplog: pytest.LogCaptureFixture, *, status: str
+) -> str:
+    """Return all that an app with these settings answers and logs, once its health is this."""
+    caplog.set_level(logging.INFO, logger="httpx")
+    app = create_app(settings)
+    client = app.test_client()
+    shown = []
+    try:
+        wait_until(lambda: client.get("/health").json["status"] == status, timeout_s=60)
+        for path in READ:
+            for kind in KINDS:
+                shown.append(client.get(path, headers={"Accept": kind, **operator}).text)
+        for path in STARTED:
+            shown.append(client.post(path, headers=operator).text)
+        return "\n".join([*shown, caplog.text])
+    finally:
+        app.extensions["vroom"].close()
+
+
+@pytest.mark.usefixtures("known_user", "champion")
+def test_a_running_app_shows_no_secret(
+    tmp_path: Path,
+    postgres_url: str,
+    redis_url: str,
+    models: Models,
+    operator: dict[str, str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings = Settings(
+        _env_file=None,
+        home=tmp_path,
+        database_url=make_url(postgres_url).set(password=PASSWORD).render_as_string(hide_password=False),
+        offline_url=f"memory://{LOGIN}@bucket/{uuid.uuid4().hex}",
+        redis_url=with_login(redis_url),
+        mlflow_uri=with_login(models.url),
+        prefect_url=with_login(f"http://127.0.0.1:{free_port()}"),
+        model_name=models.name,
+        operator_password=OPERATOR_PASSWORD,
+    )
+    shown = everything_shown(settings, operator, caplog, status="ok")
+    assert f'"mlflow_uri":"{models.url}"' in shown
+    assert f'href="{models.url}/#/models/{models.name}' in shown
+    assert f'"location":"{settings.offline_store}"' in shown
+    assert "cannot be reached" in shown
+    assert f"HTTP Request: GET {models.url}/api" in caplog.text
+    assert_nothing_secret(shown)
+
+
+def test_an_app_without_its_services_shows_no_secret(
+    tmp_path: Path, operator: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    nobody = f"127.0.0.1:{free_port()}"
+    settings = Settings(
+        _env_file=None,
+        home=tmp_path,
+        offline_url=f"s3://{LOGIN}@bucket/vroom",
+        redis_url=f"redis://{LOGIN}@{nobody}/0",
+        mlflow_uri=f"http://{LOGIN}@{nobody}",
+        prefect_url=f"http://{LOGIN}@{nobody}",
+        operator_password=OPERATOR_PASSWORD,
+    )
+    shown = everything_shown(settings, operator, caplog, status="no_model")
+    assert "MLflow cannot be reached" in shown
+    assert_nothing_secret(shown)
+
+
+@pytest.fixture
+def asked() -> Iterator[tuple[str, list[str | None]]]:
+    """Serve what refuses everything; give its address and the Authorization headers that came."""
+    headers: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"] or 0))
+            headers.append(self.headers["Authorization"])
+            self.send_response(401)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield with_login(f"http://127.0.0.1:{server.server_port}"), headers
+    server.shutdown()
+    server.server_close()
+
+
+def test_user_and_password_are_sent_to_mlflow_and_prefect(
+    tmp_path: Path, asked: tuple[str, list[str | None]]
+) -> None:
+    url, headers = asked
+    champion = ChampionSource(url, "vroom", cache_dir=tmp_path)
+    workflows = Workflows(url)
+    with Registry(url, "vroom") as registry:
+        for ask, error in (
+            (registry.champion, RegistryError),
+            (champion.current, RegistryError),
+            (workflows.recent, WorkflowError),
+        ):
+            with pytest.raises(error) as refusal:
+                ask()
+            assert_nothing_secret(f"{refusal.value} {refusal.value.__cause__}")
+    champion.close()
+    workflows.close()
+    login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    assert headers == [f"Basic {login}"] * 3
