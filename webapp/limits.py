@@ -42,8 +42,10 @@ class Counter:
     def __init__(self, redis_url: str | ServiceAddress, *, retry_s: float = REDIS_RETRY_S) -> None:
         url = ServiceAddress(redis_url).url
         url = f"redis+{url}" if url.startswith("unix://") else url
+        is_tls_cluster = url.startswith("rediss+cluster://")  # of a name that the library does not know
         shared = storage_from_string(
-            url,
+            url.replace("rediss+", "redis+", 1) if is_tls_cluster else url,
+            **({"ssl": True} if is_tls_cluster else {}),
             wrap_exceptions=True,
             socket_timeout=REDIS_TIMEOUT_S,
             socket_connect_timeout=REDIS_TIMEOUT_S,

@@ -22,6 +22,7 @@ from vroom_model.champion import ChampionSource
 from vroom_model.errors import RegistryError
 from vroom_model.registry import Registry
 from webapp.app import create_app
+from webapp.limits import Counter
 from webapp.workflows import WorkflowError, Workflows
 
 READ = (
@@ -168,3 +169,9 @@ def test_user_and_password_are_sent_to_mlflow_and_prefect(
     workflows.close()
     login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
     assert headers == [f"Basic {login}"] * 3
+
+
+def test_a_limit_is_counted_on_a_cluster_behind_tls_without_repeating_its_address() -> None:
+    with pytest.raises(Exception, match="Redis Cluster cannot be connected") as error:
+        Counter(f"rediss+cluster://{LOGIN}@127.0.0.1:{free_port()}")
+    assert_nothing_secret(f"{error.value} {error.value.__cause__}")
