@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 
-.PHONY: run test lint drill install install-dev chromium lock sample screenshots clean help
+.PHONY: run test lint drill side-by-side install install-dev chromium lock sample screenshots clean help
 
 run: install ## install, start every service, run the main job, serve the page (DATA=folder for other CSVs)
 	@$(if $(DATA),VROOM_DATA_DIR="$(DATA)") $(BIN)/python -m flows up
@@ -22,6 +22,9 @@ lint: install-dev ## formatting, lint, types, import rules
 
 drill: install-dev ## break the running system in every way we know (ONLY=words selects, SOAK=30m also watches it for long)
 	@$(BIN)/python -m tests.drill $(if $(ONLY),--only "$(ONLY)") $(if $(SOAK),--soak "$(SOAK)")
+
+side-by-side: install-dev ## measure two commits in turns (BASE=revision, HEAD=revision, ONLY=words selects)
+	@$(BIN)/python -m benchmarks.side_by_side $(BASE) $(HEAD) $(if $(ONLY),--only $(ONLY))
 
 install: $(VENV)/installed
 

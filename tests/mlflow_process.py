@@ -16,16 +16,16 @@ START_TIMEOUT_S = 240
 
 
 @contextmanager
-def serve_mlflow(folder: Path) -> Iterator[str]:
+def serve_mlflow(folder: Path, python: str = sys.executable) -> Iterator[str]:
     """Serve MLflow from a SQLite file in ``folder`` on a free port; give its address once it answers."""
     url = f"http://127.0.0.1:{(port := free_port())}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command = [python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
     environment = os.environ | {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}",
     }
     with (
         (folder / "log").open("w") as log,
