@@ -82,7 +82,8 @@ class Problem:
 class CheckedFile:
     """The good rows of a file as NumPy columns, the bad ones as problems, and the SHA-256 of its bytes.
 
-    ``bad_ids`` has the ``vehicle_id`` of each bad row where it can be read.
+    ``bad_ids`` has the ``vehicle_id`` of each row that broke the contract, where it can be read, and
+    ``num_without_id`` counts the rows where it cannot, or whose width is wrong.
     """
 
     columns: dict[str, Array]
@@ -92,16 +93,12 @@ class CheckedFile:
     sha256: str
     bad_rows: list[int]
     bad_ids: Array
+    num_without_id: int
 
     @property
     def num_rows_in_file(self) -> int:
         """Rows of the file, those of the wrong width among them."""
         return self.num_rows + self.num_bad - len(self.bad_rows)
-
-    @property
-    def num_without_id(self) -> int:
-        """Bad rows of which nobody can say the vehicle: the id cannot be read, or the width is wrong."""
-        return self.num_bad - len(self.bad_ids)
 
     def may_have_bad_rows(self, vehicle_ids: Array) -> Mask:
         """Say which vehicles a bad row may be of: all of them, where one is without an id."""
@@ -117,7 +114,6 @@ class CheckedFile:
             Problem(row, "vehicle_id", str(vehicle_id), reason)
             for row, vehicle_id in zip(rows, ids, strict=True)
         ]
-        self.bad_ids = np.concatenate([self.bad_ids, ids])
         self.bad_rows += rows
         self.num_bad += len(rows)
         self.leave_out(positions)
@@ -174,7 +170,10 @@ def check_file(
         )
     num_bad = len(bad_rows) + len(ragged)
     values = {name: column.done() for name, column in kept.items()}
-    return CheckedFile(values, num_rows, problems, num_bad, content.sha256, bad_rows, bad_ids.done())
+    ids = bad_ids.done()
+    return CheckedFile(
+        values, num_rows, problems, num_bad, content.sha256, bad_rows, ids, num_without_id=num_bad - len(ids)
+    )
 
 
 def _batches_of_text(

@@ -138,8 +138,9 @@ def seed(
         version = int(bulk.scalar("SELECT change_number FROM database_state") or 0) + 1
         fleet, absent = put_vehicles(bulk, columns, version)
         stays = vehicles.may_have_bad_rows(absent)
-        known = np.concatenate([columns["vehicle_id"], typed_in, absent[stays]])
-        num_set_aside = sort_out_unknown(reservations, known, vehicles)
+        num_set_aside = sort_out_unknown(
+            reservations, [columns["vehicle_id"], typed_in, absent[stays]], vehicles
+        )
         rejected += write_quarantine(reservation_path, reservations, quarantine_dir, max_bad_share)
         bookings = compare_bookings(bulk, reservations.columns)
         may_go = bookings.absent["vehicle_id"]

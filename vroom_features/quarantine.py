@@ -71,7 +71,7 @@ def _write_rows(path: Path, file: CheckedFile, target: Path) -> str:
     return first
 
 
-def sort_out_unknown(file: CheckedFile, known_ids: Array, vehicles: CheckedFile) -> int:
+def sort_out_unknown(file: CheckedFile, known_ids: list[Array], vehicles: CheckedFile) -> int:
     """Set aside the bookings of unknown vehicles that a bad row may be about, and reject the others.
 
     A bad row whose id can be read is about that vehicle; one without an id may be about any, but only about
@@ -82,7 +82,7 @@ def sort_out_unknown(file: CheckedFile, known_ids: Array, vehicles: CheckedFile)
     int
         How many are set aside.
     """
-    unknown = np.flatnonzero(~_among(file.columns["vehicle_id"], np.sort(known_ids)))
+    unknown = np.flatnonzero(~_among(file.columns["vehicle_id"], np.concatenate(known_ids)))
     ids = file.columns["vehicle_id"][unknown]
     is_excused = np.isin(ids, vehicles.bad_ids)
     if len(np.unique(ids[~is_excused])) <= vehicles.num_without_id:
@@ -96,7 +96,8 @@ def sort_out_unknown(file: CheckedFile, known_ids: Array, vehicles: CheckedFile)
 
 
 def _among(ids: Array, known_ids: Array) -> Mask:
-    """Say which ids are among the known ones, which are sorted."""
+    """Say which ids are among the known ones, which are sorted here in place."""
+    known_ids.sort()
     low, high = (int(known_ids[0]), int(known_ids[-1])) if len(known_ids) else (1, 0)
     is_dense = high - low < 4 * len(known_ids)  # then a table of flags is faster than a search
     flags = (
