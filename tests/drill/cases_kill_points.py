@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.drill import operations, promises
+from tests import operations
+from tests.drill import promises
 from tests.drill.case import Case, Result, settle
 from tests.drill.fleet import change_fleet
 from tests.drill.system import System

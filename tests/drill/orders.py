@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.up import ROOT
-from tests.drill.operations import Ended
+from tests.operations import Ended
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from flows.monitor import look
 from flows.promotion import compare_and_promote
 from flows.rollback import go_back
 from flows.training import train_and_register
-from tests.drill import operations
+from tests import operations
 from tests.drill.clock import now
 from vroom_features.errors import VroomFeaturesError
 from vroom_features.settings import Settings

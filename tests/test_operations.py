@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.drill import operations
+from tests import operations
 from tests.drill.case import chosen
 from tests.drill.cases_kill_points import cases
 
