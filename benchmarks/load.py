@@ -7,15 +7,9 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 
+from tests.promises.system import VEHICLE
+
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
-VEHICLE = {
-    "technology": 1,
-    "actual_price": 45.0,
-    "recommended_price": 50.0,
-    "num_images": 4,
-    "street_parked": 0,
-    "description": 120,
-}
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from typing import Any
 import httpx
 import redis
 
-from benchmarks.load import VEHICLE, Load, post, post_and_check, post_ids, wrk
+from benchmarks.load import Load, post, post_and_check, post_ids, wrk
 from benchmarks.processes import pss_mb
 from benchmarks.revision import MODEL, PROMOTED_CHANNEL, TIMEOUT_S, Figure, Revision
+from tests.promises.system import VEHICLE
 
 BODY = json.dumps(VEHICLE)
 ONE = "`POST /predict`, 1 connection, p50"

@@ -19,9 +19,10 @@ from contextlib import contextmanager
 import httpx
 import redis
 
-from benchmarks.load import VEHICLE, Load, median, post, post_and_check, post_ids, wrk
+from benchmarks.load import Load, median, post, post_and_check, post_ids, wrk
 from benchmarks.processes import pss_mb
 from benchmarks.serving_stack import Stack, mlflow_models_serve, stack
+from tests.promises.system import VEHICLE
 from vroom_model.messages import ModelLoaded, ModelPromoted
 
 FEATURES = [[1.0, 4.0, 0.0, 120.0, -5.0]]

@@ -13,9 +13,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.load import VEHICLE
 from benchmarks.processes import ROOT, running, wait_for
 from flows.up import child_environment
+from tests.promises.system import VEHICLE
 from tests.whole_system import system_settings
 
 GIVE_UP_S = 300

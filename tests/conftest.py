@@ -24,6 +24,8 @@ from vroom_features.stores.source import SourceStore
 
 HERE = Path(__file__).parent
 LONG_FOLDERS = ("browser", "flows", "behaviour", "webapp", "vroom_model")
+SHARED = ("tests/promises", "system", "tests/browser", "tests/flows")
+"""Parts of paths whose tests share what takes long to start."""
 REAL_FLEET = Path(os.environ.get("VROOM_REAL_DATA", ROOT.parent / "shared" / "data" / "fleet"))
 
 
@@ -32,7 +34,9 @@ class OneSystemScheduling(LoadFileScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        shared = next((part for part in ("system", "tests/browser", "tests/flows") if part in path), None)
+        if path.endswith("promises/test_stores.py"):  # the one file there that starts no system
+            return super()._split_scope(nodeid)
+        shared = next((part for part in SHARED if part in path), None)
         return shared or super()._split_scope(nodeid)
 
 
@@ -51,7 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put first what takes longest, the tests of the whole system, and last what can be shared out finely."""
 
     def turn(item: pytest.Item) -> int:
-        if item.get_closest_marker("system"):
+        if item.get_closest_marker("system") or item.path.is_relative_to(HERE / "promises"):
             return -1
         folders = (at for at, folder in enumerate(LONG_FOLDERS) if item.path.is_relative_to(HERE / folder))
         return next(folders, len(LONG_FOLDERS))

@@ -2,16 +2,10 @@
 
 from typing import Any
 
+from tests.promises.system import VEHICLE
 from vroom_features.tables import VehicleCreate
 
-VEHICLE: dict[str, Any] = {
-    "technology": 1,
-    "actual_price": 45.0,
-    "recommended_price": 50.0,
-    "num_images": 4,
-    "street_parked": 0,
-    "description": 120,
-}
+__all__ = ["VEHICLE", "make_vehicle"]
 
 
 def make_vehicle(**changes: Any) -> VehicleCreate:

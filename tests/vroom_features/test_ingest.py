@@ -153,7 +153,7 @@ def test_typed_in_vehicles_stay_and_can_be_booked(source: SourceStore, tmp_path:
 def test_a_file_that_takes_a_typed_in_vehicles_id_is_refused(source: SourceStore, tmp_path: Path) -> None:
     vehicle_id = source.save_vehicle(make_vehicle(), saved_at=NOW).vehicle.vehicle_id
     with source.engine.begin() as connection:
-        connection.execute(text(f"UPDATE vehicles SET vehicle_id = 7 WHERE vehicle_id = {vehicle_id}"))  # noqa: S608
+        connection.execute(text(f"UPDATE vehicles SET vehicle_id = 7 WHERE vehicle_id = {vehicle_id}"))
     with pytest.raises(DataContractError, match="vehicle_id 7 belongs to a vehicle that was typed in"):
         seed(source, write_csvs(tmp_path / "csv", [vehicle_line(1), vehicle_line(7)]))
     assert source.get_vehicle(1) is None

@@ -31,9 +31,9 @@ def save(source: SourceStore, **changes: object) -> int:
 def book(source: SourceStore, vehicle_id: int) -> None:
     with source.engine.begin() as connection:
         connection.exec_driver_sql(
-            f"INSERT INTO reservations (vehicle_id, created_at) VALUES ({vehicle_id}, {0})"  # noqa: S608
+            f"INSERT INTO reservations (vehicle_id, created_at) VALUES ({vehicle_id}, {0})"
             if source.engine.dialect.name == "sqlite"
-            else f"INSERT INTO reservations (vehicle_id, created_at) VALUES ({vehicle_id}, now())"  # noqa: S608
+            else f"INSERT INTO reservations (vehicle_id, created_at) VALUES ({vehicle_id}, now())"
         )
 
 

@@ -65,7 +65,7 @@ def test_an_upgrade_keeps_every_row_and_what_was_promised_of_it(old_url: str) ->
 
 def test_equal_bookings_stay_as_many_as_they_were(old_url: str) -> None:
     moment = 1672567200000000 if old_url.startswith("sqlite") else "'2023-01-01 10:00:00+00'"
-    again = f"INSERT INTO reservations (id, vehicle_id, created_at) VALUES (3, 1, {moment})"  # noqa: S608
+    again = f"INSERT INTO reservations (id, vehicle_id, created_at) VALUES (3, 1, {moment})"
     execute(old_url, again)
     store = SourceStore.open(old_url)
     assert store.count_vehicles().reservations == 3

@@ -1,8 +1,8 @@
-"""Killed at any step, or out of disk: the old state stays whole, and the next run ends as a clean one."""
+"""Out of disk: the old state stays whole, and the next run ends as a clean one."""
 
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
@@ -13,9 +13,7 @@ import pytest
 import redis as redis_py
 
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
-from tests.vroom_features.killed import (
-    dies_after_step,
-    dies_past_byte,
+from tests.vroom_features.full_disk import (
     fails_past_byte,
     seed_files,
     write_stores,
@@ -123,68 +121,6 @@ def another_reader(system: Yesterday) -> Iterator[None]:
     with closing(sqlite3.connect(system.now / "vroom.db")) as connection:
         connection.execute("SELECT 1 FROM vehicles").fetchone()
         yield
-
-
-def test_a_seed_killed_after_any_step_leaves_the_old_or_the_new_and_runs_again(yesterday: Yesterday) -> None:
-    _killed_seeds(yesterday, dies_after_step, count(1), at_least=12)
-
-
-def test_a_seed_that_dies_in_any_write_leaves_the_old_or_the_new_and_runs_again(yesterday: Yesterday) -> None:
-    _killed_seeds(yesterday, dies_past_byte, sizes(10_000), at_least=12)
-
-
-def _killed_seeds(
-    yesterday: Yesterday, dies: Callable[..., object], limits: Iterator[int], *, at_least: int
-) -> None:
-    old = yesterday.contents()
-    seed_files(yesterday.url, str(yesterday.today))
-    new = yesterday.contents()
-    found = []
-    for limit in limits:
-        yesterday.put_back()
-        if not dies(limit, seed_files, yesterday.url, str(yesterday.today)):
-            break
-        found.append(yesterday.contents())
-        assert found[-1] in (old, new)
-        seed_files(yesterday.url, str(yesterday.today))
-        assert yesterday.contents() == new
-    assert len(found) >= at_least
-    assert yesterday.contents() == new
-    assert found[0] == old
-
-
-def test_a_run_killed_after_any_step_leaves_a_whole_snapshot_and_the_next_run_converges(
-    changed: Yesterday, redis_url: str
-) -> None:
-    steps = []
-    for number in count(1):
-        changed.put_back()
-        step = dies_after_step(number, write_stores, changed.url, changed.offline.root, redis_url, PARTITION)
-        if step is None:
-            break
-        steps.append((step, changed.is_whole()))
-        changed.materialize()
-        assert not list(changed.now.rglob("*.tmp"))
-    assert {step for step, _ in steps} >= {"batches", "write", "fsync", "replace", "sendall"}
-    assert steps[0][1]
-    assert not steps[-1][1]
-
-
-def test_a_run_that_dies_in_any_write_leaves_the_old_snapshot_and_the_next_run_converges(
-    changed: Yesterday, redis_url: str
-) -> None:
-    deaths = 0
-    for size in sizes(700):
-        changed.put_back()
-        with another_reader(changed):
-            work = (write_stores, changed.url, changed.offline.root, redis_url, PARTITION)
-            if not dies_past_byte(size, *work):
-                break
-        deaths += 1
-        assert changed.is_whole()
-        changed.materialize()
-        assert not list(changed.now.rglob("*.tmp"))
-    assert deaths >= 5
 
 
 def test_a_full_disk_leaves_the_old_snapshot_says_so_and_the_next_run_converges(
