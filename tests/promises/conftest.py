@@ -10,6 +10,7 @@ import pytest
 from tests.promises.system import MODEL_NAME, ROOT, System, running
 
 HERE = Path(__file__).parent
+SCHEDULED = "vroom_forecast_monitor"
 FILES = ("vehicles.csv", "reservations.csv")
 
 
@@ -25,6 +26,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Run everything on a copy of the sample."""
     data_dir = copy_fleet(tmp_path_factory.mktemp("csv"))
     with running(tmp_path_factory.mktemp("home") / "var", data_dir) as started:
+        started.add_schedule(SCHEDULED)  # for a test much later: Prefect's scheduler looks once a minute
         yield started
 
 

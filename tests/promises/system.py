@@ -226,11 +226,19 @@ class System(Web):
         """Return the ids of vehicles that were saved and never booked."""
         return {row[0] for row in self.sql(f"SELECT vehicle_id FROM ({NEW_ARRIVALS})")}
 
+    def _deployment(self, flow: str) -> str:
+        found = httpx.get(f"{self.prefect}/deployments/name/{flow}/{flow}", timeout=30).raise_for_status()
+        return f"{self.prefect}/deployments/{found.json()['id']}"
+
+    def add_schedule(self, flow: str) -> None:
+        """Have a deployment run every day, as a user sets it up in Prefect."""
+        daily = {"active": True, "schedule": {"cron": "0 4 * * *"}}
+        httpx.post(f"{self._deployment(flow)}/schedules", json=[daily], timeout=30).raise_for_status()
+
     def deploy_run(self, flow: str, **parameters: object) -> str:
         """Ask Prefect for a run of a deployment, again while its SQLite is busy; return the run's id."""
-        deployment = httpx.get(f"{self.prefect}/deployments/name/{flow}/{flow}").raise_for_status().json()
         asked = {"parameters": parameters, "state": {"type": "SCHEDULED"}, "idempotency_key": uuid4().hex}
-        url = f"{self.prefect}/deployments/{deployment['id']}/create_flow_run"
+        url = f"{self._deployment(flow)}/create_flow_run"
         answers: list[httpx.Response] = []
 
         def is_taken() -> bool:
