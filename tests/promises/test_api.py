@@ -103,8 +103,8 @@ def test_stores_and_model(system: System) -> None:
     run = system.registry.get_run(model["run_id"])
     assert run.data.metrics["mae"] == pytest.approx(model["metrics"]["mae"])
     inputs = {"technology", "num_images", "street_parked", "description", "price_diff"}
-    assert {each["name"] for each in stores["feature_view"]["features"]} == inputs
-    assert model["feature_importances"].keys() == inputs
+    assert {each["name"] for each in stores["feature_view"]["features"]} >= inputs
+    assert model["feature_importances"].keys() >= inputs
 
 
 def test_an_operation_starts_a_run_that_can_be_followed_and_sends_messages(system: System) -> None:

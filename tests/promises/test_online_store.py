@@ -6,10 +6,10 @@ import signal
 import psutil
 
 from tests.promises.conftest import read_rows, write_rows
-from tests.promises.system import Json, System, command_environment, features, wait_until
+from tests.promises.system import VEHICLE, Json, System, command_environment, features, wait_until
 from vroom_features import VEHICLE_VIEW
 
-RAW = ("technology", "actual_price", "recommended_price", "num_images", "street_parked", "description")
+RAW = tuple(VEHICLE)
 
 
 def assert_in_step(system: System) -> None:
