@@ -5,6 +5,7 @@ same seed gives the same fleet.  Rows are made and written a block at a time, so
 needs no more memory than one of a hundred thousand.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +49,7 @@ app = App(help=__doc__)
 
 @app.default
 def generate(*, out: Path, vehicles: int = 1000, seed: int = 0) -> None:
-    """Write vehicles.csv and reservations.csv.
+    """Write vehicles.csv and reservations.csv, and their SHA256SUMS.
 
     Parameters
     ----------
@@ -70,6 +71,14 @@ def generate(*, out: Path, vehicles: int = 1000, seed: int = 0) -> None:
             block = make_vehicles(rng, np.arange(first, min(first + BLOCK, vehicles + 1)))
             vehicle_file.write(block.drop_columns("ratio"))
             booking_file.write(make_reservations(rng, block))
+    names = ("vehicles.csv", "reservations.csv")
+    (out / "SHA256SUMS").write_text("".join(f"{sha256(out / name)}  {name}\n" for name in names))
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def make_vehicles(rng: np.random.Generator, vehicle_ids: Ints) -> pa.Table:

@@ -6,8 +6,8 @@ from prefect.deployments import arun_deployment
 from prefect.exceptions import ObjectNotFound
 from rich.console import Console
 
+from flows.sample import holds_sample
 from vroom_features.errors import VroomFeaturesError
-from vroom_features.ingest import holds_sample
 from vroom_features.settings import Settings
 from vroom_features.stores.source import SourceStore
 

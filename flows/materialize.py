@@ -14,7 +14,8 @@ from flows.messages import publish
 from flows.partitions import Spread
 from flows.report import counted, table
 from flows.retries import is_worth_repeating
-from vroom_features.ingest import SeedReport, is_sample_over_fleet, seed
+from flows.sample import is_sample_over_fleet
+from vroom_features.ingest import SeedReport, seed
 from vroom_features.materialize import MaterializeReport, materialize
 from vroom_features.messages import VehicleMaterialized
 from vroom_features.online_batch import audit

@@ -30,9 +30,7 @@ from vroom_features.quarantine import sort_out_unknown, write_quarantine
 from vroom_features.removals import NUM_EXAMPLES, Removal, refuse_mass_removal
 from vroom_features.stores.bulk import bulk_transaction
 
-SAMPLE_DIGEST = "4887660e4c14e7dbaf40a934acfc1937939bf0b439c455693c4ea464d7f97041"
-"""Of the two files in ``data/``, as the database keeps the digest of those it was seeded from."""
-
+FILES = ("vehicles.csv", "reservations.csv")
 Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]
 """Told the step, and how much of it is done of how much."""
@@ -118,9 +116,8 @@ def seed(
     SourceStoreError
         If the database cannot be written; it is as it was.
     """
-    vehicle_path = find_csv(data_dir, "vehicles.csv")
-    reservation_path = find_csv(data_dir, "reservations.csv")
-    if unchanged := _unchanged(source.address, vehicle_path, reservation_path):
+    vehicle_path, reservation_path = (find_csv(data_dir, name) for name in FILES)
+    if unchanged := _unchanged(source.address, data_dir):
         return unchanged
     vehicles = check_file(vehicle_path, VEHICLE_COLUMNS, progress=_told(progress, vehicle_path))
     reservations = check_file(
@@ -180,43 +177,38 @@ def seed(
     return report
 
 
-def _unchanged(database: ServiceAddress, vehicle_path: Path, reservation_path: Path) -> SeedReport | None:
+def _unchanged(database: ServiceAddress, data_dir: Path) -> SeedReport | None:
     """Return the report of a seed that has nothing to do, when the files are those of the last seed."""
     with bulk_transaction(database) as bulk:
         last = bulk.scalar("SELECT seed_digest FROM database_state")
-        if not last or last != _digest(vehicle_path, reservation_path):
+        if not last or last != digest_of(data_dir):
             return None
         vehicles = int(bulk.scalar("SELECT COUNT(*) FROM vehicles WHERE source = 'csv'") or 0)
         bookings = int(bulk.scalar("SELECT COUNT(*) FROM reservations") or 0)
     return _report(Counts(unchanged=vehicles), Counts(unchanged=bookings))
 
 
-def holds_sample(source: Located) -> bool:
-    """Return whether the last seed was that of the sample in ``data``, which can be made again."""
+def last_seed(source: Located) -> str:
+    """Return the digest of the files that the database was last seeded from; empty when it never was."""
     with bulk_transaction(source.address) as bulk:
-        return bulk.scalar("SELECT seed_digest FROM database_state") == SAMPLE_DIGEST
+        return str(bulk.scalar("SELECT seed_digest FROM database_state"))
 
 
-def is_sample_over_fleet(source: Located, data_dir: Path) -> bool:
-    """Tell whether seeding would put the sample in the place of a fleet that is not the sample.
+def has_fleet(source: Located) -> bool:
+    """Return whether the database has vehicles of a CSV."""
+    with bulk_transaction(source.address) as bulk:
+        return bulk.scalar("SELECT 1 FROM vehicles WHERE source = 'csv' LIMIT 1") is not None
+
+
+def digest_of(data_dir: Path) -> str:
+    """Return the digest of the files in a folder, as `last_seed` would have it.
 
     Raises
     ------
     DataContractError
         If a file is missing.
     """
-    if holds_sample(source):
-        return False
-    with bulk_transaction(source.address) as bulk:
-        if not bulk.scalar("SELECT 1 FROM vehicles WHERE source = 'csv' LIMIT 1"):
-            return False
-    return (
-        _digest(find_csv(data_dir, "vehicles.csv"), find_csv(data_dir, "reservations.csv")) == SAMPLE_DIGEST
-    )
-
-
-def _digest(vehicle_path: Path, reservation_path: Path) -> str:
-    return file_sha256(vehicle_path)[:32] + file_sha256(reservation_path)[:32]
+    return "".join(file_sha256(find_csv(data_dir, name))[:32] for name in FILES)
 
 
 def _vehicles_to_remove(ids: Array, num_stored: int, max_share: float) -> Removal:

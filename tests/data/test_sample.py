@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flows.sample import is_sample_over_fleet
 from tests.snapshots import read_fleet
 from tests.vroom_features.files import write_csvs
-from vroom_features.ingest import is_sample_over_fleet, seed
+from vroom_features.ingest import seed
 from vroom_features.stores.source import SourceStore
 
 DATA = Path(__file__).parents[2] / "data"
@@ -27,7 +28,7 @@ def sample() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def test_the_committed_files_are_what_the_generator_writes(tmp_path: Path) -> None:
     subprocess.run([sys.executable, str(DATA / "generate.py"), "--out", str(tmp_path)], check=True)
-    for name in NAMES:
+    for name in (*NAMES, "SHA256SUMS"):
         assert (tmp_path / name).read_bytes() == (DATA / name).read_bytes()
 
 
