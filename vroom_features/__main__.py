@@ -158,7 +158,7 @@ def restore(
 @app.command
 def upgrade(*, db: Db = None, as_json: Json = False) -> None:
     """Bring the database's schema up to date, as every program does that opens it."""
-    from vroom_features.limits import SCHEMA_VERSION  # noqa: PLC0415 - as above
+    from vroom_features.migrations import SCHEMA_VERSION  # noqa: PLC0415 - as above
     from vroom_features.stores.source import SourceStore  # noqa: PLC0415 - as above
 
     started = time.perf_counter()

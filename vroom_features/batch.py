@@ -13,23 +13,23 @@ from vroom_features.arrow import to_arrow, to_numpy
 from vroom_features.errors import SkewError
 from vroom_features.features import is_watched
 from vroom_features.stores.bulk import BulkConnection
+from vroom_features.vehicle import COLUMNS
 from vroom_features.view import VEHICLE_VIEW
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
-RAW = ("technology", "actual_price", "recommended_price", "num_images", "street_parked", "description")
+RAW = tuple(COLUMNS)
 SKEW_SAMPLE = 16
 """How many vehicles of each range are computed a second time, one by one."""
 
 Array = npt.NDArray[Any]
 
-_VEHICLES = pa.schema(
+RAW_SCHEMA = pa.schema(
     [
         ("vehicle_id", pa.int64()),
-        *((name, pa.float64() if name.endswith("_price") else pa.int64()) for name in RAW),
-        ("is_csv", pa.int64()),
-        ("row_version", pa.int64()),
+        *((name, pa.int64() if column.is_whole else pa.float64()) for name, column in COLUMNS.items()),
     ]
 )
+_VEHICLES = RAW_SCHEMA.append(pa.field("is_csv", pa.int64())).append(pa.field("row_version", pa.int64()))
 _BOOKINGS = pa.schema([("vehicle_id", pa.int64()), ("num", pa.int64()), ("newest", pa.int64())])
 _NEVER = np.iinfo(np.int64).min
 _SALTS = np.random.default_rng(20230101).integers(0, 2**63, (2, 32), dtype=np.uint64) * 2 + 1

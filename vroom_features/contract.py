@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from pyarrow import csv
 from vroom_features.cells import MOMENT, Array, Mask, convert
 from vroom_features.csv_files import BinaryFile, Content, ContentReader, Growing, Lent, opened
 from vroom_features.errors import DataContractError
-from vroom_features.limits import DESCRIPTION_MAX, NUM_IMAGES_MAX, PRICE_MAX, UI_VEHICLE_ID_START
+from vroom_features.vehicle import COLUMNS, UI_VEHICLE_ID_START, RawColumn
 
 BLOCK_BYTES = 1 << 20
 PROBLEMS_KEPT = 100_000
@@ -33,6 +34,12 @@ class Column:
     kind: pa.DataType
     low: float
     high: float
+
+    @classmethod
+    def of(cls, column: RawColumn) -> Self:
+        """Return what a raw column of a vehicle must hold."""
+        low = float(np.nextafter(column.low, np.inf)) if column.is_low_excluded else column.low
+        return cls(column.name, pa.int64() if column.is_whole else pa.float64(), low, column.high)
 
     @property
     def expected(self) -> str:
@@ -52,15 +59,9 @@ _YEARS_1_TO_9999 = [
     int(np.datetime64(moment, "us").astype(np.int64))
     for moment in ("0001-01-01", "9999-12-31 23:59:59.999999")
 ]
-_SMALLEST_PRICE = float(np.nextafter(0.0, 1.0))
 VEHICLE_COLUMNS = (
     Column("vehicle_id", pa.int64(), 1, UI_VEHICLE_ID_START - 1),
-    Column("technology", pa.int64(), 0, 1),
-    Column("actual_price", pa.float64(), _SMALLEST_PRICE, PRICE_MAX),
-    Column("recommended_price", pa.float64(), _SMALLEST_PRICE, PRICE_MAX),
-    Column("num_images", pa.int64(), 0, NUM_IMAGES_MAX),
-    Column("street_parked", pa.int64(), 0, 1),
-    Column("description", pa.int64(), 0, DESCRIPTION_MAX),
+    *map(Column.of, COLUMNS.values()),
 )
 RESERVATION_COLUMNS = (
     Column("vehicle_id", pa.int64(), 1, 2**63 - 1),

@@ -9,18 +9,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from vroom_features.arrow import repeat, to_arrow, to_numpy
-from vroom_features.batch import RAW
+from vroom_features.batch import RAW, RAW_SCHEMA
 from vroom_features.bookings import BOOKING_KEY, difference, in_order
 from vroom_features.stores.bulk import BulkConnection
 
 Array = npt.NDArray[Any]
 
-_FLEET = pa.schema(
-    [
-        ("vehicle_id", pa.int64()),
-        *((name, pa.float64() if name.endswith("_price") else pa.int64()) for name in RAW),
-    ]
-)
 _BOOKINGS = pa.schema([(name, pa.int64()) for name in BOOKING_KEY])
 _IDS = pa.schema([("vehicle_id", pa.int64())])
 
@@ -62,7 +56,7 @@ def put_vehicles(bulk: BulkConnection, wanted: dict[str, Array], version: int) -
     """
     names = ", ".join(("vehicle_id", *RAW))
     query = f"SELECT {names} FROM vehicles WHERE source = 'csv' ORDER BY vehicle_id"  # noqa: S608 - our names
-    stored = {name: to_numpy(column) for name, column in _columns(bulk.table(query, _FLEET)).items()}
+    stored = {name: to_numpy(column) for name, column in _columns(bulk.table(query, RAW_SCHEMA)).items()}
     ids, old_ids = wanted["vehicle_id"], stored["vehicle_id"]
     _, new_at, old_at = np.intersect1d(ids, old_ids, assume_unique=True, return_indices=True)
     differs = np.zeros(len(new_at), bool)

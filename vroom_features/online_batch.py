@@ -208,13 +208,12 @@ def _rows(vehicles: batch.VehicleColumns, chosen: batch.Array, as_of: datetime) 
     values = zip(*(features[name].astype(float).tolist() for name in VEHICLE_VIEW.columns), strict=True)
     named = ("vehicle_id", "row_version", *VEHICLE_VIEW.attributes)
     for own, numbers in zip(zip(*(raw[name].tolist() for name in named), strict=True), values, strict=True):
-        vehicle_id, row_version, actual_price, recommended_price = own
+        vehicle_id, row_version, *attributes = own
         yield OnlineRow(
             vehicle_id=vehicle_id,
             row_version=row_version,
             view=VIEW_ID,
             materialized_at=as_of,
             features=dict(zip(VEHICLE_VIEW.columns, numbers, strict=True)),
-            actual_price=actual_price,
-            recommended_price=recommended_price,
+            attributes=dict(zip(VEHICLE_VIEW.attributes, attributes, strict=True)),
         )

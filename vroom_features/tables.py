@@ -1,41 +1,16 @@
-"""The one schema: the database's tables, and the model that validates what people send.
+"""The database's tables.
 
 ``Vehicle`` is a table and so validates nothing; everything from outside goes through ``VehicleCreate`` first.
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import ConfigDict, FiniteFloat, field_validator
 from sqlalchemy import BigInteger, CheckConstraint, DateTime, Dialect, Identity, Integer
 from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import Field, SQLModel
 
-from vroom_features.limits import (
-    DESCRIPTION_MAX,
-    NUM_IMAGES_MAX,
-    PRICE_MAX,
-    SCHEMA_VERSION,
-    UI_VEHICLE_ID_START,
-)
-
-__all__ = [
-    "DESCRIPTION_MAX",
-    "NUM_IMAGES_MAX",
-    "PRICE_MAX",
-    "SCHEMA_VERSION",
-    "UI_VEHICLE_ID_START",
-    "AuditEntry",
-    "DatabaseState",
-    "Deletion",
-    "Handover",
-    "IdempotencyKey",
-    "Reservation",
-    "Vehicle",
-    "VehicleCreate",
-]
-
-Source = Literal["csv", "ui"]
+from vroom_features.vehicle import UI_VEHICLE_ID_START, VehicleBase
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -72,32 +47,6 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 BigId = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows only in a plain INTEGER key
-
-
-class VehicleBase(SQLModel):
-    """What describes a vehicle, with the range of every field."""
-
-    technology: int = Field(ge=0, le=1, description="1 if it can be booked instantly and unlocked by phone")
-    actual_price: FiniteFloat = Field(
-        gt=0, le=PRICE_MAX, description="the owner's price, listing currency per day"
-    )
-    recommended_price: FiniteFloat = Field(gt=0, le=PRICE_MAX, description="the market's price, same unit")
-    num_images: int = Field(ge=0, le=NUM_IMAGES_MAX, description="photos in the listing")
-    street_parked: int = Field(ge=0, le=1, description="1 if it stands on the street")
-    description: int = Field(ge=0, le=DESCRIPTION_MAX, description="characters in the owner's description")
-
-
-class VehicleCreate(VehicleBase):
-    """A vehicle as somebody sends it: unknown fields and booleans in the place of numbers are refused."""
-
-    model_config = ConfigDict(extra="forbid")  # type: ignore[assignment]  # SQLModel narrows the type
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _refuse_booleans(cls, value: Any) -> Any:  # anything can stand in a JSON document
-        if isinstance(value, bool):
-            raise ValueError("expected a number, got true or false; write 1 or 0")
-        return value
 
 
 class Vehicle(VehicleBase, table=True):

@@ -14,46 +14,40 @@ Column = Any  # a float, an array or a Series: whatever the caller's rows are ma
 
 @dataclass(frozen=True)
 class Feature:
-    """One model input: its column, how it is made, and what it means.
+    """One model input.
 
     Parameters
     ----------
     name : str
-        Column name, equal to the function's name.
+        Its column.
     function : callable
-        Its parameter names are the columns it reads.
-    unit : str
-        For people: what a value of 1 is.
+        What makes it from the columns of ``sources``, in their order.
+    sources : tuple of str
+        Raw columns that it reads.
+    label, unit : str
+        For people: what it is, and what a value of 1 is; empty for a raw column.
     """
 
     name: str
     function: Callable[..., Column]
-    unit: str
-
-    @cached_property
-    def sources(self) -> tuple[str, ...]:
-        """Names of the columns the function reads, in order."""
-        return tuple(inspect.signature(self.function).parameters)
+    sources: tuple[str, ...]
+    label: str = ""
+    unit: str = ""
 
 
-def technology(technology: Column) -> Column:
-    """Return the flag as it is: 1 when the car can be booked instantly and unlocked by phone."""
-    return technology
+def unchanged(value: Column) -> Column:
+    """Return a raw column as it is."""
+    return value
 
 
-def num_images(num_images: Column) -> Column:
-    """Return the count as it is: photos in the listing."""
-    return num_images
+def raw(name: str) -> Feature:
+    """Return the feature that is a raw column as it is; :mod:`vroom_features.vehicle` has its words."""
+    return Feature(name, unchanged, (name,))
 
 
-def street_parked(street_parked: Column) -> Column:
-    """Return the flag as it is: 1 when the car stands on the street."""
-    return street_parked
-
-
-def description(description: Column) -> Column:
-    """Return the count as it is: characters in the owner's description."""
-    return description
+def computed(function: Callable[..., Column], label: str, unit: str) -> Feature:
+    """Return the feature that a function computes from the columns that its parameters are named as."""
+    return Feature(function.__name__, function, tuple(inspect.signature(function).parameters), label, unit)
 
 
 @dataclass(frozen=True)
@@ -91,6 +85,10 @@ class FeatureView:
         """Names of the raw columns that the features read, without repetition."""
         return tuple(dict.fromkeys(name for feature in self.features for name in feature.sources))
 
+    def feature(self, name: str) -> Feature | None:
+        """Return a feature by its name; None when the view has none."""
+        return next((feature for feature in self.features if feature.name == name), None)
+
     def compute(self, rows: Mapping[str, Column]) -> dict[str, Column]:
         """Compute every feature of a vehicle, or of many at once.
 
@@ -118,7 +116,7 @@ class FeatureView:
         """
         if missing := [name for name in self.sources if name not in rows]:
             raise MissingColumnsError(missing, rows)
-        return {f.name: f.function(*[rows[source] for source in f.sources]) for f in self.features}
+        return {f.name: f.function(*[rows[name] for name in f.sources]) for f in self.features}
 
 
 VEHICLE_VIEW = FeatureView(
@@ -128,11 +126,11 @@ VEHICLE_VIEW = FeatureView(
     label="num_reservations",
     attributes=("actual_price", "recommended_price"),
     features=(
-        Feature("technology", technology, "0 or 1"),
-        Feature("num_images", num_images, "photos"),
-        Feature("street_parked", street_parked, "0 or 1"),
-        Feature("description", description, "characters"),
-        Feature("price_diff", price_diff, "listing currency per day"),
+        raw("technology"),
+        raw("num_images"),
+        raw("street_parked"),
+        raw("description"),
+        computed(price_diff, "Price against the market", "listing currency per day"),
     ),
 )
 """What the forecast is made from."""

@@ -9,8 +9,8 @@ import pandas as pd
 from distributed import Client
 from xgboost import dask as dxgb
 
-from vroom_features.limits import UI_VEHICLE_ID_START
 from vroom_features.stores.offline import Part, Snapshot
+from vroom_features.vehicle import UI_VEHICLE_ID_START
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.boosting import FoldBooster, TrainingParams, booster_params
 from vroom_model.dataset import Dataset, count_csv_vehicles, read_blocks

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from vroom_features.arrow import to_numpy
-from vroom_features.limits import UI_VEHICLE_ID_START
+from vroom_features.vehicle import UI_VEHICLE_ID_START
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.errors import TrainingDataError
 from vroom_model.folds import NUM_FOLDS, fold_of, in_sample

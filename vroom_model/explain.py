@@ -15,6 +15,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from vroom_features.vehicle import COLUMNS
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.errors import BrokenModelError
 from vroom_model.manifest import fold_file
@@ -162,25 +163,14 @@ def _words(
             share = abs(value) / vehicle["recommended_price"]
             percent = "under 1%" if share < 0.005 else f"{share:,.0%}"
             what = f"priced {_plain(abs(value))} ({percent}) {'below' if value < 0 else 'above'} market"
-        case "num_images":
-            what = _counted(value, "photo")
-        case "technology":
-            what = "can be unlocked by phone" if value else "cannot be unlocked by phone"
-        case "street_parked":
-            what = "parked on the street" if value else "not parked on the street"
-        case "description":
-            what = f"description of {_counted(value, 'character')}" if value else "no description"
+        case _ if name in COLUMNS:
+            what = COLUMNS[name].as_reason(value)
         case _:
             what = f"{name.replace('_', ' ')} of {_plain(value)}"
     if abs(contribution) < 0.05:
         return f"{what}: no difference"
     effect = f"{contribution:+.1f}".replace("-", "\N{MINUS SIGN}")  # as pages write a loss
     return f"{what}: {effect} reservations"
-
-
-def _counted(value: float, noun: str) -> str:
-    number = "no" if value == 0 else _plain(value)
-    return f"{number} {noun}{'' if value == 1 else 's'}"
 
 
 def _plain(value: float) -> str:

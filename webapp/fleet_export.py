@@ -6,22 +6,15 @@ from collections.abc import Iterable, Iterator
 from itertools import repeat
 
 from vroom_features.stores.source import SourceStore
+from vroom_features.vehicle import COLUMNS
+from vroom_features.view import VEHICLE_VIEW
 from webapp.forecasts import predict_vehicles
 from webapp.listing import Listing
 from webapp.model_slot import Served
 
 EXPORT_MAX = 50_000
 BATCH_SIZE = 1_000
-COLUMNS = (
-    "vehicle_id",
-    "technology",
-    "actual_price",
-    "recommended_price",
-    "num_images",
-    "street_parked",
-    "description",
-    "num_reservations",
-)
+FIELDS = ("vehicle_id", *COLUMNS, VEHICLE_VIEW.label)
 
 
 def csv_lines(source: SourceStore, listing: Listing, served: Served | None) -> Iterator[str]:
@@ -39,7 +32,7 @@ def csv_lines(source: SourceStore, listing: Listing, served: Served | None) -> I
         The model; without one the forecasts are left empty.
     """
     version = served.version if served else ""
-    yield _lines([[*COLUMNS, "predicted_reservations", "low", "high", "model_version"]])
+    yield _lines([[*FIELDS, "predicted_reservations", "low", "high", "model_version"]])
     # A list that is read page by page shifts when a vehicle goes or comes; one that is read whole does not.
     ids = listing.ids(source, limit=EXPORT_MAX)
     for start in range(0, len(ids), BATCH_SIZE):
@@ -50,7 +43,7 @@ def csv_lines(source: SourceStore, listing: Listing, served: Served | None) -> I
             figures = ([round(each, 3) for each in (f.predicted_reservations, f.low, f.high)] for f in made)
         yield _lines(
             [
-                [*(getattr(vehicle, name) for name in COLUMNS), *forecast, version]
+                [*(getattr(vehicle, name) for name in FIELDS), *forecast, version]
                 for vehicle, forecast in zip(vehicles, figures, strict=True)
             ]
         )

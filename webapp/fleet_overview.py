@@ -161,7 +161,7 @@ def _forecast(served: Served, vehicles: list[StoredVehicle]) -> Forecasted:
     if not vehicles:
         nothing = np.empty(0)
         return Forecasted(np.empty(0, dtype=np.int64), nothing, nothing, nothing, nothing)
-    rows = [vehicle.as_row() for vehicle in vehicles]
+    rows = [vehicle.model_dump() for vehicle in vehicles]
     columns = {name: np.array([row[name] for row in rows], dtype=float) for name in VEHICLE_VIEW.sources}
     forecasts = served.predictor.predict_many(columns)
     order = np.argsort(forecasts.predicted_reservations, kind="stable")

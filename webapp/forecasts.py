@@ -52,7 +52,7 @@ def predict_stored(app: Services, served: Served, vehicle_id: int) -> dict[str, 
         if vehicle is None:
             raise VehicleNotFoundError(vehicle_id)
         (_STALE if row is not None else _MISS if app.upkeep.is_redis_up else _AWAY).inc()
-        forecast, source = served.predictor.predict_one(vehicle.as_row()), "database"
+        forecast, source = served.predictor.predict_one(vehicle.model_dump()), "database"
     return {"vehicle_id": vehicle_id, "source": source, **document(forecast, served.version)}
 
 

@@ -5,6 +5,9 @@ from math import ceil
 
 from flask import Blueprint
 
+from vroom_features.vehicle import COLUMNS
+from vroom_features.view import VEHICLE_VIEW
+
 MARKS_STEP = 5
 
 
@@ -157,14 +160,6 @@ def utc(moment: datetime) -> str:
     return f"{aware.day} {aware:%b %Y, %H:%M} UTC"
 
 
-FEATURES = {
-    "price_diff": "Price against the market",
-    "num_images": "Photos",
-    "technology": "Instant booking",
-    "street_parked": "Parked on the street",
-    "description": "Length of the description",
-}
-"""Words for the model's inputs."""
 _SHARES = {"coverage"}
 
 
@@ -173,10 +168,25 @@ def feature_name(name: str) -> str:
 
     Examples
     --------
-    >>> feature_name("price_diff"), feature_name("num_doors")
-    ('Price against the market', 'Num doors')
+    >>> feature_name("price_diff"), feature_name("num_images"), feature_name("of_another_release")
+    ('Price against the market', 'Photos', 'Of another release')
     """
-    return FEATURES.get(name) or name.replace("_", " ").capitalize()
+    known = COLUMNS.get(name) or VEHICLE_VIEW.feature(name)
+    return known.label if known else name.replace("_", " ").capitalize()
+
+
+def feature_unit(name: str) -> str:
+    """Say what a value of 1 is, or which values there are.
+
+    Examples
+    --------
+    >>> feature_unit("num_images"), feature_unit("technology")
+    ('photos', '0 or 1')
+    """
+    if name in COLUMNS:
+        return COLUMNS[name].unit or COLUMNS[name].range_in_words
+    feature = VEHICLE_VIEW.feature(name)
+    return feature.unit if feature else ""
 
 
 def metric(value: float, name: str) -> str:
@@ -206,6 +216,7 @@ def install(blueprint: Blueprint) -> None:
         utc,
         metric,
         feature_name,
+        feature_unit,
         sentence,
     ):
         blueprint.add_app_template_filter(function)

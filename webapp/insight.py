@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import current_app
 
-from vroom_features.tables import VehicleCreate
+from vroom_features.vehicle import VehicleCreate
 from vroom_model.champion import ChampionRef, ChampionSource
 from vroom_model.errors import VroomModelError
 from vroom_model.explain import Explainer, Explanation

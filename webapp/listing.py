@@ -10,6 +10,7 @@ from flask import url_for
 from vroom_features.errors import OnlineStoreError
 from vroom_features.stores.online import freshness
 from vroom_features.stores.source import SourceStore, StoredVehicle, VehicleFilter, VehiclePage
+from vroom_features.vehicle import COLUMNS
 from webapp.services import Services
 
 PAGE_SIZE = 25
@@ -31,7 +32,7 @@ FLEET_COLUMNS = (
     Column("num_reservations", "Booked"),
     Column("actual_price", "Price"),
     Column("recommended_price", "Market"),
-    Column("num_images", "Photos"),
+    Column("num_images", COLUMNS["num_images"].label),
 )
 
 
@@ -55,14 +56,21 @@ class Filter:
     choices: tuple[tuple[str, int | bool, str], ...]
 
 
+def _choices(column: str, **values: int) -> tuple[tuple[str, int, str], ...]:
+    """Return the choices of a raw column by their names in the address, in its own words."""
+    return tuple((name, value, COLUMNS[column].choices[value]) for name, value in values.items())
+
+
 FILTERS = (
     Filter(
         "booking",
-        "Booking",
+        COLUMNS["technology"].label,
         "technology",
-        (("instant", 1, "Instant, by phone"), ("arranged", 0, "By arrangement")),
+        _choices("technology", instant=1, arranged=0),
     ),
-    Filter("parking", "Parking", "street_parked", (("own", 0, "Own space"), ("street", 1, "Street"))),
+    Filter(
+        "parking", COLUMNS["street_parked"].label, "street_parked", _choices("street_parked", own=0, street=1)
+    ),
     Filter(
         "price",
         "Price",

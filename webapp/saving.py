@@ -9,7 +9,7 @@ from vroom_features.errors import OnlineStoreError
 from vroom_features.messages import VehicleDeleted, VehicleSaved
 from vroom_features.stores.online import online_row
 from vroom_features.stores.source import SavedVehicle
-from vroom_features.tables import VehicleCreate
+from vroom_features.vehicle import VehicleCreate
 from webapp import metrics
 from webapp.services import Services
 

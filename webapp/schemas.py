@@ -5,25 +5,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, TypeAdapter, create_model
 
-from vroom_features.tables import VehicleCreate
+from vroom_features.stores.rows import StoredVehicle
+from vroom_features.stores.source import SORTS
+from vroom_features.vehicle import EXAMPLE, VehicleCreate
 
 BATCH_MAX = 1_000
 ID_MAX = 2**63 - 1
-EXAMPLE: dict[str, Any] = {
-    "technology": 1,
-    "actual_price": 45.0,
-    "recommended_price": 50.0,
-    "num_images": 4,
-    "street_parked": 0,
-    "description": 120,
-}
 
 _FIELDS: dict[str, Any] = {
     name: (field.annotation, field) for name, field in VehicleCreate.model_fields.items()
 }
 VehicleDocument = create_model(
     "VehicleDocument",
-    __config__=ConfigDict(strict=True, extra="forbid", json_schema_extra={"example": EXAMPLE}),
+    __config__=ConfigDict(strict=True, extra="forbid", json_schema_extra={"example": dict(EXAMPLE)}),
     __doc__="A vehicle as JSON: the fields and ranges of ``VehicleCreate``, and no conversions.",
     **_FIELDS,
 )
@@ -83,29 +77,16 @@ class VehicleQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
     kind: Literal["fleet", "new"] | None = Field(default=None, description="fleet vehicles or new arrivals")
     search: str = Field(default="", max_length=100, description="part of a vehicle id")
-    sort: Literal[
-        "vehicle_id", "actual_price", "recommended_price", "num_images", "description", "num_reservations"
-    ] = "vehicle_id"
+    sort: str = Field(default="vehicle_id", pattern=f"^({'|'.join(SORTS)})$")
     descending: bool = False
     page: int = Field(default=1, ge=1, le=1_000_000)
     page_size: int = Field(default=50, ge=1, le=1_000)
 
 
-class StoredVehicleDocument(BaseModel):
+class StoredVehicleDocument(StoredVehicle):
     """A vehicle as it is stored."""
 
-    vehicle_id: int
     status: Literal["fleet", "new_arrival"]
-    technology: int
-    actual_price: float
-    recommended_price: float
-    num_images: int
-    street_parked: int
-    description: int
-    source: Literal["csv", "ui"]
-    row_version: int
-    saved_at: datetime | None
-    num_reservations: int | None = Field(description="null: not watched yet")
 
 
 class VehiclePageDocument(BaseModel):

@@ -1,8 +1,4 @@
-"""The form of one vehicle: its fields, and what to say beside a field that cannot be taken.
-
-Names, ranges and validation come from ``VehicleCreate``, the class the database's table shares; here are
-only the words for people.
-"""
+"""The form of one vehicle: its fields, and what to say beside a field that cannot be taken."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,83 +7,11 @@ from hashlib import sha256
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from vroom_features.tables import VehicleCreate
+from vroom_features.vehicle import COLUMNS, VehicleCreate
 
-_RANGES = VehicleCreate.model_json_schema()["properties"]
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One field of the form.
-
-    Parameters
-    ----------
-    name : str
-        Column of the vehicle.
-    label, help : str
-        For people.
-    default : str
-        What a new form starts with.
-    unit : str, optional
-        Shown inside the field.
-    step : str, optional
-        Of what a number must be a multiple: 1, or any.
-    choices : tuple of (value, text), optional
-        A field with choices is shown as a pair of buttons.
-    """
-
-    name: str
-    label: str
-    help: str
-    default: str
-    unit: str = ""
-    step: str = "1"
-    choices: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def minimum(self) -> float:
-        """Smallest value that a browser lets pass; one that must be exceeded is refused by the server."""
-        spec = _RANGES[self.name]
-        return float(spec["minimum"] if "minimum" in spec else spec["exclusiveMinimum"])
-
-    @property
-    def maximum(self) -> float:
-        """Largest value that may be typed."""
-        return float(_RANGES[self.name]["maximum"])
-
-    @property
-    def limits(self) -> str:
-        """The values that may be typed, in words; nobody comes near the largest price.
-
-        Examples
-        --------
-        >>> FIELDS[0].limits, FIELDS[2].limits
-        ('Anything above 0.', '0 to 1,000.')
-        """
-        above = _RANGES[self.name].get("exclusiveMinimum")
-        return f"{self.minimum:,g} to {self.maximum:,.0f}." if above is None else f"Anything above {above:g}."
-
-
-FIELDS = (
-    Field("actual_price", "Your price", "What you ask.", "58", unit="per day", step="any"),
-    Field("recommended_price", "Market price", "What similar cars ask.", "50", unit="per day", step="any"),
-    Field("num_images", "Photos", "In the listing.", "4", unit="photos"),
-    Field("description", "Description", "Length of your text.", "120", unit="characters"),
-    Field(
-        "technology",
-        "Booking",
-        "How a guest gets the keys.",
-        "1",
-        choices=(("1", "Instant, by phone"), ("0", "By arrangement")),
-    ),
-    Field(
-        "street_parked", "Parking", "Where the car waits.", "0", choices=(("0", "Own space"), ("1", "Street"))
-    ),
-)
-"""In the order of the page."""
-
-_CHOICES = {field.name for field in FIELDS if field.choices}
-DEFAULTS = {field.name: field.default for field in FIELDS}
+FIELDS = tuple(sorted(COLUMNS.values(), key=lambda column: bool(column.choices)))
+"""In the order of the page: what is typed, then what is chosen."""
+DEFAULTS = {field.name: f"{field.initial:g}" for field in FIELDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +52,7 @@ def read_entry(form: Mapping[str, str]) -> Entry:
         vehicle = VehicleCreate.model_validate(values)
     except ValidationError as exc:
         errors = {str(error["loc"][0]): _sentence(error) for error in exc.errors()}
-        errors |= {name: "Choose one of the two." for name in errors if name in _CHOICES}
+        errors |= {name: "Choose one of the two." for name in errors if COLUMNS[name].choices}
         return Entry(values, None, errors)
     return Entry(values, vehicle, {})
 

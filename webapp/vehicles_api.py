@@ -10,11 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from vroom_features.errors import OnlineStoreError, VehicleNotFoundError
 from vroom_features.stores.online import VIEW_ID, OnlineRow, online_row
 from vroom_features.stores.source import StoredVehicle
-from vroom_features.tables import VehicleCreate
+from vroom_features.vehicle import VehicleCreate
 from vroom_features.view import VEHICLE_VIEW
 from webapp import saving
 from webapp.auth import operator_required, saver_required
 from webapp.clock import now
+from webapp.formats import feature_unit
 from webapp.openapi import OPERATOR
 from webapp.problems import Problem
 from webapp.schemas import (
@@ -78,8 +79,7 @@ class StoresDocument(BaseModel):
 def vehicle_document(vehicle: StoredVehicle) -> StoredVehicleDocument:
     """Return a stored vehicle as the API shows it."""
     return StoredVehicleDocument(
-        status="new_arrival" if vehicle.is_new_arrival else "fleet",
-        **{name: getattr(vehicle, name) for name in StoredVehicleDocument.model_fields if name != "status"},
+        status="new_arrival" if vehicle.is_new_arrival else "fleet", **vehicle.model_dump()
     )
 
 
@@ -202,7 +202,7 @@ def features_document(row: OnlineRow, source: Literal["online_store", "database"
         vehicle_id=row.vehicle_id,
         features=row.features,
         view=row.view,
-        attributes={name: getattr(row, name) for name in VEHICLE_VIEW.attributes},
+        attributes=row.attributes,
         source=source,
         row_version=row.row_version,
         materialized_at=row.materialized_at if source == "online_store" else None,
@@ -235,7 +235,9 @@ def stores() -> BaseModel:
             version=VEHICLE_VIEW.version,
             label=VEHICLE_VIEW.label,
             features=[
-                FeatureDocument(name=feature.name, unit=feature.unit, sources=list(feature.sources))
+                FeatureDocument(
+                    name=feature.name, unit=feature_unit(feature.name), sources=list(feature.sources)
+                )
                 for feature in VEHICLE_VIEW.features
             ],
         ),

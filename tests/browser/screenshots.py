@@ -15,6 +15,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from tests.browser.chromium import launch
 from tests.browser.site import ROOT, sign_in
+from tests.factories import VEHICLE
 from tests.whole_system import whole_system
 
 FOLDER = ROOT / "docs" / "screenshots"
@@ -38,7 +39,7 @@ def fill(url: str) -> None:
     rng = random.Random(7)  # noqa: S311
     for _ in range(NUM_ARRIVALS):
         market = rng.randint(35, 90)
-        vehicle = {
+        vehicle = VEHICLE | {
             "technology": rng.randint(0, 1),
             "actual_price": round(market * rng.uniform(0.85, 1.8), 2),
             "recommended_price": float(market),

@@ -7,44 +7,31 @@ import redis as redis_py
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.vroom_features.files import VEHICLE_HEADER, write_csvs
+from tests.factories import vehicles
+from tests.vroom_features.files import vehicle_line, write_csvs
 from tests.vroom_features.stores import arrive, fresh_stores, run
 from vroom_features.ingest import seed
 from vroom_features.stores.online import online_row
 from vroom_features.view import VEHICLE_VIEW
-
-prices = st.floats(min_value=0, max_value=1e7, exclude_min=True, allow_subnormal=True)
-rows = st.fixed_dictionaries(
-    {
-        "technology": st.integers(0, 1),
-        "actual_price": prices,
-        "recommended_price": prices,
-        "num_images": st.integers(0, 1_000),
-        "street_parked": st.integers(0, 1),
-        "description": st.integers(0, 100_000),
-    }
-)
 
 
 def bits(values: dict[str, float]) -> dict[str, bytes]:
     return {name: struct.pack("d", value) for name, value in values.items()}
 
 
-@given(vehicles=st.lists(rows, min_size=1, max_size=5))
+@given(drawn=st.lists(vehicles(), min_size=1, max_size=5))
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_a_vehicle_typed_in_and_the_same_one_of_a_csv_have_the_same_features(
-    tmp_path_factory: pytest.TempPathFactory, redis: redis_py.Redis, vehicles: list[dict[str, float]]
+    tmp_path_factory: pytest.TempPathFactory, redis: redis_py.Redis, drawn: list[dict[str, float]]
 ) -> None:
     folder = tmp_path_factory.mktemp("rows")
-    names = VEHICLE_HEADER.split(",")
-    numbered = [vehicle | {"vehicle_id": number} for number, vehicle in enumerate(vehicles, 1)]
-    lines = [",".join(repr(vehicle[name]) for name in names) for vehicle in numbered]
+    lines = [vehicle_line(number, **vehicle) for number, vehicle in enumerate(drawn, 1)]
     with fresh_stores(folder, redis) as (source, offline, online):
         seed(source, write_csvs(folder / "csv", lines, []))
-        typed_in = [arrive(source, **vehicle) for vehicle in vehicles]
+        typed_in = [arrive(source, **vehicle) for vehicle in drawn]
         run(source, offline, online)
         frame = offline.current().read().set_index("vehicle_id")
-        for number, vehicle in enumerate(vehicles, 1):
+        for number, vehicle in enumerate(drawn, 1):
             row = online.get(typed_in[number - 1])
             stored = source.get_vehicle(number)
             assert row is not None

@@ -10,6 +10,8 @@ from uuid import uuid4
 
 import httpx
 
+from tests.factories import VEHICLE
+
 PAUSE_S = 0.05
 FINISH_TIMEOUT_S = 60.0
 BETTER_LATER = frozenset({429, 503})
@@ -60,7 +62,7 @@ class Heard:
 def some_vehicle(random_: random.Random) -> dict[str, Any]:
     """Return a valid vehicle."""
     recommended = random_.randint(35, 90)
-    return {
+    return VEHICLE | {
         "technology": random_.randint(0, 1),
         "actual_price": round(recommended * random_.uniform(0.8, 2.0), 2),
         "recommended_price": float(recommended),

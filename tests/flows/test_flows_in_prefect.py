@@ -139,13 +139,13 @@ def test_a_fleet_of_other_files_is_kept_until_the_sample_is_asked_for(
 def test_a_run_says_what_was_kept_and_what_was_set_aside(flow_settings: Settings, tmp_path: Path) -> None:
     lines = [vehicle_line(number) for number in range(1, 121)]
     booked = booking_lines([(number, 1) for number in range(1, 121)])
-    bad = write_csvs(tmp_path / "bad", [*lines[:-1], vehicle_line(120, price="")], booked)
+    bad = write_csvs(tmp_path / "bad", [*lines[:-1], vehicle_line(120, actual_price="")], booked)
     first = run(vroom_forecast_materialize, data_dir=str(bad))
     assert "; 1 reservation set aside until the row of their vehicle is right" in str(first.message)
     assert "| reservations set aside | 1 |" in artifact("materialize")
     run(vroom_forecast_materialize, data_dir=str(write_csvs(tmp_path / "good", lines, booked)))
     booked[0] = "1,soon"
-    bad = write_csvs(tmp_path / "bad", [*lines[:-1], vehicle_line(120, price="")], booked)
+    bad = write_csvs(tmp_path / "bad", [*lines[:-1], vehicle_line(120, actual_price="")], booked)
     second = run(vroom_forecast_materialize, data_dir=str(bad))
     assert "; 1 vehicle and 1 reservation kept because of bad rows" in str(second.message)
     assert "| vehicles kept | 1 |" in artifact("materialize")

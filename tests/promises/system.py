@@ -332,12 +332,12 @@ def running(home: Path, data_dir: Path, more: Mapping[str, object] | None = None
 
 
 @contextmanager
-def web_server(environment: Mapping[str, str], **variables: object) -> Iterator[Web]:
+def web_server(environment: Mapping[str, str], *, program: Path = ROOT, **variables: object) -> Iterator[Web]:
     """Serve the web app with one worker, beside others or alone, once it answers."""
     web, events = free_ports(2)
     changed = {"VROOM_WEB_PORT": web, "VROOM_WEB_EVENTS_PORT": events, "VROOM_WEB_WORKERS": 1} | variables
     own = {**environment, **{name: str(value) for name, value in changed.items()}}
-    with subprocess.Popen([sys.executable, "-m", "webapp"], cwd=ROOT, env=own) as process:
+    with subprocess.Popen([sys.executable, "-m", "webapp"], cwd=program, env=own) as process:
         try:
             server = Web(web)
             wait_until(lambda: server.health()["status"] != "loading", timeout_s=60)

@@ -4,12 +4,16 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-VEHICLE_HEADER = "vehicle_id,technology,actual_price,recommended_price,num_images,street_parked,description"
+from tests.factories import VEHICLE
+from vroom_features.vehicle import COLUMNS
+
+VEHICLE_HEADER = ",".join(["vehicle_id", *COLUMNS])
 RESERVATION_HEADER = "vehicle_id,created_at"
 
 
-def vehicle_line(vehicle_id: object, price: object = "45.5", *, images: object = 3) -> str:
-    return f"{vehicle_id},1,{price},50,{images},0,120"
+def vehicle_line(vehicle_id: object, actual_price: object = "45.5", **changes: object) -> str:
+    row = VEHICLE | {"num_images": 3, "actual_price": actual_price} | changes
+    return ",".join(map(str, [vehicle_id, *(row[name] for name in COLUMNS)]))
 
 
 def write_csvs(

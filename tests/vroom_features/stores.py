@@ -24,7 +24,7 @@ from vroom_features.stores.online import OnlineStore
 from vroom_features.stores.source import SourceStore
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
-FLEET = [vehicle_line(i, price=40 + i / 7) for i in range(1, 41)]
+FLEET = [vehicle_line(i, actual_price=40 + i / 7) for i in range(1, 41)]
 BOOKED = booking_lines([(i, day) for i in range(1, 41) for day in range(i % 4)])
 VEHICLES = "SELECT vehicle_id, actual_price, num_images, source FROM vehicles ORDER BY 1"
 BOOKINGS = "SELECT vehicle_id, created_at FROM reservations ORDER BY 1, 2"

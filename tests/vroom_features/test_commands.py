@@ -115,7 +115,7 @@ def test_a_seed_draws_its_progress_on_a_terminal(home: Path) -> None:
 
 
 def test_the_share_of_bad_rows_is_a_setting_and_an_option(home: Path) -> None:
-    write_csvs(home / "data", [vehicle_line(1), vehicle_line(2, price=-1)], [])
+    write_csvs(home / "data", [vehicle_line(1), vehicle_line(2, actual_price=-1)], [])
     refused = command(home, "seed")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr.startswith("error: ")

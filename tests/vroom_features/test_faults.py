@@ -32,7 +32,7 @@ def sqlite(tmp_path: Path) -> Iterator[SourceStore]:
 def test_a_database_locked_for_three_seconds_is_waited_for(
     sqlite: SourceStore, offline: OfflineStore, tmp_path: Path
 ) -> None:
-    files = write_csvs(tmp_path / "new", [vehicle_line(1, price=99), *FLEET[1:]], BOOKED)
+    files = write_csvs(tmp_path / "new", [vehicle_line(1, actual_price=99), *FLEET[1:]], BOOKED)
     with locked_for(3, tmp_path / "vroom.db"):
         assert run(sqlite, offline).num_fleet == 40  # a run only reads, and reads what was there before
         assert seed(sqlite, files).vehicles_updated == 1
@@ -44,7 +44,7 @@ def test_a_database_locked_for_thirty_seconds_is_a_clear_error_and_changes_nothi
     sqlite: SourceStore, offline: OfflineStore, tmp_path: Path
 ) -> None:
     before = run(sqlite, offline)
-    files = write_csvs(tmp_path / "new", [vehicle_line(1, price=99), *FLEET[1:]], BOOKED)
+    files = write_csvs(tmp_path / "new", [vehicle_line(1, actual_price=99), *FLEET[1:]], BOOKED)
     with locked_for(30, tmp_path / "vroom.db"):
         with pytest.raises(SourceStoreError, match="locked"):
             seed(sqlite, files)
@@ -98,7 +98,7 @@ def test_a_redis_that_is_down_and_comes_back_empty_is_filled_by_the_next_run(
 def test_saves_wait_for_a_seed_and_both_are_there(
     sqlite: SourceStore, offline: OfflineStore, tmp_path: Path
 ) -> None:
-    files = write_csvs(tmp_path / "new", [vehicle_line(1, price=99), *FLEET[1:]], BOOKED)
+    files = write_csvs(tmp_path / "new", [vehicle_line(1, actual_price=99), *FLEET[1:]], BOOKED)
     with ThreadPoolExecutor(2) as pool:
         saves = [pool.submit(sqlite.save_vehicle, make_vehicle(), saved_at=NOW) for _ in range(20)]
         assert seed(sqlite, files).vehicles_updated == 1

@@ -25,7 +25,7 @@ from vroom_features.stores.offline import OfflineStore
 from vroom_features.stores.online import OnlineStore
 from vroom_features.stores.source import SourceStore
 
-CHANGED = [vehicle_line(1, price=99), *FLEET[1:38], vehicle_line(41), vehicle_line(42)]
+CHANGED = [vehicle_line(1, actual_price=99), *FLEET[1:38], vehicle_line(41), vehicle_line(42)]
 CHANGED_BOOKED = booking_lines([(i, day) for i in (*range(1, 31), 41) for day in range((i + 1) % 4)])
 PARTITION = 25
 """Vehicles a partition: so few that a run has two."""

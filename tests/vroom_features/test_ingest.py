@@ -27,8 +27,8 @@ from vroom_features.cells import MOMENT, convert
 from vroom_features.csv_files import Content, ContentReader, Lent
 from vroom_features.errors import DataContractError
 from vroom_features.ingest import SeedReport, seed
-from vroom_features.limits import UI_VEHICLE_ID_START
 from vroom_features.stores.source import SourceStore
+from vroom_features.vehicle import UI_VEHICLE_ID_START
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 
@@ -126,7 +126,7 @@ def test_a_changed_file_updates_adds_and_removes(source: SourceStore, tmp_path: 
         write_csvs(tmp_path / "a", map(vehicle_line, (1, 2, 3)), booking_lines([(1, 0), (2, 0), (3, 0)])),
     )
     old = {i: source.get_vehicle(i).row_version for i in (1, 2)}  # type: ignore[union-attr]
-    lines = [vehicle_line(1, price=99), vehicle_line(2), vehicle_line(4)]
+    lines = [vehicle_line(1, actual_price=99), vehicle_line(2), vehicle_line(4)]
     files = write_csvs(tmp_path / "b", lines, booking_lines([(1, 0), (2, 0), (2, 1)]))
     report = seed(source, files, allow_removals=True)
     assert vehicle_counts(report) == (1, 1, 1, 1)
@@ -166,7 +166,7 @@ def test_bad_rows_that_cannot_be_written_down_refuse_the_file_and_name_the_folde
     quarantine.touch()
     seed(source, write_csvs(tmp_path / "good"), quarantine_dir=quarantine)
     before = contents(source)
-    bad = write_csvs(tmp_path / "bad", [*GOOD, vehicle_line(900, price=-1)])
+    bad = write_csvs(tmp_path / "bad", [*GOOD, vehicle_line(900, actual_price=-1)])
     with pytest.raises(DataContractError, match=r"its 1 bad rows cannot.*make \S+quarantine a folder"):
         seed(source, bad, quarantine_dir=quarantine)
     assert contents(source) == before
@@ -193,23 +193,23 @@ BAD_CELLS = [
     ("vehicle_id", vehicle_line(1_000_000_001)),
     ("vehicle_id", vehicle_line("1000.5")),
     ("vehicle_id", vehicle_line("0x3E8")),
-    ("num_images", vehicle_line(1000, images="0X1")),
-    ("actual_price", vehicle_line(1000, price=-1)),
-    ("actual_price", vehicle_line(1000, price=0)),
-    ("actual_price", vehicle_line(1000, price="nan")),
-    ("actual_price", vehicle_line(1000, price="inf")),
-    ("actual_price", vehicle_line(1000, price="-inf")),
-    ("actual_price", vehicle_line(1000, price="1e308")),
-    ("actual_price", vehicle_line(1000, price="1e999")),
-    ("actual_price", vehicle_line(1000, price='"12,5"')),
-    ("num_images", vehicle_line(1000, images="2.5")),
-    ("num_images", vehicle_line(1000, images="\u0663")),
-    ("technology", "1000,2,45,50,3,0,120"),
-    ("street_parked", "1000,1,45,50,3,true,120"),
-    ("description", "1000,1,45,50,3,0,-1"),
+    ("num_images", vehicle_line(1000, num_images="0X1")),
+    ("actual_price", vehicle_line(1000, actual_price=-1)),
+    ("actual_price", vehicle_line(1000, actual_price=0)),
+    ("actual_price", vehicle_line(1000, actual_price="nan")),
+    ("actual_price", vehicle_line(1000, actual_price="inf")),
+    ("actual_price", vehicle_line(1000, actual_price="-inf")),
+    ("actual_price", vehicle_line(1000, actual_price="1e308")),
+    ("actual_price", vehicle_line(1000, actual_price="1e999")),
+    ("actual_price", vehicle_line(1000, actual_price='"12,5"')),
+    ("num_images", vehicle_line(1000, num_images="2.5")),
+    ("num_images", vehicle_line(1000, num_images="\u0663")),
+    ("technology", vehicle_line(1000, technology=2)),
+    ("street_parked", vehicle_line(1000, street_parked="true")),
+    ("description", vehicle_line(1000, description=-1)),
     ("vehicle_id", vehicle_line(1)),
     ("", "1000,1,45"),
-    ("", "1000,1,45,50,3,0,120,9"),
+    ("", f"{vehicle_line(1000)},9"),
 ]
 
 
@@ -268,7 +268,7 @@ def test_a_booking_of_an_unknown_vehicle_is_set_aside(source: SourceStore, tmp_p
 
 
 def test_lines_are_counted_through_blank_lines_wherever_they_are(source: SourceStore, tmp_path: Path) -> None:
-    folder = write_csvs(tmp_path / "csv", [*GOOD[:120], "", vehicle_line(500, price=-3)])
+    folder = write_csvs(tmp_path / "csv", [*GOOD[:120], "", vehicle_line(500, actual_price=-3)])
     rewrite(folder, "vehicles", lambda content: b"\n\r\n" + content)
     report = seed(source, folder)
     assert (report.vehicles_added, report.vehicles_quarantined) == (120, 1)
@@ -320,7 +320,10 @@ def test_too_many_bad_rows_refuse_the_file_and_leave_the_database(
     with pytest.raises(DataContractError, match="2 of 10 rows"):
         seed(
             source,
-            write_csvs(tmp_path / "b", [*GOOD[:8], vehicle_line(900, price=-1), vehicle_line(901, price=0)]),
+            write_csvs(
+                tmp_path / "b",
+                [*GOOD[:8], vehicle_line(900, actual_price=-1), vehicle_line(901, actual_price=0)],
+            ),
         )
     assert contents(source) == before
     assert len(rejected(tmp_path, "vehicles")) == 2

@@ -116,7 +116,7 @@ def test_a_change_touches_its_partition_alone(
 ) -> None:
     before = run(seeded, offline, partition_vehicles=10)
     old = offline.current()
-    changed = [*FLEET[:14], vehicle_line(15, price=77), *FLEET[15:], vehicle_line(41)]
+    changed = [*FLEET[:14], vehicle_line(15, actual_price=77), *FLEET[15:], vehicle_line(41)]
     seed(seeded, write_csvs(tmp_path / "new", changed, BOOKED))
     after = run(seeded, offline, partition_vehicles=10)
     assert (before.num_parts, after.num_parts_written) == (4, 3)  # the last part grew and was split
@@ -137,7 +137,7 @@ def test_old_snapshots_are_swept_and_files_with_them(
     seeded: SourceStore, offline: OfflineStore, tmp_path: Path
 ) -> None:
     for number in range(4):
-        lines = [vehicle_line(1, price=60 + number), *FLEET[1:]]
+        lines = [vehicle_line(1, actual_price=60 + number), *FLEET[1:]]
         seed(seeded, write_csvs(tmp_path / str(number), lines, BOOKED))
         materialize(seeded, offline, None, as_of=NOW + timedelta(hours=number), keep_snapshots=2)
     kept = offline.snapshots()
@@ -184,7 +184,7 @@ def test_the_offline_store_can_be_any_fsspec_url(
     expected = run(seeded, offline)
     assert run(seeded, remote).digest == expected.digest
     assert run(seeded, remote).is_unchanged
-    seed(seeded, write_csvs(tmp_path / "new", [vehicle_line(1, price=99), *FLEET[1:]], BOOKED))
+    seed(seeded, write_csvs(tmp_path / "new", [vehicle_line(1, actual_price=99), *FLEET[1:]], BOOKED))
     assert run(seeded, remote, keep_snapshots=1).digest == run(seeded, offline).digest
     assert len(remote.snapshots()) == len(remote.files.names("data")) == 1  # the old one was swept
     pd.testing.assert_frame_equal(remote.current().read(), offline.current().read())
@@ -296,7 +296,7 @@ def test_a_disk_that_is_full_leaves_the_old_snapshot(
     seeded: SourceStore, offline: OfflineStore, tmp_path: Path
 ) -> None:
     before = run(seeded, offline)
-    seed(seeded, write_csvs(tmp_path / "new", [vehicle_line(1, price=99), *FLEET[1:]], BOOKED))
+    seed(seeded, write_csvs(tmp_path / "new", [vehicle_line(1, actual_price=99), *FLEET[1:]], BOOKED))
 
     class FullDisk:
         """The store's files on a disk that takes no more."""
@@ -341,7 +341,7 @@ def test_a_part_that_changed_since_it_was_made_elsewhere_is_made_again(
 ) -> None:
     def then_changed(url: str, root: str, ranges: Sequence[tuple[int, int]]) -> Iterable[MadePart]:
         parts = list(shuffled(url, root, ranges))
-        seed(seeded, write_csvs(tmp_path / "new", [vehicle_line(1, price=99), *FLEET[1:]], BOOKED))
+        seed(seeded, write_csvs(tmp_path / "new", [vehicle_line(1, actual_price=99), *FLEET[1:]], BOOKED))
         return parts
 
     run(seeded, offline, partition_vehicles=6, map_ranges=then_changed)

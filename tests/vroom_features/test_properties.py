@@ -218,7 +218,7 @@ def injure(online: OnlineStore, vehicle_id: int, kind: str) -> None:
         value = {
             "stale": encode(row._replace(row_version=5)),
             "other view": encode(row._replace(view="vehicle_forecast:0")),
-            "wrong": encode(row._replace(actual_price=row.actual_price + 1)),
+            "wrong": encode(row._replace(attributes=row.attributes | {"actual_price": 1.0})),
             "garbled": b"junk",
         }[kind]
         online.client.hset(key, name, value)
@@ -241,7 +241,7 @@ def test_the_digest_depends_on_the_rows_alone(
     shuffle: Random,
 ) -> None:
     folder = tmp_path_factory.mktemp("digest")
-    lines = [vehicle_line(i, price=price) for i, price in fleet.items()]
+    lines = [vehicle_line(i, actual_price=price) for i, price in fleet.items()]
     booked = booking_lines([(i, day) for i, day in bookings if i in fleet])
     digests = []
     for number, (as_of, partition) in enumerate(((NOW, 100), (NOW + timedelta(days=days), size))):
@@ -271,7 +271,9 @@ def test_whatever_was_there_a_seed_ends_as_a_clean_one(
     stores = [SourceStore.open(f"sqlite:///{folder / name}.db") for name in ("used", "clean")]
     for number, (fleet, booked) in enumerate(states):
         fleet = fleet or {1: (1, 1)}
-        lines = [vehicle_line(i, price=price, images=images) for i, (price, images) in fleet.items()]
+        lines = [
+            vehicle_line(i, actual_price=price, num_images=images) for i, (price, images) in fleet.items()
+        ]
         known = [(i, day) for i, day in booked if i in fleet] or [(min(fleet), 0)]
         files = write_csvs(folder / str(number), lines, booking_lines(known))
         report = seed(stores[0], files, allow_removals=True)

@@ -14,7 +14,7 @@ from vroom_features.stores.source import SourceStore
 NUM = 120
 VEHICLES = {i: vehicle_line(i) for i in range(1, NUM + 1)}
 BOOKED = {(i, day): booking_lines([(i, day)])[0] for i in range(1, NUM + 1) for day in range(2)}
-UNREADABLE = ["x,1,45.5,50,3,0,120", ",1,45.5,50,3,0,120", "0,1,45.5,50,3,0,120", "7,1,45.5"]
+UNREADABLE = [vehicle_line("x"), vehicle_line(""), vehicle_line(0), "7,1,45.5"]
 """Rows of vehicles of which nobody can say which vehicle it was."""
 
 
@@ -99,7 +99,7 @@ def test_a_vehicle_whose_row_is_bad_stays_as_it_was_and_its_bookings_follow_thei
     before, _ = contents(fleet)
     folder = files(
         tmp_path,
-        vehicles={7: vehicle_line(7, price="", images=9)},
+        vehicles={7: vehicle_line(7, actual_price="", num_images=9)},
         booked={(7, 5): booking_lines([(7, 5)])[0]},
         unbooked=((7, 0),),
     )
@@ -122,14 +122,14 @@ def test_a_vehicle_whose_row_is_bad_stays_as_it_was_and_its_bookings_follow_thei
 
 def test_a_kept_vehicle_is_not_touched(fleet: SourceStore, tmp_path: Path) -> None:
     before = fleet.changes_since(0).change_number
-    assert seed(fleet, files(tmp_path, vehicles={7: vehicle_line(7, price="")})).is_unchanged
+    assert seed(fleet, files(tmp_path, vehicles={7: vehicle_line(7, actual_price="")})).is_unchanged
     assert fleet.changes_since(0).change_number == before
 
 
 def test_bookings_of_a_vehicle_that_is_bad_at_its_first_seed_are_set_aside_until_it_is_right(
     source: SourceStore, tmp_path: Path
 ) -> None:
-    bad = files(tmp_path, vehicles={1: vehicle_line(1, price="")})
+    bad = files(tmp_path, vehicles={1: vehicle_line(1, actual_price="")})
     report = seed(source, bad)
     assert counts(report) == {
         "vehicles_added": NUM - 1,
@@ -168,7 +168,7 @@ def test_at_a_first_seed_unknown_bookings_are_set_aside_for_as_many_vehicles_as_
 def test_unknown_bookings_of_more_vehicles_than_rows_without_an_id_are_all_bad(
     source: SourceStore, tmp_path: Path
 ) -> None:
-    bad = {1: "x,1,45.5,50,3,0,120", 3: vehicle_line(3, "")}
+    bad = {1: vehicle_line("x"), 3: vehicle_line(3, "")}
     too_many = files(tmp_path, vehicles=bad, without=(2,), booked={(2, 2): booking_lines([(2, 2)])[0]})
     report = seed(source, too_many, max_bad_share=0.05)
     assert (report.vehicles_quarantined, report.reservations_quarantined) == (2, 5)
@@ -227,7 +227,7 @@ def test_bookings_of_a_typed_in_vehicle_stay_where_a_row_of_it_is_bad(
 
 
 def test_a_good_row_beside_a_bad_one_of_the_same_id_counts(fleet: SourceStore, tmp_path: Path) -> None:
-    twice = f"{vehicle_line(7, price='')}\n{vehicle_line(7, price=60)}"
+    twice = f"{vehicle_line(7, actual_price='')}\n{vehicle_line(7, actual_price=60)}"
     report = seed(fleet, files(tmp_path, vehicles={7: twice}))
     assert counts(report) == {"vehicles_updated": 1, "vehicles_quarantined": 1}
     assert fleet.get_vehicle(7).actual_price == 60  # type: ignore[union-attr]

@@ -19,7 +19,7 @@ from vroom_features.errors import (
 )
 from vroom_features.stores.bulk import bulk_transaction
 from vroom_features.stores.source import SORTS, SourceStore, VehicleFilter
-from vroom_features.tables import UI_VEHICLE_ID_START
+from vroom_features.vehicle import UI_VEHICLE_ID_START
 
 NOW = datetime(2024, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
 
@@ -43,7 +43,7 @@ def test_a_saved_vehicle_comes_back_as_it_went_in(source: SourceStore) -> None:
     assert saved.vehicle.vehicle_id == UI_VEHICLE_ID_START
     assert source.get_vehicle(saved.vehicle.vehicle_id) == saved.vehicle
     assert saved.vehicle.is_new_arrival
-    assert make_vehicle(actual_price=45.1).model_dump().items() <= saved.vehicle.as_row().items()
+    assert make_vehicle(actual_price=45.1).model_dump().items() <= saved.vehicle.model_dump().items()
 
 
 def test_times_come_back_in_utc_whatever_zone_they_went_in_with(source: SourceStore) -> None:

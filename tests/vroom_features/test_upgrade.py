@@ -13,9 +13,10 @@ from sqlmodel import SQLModel
 from tests.factories import make_vehicle
 from tests.vroom_features.stores import NOW
 from vroom_features.errors import SourceStoreError
-from vroom_features.limits import SCHEMA_VERSION, UI_VEHICLE_ID_START
+from vroom_features.migrations import SCHEMA_VERSION
 from vroom_features.stores.bulk import bulk_transaction
 from vroom_features.stores.source import SourceStore
+from vroom_features.vehicle import UI_VEHICLE_ID_START
 from vroom_model.ledger import Ledger
 
 FIRST_RELEASE = Path(__file__).parent / "first_release"

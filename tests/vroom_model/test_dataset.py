@@ -9,7 +9,7 @@ import pytest
 
 from tests.snapshots import FrameSnapshot, with_booked_arrivals
 from tests.vroom_model.conftest import AS_OF
-from vroom_features.limits import UI_VEHICLE_ID_START
+from vroom_features.vehicle import UI_VEHICLE_ID_START
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model import training
 from vroom_model.boosting import TrainingParams

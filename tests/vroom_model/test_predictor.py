@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.factories import VEHICLE
 from tests.imported import imported_by
-from vroom_features.tables import DESCRIPTION_MAX, NUM_IMAGES_MAX, PRICE_MAX
+from vroom_features.vehicle import COLUMNS, PRICE_MAX
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.errors import BrokenModelError
 from vroom_model.manifest import MANIFEST_NAME, SERVING_NAME, IntervalLines, fold_file
@@ -34,7 +34,8 @@ def random_features() -> npt.NDArray[np.float32]:
         rng.integers(0, 300, n),
         rng.normal(20, 40, n),
     ]
-    ends = [(0, 1), (0, NUM_IMAGES_MAX), (0, 1), (0, DESCRIPTION_MAX), (-PRICE_MAX, PRICE_MAX)]
+    raw = [(0, COLUMNS[name].high) for name in VEHICLE_VIEW.columns if name in COLUMNS]
+    ends = [*raw, (-PRICE_MAX, PRICE_MAX)]
     corners = np.stack(np.meshgrid(*ends), axis=-1).reshape(-1, len(ends))
     return np.vstack([np.column_stack(near), corners]).astype(np.float32)
 

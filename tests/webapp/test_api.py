@@ -11,30 +11,18 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from tests.factories import VEHICLE
+from tests.factories import VEHICLE, vehicles
 from tests.webapp.conftest import Promote, on_both_databases
 from tests.webapp.registry import Models
 from tests.webapp.waiting import wait_until
 from vroom_features.settings import Settings
 from vroom_features.stores.online import online_row
-from vroom_features.tables import DESCRIPTION_MAX, NUM_IMAGES_MAX, PRICE_MAX
 from webapp.app import create_app
 from webapp.fastpath import FastPath
 from webapp.services import Services
 
 pytestmark = pytest.mark.usefixtures("champion")
 
-price = st.floats(min_value=0, max_value=PRICE_MAX, exclude_min=True, allow_nan=False)
-valid_vehicles = st.fixed_dictionaries(
-    {
-        "technology": st.integers(0, 1),
-        "actual_price": price,
-        "recommended_price": price,
-        "num_images": st.integers(0, NUM_IMAGES_MAX),
-        "street_parked": st.integers(0, 1),
-        "description": st.integers(0, DESCRIPTION_MAX),
-    }
-)
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(list(VEHICLE)), inner),
@@ -60,7 +48,7 @@ def both_ways(app: Flask, path: str, body: bytes) -> list[tuple[int, Any]]:
 
 
 @many
-@given(vehicle=valid_vehicles)
+@given(vehicle=vehicles())
 def test_both_ways_forecast_the_same(app: Flask, vehicle: dict[str, Any]) -> None:
     (short_status, short), (long_status, long) = both_ways(app, "/predict", json.dumps(vehicle).encode())
     assert short_status == long_status == 200

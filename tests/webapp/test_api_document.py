@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from tests.factories import VEHICLE
 from tests.webapp.conftest import PASSWORD
 from tests.webapp.waiting import wait_until
-from vroom_features.tables import UI_VEHICLE_ID_START
+from vroom_features.vehicle import COLUMNS, UI_VEHICLE_ID_START
 from webapp.services import Services
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
@@ -21,7 +21,8 @@ EXAMPLE = re.compile(r"```console\n\$ (curl .+?)\n```\n(?:```json\n(.+?)\n```)?"
 
 def ask(client: FlaskClient, command: str) -> Any:
     """Do what a curl command does."""
-    arguments = shlex.split(command.replace("$TOKEN", PASSWORD))[1:]
+    words = shlex.split(command.replace("$TOKEN", PASSWORD))[1:]
+    arguments = [word.replace("$CAR", json.dumps(VEHICLE)) for word in words]
     method, body, headers, address = "", None, {}, ""
     while arguments:
         match arguments.pop(0):
@@ -42,7 +43,8 @@ def ask(client: FlaskClient, command: str) -> Any:
 def shape(document: Any) -> Any:
     """Return what a document has for fields, and of which kinds; null may stand for anything."""
     if isinstance(document, dict):
-        keys = {key if not key.isdigit() else "N": shape(value) for key, value in document.items()}
+        known = {key: value for key, value in document.items() if key not in COLUMNS or key in DOCUMENT}
+        keys = {key if not key.isdigit() else "N": shape(value) for key, value in known.items()}
         return dict(sorted(keys.items()))
     if isinstance(document, list):
         return [shape(item) for item in document]

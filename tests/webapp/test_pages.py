@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.factories import make_vehicle
 from tests.webapp.test_auth import csrf_token, sign_in
 from tests.webapp.waiting import wait_until
-from vroom_features.tables import PRICE_MAX
+from vroom_features.vehicle import PRICE_MAX
 from vroom_model.ledger import Ledger
 from webapp.clock import now
 from webapp.formats import duration, size

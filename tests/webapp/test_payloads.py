@@ -19,9 +19,9 @@ from tests.factories import VEHICLE
 from tests.webapp.conftest import PASSWORD
 from tests.webapp.registry import Models
 from tests.webapp.test_auth import csrf_token
-from vroom_features.limits import DESCRIPTION_MAX, NUM_IMAGES_MAX, PRICE_MAX
 from vroom_features.messages import MessageError
 from vroom_features.settings import Settings
+from vroom_features.vehicle import COLUMNS
 from vroom_model.ledger import Ledger
 from webapp.events import EVENTS, encode
 from webapp.logs import configure
@@ -218,10 +218,11 @@ def is_valid(field: str, literal: str) -> bool:
         value = json.loads(literal)
     except ValueError:
         return False
-    if field in {"actual_price", "recommended_price"}:
-        return type(value) in {int, float} and 0 < value <= PRICE_MAX
-    top = {"num_images": NUM_IMAGES_MAX, "description": DESCRIPTION_MAX}.get(field, 1)
-    return type(value) is int and 0 <= value <= top
+    column = COLUMNS[field]
+    kinds = {int} if column.is_whole else {int, float}
+    if type(value) not in kinds or (column.is_low_excluded and value == column.low):
+        return False
+    return bool(column.low <= value <= column.high)
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/vehicles"])

@@ -17,7 +17,7 @@ from sqlalchemy import make_url
 
 from vroom_features.addresses import ServiceAddress
 from vroom_features.errors import BackupError, DamagedDatabaseError
-from vroom_features.limits import SCHEMA_VERSION
+from vroom_features.migrations import SCHEMA_VERSION
 from vroom_features.stores import postgres_backup
 from vroom_features.stores.database import GatedConnection, connect, translated
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from vroom_features.addresses import ServiceAddress, libpq_conninfo
 from vroom_features.errors import SourceStoreError
-from vroom_features.limits import SCHEMA_VERSION
+from vroom_features.migrations import SCHEMA_VERSION
 from vroom_features.stores import gate
 
 LOCK_TIMEOUT_S = 10

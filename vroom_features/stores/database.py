@@ -29,7 +29,9 @@ from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 from vroom_features import tables
 from vroom_features.addresses import ServiceAddress
 from vroom_features.errors import SourceStoreError
+from vroom_features.migrations import SCHEMA_VERSION
 from vroom_features.stores import gate
+from vroom_features.vehicle import UI_VEHICLE_ID_START
 
 LOCK_TIMEOUT_S = 10.0
 """How long a transaction waits for another one to end before it gives up."""
@@ -191,16 +193,16 @@ def _bring_schema_up(connection: Connection) -> None:
         found = connection.execute(select(state.c.schema_version)).scalar()
     if found is None:
         _create_schema(connection)
-    elif found > tables.SCHEMA_VERSION:
+    elif found > SCHEMA_VERSION:
         raise SourceStoreError(
-            f"this program knows schema version {tables.SCHEMA_VERSION}, the database has {found};"
+            f"this program knows schema version {SCHEMA_VERSION}, the database has {found};"
             " use the newer program that made it, or restore a backup"
         )
-    elif found < tables.SCHEMA_VERSION:
-        from vroom_features.migrations import upgrade  # noqa: PLC0415 - Alembic is needed this once
+    elif found < SCHEMA_VERSION:
+        from vroom_features.migrations.upgrade import upgrade  # noqa: PLC0415 - Alembic is needed this once
 
         upgrade(connection, found)
-        connection.execute(update(state).values(schema_version=tables.SCHEMA_VERSION))
+        connection.execute(update(state).values(schema_version=SCHEMA_VERSION))
 
 
 def _create_schema(connection: Connection) -> None:
@@ -211,7 +213,7 @@ def _create_schema(connection: Connection) -> None:
     connection.execute(
         insert(state).values(
             id=1,
-            schema_version=tables.SCHEMA_VERSION,
+            schema_version=SCHEMA_VERSION,
             database_id=uuid4().hex,
             seed_digest="",
             change_number=birth,
@@ -220,5 +222,5 @@ def _create_schema(connection: Connection) -> None:
     if connection.dialect.name == "sqlite":  # PostgreSQL starts its identity there by itself
         connection.execute(
             text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :seq)"),
-            {"name": vehicles.name, "seq": tables.UI_VEHICLE_ID_START - 1},
+            {"name": vehicles.name, "seq": UI_VEHICLE_ID_START - 1},
         )

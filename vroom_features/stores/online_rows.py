@@ -23,13 +23,12 @@ class OnlineRow(NamedTuple):
     view: str
     materialized_at: datetime
     features: dict[str, float]
-    actual_price: float
-    recommended_price: float
+    attributes: dict[str, float]
 
 
 def online_row(vehicle: StoredVehicle, *, materialized_at: datetime) -> OnlineRow:
     """Turn a vehicle of the database into its online row: the request path's way to the features."""
-    return row_from(vehicle.as_row(), materialized_at=materialized_at)
+    return row_from(vehicle.model_dump(), materialized_at=materialized_at)
 
 
 def row_from(row: Mapping[str, Any], *, materialized_at: datetime) -> OnlineRow:
@@ -40,8 +39,7 @@ def row_from(row: Mapping[str, Any], *, materialized_at: datetime) -> OnlineRow:
         view=VIEW_ID,
         materialized_at=materialized_at,
         features={name: float(value) for name, value in VEHICLE_VIEW.compute(row).items()},
-        actual_price=row["actual_price"],
-        recommended_price=row["recommended_price"],
+        attributes={name: row[name] for name in VEHICLE_VIEW.attributes},
     )
 
 
@@ -58,8 +56,7 @@ def encode(row: OnlineRow) -> bytes:
         "view": row.view,
         "materialized_at": row.materialized_at,
         "features": row.features,
-        "actual_price": row.actual_price,
-        "recommended_price": row.recommended_price,
+        **row.attributes,
     }
     return b"%d %b" % (row.row_version, orjson.dumps(body))
 
@@ -70,14 +67,18 @@ def decode(vehicle_id: int, value: bytes) -> OnlineRow:
     try:
         fields = orjson.loads(body)
         features = fields["features"]
+        is_ours = fields["view"] == VIEW_ID
         row = OnlineRow(
             vehicle_id=vehicle_id,
             row_version=int(version),
             view=fields["view"],
             materialized_at=datetime.fromisoformat(fields["materialized_at"]),
-            features={name: float(features[name]) for name in VEHICLE_VIEW.columns},
-            actual_price=float(fields["actual_price"]),
-            recommended_price=float(fields["recommended_price"]),
+            features={
+                name: float(features[name]) for name in (VEHICLE_VIEW.columns if is_ours else features)
+            },
+            attributes={
+                name: float(fields[name]) for name in VEHICLE_VIEW.attributes if is_ours or name in fields
+            },
         )
     except (ValueError, TypeError, KeyError) as exc:
         raise OnlineStoreError(f"Redis: the row of vehicle {vehicle_id} cannot be read: {exc!r}") from exc

@@ -67,7 +67,7 @@ def stored(row: Row[Any]) -> StoredVehicle:
     values = dict(row._mapping)
     counted = values.pop("counted") or 0
     watched = is_watched(values["source"] == "csv", counted)
-    return StoredVehicle(**values, num_reservations=counted if watched else None)
+    return StoredVehicle.model_construct(**values, num_reservations=counted if watched else None)
 
 
 def get_one(connection: Connection, vehicle_id: int) -> StoredVehicle | None:

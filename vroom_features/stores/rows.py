@@ -1,37 +1,33 @@
-"""What the source database gives back: small frozen rows, light to import."""
+"""What the source database gives back: small frozen rows."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import ConfigDict
+from sqlmodel import Field
+
+from vroom_features.vehicle import VehicleBase
 
 Kind = Literal["fleet", "new"]
 """Vehicles that were watched, or new arrivals."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredVehicle:
+class StoredVehicle(VehicleBase):
     """A vehicle as the database holds it; ``num_reservations`` is None for a new arrival."""
 
+    model_config = ConfigDict(frozen=True)  # type: ignore[assignment]  # SQLModel narrows the type
+
     vehicle_id: int
-    technology: int
-    actual_price: float
-    recommended_price: float
-    num_images: int
-    street_parked: int
-    description: int
-    source: str
+    source: Literal["csv", "ui"]
     row_version: int
     saved_at: datetime | None
-    num_reservations: int | None
+    num_reservations: int | None = Field(description="null: not watched yet")
 
     @property
     def is_new_arrival(self) -> bool:
         """True when nobody has watched it long enough to know its bookings."""
         return self.num_reservations is None
-
-    def as_row(self) -> dict[str, Any]:
-        """Return the columns as a dict, ready for ``VEHICLE_VIEW.compute``."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

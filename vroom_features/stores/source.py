@@ -1,6 +1,7 @@
 """The source database: SQLite or PostgreSQL, by URL."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -24,7 +25,7 @@ from vroom_features.stores.rows import (
     VehicleFilter,
     VehiclePage,
 )
-from vroom_features.tables import VehicleCreate
+from vroom_features.vehicle import VehicleCreate
 
 __all__ = [
     "SORTS",
@@ -96,14 +97,13 @@ class SourceStore:
             If the database cannot be written; then nothing was saved.
         """
         values = vehicle.model_dump()
-        body = VehicleCreate.model_validate(values).model_dump_json()
         with self._write() as connection:
             if idempotency_key is not None and (
                 found := connection.execute(
                     select(queries.keys).where(queries.keys.c.key == idempotency_key)
                 ).first()
             ):
-                if found.body != body:
+                if not _is_same(json.loads(found.body), values):
                     raise IdempotencyConflictError(idempotency_key)
                 saved = queries.get_one(connection, found.vehicle_id)
                 if saved is None:
@@ -116,7 +116,9 @@ class SourceStore:
             vehicle_id = connection.execute(row).inserted_primary_key[0]  # type: ignore[index]  # one row has one
             if idempotency_key is not None:
                 connection.execute(
-                    insert(queries.keys).values(key=idempotency_key, body=body, vehicle_id=vehicle_id)
+                    insert(queries.keys).values(
+                        key=idempotency_key, body=vehicle.model_dump_json(), vehicle_id=vehicle_id
+                    )
                 )
             saved = queries.get_one(connection, vehicle_id)
         if saved is None:
@@ -294,3 +296,8 @@ class SourceStore:
         with translated(self.address), writing(self.engine) as connection:
             connection.execute(select(queries.state).with_for_update())
             yield connection
+
+
+def _is_same(saved: Mapping[str, object], vehicle: Mapping[str, object]) -> bool:
+    """Return whether a vehicle is the one that was saved, as far as the columns of that day go."""
+    return all(vehicle[name] == value for name, value in saved.items() if name in vehicle)

@@ -1,0 +1,210 @@
+"""What a vehicle is: each raw column once, with its type, range, default, and words for people.
+
+Everything else asks here: the database's table, the CSV contract, the Arrow schema, the form, the JSON API
+and its document, the fleet's export, the reasons of a forecast, and the columns in ``data/README.md``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ConfigDict, FiniteFloat, field_validator
+from sqlmodel import Field, SQLModel
+
+PRICE_MAX = 10_000_000
+UI_VEHICLE_ID_START = 1_000_000_001
+"""Ids of vehicles typed in begin here, so far above those of CSV files that a growing CSV meets none."""
+
+
+def column(
+    label: str,
+    description: str,
+    *,
+    initial: float,
+    unit: str = "",
+    help: str = "",
+    choices: Mapping[int, str] | None = None,
+    reason: str | Mapping[int, str] = "{}",
+    **bounds: float,
+) -> Any:  # as SQLModel's own Field does
+    """Declare a raw column.
+
+    Parameters
+    ----------
+    label, description : str
+        Its name for people, and what it holds, as the data dictionary says it.
+    initial : float
+        What a new form starts with, and the example of the API; no default of the model.
+    unit : str
+        What a value of 1 is, in the plural: photos, say.
+    help : str
+        A hint beside its field of the form.
+    choices : mapping of int to str, optional
+        Words of each value, for a column of few.
+    reason : str or mapping of int to str
+        What a reason of a forecast says of a value: a text for each choice, or one in which ``{}`` is the
+        value with its unit.
+    **bounds : float
+        ``ge``, ``gt`` and ``le``, as pydantic knows them.
+    """
+    words = {"initial": initial, "unit": unit, "help": help, "choices": choices or {}, "reason": reason}
+    return Field(title=label, description=description, schema_extra={"json_schema_extra": words}, **bounds)  # type: ignore[call-overload]  # bounds by name
+
+
+class VehicleBase(SQLModel):
+    """What describes a vehicle."""
+
+    technology: int = column(
+        "Booking",
+        "1: can be booked instantly and unlocked by phone",
+        help="How a guest gets the keys.",
+        choices={1: "Instant, by phone", 0: "By arrangement"},
+        reason={1: "can be unlocked by phone", 0: "cannot be unlocked by phone"},
+        initial=1,
+        ge=0,
+        le=1,
+    )
+    actual_price: FiniteFloat = column(
+        "Your price",
+        "the owner's price, one currency, per day",
+        unit="per day",
+        help="What you ask.",
+        initial=58,
+        gt=0,
+        le=PRICE_MAX,
+    )
+    recommended_price: FiniteFloat = column(
+        "Market price",
+        "the market's price, same unit",
+        unit="per day",
+        help="What similar cars ask.",
+        initial=50,
+        gt=0,
+        le=PRICE_MAX,
+    )
+    num_images: int = column(
+        "Photos", "photos in the listing", unit="photos", help="In the listing.", initial=4, ge=0, le=1_000
+    )
+    street_parked: int = column(
+        "Parking",
+        "1: stands on the street",
+        help="Where the car waits.",
+        choices={0: "Own space", 1: "Street"},
+        reason={1: "parked on the street", 0: "not parked on the street"},
+        initial=0,
+        ge=0,
+        le=1,
+    )
+    description: int = column(
+        "Description",
+        "characters in the owner's description, not the text",
+        unit="characters",
+        help="Length of your text.",
+        reason="{} of description",
+        initial=120,
+        ge=0,
+        le=100_000,
+    )
+
+
+class VehicleCreate(VehicleBase):
+    """A vehicle as somebody sends it: unknown fields and booleans in the place of numbers are refused."""
+
+    model_config = ConfigDict(extra="forbid")  # type: ignore[assignment]  # SQLModel narrows the type
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_booleans(cls, value: Any) -> Any:  # anything can stand in a JSON document
+        if isinstance(value, bool):
+            raise ValueError("expected a number, got true or false; write 1 or 0")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class RawColumn:
+    """One raw column, as `VehicleBase` declares it.
+
+    Parameters
+    ----------
+    name : str
+        In every table, file, document and form.
+    kind : type
+        ``int`` or ``float``.
+    low, high : float
+        Its range; ``high`` is in it, ``low`` too unless ``is_low_excluded``.
+    label, description, unit, help, choices, reason, initial
+        As for `column`.
+    """
+
+    name: str
+    kind: type[int] | type[float]
+    low: float
+    high: float
+    is_low_excluded: bool
+    label: str
+    description: str
+    unit: str
+    help: str
+    choices: Mapping[int, str]
+    reason: str | Mapping[int, str]
+    initial: float
+
+    @property
+    def is_whole(self) -> bool:
+        """True when its values are whole numbers."""
+        return self.kind is int
+
+    @property
+    def range_in_words(self) -> str:
+        """Its type and range.
+
+        Examples
+        --------
+        >>> [COLUMNS[name].range_in_words for name in ("technology", "actual_price", "num_images")]
+        ['0 or 1', 'number above 0, at most 10,000,000', 'integer, 0 to 1,000']
+        """
+        if self.choices:
+            return " or ".join(map(str, sorted(self.choices)))
+        noun = "integer" if self.is_whole else "number"
+        above = f" above {self.low:,g}, at most" if self.is_low_excluded else f", {self.low:,g} to"
+        return f"{noun}{above} {self.high:,.0f}"
+
+    def as_reason(self, value: float) -> str:
+        """Say what a forecast's reason says of a value.
+
+        Examples
+        --------
+        >>> COLUMNS["technology"].as_reason(0), COLUMNS["num_images"].as_reason(1)
+        ('cannot be unlocked by phone', '1 photo')
+        >>> COLUMNS["description"].as_reason(0)
+        'no characters of description'
+        """
+        if not isinstance(self.reason, str):
+            return self.reason[int(value)]
+        noun = self.unit.removesuffix("s") if value == 1 else self.unit
+        number = f"{value:,.2f}".removesuffix(".00") if value else "no"
+        return self.reason.format(f"{number} {noun}".strip())
+
+
+def _raw_columns() -> dict[str, RawColumn]:
+    specs = VehicleBase.model_json_schema()["properties"]
+    words = {name: field.json_schema_extra for name, field in VehicleBase.model_fields.items()}
+    return {
+        name: RawColumn(
+            name=name,
+            kind=int if spec["type"] == "integer" else float,
+            low=spec.get("minimum", spec.get("exclusiveMinimum")),
+            high=spec["maximum"],
+            is_low_excluded="exclusiveMinimum" in spec,
+            label=spec["title"],
+            description=spec["description"],
+            **words[name],  # type: ignore[arg-type]  # the dict of `column`
+        )
+        for name, spec in specs.items()
+    }
+
+
+COLUMNS: Mapping[str, RawColumn] = _raw_columns()
+"""Every raw column by its name, in the order of the table."""
+EXAMPLE: Mapping[str, float] = {name: each.kind(each.initial) for name, each in COLUMNS.items()}
+"""A vehicle as a new form has it."""
