@@ -3,6 +3,7 @@
 import os
 import socket
 
+import redis
 from flask import Flask
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -83,7 +84,8 @@ def open_services(settings: Settings, *, draining: Draining | None = None) -> Se
         settings.redis,
         socket_timeout=REDIS_TIMEOUT_S,
         socket_connect_timeout=REDIS_TIMEOUT_S,
-        retry=Retry(NoBackoff(), 1),  # once more, for a connection that the server closed meanwhile
+        # once more, for a connection that the server closed meanwhile; a time-out is not waited for twice
+        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
     )
     online = OnlineStore(client)
     counter = Counter(settings.redis)

@@ -18,7 +18,6 @@ from redis.exceptions import RedisClusterException
 
 from vroom_features.addresses import ServiceAddress
 from vroom_features.errors import OnlineStoreError
-from vroom_features.stores.online_reader import RowReader
 from vroom_features.stores.online_rows import (
     VIEW_ID,
     Freshness,
@@ -84,7 +83,6 @@ class OnlineStore:
 
     def __init__(self, client: RedisClient) -> None:
         self.client = client
-        self._reader = RowReader(client.connection_pool) if isinstance(client, redis.Redis) else client
         self._put = client.register_script(PUT)
         self._delete = client.register_script(DELETE)
         self._replace = client.register_script(REPLACE)
@@ -110,10 +108,8 @@ class OnlineStore:
         OnlineStoreError
             If Redis does not answer, or holds something else in the row's place.
         """
-        try:
-            value = cast("bytes | None", self._reader.hget(_ROWS[_bucket(vehicle_id)], str(vehicle_id)))
-        except _REDIS_ERRORS as exc:
-            raise OnlineStoreError(f"Redis: {exc}") from exc
+        with translated():
+            value = cast("bytes | None", self.client.hget(_ROWS[_bucket(vehicle_id)], str(vehicle_id)))
         return None if value is None else decode(vehicle_id, value)
 
     def get_many(self, vehicle_ids: Iterable[int]) -> dict[int, OnlineRow]:
