@@ -18,14 +18,12 @@ from flows.sample import is_sample_over_fleet
 from vroom_features.ingest import SeedReport, seed
 from vroom_features.materialize import MaterializeReport, materialize
 from vroom_features.messages import VehicleMaterialized
-from vroom_features.online_batch import audit
 from vroom_features.settings import Settings
 from vroom_features.stores.audit_log import AuditLog
-from vroom_features.stores.audits import AuditReport, remember_audit
-from vroom_features.stores.bulk import bulk_transaction
 from vroom_features.stores.offline import OfflineStore
 from vroom_features.stores.online import OnlineStore
 from vroom_features.stores.source import SourceStore
+from vroom_features.stores.sync import AuditReport, audit
 
 
 @task(retries=2, retry_delay_seconds=[1, 5], timeout_seconds=1800, retry_condition_fn=is_worth_repeating)
@@ -82,11 +80,9 @@ async def audit_online(settings: Settings, as_of: datetime) -> AuditReport:
 def _audit_online(settings: Settings, as_of: datetime) -> AuditReport:
     with (
         closing(OnlineStore.connect(settings.redis)) as online,
-        bulk_transaction(settings.source_database) as bulk,
+        closing(SourceStore.open(settings.source_database)) as source,
     ):
-        report = audit(bulk, online)
-        remember_audit(online, report, as_of=as_of)
-        return report
+        return audit(source, online, as_of=as_of)
 
 
 @flow(name="vroom_forecast_materialize", timeout_seconds=7200)

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -108,17 +108,15 @@ def materialize(
 @app.command
 def audit(*, db: Db = None, redis_url: RedisUrl = None, as_json: Json = False) -> int:
     """Compare every online row with the pure functions on the database; exit with 1 if any differs."""
-    from vroom_features.online_batch import audit as run  # noqa: PLC0415 - as above
-    from vroom_features.stores.audits import remember_audit  # noqa: PLC0415 - as above
-    from vroom_features.stores.bulk import bulk_transaction  # noqa: PLC0415 - as above
+    from vroom_features.stores.source import SourceStore  # noqa: PLC0415 - as above
+    from vroom_features.stores.sync import audit as run  # noqa: PLC0415 - as above
 
     started = time.perf_counter()
     online = _online(redis_url)
     if online is None:
         raise VroomFeaturesError("audit needs the online store; give --redis-url")
-    with bulk_transaction(_database(db)) as bulk:
-        report = run(bulk, online)
-    remember_audit(online, report, as_of=datetime.now(UTC))
+    with closing(SourceStore.open(_database(db))) as source:
+        report = run(source, online, as_of=datetime.now(UTC))
     state = "clean" if report.is_clean else "rows differ; run materialize and audit again"
     _print("audit", state, asdict(report), started, as_json=as_json)
     return 0 if report.is_clean else 1

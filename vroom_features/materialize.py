@@ -6,21 +6,20 @@ taken over from it, so a run costs what changed.
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from vroom_features import batch
 from vroom_features.addresses import ServiceAddress
 from vroom_features.errors import NoSnapshotError, UnreadableSnapshotError
 from vroom_features.stores.bulk import BulkConnection, bulk_transaction
 from vroom_features.stores.offline import OfflineStore, Part, Snapshot
+from vroom_features.stores.online import OnlineStore
+from vroom_features.stores.source import SourceStore
+from vroom_features.stores.sync import SyncReport, sync
 from vroom_features.view import VEHICLE_VIEW
-
-if TYPE_CHECKING:
-    from vroom_features.online_batch import Followed
-    from vroom_features.stores.online import OnlineStore
 
 PARTITION_VEHICLES = 131_072
 """Vehicles read, computed and written at a time: what a run's memory depends on."""
@@ -69,7 +68,7 @@ class MaterializeReport:
 def materialize(
     source: Located,
     offline: OfflineStore,
-    online: "OnlineStore | None",
+    online: OnlineStore | None,
     *,
     as_of: datetime,
     partition_vehicles: int = PARTITION_VEHICLES,
@@ -149,16 +148,20 @@ def materialize(
             offline.sweep(keep_snapshots)
         else:
             snapshot = previous
-        followed = None if online is None else _follow(bulk, online, as_of)
+    synced, num_online = SyncReport(), None
+    if online is not None:
+        with closing(SourceStore.open(source.address)) as opened:
+            synced = sync(opened, online, as_of=as_of, full=True)
+        num_online = online.stats().num_rows
     return MaterializeReport(
         snapshot_id=snapshot.id,
         digest=digest,
         num_fleet=num_rows,
         num_parts=len(parts),
         num_parts_written=num_written,
-        num_online=None if followed is None else followed.num_rows,
-        num_online_written=0 if followed is None else followed.num_written,
-        num_online_removed=0 if followed is None else followed.num_removed,
+        num_online=num_online,
+        num_online_written=synced.num_written,
+        num_online_removed=synced.num_removed,
     )
 
 
@@ -178,13 +181,6 @@ def make_part(bulk: BulkConnection, offline: OfflineStore, low: int, high: int) 
     rows = batch.fleet_table(vehicles)
     file, sha256 = offline.write_part(rows)
     return Part(low, high, len(vehicles.count), rows.num_rows, batch.row_sums(rows), file, sha256)
-
-
-def _follow(bulk: BulkConnection, online: "OnlineStore", as_of: datetime) -> "Followed":
-    """Bring the online store to the same moment."""
-    from vroom_features.online_batch import follow_bulk  # noqa: PLC0415 - without Redis a run does not pay for it
-
-    return follow_bulk(bulk, online, as_of=as_of)
 
 
 def _state(bulk: BulkConnection) -> tuple[str, int]:

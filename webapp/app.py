@@ -9,7 +9,6 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from vroom_features.follow import catch_up
 from vroom_features.settings import Settings
 from vroom_features.stores.audit_log import AuditLog
 from vroom_features.stores.online import OnlineStore
@@ -24,7 +23,6 @@ from webapp import assets, auth, logs, observation, problems, security
 from webapp.api import api
 from webapp.api_docs import api_docs
 from webapp.benchmark import benchmark
-from webapp.clock import now
 from webapp.fastpath import FastPath
 from webapp.inference_api import inference_api
 from webapp.limits import ClientLimit, Counter
@@ -102,7 +100,8 @@ def open_services(settings: Settings, *, draining: Draining | None = None) -> Se
         slot,
         model_name=settings.model_name,
         worker=worker,
-        catch_up=lambda *, anew: catch_up(source, online, as_of=now(), anew=anew),
+        source=source,
+        online=online,
         finish_promotion=Settlement(registry, ledger, publish=publish).finish,
     )
 

@@ -12,10 +12,10 @@ from redis.exceptions import RedisError
 
 from vroom_features.addresses import ServiceAddress
 from vroom_features.errors import OnlineStoreError
-from vroom_features.stores.audits import LastAudit, last_audit
 from vroom_features.stores.files import LocalFiles, files_at
 from vroom_features.stores.online import freshness
 from vroom_features.stores.redis_client import used_memory
+from vroom_features.stores.sync import LastAudit, last_audit
 from webapp.services import Services
 
 NUM_SNAPSHOTS = 20
@@ -143,7 +143,8 @@ def online_state(app: Services) -> OnlineState:
         num_fresh=fresh.count("fresh"),
         used_bytes=used,
         audit=audit,
-        is_foreign=stats.synced is not None and stats.synced.database_id != app.source.database_id(),
+        is_foreign=stats.synced is not None
+        and stats.synced.database_id != app.source.last_change().database_id,
     )
 
 

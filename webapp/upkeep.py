@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
-from typing import Protocol
 
 import redis
 from pydantic import BaseModel, ValidationError
@@ -17,7 +16,10 @@ from redis.exceptions import RedisError
 
 from vroom_features.errors import VroomFeaturesError
 from vroom_features.messages import PREFIX, VehicleMaterialized
+from vroom_features.stores.online import OnlineStore
 from vroom_features.stores.redis_client import RedisClient
+from vroom_features.stores.source import SourceStore
+from vroom_features.stores.sync import sync
 from vroom_model.errors import VroomModelError
 from vroom_model.messages import ModelLoaded
 from webapp import metrics
@@ -30,13 +32,6 @@ BEAT_INTERVAL_S = 5.0
 RETRY_INTERVAL_S = 1.0
 BEAT_TTL_S = 15
 KEY = f"{PREFIX}:worker:"
-
-
-class CatchUp(Protocol):
-    """Makes the online store equal to the database."""
-
-    def __call__(self, *, anew: bool) -> int:
-        """Return how many rows were written or removed."""
 
 
 class WorkerState(BaseModel):
@@ -56,11 +51,10 @@ class Upkeep:
     ----------
     client : redis.Redis or ClusterClient
         With short time-outs.
-    catch_up : callable
-        Makes the online store equal to the database; returns how many rows it wrote or removed.  It is
-        called with each beat, for another program may have written to the database, and does it anew only
-        when this worker starts or the store missed something: two servers that share a Redis by mistake do
-        not empty it in turns.
+    source, online : SourceStore, OnlineStore
+        The online store is synced with each beat, for another program may have written to the database; in
+        full only when this worker starts or the store missed something: two servers that share a Redis by
+        mistake do not empty it in turns.
     finish_promotion : callable
         Finishes a change of champion that was cut off; it is called with each beat.
     """
@@ -72,7 +66,8 @@ class Upkeep:
         *,
         model_name: str,
         worker: str,
-        catch_up: CatchUp,
+        source: SourceStore,
+        online: OnlineStore,
         finish_promotion: Callable[[], None],
     ) -> None:
         self._redis = client
@@ -80,7 +75,8 @@ class Upkeep:
         self._model_name = model_name
         self._worker = worker
         self._announced: Served | None = None
-        self._catch_up = catch_up
+        self._source = source
+        self._online = online
         self._finish_promotion = finish_promotion
         self._promotion_problem = ""
         self._stopping = False
@@ -175,13 +171,13 @@ class Upkeep:
             self._is_owing = True
         was_owing, self._is_owing = self._is_owing, False  # before: a debt made meanwhile is not forgotten
         try:
-            num_rows = self._catch_up(anew=was_owing)
+            report = sync(self._source, self._online, as_of=now(), full=was_owing)
         except BaseException:
             self._is_owing = True
             raise
-        if num_rows:
-            metrics.CAUGHT_UP.inc(num_rows)
-            logger.info("online store caught up num_rows=%s", num_rows)
+        if report.num_changed:
+            metrics.CAUGHT_UP.inc(report.num_changed)
+            logger.info("online store caught up num_rows=%s", report.num_changed)
             message = VehicleMaterialized(vehicle_ids=(), materialized_at=now())
             self._redis.publish(message.channel, message.encode())
         self._set_redis_up(not self._is_owing)

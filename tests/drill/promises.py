@@ -15,11 +15,10 @@ from tests.factories import VEHICLE
 from vroom_features.errors import VroomFeaturesError
 from vroom_features.ingest import seed
 from vroom_features.materialize import materialize
-from vroom_features.online_batch import audit
-from vroom_features.stores.bulk import bulk_transaction
 from vroom_features.stores.offline import OfflineStore
 from vroom_features.stores.queries import keys, vehicles
 from vroom_features.stores.source import SourceStore
+from vroom_features.stores.sync import audit
 from vroom_model.errors import VroomModelError
 from vroom_model.registry import Registry
 
@@ -80,8 +79,7 @@ def ledger_and_alias_agree(system: System) -> None:
 
 def online_store_equals_the_database(system: System) -> None:
     """Every online row is the pure functions of its database row, and none is missing or too many."""
-    with bulk_transaction(system.settings.source_database) as bulk:
-        report = audit(bulk, system.online)
+    report = audit(system.source, system.online, as_of=now())
     hold(report.is_clean, f"the audit finds {report}")
 
 

@@ -16,12 +16,10 @@ from tests.snapshots import SAMPLE
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
 from vroom_features.ingest import seed
 from vroom_features.materialize import MaterializeReport, materialize
-from vroom_features.online_batch import audit
-from vroom_features.stores.audits import AuditReport, remember_audit
-from vroom_features.stores.bulk import bulk_transaction
 from vroom_features.stores.offline import OfflineStore
 from vroom_features.stores.online import OnlineStore
 from vroom_features.stores.source import SourceStore
+from vroom_features.stores.sync import AuditReport, audit
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 FLEET = [vehicle_line(i, actual_price=40 + i / 7) for i in range(1, 41)]
@@ -51,11 +49,7 @@ def run(
 
 
 def audited(source: SourceStore, online: OnlineStore) -> AuditReport:
-    """Audit as the command and the flow do, which remember what was found."""
-    with bulk_transaction(source.address) as bulk:
-        report = audit(bulk, online)
-    remember_audit(online, report, as_of=NOW)
-    return report
+    return audit(source, online, as_of=NOW)
 
 
 def book(source: SourceStore, tmp_path: Path, vehicle_id: int) -> None:

@@ -29,9 +29,7 @@ def test_importing_the_library_takes_no_time_to_speak_of() -> None:
     assert min(seconds) < LIMIT_S  # of the processor; 0.02 to 0.05 on a quiet machine
 
 
-def test_seeding_and_materializing_need_no_pandas_and_no_redis_client_where_there_is_no_redis(
-    tmp_path: Path,
-) -> None:
+def test_seeding_and_materializing_need_no_pandas(tmp_path: Path) -> None:
     folder = write_csvs(tmp_path / "csv")
     program = f"""
 from datetime import UTC, datetime
@@ -44,4 +42,9 @@ source = SourceStore.open("sqlite:///{tmp_path / "vroom.db"}")
 seed(source, Path({str(folder)!r}))
 materialize(source, OfflineStore({str(tmp_path / "offline")!r}), None, as_of=datetime.now(UTC))
 """
-    assert {"pandas", "redis", "pyarrow"} & imported_by(program) == {"pyarrow"}
+    assert {"pandas", "pyarrow"} & imported_by(program) == {"pyarrow"}
+
+
+def test_a_web_worker_syncs_the_online_store_without_columns() -> None:
+    loaded = imported_by("import vroom_features.stores.sync")
+    assert loaded.isdisjoint({"adbc_driver_manager", "numpy", "pandas", "pyarrow"})

@@ -28,11 +28,11 @@ from vroom_features import num_reservations
 from vroom_features.bookings import BOOKING_KEY, difference, in_order
 from vroom_features.ingest import seed
 from vroom_features.materialize import materialize
-from vroom_features.online_batch import AuditReport
 from vroom_features.stores.offline import OfflineStore
 from vroom_features.stores.online import OnlineStore
 from vroom_features.stores.online_rows import encode
 from vroom_features.stores.source import SourceStore
+from vroom_features.stores.sync import AuditReport
 
 on_stores = settings(
     max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None

@@ -8,9 +8,9 @@ day, so that a write that was under way cannot bring it back.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Self, cast
 
 import redis
@@ -49,7 +49,6 @@ CALL_TIMEOUT_S = 2.0
 """How long one call to Redis may take before the store counts as away."""
 TOMBSTONE_TTL_S = 86_400
 _ROWS_A_CALL = 500
-_MANY_CALLS, _CALLS_AT_ONCE = 16, 2
 _SYNCED = "vroom-forecast:synced"
 _REDIS_ERRORS = (redis.RedisError, RedisClusterException, OSError)
 LAST_AUDIT = "vroom-forecast:last-audit"
@@ -114,14 +113,20 @@ class OnlineStore:
 
     def get_many(self, vehicle_ids: Iterable[int]) -> dict[int, OnlineRow]:
         """Return the rows that the store has, by vehicle, in one round trip; errors as ``get``."""
-        ids = list(vehicle_ids)
+        return {key: decode(key, value) for key, value in self.values(vehicle_ids).items()}
+
+    def values(self, vehicle_ids: Iterable[int]) -> dict[int, bytes]:
+        """Return the rows that the store has as they are stored, by vehicle, in one round trip."""
+        parts: dict[int, list[int]] = defaultdict(list)
+        for vehicle_id in vehicle_ids:
+            parts[_bucket(vehicle_id)].append(vehicle_id)
         with translated():
             pipeline = self.client.pipeline(transaction=False)
-            for vehicle_id in ids:
-                pipeline.hget(_ROWS[_bucket(vehicle_id)], str(vehicle_id))
-            values = cast("list[bytes | None]", pipeline.execute())
-        found = zip(ids, values, strict=True)
-        return {vehicle_id: decode(vehicle_id, value) for vehicle_id, value in found if value is not None}
+            for bucket, ids in parts.items():
+                pipeline.hmget(_ROWS[bucket], list(map(str, ids)))
+            found = cast("list[list[bytes | None]]", pipeline.execute())
+        pairs = zip(chain.from_iterable(parts.values()), chain.from_iterable(found), strict=True)
+        return {vehicle_id: value for vehicle_id, value in pairs if value is not None}
 
     def put(self, rows: Iterable[OnlineRow]) -> int:
         """Write rows; one that is older than the stored row, or than the vehicle's deletion, is left out.
@@ -217,7 +222,7 @@ class OnlineStore:
 
     def drop_foreign_keys(self) -> None:
         """Delete what stands in the place of the store's keys and is of another type."""
-        kinds = {**dict.fromkeys((*_ROWS, *_GONE), b"hash"), _SYNCED: b"string"}
+        kinds = {**dict.fromkeys((*_ROWS, *_GONE), b"hash"), _SYNCED: b"string", LAST_AUDIT: b"string"}
         with translated():
             pipeline = self.client.pipeline(transaction=False)
             for key in kinds:
@@ -245,22 +250,13 @@ class OnlineStore:
         first: tuple[int, ...] = (),
     ) -> int:
         """Run a script on each bucket, a bounded number of rows at a time, and add up what it says."""
-        step = width * _ROWS_A_CALL
-        calls = [
-            (bucket, [*first, *arguments[start : start + step]])
-            for bucket, arguments in parts.items()
-            for start in range(0, len(arguments), step)
-        ]
-
-        def run(call: tuple[int, list[str | int | bytes]]) -> int:
-            bucket, arguments = call
-            with translated():
-                return int(script(keys=[_ROWS[bucket], _GONE[bucket]], args=arguments))
-
-        if len(calls) < _MANY_CALLS:
-            return sum(map(run, calls))
-        with ThreadPoolExecutor(_CALLS_AT_ONCE) as pool:  # Redis works on one while the next is packed
-            return sum(pool.map(run, calls))
+        step, total = width * _ROWS_A_CALL, 0
+        with translated():
+            for bucket, arguments in parts.items():
+                for start in range(0, len(arguments), step):
+                    rows = arguments[start : start + step]
+                    total += int(script(keys=[_ROWS[bucket], _GONE[bucket]], args=[*first, *rows]))
+        return total
 
 
 @contextmanager

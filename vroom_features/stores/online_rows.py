@@ -28,7 +28,7 @@ class OnlineRow(NamedTuple):
 
 def online_row(vehicle: StoredVehicle, *, materialized_at: datetime) -> OnlineRow:
     """Turn a vehicle of the database into its online row: the request path's way to the features."""
-    return row_from(vehicle.model_dump(), materialized_at=materialized_at)
+    return row_from(vars(vehicle), materialized_at=materialized_at)
 
 
 def row_from(row: Mapping[str, Any], *, materialized_at: datetime) -> OnlineRow:

@@ -73,16 +73,22 @@ class VehicleCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class LastChange:
+    """A database and the number of its last change."""
+
+    database_id: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Changes:
     """What happened to typed-in vehicles after a change number.
 
-    ``deleted`` gives each deleted vehicle's row version; ``change_number`` is the database's last one and
-    ``database_id`` says which database counts so; ``complete`` is False when there were more vehicles than
-    asked for.
+    ``deleted`` gives each deleted vehicle's row version; ``change_number`` is the database's last one;
+    ``complete`` is False when there were more vehicles than asked for.
     """
 
     vehicles: tuple[StoredVehicle, ...]
     deleted: dict[int, int]
-    database_id: str
     change_number: int
     complete: bool

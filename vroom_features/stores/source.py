@@ -19,6 +19,7 @@ from vroom_features.stores.database import connect, reading, translated, writing
 from vroom_features.stores.rows import (
     Changes,
     Kind,
+    LastChange,
     SavedVehicle,
     StoredVehicle,
     VehicleCounts,
@@ -225,6 +226,13 @@ class SourceStore:
             found = {row.vehicle_id: queries.stored(row) for row in connection.execute(query)}
         return tuple(found[each] for each in vehicle_ids if each in found)
 
+    def count_new_arrivals(self) -> int:
+        """Count the vehicles that were typed in and not booked yet."""
+        with self._read() as connection:
+            return int(
+                connection.execute(queries.count_vehicles().where(not_(queries.is_fleet))).scalar_one()
+            )
+
     def count_vehicles(self) -> VehicleCounts:
         """Count what the database holds."""
         everything = queries.count_vehicles()
@@ -260,20 +268,26 @@ class SourceStore:
             state = connection.execute(select(queries.state)).one()
             vehicles = tuple(queries.stored(row) for row in connection.execute(changed))
             deleted = {row.vehicle_id: row.row_version for row in connection.execute(gone)}
-            return Changes(
-                vehicles, deleted, state.database_id, state.change_number, complete=len(vehicles) < limit
-            )
+            return Changes(vehicles, deleted, state.change_number, complete=len(vehicles) < limit)
 
-    def database_id(self) -> str:
-        """Return what tells this database from any other."""
+    def new_arrivals(self, remainders: range, divisor: int) -> tuple[StoredVehicle, ...]:
+        """Return the new arrivals whose ids leave one of these remainders, which are consecutive."""
+        remainder = queries.vehicles.c.vehicle_id % divisor
+        query = queries.select_vehicles().where(not_(queries.is_fleet))
+        query = query.where(remainder.between(remainders[0], remainders[-1]))
         with self._read() as connection:
-            return str(connection.execute(select(queries.state.c.database_id)).scalar_one())
+            return tuple(queries.stored(row) for row in connection.execute(query))
+
+    def last_change(self) -> LastChange:
+        """Return which change of which database was the last."""
+        with self._read() as connection:
+            state = connection.execute(select(queries.state)).one()
+            return LastChange(state.database_id, state.change_number)
 
     def revision(self) -> str:
         """Return what differs after any change of a vehicle or a booking."""
-        with self._read() as connection:
-            state = connection.execute(select(queries.state)).one()
-            return f"{state.database_id}-{state.change_number}"
+        last = self.last_change()
+        return f"{last.database_id}-{last.number}"
 
     def ping(self) -> None:
         """Raise SourceStoreError unless the database answers."""

@@ -18,14 +18,11 @@ from tests.vroom_features.stores import FLEET, NOW, arrive, audited, book, fresh
 from vroom_features.errors import (
     OnlineStoreError,
 )
-from vroom_features.follow import catch_up
 from vroom_features.ingest import seed
-from vroom_features.online_batch import follow_bulk
-from vroom_features.stores.audits import AuditReport
-from vroom_features.stores.bulk import bulk_transaction
 from vroom_features.stores.offline import OfflineStore
 from vroom_features.stores.online import OnlineStore, online_row
 from vroom_features.stores.source import SourceStore
+from vroom_features.stores.sync import AuditReport, SyncReport, sync
 
 
 def test_new_arrivals_go_to_redis_and_leave_when_booked_or_deleted(
@@ -91,7 +88,9 @@ def test_rows_of_another_view_are_made_again(
     online.put(row._replace(view="vehicle_forecast:0") for row in rows if row is not None)
     online.mark_synced(replace(mark, view="vehicle_forecast:0"))
     assert audited(seeded, online).stale == 3
-    assert catch_up(seeded, online, as_of=NOW, anew=False) == 0  # a worker of an older program leaves them
+    assert (
+        sync(seeded, online, as_of=NOW, full=False).num_changed == 0
+    )  # a worker of an older program leaves them
     assert run(seeded, offline, online).num_online_written == 3
     assert audited(seeded, online).is_clean
 
@@ -180,58 +179,62 @@ def test_what_is_saved_while_a_run_repairs_is_left_alone(
     seeded: SourceStore, online: OnlineStore, redis: redis_py.Redis
 ) -> None:
     first = arrive(seeded)
-    catch_up(seeded, online, as_of=NOW)
-    with bulk_transaction(seeded.address) as bulk:
-        key, _, body = field_of(redis, first)
-        change = int(bulk.scalar("SELECT change_number FROM database_state") or 0)
-        redis.hset(
-            key, str(first), b"%d " % (change + 1) + body
-        )  # by the next change, which is not seen here
-        redis.hset(key, "9", b"%d " % (change + 1) + body)
-        with bulk_transaction(seeded.address, writes=True) as later:
-            later.execute("UPDATE database_state SET change_number = change_number + 1")
-        followed = follow_bulk(bulk, online, as_of=NOW)
-    assert (followed.num_written, followed.num_removed) == (0, 0)
+    sync(seeded, online, as_of=NOW, full=True)
+    key, _, body = field_of(redis, first)
+    redis.hset(key, "8", b"5 " + body)  # one too many, so every row is compared
+
+    class Meanwhile(OnlineStore):
+        """Sees two rows change between the database's answer and its own."""
+
+        def bucket(self, number: int) -> dict[bytes, bytes]:
+            if number == first % 256:
+                arrive(seeded)
+                change = b"%d " % seeded.last_change().number
+                redis.hset(key, mapping={str(first): change + body, "9": change + body})
+            return super().bucket(number)
+
+    report = sync(seeded, Meanwhile(redis), as_of=NOW, full=True)
+    assert (report.num_written, report.num_removed) == (0, 1)
     assert redis.hget(key, "9") is not None
     assert online.replace([(first % 256, str(first).encode(), b"seen before", None)]) == 0
     assert online.get(first) is not None
 
 
-def test_catch_up_brings_in_what_happened_while_redis_was_away(
+def test_a_sync_brings_in_what_happened_while_redis_was_away(
     seeded: SourceStore, offline: OfflineStore, online: OnlineStore, redis: redis_py.Redis, tmp_path: Path
 ) -> None:
     first = arrive(seeded)
     away = OnlineStore.connect("redis://127.0.0.1:1/0")
     with pytest.raises(OnlineStoreError):
-        catch_up(seeded, away, as_of=NOW)
-    assert catch_up(seeded, online, as_of=NOW) == 1
-    assert catch_up(seeded, online, as_of=NOW) == 0
+        sync(seeded, away, as_of=NOW, full=True)
+    assert sync(seeded, online, as_of=NOW, full=True).num_changed == 1
+    assert sync(seeded, online, as_of=NOW, full=True).num_changed == 0
     second = arrive(seeded)
     seeded.delete_vehicle(first)
-    assert catch_up(seeded, online, as_of=NOW) == 2
+    assert sync(seeded, online, as_of=NOW, full=True).num_changed == 2
     assert (list(online.vehicle_ids()), audited(seeded, online).is_clean) == ([second], True)
     book(seeded, tmp_path, second)
-    assert catch_up(seeded, online, as_of=NOW) == 1
+    assert sync(seeded, online, as_of=NOW, full=True).num_changed == 1
     redis.flushall()
     third = arrive(seeded)
-    assert catch_up(seeded, online, as_of=NOW) == 1
+    assert sync(seeded, online, as_of=NOW, full=True).num_changed == 1
     assert (list(online.vehicle_ids()), audited(seeded, online).is_clean) == ([third], True)
 
 
 def test_a_regular_look_writes_what_is_missing_and_leaves_another_databases_rows_alone(
     seeded: SourceStore, online: OnlineStore, tmp_path: Path
 ) -> None:
-    catch_up(seeded, online, as_of=NOW)
+    sync(seeded, online, as_of=NOW, full=True)
     told, _untold = (seeded.get_vehicle(arrive(seeded)) for _ in range(2))
     assert told is not None
     online.put([online_row(told, materialized_at=NOW)])
-    assert catch_up(seeded, online, as_of=NOW, anew=False) == 1
+    assert sync(seeded, online, as_of=NOW, full=False).num_changed == 1
     assert audited(seeded, online).is_clean
     other = SourceStore.open(f"sqlite:///{tmp_path / 'other.db'}")
     arrive(other)
-    assert catch_up(other, online, as_of=NOW, anew=False) == 0
+    assert sync(other, online, as_of=NOW, full=False).num_changed == 0
     assert audited(seeded, online).is_clean
-    assert catch_up(other, online, as_of=NOW) == 1
+    assert sync(other, online, as_of=NOW, full=True).num_changed == 1
     assert audited(other, online).is_clean
     other.close()
 
@@ -271,6 +274,48 @@ def test_a_run_whose_redis_is_away_fails_clearly_and_the_next_one_converges(
     assert audited(seeded, online).is_clean
 
 
+@pytest.mark.parametrize("value", [b"junk", b"1 {}", b""])
+def test_a_garbled_row_of_a_changed_vehicle_is_written_again_by_a_regular_look(
+    seeded: SourceStore, online: OnlineStore, redis: redis_py.Redis, value: bytes
+) -> None:
+    sync(seeded, online, as_of=NOW, full=True)
+    vehicle_id = arrive(seeded)
+    redis.hset(f"vroom-forecast:{{{vehicle_id % 256:03}}}:rows", str(vehicle_id), value)
+    assert sync(seeded, online, as_of=NOW, full=False).num_written == 1
+    assert audited(seeded, online).is_clean
+
+
+def test_a_store_that_forgot_its_mark_is_synced_in_full_by_a_regular_look(
+    seeded: SourceStore, online: OnlineStore, redis: redis_py.Redis
+) -> None:
+    ids = [arrive(seeded) for _ in range(3)]
+    sync(seeded, online, as_of=NOW, full=True)
+    key, version, body = field_of(redis, ids[0])
+    redis.hset(key, "9", version + b" " + body)
+    redis.delete("vroom-forecast:synced")
+    assert sync(seeded, online, as_of=NOW, full=False) == SyncReport(num_written=0, num_removed=1)
+    assert (sorted(online.vehicle_ids()), audited(seeded, online).is_clean) == (ids, True)
+
+
+def test_more_rows_than_are_read_at_a_time_are_followed_compared_and_repaired(
+    seeded: SourceStore,
+    online: OnlineStore,
+    redis: redis_py.Redis,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("vroom_features.stores.sync.CHUNK", 3)
+    ids = [arrive(seeded) for _ in range(10)]
+    assert sync(seeded, online, as_of=NOW, full=True) == SyncReport(num_written=10, num_removed=0)
+    book(seeded, tmp_path, ids[4])
+    seeded.delete_vehicle(ids[5])
+    for vehicle_id in ids[7:]:
+        redis.hset(field_of(redis, vehicle_id)[0], str(vehicle_id), b"junk")
+    assert audited(seeded, online) == AuditReport(8, missing=0, stale=0, wrong=3, orphaned=2)
+    assert sync(seeded, online, as_of=NOW, full=True) == SyncReport(num_written=3, num_removed=2)
+    assert audited(seeded, online) == AuditReport(8, 0, 0, 0, 0)
+
+
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("save"), st.integers(1, 5)),
@@ -304,7 +349,7 @@ def test_after_any_history_both_stores_equal_the_database(
             elif step == "run":
                 run(source, offline, online, partition_vehicles=argument)
             elif step == "follow":
-                catch_up(source, online, as_of=NOW)
+                sync(source, online, as_of=NOW, full=True)
             elif step == "lose":
                 redis.flushall()
         last = run(source, offline, online)
