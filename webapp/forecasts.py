@@ -43,7 +43,7 @@ def predict_stored(app: Services, served: Served, vehicle_id: int) -> dict[str, 
         try:
             row = app.online.get(vehicle_id)
         except OnlineStoreError:
-            app.upkeep.owe()
+            app.upkeep.mark_stale()
     if row is not None and row.view == VIEW_ID:
         _HIT.inc()
         forecast, source = served.predictor.predict_features(row.features), "online_store"

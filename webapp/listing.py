@@ -183,7 +183,7 @@ def freshness_of(vehicles: Iterable[StoredVehicle], app: Services) -> dict[int, 
         try:
             rows = app.online.get_many(by_id)
         except OnlineStoreError:
-            app.upkeep.owe()
+            app.upkeep.mark_stale()
         else:
             return {number: freshness(rows.get(number), vehicle) for number, vehicle in by_id.items()}
     return dict.fromkeys(by_id, "unknown")

@@ -134,7 +134,7 @@ def online_state(app: Services) -> OnlineState:
         audit = last_audit(app.online)
         used = used_memory(app.redis)
     except (OnlineStoreError, RedisError) as exc:
-        app.upkeep.owe()
+        app.upkeep.mark_stale()
         return OnlineState(problem=str(exc))
     return OnlineState(
         num_rows=stats.num_rows,

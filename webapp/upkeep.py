@@ -1,4 +1,4 @@
-"""The thread that keeps a worker's place in Redis, and pays what others left owing.
+"""The thread that tells Redis that a worker lives, syncs the online store, and finishes promotions.
 
 While Redis is away, saves go on; what the online store missed is made good as soon as Redis answers again,
 also when it comes back empty.  A promotion whose process died half-way is finished.
@@ -45,7 +45,7 @@ class WorkerState(BaseModel):
 
 
 class Upkeep:
-    """Tell Redis that this worker lives, and pay what the online store is owed.
+    """Tell Redis that this worker lives, and keep the online store up to date.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class Upkeep:
         self._promotion_problem = ""
         self._stopping = False
         self._wake = threading.Event()
-        self._is_owing = True
+        self._needs_resync = True
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
         self.is_redis_up = False
 
@@ -98,9 +98,9 @@ class Upkeep:
         with suppress(RedisError):  # the key expires by itself
             self._redis.delete(KEY + self._worker)
 
-    def owe(self) -> None:
+    def mark_stale(self) -> None:
         """Note that the online store missed something; requests leave Redis alone until it answers again."""
-        self._is_owing = True
+        self._needs_resync = True
         self._set_redis_up(False)
         self._wake.set()
 
@@ -122,7 +122,7 @@ class Upkeep:
             keys = sorted(self._redis.scan_iter(match=f"{KEY}*", count=1000))
             values = [self._redis.get(key) for key in keys]  # of a cluster, each may be on another node
         except RedisError:
-            self.owe()
+            self.mark_stale()
             raise
         for value in values:
             if value is not None:
@@ -168,19 +168,19 @@ class Upkeep:
             self._announced = served
         # A beat that finds its own key gone has met a Redis that was emptied, or was away for long.
         if before is None:
-            self._is_owing = True
-        was_owing, self._is_owing = self._is_owing, False  # before: a debt made meanwhile is not forgotten
+            self._needs_resync = True
+        full, self._needs_resync = self._needs_resync, False  # first: what is missed meanwhile counts
         try:
-            report = sync(self._source, self._online, as_of=now(), full=was_owing)
+            report = sync(self._source, self._online, as_of=now(), full=full)
         except BaseException:
-            self._is_owing = True
+            self._needs_resync = True
             raise
         if report.num_changed:
             metrics.CAUGHT_UP.inc(report.num_changed)
             logger.info("online store caught up num_rows=%s", report.num_changed)
             message = VehicleMaterialized(vehicle_ids=(), materialized_at=now())
             self._redis.publish(message.channel, message.encode())
-        self._set_redis_up(not self._is_owing)
+        self._set_redis_up(not self._needs_resync)
 
     def _tend_promotions(self) -> None:
         """Finish what was cut off; what goes wrong at each try is said once."""

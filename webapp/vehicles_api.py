@@ -183,7 +183,7 @@ def vehicle_features(path: VehiclePath) -> Response:
         try:
             row = app.online.get(path.vehicle_id)
         except OnlineStoreError:
-            app.upkeep.owe()
+            app.upkeep.mark_stale()
     source: Literal["online_store", "database"] = "online_store"
     if row is None:
         vehicle = app.source.get_vehicle(path.vehicle_id)
@@ -218,7 +218,7 @@ def stores() -> BaseModel:
         try:
             num_online = app.online.stats().num_rows
         except OnlineStoreError:
-            app.upkeep.owe()
+            app.upkeep.mark_stale()
     snapshots = offline_state(app.settings.offline_store).snapshots
     num_offline = next((snapshot.num_rows for snapshot in snapshots if snapshot.is_current), None)
     return StoresDocument(

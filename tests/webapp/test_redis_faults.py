@@ -242,7 +242,7 @@ def test_a_forged_vehicle_message_puts_nothing_in_the_online_store(
 ) -> None:
     message = VehicleSaved(vehicle_id=4242)
     own_redis.client.publish(message.channel, message.encode())
-    services.upkeep.owe()
+    services.upkeep.mark_stale()
     wait_until(lambda: services.upkeep.is_redis_up)
     assert list(services.online.vehicle_ids()) == []
     assert client.post("/predict/id", json={"vehicle_id": 4242}).status_code == 404

@@ -25,7 +25,7 @@ def test_a_saved_vehicle_is_in_step(client: FlaskClient, services: Services) -> 
     assert state.is_in_step
 
 
-def test_a_missing_row_is_counted_and_made_good_without_a_debt(services: Services) -> None:
+def test_a_missing_row_is_counted_and_written_by_the_next_beat(services: Services) -> None:
     wait_until(lambda: services.upkeep.is_redis_up)
     services.source.save_vehicle(make_vehicle(), saved_at=now())
     assert online_state(services).num_missing == 1
