@@ -152,7 +152,7 @@ def materialize(
     if online is not None:
         with closing(SourceStore.open(source.address)) as opened:
             synced = sync(opened, online, as_of=as_of, full=True)
-        num_online = online.stats().num_rows
+        num_online = online.count_rows()
     return MaterializeReport(
         snapshot_id=snapshot.id,
         digest=digest,

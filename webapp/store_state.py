@@ -128,7 +128,7 @@ def online_state(app: Services) -> OnlineState:
         return OnlineState(problem="It did not answer a moment ago, so what it holds is not known.")
     newest = app.source.list_vehicles(kind="new", descending=True, page_size=NUM_CHECKED)
     try:
-        stats = app.online.stats()
+        num_rows, synced = app.online.count_rows(), app.online.synced()
         rows = app.online.get_many(vehicle.vehicle_id for vehicle in newest.items)
         fresh = [freshness(rows.get(vehicle.vehicle_id), vehicle) for vehicle in newest.items]
         audit = last_audit(app.online)
@@ -137,14 +137,13 @@ def online_state(app: Services) -> OnlineState:
         app.upkeep.mark_stale()
         return OnlineState(problem=str(exc))
     return OnlineState(
-        num_rows=stats.num_rows,
-        num_missing=newest.total - stats.num_rows,
+        num_rows=num_rows,
+        num_missing=newest.total - num_rows,
         num_checked=len(fresh),
         num_fresh=fresh.count("fresh"),
         used_bytes=used,
         audit=audit,
-        is_foreign=stats.synced is not None
-        and stats.synced.database_id != app.source.last_change().database_id,
+        is_foreign=synced is not None and synced.database_id != app.source.last_change().database_id,
     )
 
 

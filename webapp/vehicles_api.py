@@ -216,7 +216,7 @@ def stores() -> BaseModel:
     num_online: int | None = None
     if app.upkeep.is_redis_up:
         try:
-            num_online = app.online.stats().num_rows
+            num_online = app.online.count_rows()
         except OnlineStoreError:
             app.upkeep.mark_stale()
     snapshots = offline_state(app.settings.offline_store).snapshots

@@ -38,7 +38,7 @@ def test_a_row_comes_back_as_it_went_in(online: OnlineStore) -> None:
     assert online.put([row(actual_price=45.1, recommended_price=1 / 3)]) == 1
     assert online.get(7) == row(actual_price=45.1, recommended_price=1 / 3)
     assert online.get(8) is None
-    assert (list(online.vehicle_ids()), online.stats().num_rows) == ([7], 1)
+    assert (list(online.vehicle_ids()), online.count_rows()) == ([7], 1)
 
 
 def test_many_rows_come_at_once_without_those_that_are_not_there(online: OnlineStore) -> None:
@@ -93,13 +93,13 @@ def test_many_rows_go_over_all_buckets(online: OnlineStore) -> None:
     assert online.put(rows) == len(rows)
     assert sorted(online.vehicle_ids()) == [r.vehicle_id for r in rows]
     assert online.delete([r.vehicle_id for r in rows], row_version=2) == len(rows)
-    assert online.stats().num_rows == 0
+    assert online.count_rows() == 0
 
 
 def test_the_mark_of_the_last_change_followed_is_kept(online: OnlineStore) -> None:
     assert online.synced() is None
     online.mark_synced(Synced("abc", 41))
-    assert online.stats().synced == Synced("abc", 41)
+    assert online.synced() == Synced("abc", 41)
     online.clear()
     assert online.synced() is None
 
@@ -118,7 +118,7 @@ def test_a_cluster_away_is_a_clear_error() -> None:
 
 def test_redis_away_is_a_clear_error() -> None:
     online = OnlineStore.connect("redis://127.0.0.1:1/0")
-    for call in (online.ping, online.stats, lambda: online.get(1), lambda: online.put([row()])):
+    for call in (online.count_rows, lambda: online.get(1), lambda: online.put([row()])):
         with pytest.raises(OnlineStoreError, match="Redis"):
             call()
 

@@ -34,7 +34,6 @@ __all__ = [
     "VIEW_ID",
     "Freshness",
     "OnlineRow",
-    "OnlineStats",
     "OnlineStore",
     "Synced",
     "freshness",
@@ -61,14 +60,6 @@ class Synced:
     database_id: str
     change_number: int
     view: str = VIEW_ID
-
-
-@dataclass(frozen=True, slots=True)
-class OnlineStats:
-    """How much the online store holds, and which change of the database it last followed."""
-
-    num_rows: int
-    synced: Synced | None
 
 
 class OnlineStore:
@@ -191,14 +182,13 @@ class OnlineStore:
         with translated():
             return cast("dict[bytes, bytes]", self.client.hgetall(_ROWS[number]))
 
-    def stats(self) -> OnlineStats:
-        """Count the rows."""
+    def count_rows(self) -> int:
+        """Return how many rows there are."""
         with translated():
             pipeline = self.client.pipeline(transaction=False)
             for bucket in range(NUM_BUCKETS):
                 pipeline.hlen(_ROWS[bucket])
-            num_rows = sum(cast("list[int]", pipeline.execute()))
-        return OnlineStats(num_rows, self.synced())
+            return sum(cast("list[int]", pipeline.execute()))
 
     def synced(self) -> Synced | None:
         """Return which change of which database the store last followed; None when it never did."""
@@ -231,11 +221,6 @@ class OnlineStore:
             for (key, kind), other in zip(kinds.items(), found, strict=True):
                 if other not in (kind, b"none"):
                     self.client.delete(key)
-
-    def ping(self) -> None:
-        """Raise OnlineStoreError unless Redis answers."""
-        with translated():
-            self.client.ping()
 
     def close(self) -> None:
         """Close the connections."""

@@ -182,7 +182,7 @@ def _needs_repair(source: SourceStore, online: OnlineStore) -> bool:
     """Say whether a row is known to differ: by the number of rows, or by the last audit."""
     last = last_audit(online)
     has_failed = last is not None and not last.report.is_clean
-    return has_failed or online.stats().num_rows != source.count_new_arrivals()
+    return has_failed or online.count_rows() != source.count_new_arrivals()
 
 
 def _differences(source: SourceStore, online: OnlineStore, as_of: datetime) -> Iterator[list[Difference]]:
