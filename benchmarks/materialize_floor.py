@@ -13,8 +13,6 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-import adbc_driver_manager as adbc
-import adbc_driver_sqlite
 import pyarrow as pa
 import pyarrow.parquet as pq
 import redis
@@ -23,29 +21,35 @@ from pyarrow import csv
 TABLES = (
     "CREATE TABLE vehicles (vehicle_id INTEGER PRIMARY KEY, technology INTEGER, actual_price REAL,"
     " recommended_price REAL, num_images INTEGER, street_parked INTEGER, description INTEGER)",
-    "CREATE TABLE reservations (id INTEGER PRIMARY KEY, vehicle_id INTEGER, created_at INTEGER)",
+    "CREATE TABLE reservations (vehicle_id INTEGER, created_at INTEGER)",
 )
 QUERIES = (
     "SELECT vehicle_id, technology, actual_price, recommended_price, num_images, street_parked, description,"
     " source, row_version FROM vehicles ORDER BY vehicle_id",
     "SELECT vehicle_id, COUNT(*), MAX(created_at) FROM reservations GROUP BY vehicle_id",
 )
-BATCH_ROWS = "65536"
 
 
 def seed(data: Path, database: Path) -> None:
     """Read both files and write both tables, with the index that counting needs."""
-    with adbc_driver_sqlite.connect(str(database)) as opened, adbc.AdbcConnection(opened) as connection:
+    moments = csv.ConvertOptions(column_types={"created_at": pa.timestamp("us")})
+    with closing(sqlite3.connect(database)) as connection:
         for pragma in ("page_size=16384", "journal_mode=WAL", "synchronous=FULL"):
-            execute(connection, f"PRAGMA {pragma}")
-        connection.set_autocommit(False)
+            connection.execute(f"PRAGMA {pragma}")
         for table in TABLES:
-            execute(connection, table)
-        append(connection, "vehicles", csv.open_csv(data / "vehicles.csv"))
-        moments = csv.ConvertOptions(column_types={"created_at": pa.timestamp("us")})
-        append(connection, "reservations", csv.open_csv(data / "reservations.csv", convert_options=moments))
-        execute(connection, "CREATE INDEX booked ON reservations (vehicle_id, created_at)")
+            connection.execute(table)
+        for name, options in (("vehicles", None), ("reservations", moments)):
+            for batch in csv.open_csv(data / f"{name}.csv", convert_options=options):
+                columns = [_plain(column).to_pylist() for column in batch.columns]
+                marks = ", ".join("?" * len(columns))
+                connection.executemany(f"INSERT INTO {name} VALUES ({marks})", zip(*columns, strict=True))  # noqa: S608
+        connection.execute("CREATE INDEX booked ON reservations (vehicle_id, created_at)")
         connection.commit()
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    """Return moments as the numbers that SQLite holds."""
+    return column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column
 
 
 def seed_by_pandas(data: Path, database: Path) -> None:
@@ -63,15 +67,10 @@ def materialize(
     database: Path, parts: list[pa.Table], rows: dict[bytes, dict[bytes, bytes]], url: str, out: Path
 ) -> None:
     """Read what a run reads and write what it wrote."""
-    with adbc_driver_sqlite.connect(str(database)) as opened, adbc.AdbcConnection(opened) as connection:
+    with closing(sqlite3.connect(database)) as connection:
         for query in QUERIES:
-            with adbc.AdbcStatement(connection) as statement:
-                statement.set_options(**{"adbc.sqlite.query.batch_rows": BATCH_ROWS})
-                statement.set_sql_query(query)
-                stream, _ = statement.execute_query()
-                with pa.RecordBatchReader.from_stream(stream) as reader:
-                    for _ in reader:
-                        pass
+            for _ in connection.execute(query):
+                pass
     out.mkdir()
     for number, part in enumerate(parts):
         with (out / f"{number}.parquet").open("wb") as file:
@@ -82,22 +81,6 @@ def materialize(
         for key, values in rows.items():
             pipeline.hset(b"floor:" + key, mapping=values)  # type: ignore[arg-type]  # bytes are fine
             pipeline.execute()
-
-
-def execute(connection: adbc.AdbcConnection, sql: str) -> None:
-    """Run a statement."""
-    with adbc.AdbcStatement(connection) as statement:
-        statement.set_sql_query(sql)
-        statement.execute_update()
-
-
-def append(connection: adbc.AdbcConnection, table: str, rows: csv.CSVStreamingReader) -> None:
-    """Add rows to a table."""
-    target = {"adbc.ingest.target_table": table, "adbc.ingest.mode": "adbc.ingest.mode.append"}
-    with adbc.AdbcStatement(connection) as statement:
-        statement.set_options(**target)
-        statement.bind_stream(rows)
-        statement.execute_update()
 
 
 def main(what: str, *arguments: str) -> None:

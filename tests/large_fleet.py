@@ -3,9 +3,10 @@
 from datetime import UTC, datetime
 
 import numpy as np
+import pandas as pd
 
-from vroom_features import batch
 from vroom_features.materialize import PARTITION_VEHICLES
+from vroom_features.partition import digest_of, fleet_rows, order_free_checksum
 from vroom_features.stores.files import files_at
 from vroom_features.stores.offline import OfflineStore, Part, Snapshot
 from vroom_features.vehicle import EXAMPLE
@@ -19,14 +20,14 @@ def write_fleet(root: str, num_vehicles: int) -> None:
     offline, rng, parts = OfflineStore(root), np.random.default_rng(0), []
     for first in range(1, num_vehicles + 1, PARTITION_VEHICLES):
         last = min(first + PARTITION_VEHICLES - 1, num_vehicles)
-        rows = batch.fleet_table(make_vehicles(rng, first, last))
+        rows = fleet_rows(make_vehicles(rng, first, last))
         file, sha256 = offline.write_part(rows)
-        parts.append(Part(first, last, rows.num_rows, rows.num_rows, batch.row_sums(rows), file, sha256))
+        parts.append(Part(first, last, len(rows), len(rows), order_free_checksum(rows), file, sha256))
     offline.publish(
         Snapshot(
             id=f"made-up-{num_vehicles}",
             num_rows=num_vehicles,
-            digest=batch.digest_of((part.sums for part in parts), num_vehicles),
+            digest=digest_of((part.sums for part in parts), num_vehicles),
             created_at=NOW,
             source="made up",
             database_id="",
@@ -40,13 +41,13 @@ def write_fleet(root: str, num_vehicles: int) -> None:
     )
 
 
-def make_vehicles(rng: np.random.Generator, first: int, last: int) -> batch.VehicleColumns:
+def make_vehicles(rng: np.random.Generator, first: int, last: int) -> pd.DataFrame:
     """Make up vehicles whose bookings fall with the price ratio and rise with the photos."""
     num = last - first + 1
     market = rng.integers(35, 91, num).astype(float)
     ratio = rng.uniform(0.8, 2.0, num)
     photos = rng.integers(1, 6, num)
-    columns = {name: np.full(num, value) for name, value in EXAMPLE.items()} | {
+    columns = {
         "vehicle_id": np.arange(first, last + 1),
         "technology": rng.integers(0, 2, num),
         "actual_price": np.round(market * ratio, 2),
@@ -54,8 +55,8 @@ def make_vehicles(rng: np.random.Generator, first: int, last: int) -> batch.Vehi
         "num_images": photos,
         "street_parked": rng.integers(0, 2, num),
         "description": rng.integers(1, 251, num),
-        "is_csv": np.ones(num, np.int64),
-        "row_version": np.ones(num, np.int64),
+        "source": "csv",
+        "num_booked": rng.binomial(20, np.clip(0.75 - 0.3 * ratio + 0.02 * photos, 0.02, 0.9)),
+        "event_timestamp": pd.Timestamp("2023-11-14", tz="UTC").as_unit("us"),
     }
-    bookings = rng.binomial(20, np.clip(0.75 - 0.3 * ratio + 0.02 * photos, 0.02, 0.9))
-    return batch.VehicleColumns(columns, bookings, np.full(num, 1_700_000_000_000_000))
+    return pd.DataFrame(dict(EXAMPLE) | columns)

@@ -9,13 +9,22 @@ from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
+from rich.console import Console
+from rich.progress import Progress
 
-from vroom_features.errors import SettingsError, VroomFeaturesError
+from vroom_features.addresses import ServiceAddress, check_database, check_redis
+from vroom_features.errors import SettingsError, SourceStoreError, VroomFeaturesError
+from vroom_features.migrations import SCHEMA_VERSION
+from vroom_features.settings import read_settings
+from vroom_features.stores import backup as backups
+from vroom_features.stores.offline import OfflineStore
+from vroom_features.stores.online import OnlineStore
+from vroom_features.stores.source import SourceStore
+from vroom_features.stores.sync import audit as run_audit
 
 app = App(name="vroom_features", help="Seed the source database, write both stores, audit and back up.")
 
@@ -45,11 +54,10 @@ def seed(
     as_json: Json = False,
 ) -> None:
     """Bring the database to what vehicles.csv and reservations.csv say."""
-    from vroom_features.ingest import seed as run  # noqa: PLC0415 - each command pays for its own imports
-    from vroom_features.stores.source import SourceStore  # noqa: PLC0415 - as above
+    from vroom_features.ingest import seed as run  # noqa: PLC0415 - brings pandas, half a second
 
     started = time.perf_counter()
-    settings = _settings()
+    settings = read_settings()
     source = SourceStore.open(_database(db))
     with _progress(quiet=as_json) as progress:
         report = run(
@@ -84,18 +92,20 @@ def materialize(
 ) -> None:
     """Compute the features; write the fleet to the offline store and new arrivals to the online store."""
     from vroom_features.materialize import materialize as run  # noqa: PLC0415 - as above
-    from vroom_features.stores.offline import OfflineStore  # noqa: PLC0415 - as above
 
     started = time.perf_counter()
-    settings = _settings()
-    report = run(
-        SimpleNamespace(address=_database(db)),
-        OfflineStore(offline or settings.offline_store),
-        _online(redis_url),
-        as_of=datetime.now(UTC),
-        partition_vehicles=settings.partition_vehicles if partition_vehicles is None else partition_vehicles,
-        keep_snapshots=settings.keep_snapshots if keep_snapshots is None else keep_snapshots,
-    )
+    settings = read_settings()
+    with closing(_existing_source(db)) as source:
+        report = run(
+            source,
+            OfflineStore(offline or settings.offline_store),
+            _online(redis_url),
+            as_of=datetime.now(UTC),
+            partition_vehicles=settings.partition_vehicles
+            if partition_vehicles is None
+            else partition_vehicles,
+            keep_snapshots=settings.keep_snapshots if keep_snapshots is None else keep_snapshots,
+        )
     if report.is_unchanged:
         state = "unchanged, the stores were up to date"
     elif report.num_online is None:
@@ -108,15 +118,12 @@ def materialize(
 @app.command
 def audit(*, db: Db = None, redis_url: RedisUrl = None, as_json: Json = False) -> int:
     """Compare every online row with the pure functions on the database; exit with 1 if any differs."""
-    from vroom_features.stores.source import SourceStore  # noqa: PLC0415 - as above
-    from vroom_features.stores.sync import audit as run  # noqa: PLC0415 - as above
-
     started = time.perf_counter()
     online = _online(redis_url)
     if online is None:
         raise VroomFeaturesError("audit needs the online store; give --redis-url")
-    with closing(SourceStore.open(_database(db))) as source:
-        report = run(source, online, as_of=datetime.now(UTC))
+    with closing(_existing_source(db)) as source:
+        report = run_audit(source, online, as_of=datetime.now(UTC))
     state = "clean" if report.is_clean else "rows differ; run materialize and audit again"
     _print("audit", state, asdict(report), started, as_json=as_json)
     return 0 if report.is_clean else 1
@@ -130,10 +137,8 @@ def backup(
     as_json: Json = False,
 ) -> None:
     """Copy the source database, the ledger of champions in it, while it is in use."""
-    from vroom_features.stores.backup import back_up as run  # noqa: PLC0415 - as above
-
     started = time.perf_counter()
-    state = run(_database(db), to)
+    state = backups.back_up(_database(db), to)
     _print("backup", f"{to} is made and read back", asdict(state), started, as_json=as_json)
 
 
@@ -146,49 +151,42 @@ def restore(
     as_json: Json = False,
 ) -> None:
     """Put a backup in the database's place; then run materialize, which fills both stores anew."""
-    from vroom_features.stores.backup import restore as run  # noqa: PLC0415 - as above
-
     started = time.perf_counter()
-    state = run(_database(db), origin, force=force)
+    state = backups.restore(_database(db), origin, force=force)
     _print("restore", "done, now run materialize", asdict(state), started, as_json=as_json)
 
 
 @app.command
 def upgrade(*, db: Db = None, as_json: Json = False) -> None:
     """Bring the database's schema up to date, as every program does that opens it."""
-    from vroom_features.migrations import SCHEMA_VERSION  # noqa: PLC0415 - as above
-    from vroom_features.stores.source import SourceStore  # noqa: PLC0415 - as above
-
     started = time.perf_counter()
     SourceStore.open(_database(db)).close()
     _print("upgrade", "done", {"schema_version": SCHEMA_VERSION}, started, as_json=as_json)
 
 
-def _settings() -> Any:  # Settings, imported where it is needed
-    from vroom_features.settings import read_settings  # noqa: PLC0415 - as above
-
-    return read_settings()
-
-
-def _database(db: str | None) -> Any:  # ServiceAddress, imported where it is needed
+def _database(db: str | None) -> ServiceAddress:
     """Return a database's address; a plain path is a SQLite file."""
-    from vroom_features.addresses import ServiceAddress, check_database  # noqa: PLC0415 - as above
-
     if db is None:
-        return _settings().source_database
+        return read_settings().source_database
     with _refused("--db"):
         return check_database(ServiceAddress(db if "://" in db else f"sqlite:///{db}"))
 
 
-def _online(url: str | None) -> Any:  # OnlineStore or None, imported where it is needed
-    """Return the online store, or None for an empty URL."""
-    from vroom_features.addresses import ServiceAddress, check_redis  # noqa: PLC0415 - as above
+def _existing_source(db: str | None) -> SourceStore:
+    """Open a database that must be there: to make one is up to a seed."""
+    address = _database(db)
+    path = backups.sqlite_path(address)
+    if path is not None and not path.is_file():
+        raise SourceStoreError(f"there is no database {path}; seed it first")
+    return SourceStore.open(address)
 
+
+def _online(url: str | None) -> OnlineStore | None:
+    """Return the online store, or None for an empty URL."""
     with _refused("--redis-url"):
-        address = _settings().redis if url is None else check_redis(ServiceAddress(url))
+        address = read_settings().redis if url is None else check_redis(ServiceAddress(url))
     if not address:
         return None
-    from vroom_features.stores.online import OnlineStore  # noqa: PLC0415 - as above
 
     return OnlineStore.connect(address)
 
@@ -209,8 +207,6 @@ def _progress(*, quiet: bool) -> Iterator[Any]:
         with nullcontext():
             yield None
         return
-    from rich.console import Console  # noqa: PLC0415 - as above
-    from rich.progress import Progress  # noqa: PLC0415 - as above
 
     with Progress(console=Console(stderr=True), transient=True) as bars:
         tasks: dict[str, Any] = {}

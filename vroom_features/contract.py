@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
@@ -118,6 +119,11 @@ class CheckedFile:
         self.bad_rows += rows
         self.num_bad += len(rows)
         self.leave_out(positions)
+
+    def take_columns(self) -> pd.DataFrame:
+        """Return the good rows, and keep them no longer."""
+        columns, self.columns = self.columns, {}
+        return pd.DataFrame(columns, copy=False)
 
     def leave_out(self, positions: Array) -> None:
         """Take rows out of the good ones."""

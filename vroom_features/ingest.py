@@ -8,40 +8,27 @@ may have been about stays as it was, too.  It is one transaction, and the same f
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
+import pandas as pd
+from sqlalchemy import Connection, func, select, true, update
 
-from vroom_features.addresses import ServiceAddress
 from vroom_features.contract import RESERVATION_COLUMNS, VEHICLE_COLUMNS, CheckedFile, check_file
-from vroom_features.converge import (
-    Counts,
-    compare_bookings,
-    put_vehicles,
-    remove_vehicles,
-    typed_in_ids,
-    write_bookings,
-)
 from vroom_features.csv_files import file_sha256, find_csv
 from vroom_features.errors import DataContractError
 from vroom_features.limits import MAX_BAD_SHARE, MAX_REMOVED_RESERVATION_SHARE, MAX_REMOVED_VEHICLE_SHARE
 from vroom_features.quarantine import sort_out_unknown, write_quarantine
-from vroom_features.removals import NUM_EXAMPLES, Removal, refuse_mass_removal
-from vroom_features.stores.bulk import bulk_transaction
+from vroom_features.removals import Removal, refuse_mass_removal
+from vroom_features.stores.bulk import read_frame
+from vroom_features.stores.queries import reservations as reservations_table
+from vroom_features.stores.queries import state
+from vroom_features.stores.queries import vehicles as vehicles_table
+from vroom_features.stores.source import SourceStore
+from vroom_features.upsert import Counts, compare_bookings, remove_vehicles, upsert_vehicles, write_bookings
 
 FILES = ("vehicles.csv", "reservations.csv")
-Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]
 """Told the step, and how much of it is done of how much."""
-
-
-class Located(Protocol):
-    """Anything that knows its database's address: a SourceStore, or less."""
-
-    @property
-    def address(self) -> ServiceAddress:
-        """Address of the source database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +67,7 @@ class SeedReport:
 
 
 def seed(
-    source: Located,
+    source: SourceStore,
     data_dir: Path,
     *,
     quarantine_dir: Path | None = None,
@@ -94,8 +81,7 @@ def seed(
 
     Parameters
     ----------
-    source : Located
-        Its database has the schema.
+    source : SourceStore
     data_dir : Path
         Folder with ``vehicles.csv`` and ``reservations.csv``, or either with ``.gz`` behind.
     quarantine_dir : Path, optional
@@ -117,7 +103,7 @@ def seed(
         If the database cannot be written; it is as it was.
     """
     vehicle_path, reservation_path = (find_csv(data_dir, name) for name in FILES)
-    if unchanged := _unchanged(source.address, data_dir):
+    if unchanged := _unchanged(source, data_dir):
         return unchanged
     vehicles = check_file(vehicle_path, VEHICLE_COLUMNS, progress=_told(progress, vehicle_path))
     reservations = check_file(
@@ -128,76 +114,81 @@ def seed(
         database = url.partition(":///")[2] if url.startswith("sqlite") else ""
         quarantine_dir = (Path(database).parent if database else data_dir) / "quarantine"
     rejected: list[Path] = []
-    with bulk_transaction(source.address, writes=True) as bulk:
-        typed_in = typed_in_ids(bulk)
-        columns = _in_order(vehicles, typed_in, vehicle_path)
+    with source.writing() as connection:
+        typed_in = _typed_in_ids(connection)
+        wanted = _in_order(vehicles, typed_in, vehicle_path)
         rejected += write_quarantine(vehicle_path, vehicles, quarantine_dir, max_bad_share)
-        version = int(bulk.scalar("SELECT change_number FROM database_state") or 0) + 1
-        fleet, absent = put_vehicles(bulk, columns, version)
-        stays = vehicles.may_have_bad_rows(absent)
+        version = connection.execute(select(state.c.change_number)).scalar_one() + 1
+        fleet, absent = upsert_vehicles(connection, wanted, version)
+        stays = vehicles.may_have_bad_rows(absent.to_numpy())
         num_set_aside = sort_out_unknown(
-            reservations, [columns["vehicle_id"], typed_in, absent[stays]], vehicles
+            reservations, [ids.to_numpy() for ids in (wanted.index, typed_in, absent[stays])], vehicles
         )
         rejected += write_quarantine(reservation_path, reservations, quarantine_dir, max_bad_share)
-        bookings = compare_bookings(bulk, reservations.columns)
-        may_go = bookings.absent["vehicle_id"]
-        is_kept = reservations.may_have_bad_rows(may_go)
-        stays |= np.isin(absent, np.concatenate([reservations.bad_ids, may_go[is_kept]]))
+        bookings = compare_bookings(connection, reservations.take_columns())
+        is_kept = reservations.may_have_bad_rows(bookings.absent["vehicle_id"].to_numpy())
+        kept, removed = bookings.absent[is_kept], bookings.absent[~is_kept]
+        stays |= np.isin(absent, np.concatenate([reservations.bad_ids, kept["vehicle_id"]]))
         removed_vehicles = absent[~stays]
-        removed = {name: values[~is_kept] for name, values in bookings.absent.items()}
         if not allow_removals:
             num_vehicles = fleet.updated + fleet.unchanged + len(absent)
             refuse_mass_removal(
                 data_dir,
-                _vehicles_to_remove(removed_vehicles, num_vehicles, max_removed_vehicle_share),
-                _bookings_to_remove(removed, bookings.num_stored, max_removed_reservation_share),
+                Removal.of_vehicles(removed_vehicles, num_vehicles, max_removed_vehicle_share),
+                Removal.of_bookings(removed, bookings.num_stored, max_removed_reservation_share),
             )
-        write_bookings(
-            bulk, bookings.added, removed, version, is_first=not bookings.num_stored, progress=progress
-        )
-        remove_vehicles(bulk, removed_vehicles, version)
+        is_first = not bookings.num_stored
+        write_bookings(connection, bookings.added, removed, version, is_first=is_first, progress=progress)
+        remove_vehicles(connection, removed_vehicles, version)
         report = _report(
             replace(fleet, removed=len(removed_vehicles), kept=int(stays.sum())),
             Counts(
-                added=len(bookings.added["vehicle_id"]),
-                unchanged=bookings.num_stored - len(may_go),
-                removed=len(removed["vehicle_id"]),
-                kept=int(is_kept.sum()),
+                added=len(bookings.added),
+                unchanged=bookings.num_stored - len(bookings.absent),
+                removed=len(removed),
+                kept=len(kept),
             ),
             bad_vehicles=vehicles.num_bad,
             bad_bookings=reservations.num_bad,
             set_aside=num_set_aside,
             rejected=rejected,
         )
-        digest = f"{vehicles.sha256[:32]}{reservations.sha256[:32]}" if not rejected else ""
-        bulk.execute(
-            f"UPDATE database_state SET seed_digest = '{digest}',"  # noqa: S608 - hexadecimal and an integer
-            f" change_number = change_number + {int(not report.is_unchanged)}"
+        connection.execute(
+            update(state).values(
+                seed_digest=f"{vehicles.sha256[:32]}{reservations.sha256[:32]}" if not rejected else "",
+                change_number=state.c.change_number + int(not report.is_unchanged),
+            )
         )
     return report
 
 
-def _unchanged(database: ServiceAddress, data_dir: Path) -> SeedReport | None:
+def _unchanged(source: SourceStore, data_dir: Path) -> SeedReport | None:
     """Return the report of a seed that has nothing to do, when the files are those of the last seed."""
-    with bulk_transaction(database) as bulk:
-        last = bulk.scalar("SELECT seed_digest FROM database_state")
-        if not last or last != digest_of(data_dir):
-            return None
-        vehicles = int(bulk.scalar("SELECT COUNT(*) FROM vehicles WHERE source = 'csv'") or 0)
-        bookings = int(bulk.scalar("SELECT COUNT(*) FROM reservations") or 0)
-    return _report(Counts(unchanged=vehicles), Counts(unchanged=bookings))
+    last = last_seed(source)
+    if not last or last != digest_of(data_dir):
+        return None
+    with source.reading() as connection:
+        num_vehicles, num_bookings = (
+            connection.execute(select(func.count()).select_from(table).where(which)).scalar_one()
+            for table, which in (
+                (vehicles_table, vehicles_table.c.source == "csv"),
+                (reservations_table, true()),
+            )
+        )
+    return _report(Counts(unchanged=num_vehicles), Counts(unchanged=num_bookings))
 
 
-def last_seed(source: Located) -> str:
+def last_seed(source: SourceStore) -> str:
     """Return the digest of the files that the database was last seeded from; empty when it never was."""
-    with bulk_transaction(source.address) as bulk:
-        return str(bulk.scalar("SELECT seed_digest FROM database_state"))
+    with source.reading() as connection:
+        return str(connection.execute(select(state.c.seed_digest)).scalar_one())
 
 
-def has_fleet(source: Located) -> bool:
+def has_fleet(source: SourceStore) -> bool:
     """Return whether the database has vehicles of a CSV."""
-    with bulk_transaction(source.address) as bulk:
-        return bulk.scalar("SELECT 1 FROM vehicles WHERE source = 'csv' LIMIT 1") is not None
+    some = select(vehicles_table.c.vehicle_id).where(vehicles_table.c.source == "csv").limit(1)
+    with source.reading() as connection:
+        return connection.execute(some).first() is not None
 
 
 def digest_of(data_dir: Path) -> str:
@@ -209,18 +200,6 @@ def digest_of(data_dir: Path) -> str:
         If a file is missing.
     """
     return "".join(file_sha256(find_csv(data_dir, name))[:32] for name in FILES)
-
-
-def _vehicles_to_remove(ids: Array, num_stored: int, max_share: float) -> Removal:
-    examples = [f"vehicle {vehicle_id}" for vehicle_id in ids[:NUM_EXAMPLES]]
-    return Removal("vehicle", len(ids), num_stored, max_share, examples)
-
-
-def _bookings_to_remove(rows: dict[str, Array], num_stored: int, max_share: float) -> Removal:
-    ids, moments = rows["vehicle_id"], rows["created_at"]
-    first = zip(ids[:NUM_EXAMPLES], moments[:NUM_EXAMPLES].astype("datetime64[us]"), strict=True)
-    examples = [f"vehicle {vehicle_id} at {np.datetime_as_string(at, unit='s')}" for vehicle_id, at in first]
-    return Removal("reservation", len(ids), num_stored, max_share, examples)
 
 
 def _report(
@@ -249,23 +228,22 @@ def _report(
     )
 
 
-def _in_order(file: CheckedFile, typed_in: Array, path: Path) -> dict[str, Array]:
-    """Return the vehicles in the order of ids; of rows with the same id, the first counts."""
-    ids = file.columns["vehicle_id"]
-    taken = typed_in[np.isin(typed_in, ids)] if len(typed_in) else typed_in
-    if len(taken):
+def _typed_in_ids(connection: Connection) -> pd.Index:
+    query = select(vehicles_table.c.vehicle_id).where(vehicles_table.c.source == "ui")
+    return read_frame(connection, query).set_index("vehicle_id").index
+
+
+def _in_order(file: CheckedFile, typed_in: pd.Index, path: Path) -> pd.DataFrame:
+    """Return the vehicles on their ids, in order; of rows with the same id, the first counts."""
+    ids = pd.Index(file.columns["vehicle_id"])
+    if len(taken := typed_in.intersection(ids)):
         raise DataContractError(
             f"{path}: vehicle_id {taken[0]} belongs to a vehicle that was typed in;"
             " give the row another id, or delete that vehicle"
         )
-    if (ids[1:] > ids[:-1]).all():
-        return file.columns
-    order = np.argsort(ids, kind="stable")
-    is_repeat = ids[order[1:]] == ids[order[:-1]]
-    if is_repeat.any():
-        file.reject(order[1:][is_repeat], "an earlier row has this id")
-        order = np.argsort(file.columns["vehicle_id"])
-    return {name: values[order] for name, values in file.columns.items()}
+    if (is_repeat := ids.duplicated()).any():
+        file.reject(np.flatnonzero(is_repeat), "an earlier row has this id")
+    return pd.DataFrame(file.columns, copy=False).set_index("vehicle_id").sort_index()
 
 
 def _told(progress: Progress | None, path: Path) -> Callable[[int], None] | None:

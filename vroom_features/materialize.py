@@ -9,14 +9,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
 
-from vroom_features import batch
+from sqlalchemy import Connection, select
+
 from vroom_features.addresses import ServiceAddress
 from vroom_features.errors import NoSnapshotError, UnreadableSnapshotError
-from vroom_features.stores.bulk import BulkConnection, bulk_transaction
+from vroom_features.partition import (
+    HIGHEST,
+    LOWEST,
+    digest_of,
+    fleet_rows,
+    order_free_checksum,
+    read_partition,
+    split_ids,
+)
 from vroom_features.stores.offline import OfflineStore, Part, Snapshot
 from vroom_features.stores.online import OnlineStore
+from vroom_features.stores.queries import deletions, state, vehicles
 from vroom_features.stores.source import SourceStore
 from vroom_features.stores.sync import SyncReport, sync
 from vroom_features.view import VEHICLE_VIEW
@@ -28,14 +37,6 @@ KEEP_SNAPSHOTS = 5
 Range = tuple[int, int]
 MapRanges = Callable[[ServiceAddress, ServiceAddress, Sequence[Range]], Iterable["MadePart"]]
 """Makes the parts of ranges elsewhere; takes the addresses of both stores and the ranges."""
-
-
-class Located(Protocol):
-    """Anything that knows its database's address: a SourceStore, or less."""
-
-    @property
-    def address(self) -> ServiceAddress:
-        """Address of the source database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class MaterializeReport:
 
 
 def materialize(
-    source: Located,
+    source: SourceStore,
     offline: OfflineStore,
     online: OnlineStore | None,
     *,
@@ -79,8 +80,8 @@ def materialize(
 
     Parameters
     ----------
-    source : Located
-        The database; another process may write to it meanwhile.
+    source : SourceStore
+        Another process may write to it meanwhile.
     offline : OfflineStore
     online : OnlineStore, optional
         None writes the offline store alone.
@@ -108,23 +109,23 @@ def materialize(
         damaged = previous.damaged() if previous else set()
         elsewhere: dict[Range, MadePart] = {}
         if map_ranges is not None:
-            with bulk_transaction(source.address) as bulk:
-                plan = _plan(bulk, previous, damaged, partition_vehicles)
+            with source.reading() as connection:
+                plan = _plan(connection, previous, damaged, partition_vehicles)
                 wanted = [span for span, part in plan if part is None]
             made = map_ranges(source.address, offline.root, wanted)
             elsewhere = {(m.part.low, m.part.high): m for m in made}
-        bulk = stack.enter_context(bulk_transaction(source.address))
-        database_id, change_number = _state(bulk)
+        connection = stack.enter_context(source.reading())
+        database_id, change_number = _state(connection)
         parts, num_written = [], 0
-        for span, kept in _plan(bulk, previous, damaged, partition_vehicles):
+        for span, kept in _plan(connection, previous, damaged, partition_vehicles):
             made_before = elsewhere.get(span)
-            if kept is None and made_before and not _changed(bulk, made_before, change_number):
+            if kept is None and made_before and not _changed(connection, made_before, change_number):
                 kept, num_written = made_before.part, num_written + 1
             elif kept is None:
-                kept, num_written = make_part(bulk, offline, *span), num_written + 1
+                kept, num_written = make_part(connection, offline, *span), num_written + 1
             parts.append(kept)
         num_rows = sum(part.num_rows for part in parts)
-        digest = batch.digest_of((part.sums for part in parts), num_rows)
+        digest = digest_of((part.sums for part in parts), num_rows)
         snapshot = Snapshot(
             id=f"{as_of:%Y%m%dT%H%M%S%f}-{digest[:12]}",
             num_rows=num_rows,
@@ -148,11 +149,10 @@ def materialize(
             offline.sweep(keep_snapshots)
         else:
             snapshot = previous
-    synced, num_online = SyncReport(), None
-    if online is not None:
-        with closing(SourceStore.open(source.address)) as opened:
-            synced = sync(opened, online, as_of=as_of, full=True)
-        num_online = online.count_rows()
+        synced, num_online = SyncReport(), None
+        if online is not None:
+            synced = sync(source, online, as_of=as_of, full=True)
+            num_online = online.count_rows()
     return MaterializeReport(
         snapshot_id=snapshot.id,
         digest=digest,
@@ -170,24 +170,23 @@ def make_ranges(
 ) -> list[MadePart]:
     """Make the parts of some ranges: what a worker on another machine runs."""
     offline = OfflineStore(root)
-    with bulk_transaction(database) as bulk:
-        _, change_number = _state(bulk)
-        return [MadePart(make_part(bulk, offline, *span), change_number) for span in ranges]
+    with closing(SourceStore.open(database)) as source, source.reading() as connection:
+        _, change_number = _state(connection)
+        return [MadePart(make_part(connection, offline, *span), change_number) for span in ranges]
 
 
-def make_part(bulk: BulkConnection, offline: OfflineStore, low: int, high: int) -> Part:
+def make_part(connection: Connection, offline: OfflineStore, low: int, high: int) -> Part:
     """Read, compute and write one range of ids."""
-    vehicles = batch.read_range(bulk, low, high)
-    rows = batch.fleet_table(vehicles)
+    partition = read_partition(connection, low, high)
+    rows = fleet_rows(partition)
     file, sha256 = offline.write_part(rows)
-    return Part(low, high, len(vehicles.count), rows.num_rows, batch.row_sums(rows), file, sha256)
+    return Part(low, high, len(partition), len(rows), order_free_checksum(rows), file, sha256)
 
 
-def _state(bulk: BulkConnection) -> tuple[str, int]:
+def _state(connection: Connection) -> tuple[str, int]:
     """Return which database this is and its last change."""
-    database_id = bulk.scalar("SELECT database_id FROM database_state")
-    change_number = bulk.scalar("SELECT change_number FROM database_state")
-    return str(database_id), int(change_number or 0)
+    found = connection.execute(select(state.c.database_id, state.c.change_number)).one()
+    return found.database_id, found.change_number
 
 
 def _current(offline: OfflineStore) -> Snapshot | None:
@@ -199,44 +198,41 @@ def _current(offline: OfflineStore) -> Snapshot | None:
 
 
 def _plan(
-    bulk: BulkConnection, previous: Snapshot | None, damaged: set[int], size: int
+    connection: Connection, previous: Snapshot | None, damaged: set[int], size: int
 ) -> Iterator[tuple[Range, Part | None]]:
     """Give every range of ids with the part to take over, or None where it must be made."""
-    database_id, change_number = _state(bulk)
+    database_id, change_number = _state(connection)
     view = (VEHICLE_VIEW.name, VEHICLE_VIEW.version, VEHICLE_VIEW.columns)
     if (
         previous is None
         or previous.database_id != database_id
         or (previous.view_name, previous.view_version, previous.columns) != view
     ):
-        for span in batch.split_ids(bulk, batch.LOWEST, batch.HIGHEST, size):
+        for span in split_ids(connection, LOWEST, HIGHEST, size):
             yield span, None
         return
     touched = set(damaged)
     if previous.change_number != change_number:
         lows = [part.low for part in previous.parts]
-        touched |= {bisect_right(lows, i) - 1 for i in _changed_ids(bulk, previous.change_number)}
+        touched |= {bisect_right(lows, i) - 1 for i in _changed_ids(connection, previous.change_number)}
     for number, part in enumerate(previous.parts):
         if number not in touched:
             yield (part.low, part.high), part
             continue
-        for span in batch.split_ids(bulk, part.low, part.high, size):
+        for span in split_ids(connection, part.low, part.high, size):
             yield span, None
 
 
-def _changed_ids(
-    bulk: BulkConnection, since: int, low: int = batch.LOWEST, high: int = batch.HIGHEST
-) -> Iterator[int]:
+def _changed_ids(connection: Connection, since: int, low: int = LOWEST, high: int = HIGHEST) -> Iterator[int]:
     """Give the ids of vehicles that changed, were booked or were deleted after a change number."""
-    where = f"row_version > {since} AND vehicle_id BETWEEN {max(low, -batch.HIGHEST)} AND {high}"
-    for table in ("vehicles", "deletions"):
-        for rows in bulk.batches(f"SELECT vehicle_id FROM {table} WHERE {where}"):  # noqa: S608 - our integers
-            yield from rows.column(0).to_pylist()
+    for table in (vehicles, deletions):
+        query = select(table.c.vehicle_id).where(table.c.row_version > since)
+        yield from connection.execute(query.where(table.c.vehicle_id.between(low, high))).scalars()
 
 
-def _changed(bulk: BulkConnection, made: MadePart, change_number: int) -> bool:
+def _changed(connection: Connection, made: MadePart, change_number: int) -> bool:
     """Say whether anything in a part's range changed since it was made."""
     if made.change_number == change_number:
         return False
-    ids = _changed_ids(bulk, made.change_number, made.part.low, made.part.high)
+    ids = _changed_ids(connection, made.change_number, made.part.low, made.part.high)
     return next(ids, None) is not None

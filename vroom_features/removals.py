@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
+
+import pandas as pd
 
 from vroom_features.errors import DataContractError
 
@@ -30,6 +33,22 @@ class Removal:
     num_stored: int
     max_share: float
     examples: Sequence[str]
+
+    @classmethod
+    def of_vehicles(cls, ids: pd.Index, num_stored: int, max_share: float) -> Self:
+        """Return the removal of vehicles."""
+        examples = [f"vehicle {vehicle_id}" for vehicle_id in ids[:NUM_EXAMPLES]]
+        return cls("vehicle", len(ids), num_stored, max_share, examples)
+
+    @classmethod
+    def of_bookings(cls, rows: pd.DataFrame, num_stored: int, max_share: float) -> Self:
+        """Return the removal of bookings."""
+        moments = pd.to_datetime(rows["created_at"][:NUM_EXAMPLES], unit="us")
+        examples = [
+            f"vehicle {vehicle_id} at {moment.isoformat()}"
+            for vehicle_id, moment in zip(rows["vehicle_id"], moments, strict=False)
+        ]
+        return cls("reservation", len(rows), num_stored, max_share, examples)
 
     @property
     def is_too_large(self) -> bool:

@@ -2,12 +2,10 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 from tests.imported import imported_by
-from tests.vroom_features.files import write_csvs
 
-HEAVY = {"adbc_driver_manager", "alembic", "cyclopts", "fastapi", "flask", "mlflow", "numpy", "pandas"}
+HEAVY = {"alembic", "cyclopts", "fastapi", "flask", "mlflow", "numpy", "pandas"}
 HEAVY |= {"prefect", "pyarrow", "pydantic", "redis", "sqlalchemy", "sqlmodel", "starlette", "xgboost"}
 LIMIT_S = 0.5
 
@@ -29,22 +27,6 @@ def test_importing_the_library_takes_no_time_to_speak_of() -> None:
     assert min(seconds) < LIMIT_S  # of the processor; 0.02 to 0.05 on a quiet machine
 
 
-def test_seeding_and_materializing_need_no_pandas(tmp_path: Path) -> None:
-    folder = write_csvs(tmp_path / "csv")
-    program = f"""
-from datetime import UTC, datetime
-from pathlib import Path
-from vroom_features.ingest import seed
-from vroom_features.materialize import materialize
-from vroom_features.stores.offline import OfflineStore
-from vroom_features.stores.source import SourceStore
-source = SourceStore.open("sqlite:///{tmp_path / "vroom.db"}")
-seed(source, Path({str(folder)!r}))
-materialize(source, OfflineStore({str(tmp_path / "offline")!r}), None, as_of=datetime.now(UTC))
-"""
-    assert {"pandas", "pyarrow"} & imported_by(program) == {"pyarrow"}
-
-
 def test_a_web_worker_syncs_the_online_store_without_columns() -> None:
     loaded = imported_by("import vroom_features.stores.sync")
-    assert loaded.isdisjoint({"adbc_driver_manager", "numpy", "pandas", "pyarrow"})
+    assert loaded.isdisjoint({"numpy", "pandas", "pyarrow"})

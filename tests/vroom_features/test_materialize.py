@@ -17,16 +17,15 @@ from sqlalchemy import text
 from tests.vroom_features.files import vehicle_line, write_csvs
 from tests.vroom_features.stores import BOOKED, FLEET, NOW, arrive, run
 from vroom_features import num_reservations, price_diff
-from vroom_features.addresses import ServiceAddress
 from vroom_features.errors import (
     NoSnapshotError,
     OfflineStoreError,
     SkewError,
-    SourceStoreError,
 )
 from vroom_features.features import is_watched
 from vroom_features.ingest import seed
 from vroom_features.materialize import MadePart, make_ranges, materialize
+from vroom_features.partition import check_skew
 from vroom_features.stores.offline import OfflineStore
 from vroom_features.stores.online import OnlineStore
 from vroom_features.stores.source import SourceStore
@@ -281,17 +280,6 @@ def test_a_store_that_cannot_be_locked_is_a_clear_error(
         run(seeded, offline)
 
 
-def test_a_database_without_our_tables_is_a_clear_error(offline: OfflineStore, tmp_path: Path) -> None:
-    class Nowhere:
-        address = ServiceAddress(f"sqlite:///{tmp_path / 'none.db'}")
-
-    with pytest.raises(SourceStoreError, match="seed it first"):
-        materialize(Nowhere(), offline, None, as_of=NOW)
-    (tmp_path / "none.db").touch()
-    with pytest.raises(SourceStoreError, match="database_state"):
-        materialize(Nowhere(), offline, None, as_of=NOW)
-
-
 def test_a_disk_that_is_full_leaves_the_old_snapshot(
     seeded: SourceStore, offline: OfflineStore, tmp_path: Path
 ) -> None:
@@ -349,12 +337,11 @@ def test_a_part_that_changed_since_it_was_made_elsewhere_is_made_again(
 
 
 def test_a_skew_between_batch_and_request_stops_the_run() -> None:
-    raw = {name: np.array([1.0, 2.0]) for name in VEHICLE_VIEW.sources} | {"vehicle_id": np.array([1, 2])}
-    from vroom_features.batch import check_skew  # noqa: PLC0415 - one caller
-
-    check_skew(raw, VEHICLE_VIEW.compute(raw))
+    raw = pd.DataFrame({name: [1.0, 2.0] for name in VEHICLE_VIEW.sources} | {"vehicle_id": [1, 2]})
+    features = VEHICLE_VIEW.compute(raw)
+    check_skew(raw, features)
     with pytest.raises(SkewError, match="vehicle 2: price_diff"):
-        check_skew(raw, VEHICLE_VIEW.compute(raw) | {"price_diff": np.array([0.0, np.nextafter(0, 1)])})
+        check_skew(raw, features | {"price_diff": pd.Series([0.0, np.nextafter(0, 1)])})
 
 
 @given(is_csv=st.booleans(), count=st.integers(0, 3))

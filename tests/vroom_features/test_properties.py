@@ -9,7 +9,6 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pytest
 import redis as redis_py
@@ -25,7 +24,6 @@ from tests.vroom_features.files import (
 )
 from tests.vroom_features.stores import NOW, arrive, audited, contents, fresh_stores, run
 from vroom_features import num_reservations
-from vroom_features.bookings import BOOKING_KEY, difference, in_order
 from vroom_features.ingest import seed
 from vroom_features.materialize import materialize
 from vroom_features.stores.offline import OfflineStore
@@ -33,6 +31,7 @@ from vroom_features.stores.online import OnlineStore
 from vroom_features.stores.online_rows import encode
 from vroom_features.stores.source import SourceStore
 from vroom_features.stores.sync import AuditReport
+from vroom_features.upsert import BOOKING_KEY, blocks, difference, in_order
 
 on_stores = settings(
     max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
@@ -301,13 +300,7 @@ def numbered(pairs: list[tuple[int, int]]) -> set[Booking]:
     return found
 
 
-def columns(rows: list[tuple[int, ...]], names: tuple[str, ...]) -> dict[str, npt.NDArray[np.int64]]:
-    return {name: np.array([row[i] for row in rows], np.int64) for i, name in enumerate(names)}
-
-
-def bookings_of(table: dict[str, npt.NDArray[np.int64]]) -> list[Booking]:
-    size = len(table["vehicle_id"])
-    table = {"occurrence": np.zeros(size, np.int64), **table}
+def bookings_of(table: pd.DataFrame) -> list[Booking]:
     return list(zip(*(table[name].tolist() for name in BOOKING_KEY), strict=True))
 
 
@@ -316,15 +309,22 @@ def bookings_of(table: dict[str, npt.NDArray[np.int64]]) -> list[Booking]:
         st.tuples(st.one_of(st.integers(1, 3), wide_ids), st.one_of(st.integers(0, 2), wide_moments))
     ),
     stored=st.sets(
-        st.tuples(st.integers(1, 3), st.one_of(st.integers(0, 2), wide_moments), st.integers(0, 3)),
-        min_size=1,
+        st.tuples(st.integers(1, 3), st.one_of(st.integers(0, 2), wide_moments), st.integers(0, 3))
     ),
+    size=st.integers(1, 5),
 )
 def test_bookings_differ_by_what_one_side_has_alone(
-    wanted: list[tuple[int, int]], stored: set[Booking]
+    wanted: list[tuple[int, int]], stored: set[Booking], size: int
 ) -> None:
-    table = columns(list(wanted), BOOKING_KEY[:2])
-    added, removed = difference(table, columns(list(stored), BOOKING_KEY))
+    table = in_order(pd.DataFrame(wanted, columns=BOOKING_KEY[:2], dtype=np.int64))
+    assert bookings_of(table) == sorted(numbered(wanted))
+    added, absent = difference(table, pd.DataFrame(list(stored), columns=BOOKING_KEY, dtype=np.int64))
     assert sorted(bookings_of(added)) == sorted(numbered(wanted) - stored)
-    assert sorted(bookings_of(removed)) == sorted(stored - numbered(wanted))
-    assert sorted(row for part in in_order(table) for row in bookings_of(part)) == sorted(numbered(wanted))
+    assert sorted(bookings_of(absent)) == sorted(stored - numbered(wanted))
+    next_id = 0
+    for block, low, high in blocks(table, size):
+        assert low == next_id
+        assert block["vehicle_id"].between(low, high).all()
+        next_id = high + 1
+    assert next_id == 2**63
+    assert sum(len(block) for block, _, _ in blocks(table, size)) == len(table)

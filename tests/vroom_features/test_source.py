@@ -1,7 +1,6 @@
 """The source database: an acknowledged save is there, once."""
 
 import sqlite3
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -17,7 +16,6 @@ from vroom_features.errors import (
     SourceStoreError,
     VehicleNotFoundError,
 )
-from vroom_features.stores.bulk import bulk_transaction
 from vroom_features.stores.source import SORTS, SourceStore, VehicleFilter
 from vroom_features.vehicle import UI_VEHICLE_ID_START
 
@@ -218,20 +216,6 @@ def test_a_password_never_shows_in_an_error() -> None:
     with pytest.raises(SourceStoreError) as error:
         SourceStore.open("postgresql://user:hunter2@127.0.0.1:1/none")
     assert "hunter2" not in str(error.value)
-
-
-def test_rows_and_bulk_work_of_one_process_never_have_the_file_open_together(tmp_path: Path) -> None:
-    source = SourceStore.open(f"sqlite:///{tmp_path / 'vroom.db'}")
-    saved, done = threading.Event(), []
-    with ThreadPoolExecutor(1) as pool:
-        with bulk_transaction(source.address) as bulk:
-            seen = bulk.scalar("SELECT COUNT(*) FROM vehicles")
-            job = pool.submit(lambda: (done.append(save(source)), saved.set()))
-            assert not saved.wait(0.2)
-        job.result(timeout=5)
-    with bulk_transaction(source.address) as bulk:
-        assert (seen, bulk.scalar("SELECT COUNT(*) FROM vehicles")) == (0, 1)
-    assert source.get_vehicle(done[0]) is not None
 
 
 def test_a_save_does_not_wait_for_who_reads(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from tests.factories import make_vehicle
 from tests.vroom_features.stores import NOW
 from vroom_features.errors import SourceStoreError
 from vroom_features.migrations import SCHEMA_VERSION
-from vroom_features.stores.bulk import bulk_transaction
 from vroom_features.stores.source import SourceStore
 from vroom_features.vehicle import UI_VEHICLE_ID_START
 from vroom_model.ledger import Ledger
@@ -83,15 +82,6 @@ def test_a_database_that_saw_no_promotion_is_upgraded_too(old_url: str) -> None:
     store.close()
 
 
-def test_bulk_work_asks_for_the_upgrade_first(old_url: str) -> None:
-    refusal = pytest.raises(SourceStoreError, match=r"the database has 1.*vroom_features upgrade")
-    with refusal, bulk_transaction(old_url):
-        pytest.fail("it was opened")
-    SourceStore.open(old_url).close()
-    with bulk_transaction(old_url) as bulk:
-        assert bulk.scalar("SELECT COUNT(*) FROM vehicles") == 3
-
-
 def test_a_schema_of_a_newer_program_is_refused_everywhere(old_url: str) -> None:
     store = SourceStore.open(old_url)
     with store.engine.begin() as connection:
@@ -99,5 +89,3 @@ def test_a_schema_of_a_newer_program_is_refused_everywhere(old_url: str) -> None
     store.close()
     with pytest.raises(SourceStoreError, match=r"knows schema version \d+, the database has 99.*newer"):
         SourceStore.open(old_url)
-    with pytest.raises(SourceStoreError, match="the database has 99"), bulk_transaction(old_url):
-        pytest.fail("it was opened")

@@ -19,7 +19,7 @@ from vroom_features.addresses import ServiceAddress
 from vroom_features.errors import BackupError, DamagedDatabaseError
 from vroom_features.migrations import SCHEMA_VERSION
 from vroom_features.stores import postgres_backup
-from vroom_features.stores.database import GatedConnection, connect, translated
+from vroom_features.stores.database import connect, translated
 
 LOCK_TIMEOUT_S = 30.0
 STATE_SQL = "SELECT schema_version, database_id, change_number FROM database_state"
@@ -181,10 +181,10 @@ def _restore_file(target: Path, origin: Path, state: State, identity: str, *, fo
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    """Open a file that exists; the gate keeps the bulk driver's SQLite away from it meanwhile."""
+    """Open a file that exists."""
     if not path.is_file():
         raise DamagedDatabaseError(path, "there is no such file")
-    return sqlite3.connect(path, timeout=LOCK_TIMEOUT_S, isolation_level=None, factory=GatedConnection)
+    return sqlite3.connect(path, timeout=LOCK_TIMEOUT_S, isolation_level=None)
 
 
 def _copy(source: sqlite3.Connection, to: sqlite3.Connection) -> None:

@@ -22,7 +22,6 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
@@ -30,7 +29,6 @@ from vroom_features import tables
 from vroom_features.addresses import ServiceAddress
 from vroom_features.errors import SourceStoreError
 from vroom_features.migrations import SCHEMA_VERSION
-from vroom_features.stores import gate
 from vroom_features.vehicle import UI_VEHICLE_ID_START
 
 LOCK_TIMEOUT_S = 10.0
@@ -106,11 +104,7 @@ def _engine(address: ServiceAddress) -> Engine:
                 "expected a SQLite file, got a database in memory; no other process sees it"
             )
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(
-            parsed,
-            connect_args={"timeout": LOCK_TIMEOUT_S, "factory": GatedConnection},
-            poolclass=NullPool,  # an idle connection would keep bulk work waiting
-        )
+        engine = create_engine(parsed, connect_args={"timeout": LOCK_TIMEOUT_S})
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
@@ -122,31 +116,6 @@ def _engine(address: ServiceAddress) -> Engine:
             pool_pre_ping=True,
         )
     raise SourceStoreError(f"expected a sqlite:/// or postgresql:// URL, got {address}")
-
-
-class GatedConnection(sqlite3.Connection):
-    """A connection that is never open beside one of the bulk driver."""
-
-    def __init__(self, database: str, *args: Any, **kwargs: Any) -> None:  # passed on as they come
-        self._path: Path | None = None
-        path = Path(database).resolve()
-        try:
-            gate.enter(path, "rows", timeout_s=LOCK_TIMEOUT_S)
-        except TimeoutError as exc:
-            raise sqlite3.OperationalError(str(exc)) from exc
-        try:
-            super().__init__(database, *args, **kwargs)
-        except BaseException:
-            gate.leave(path, "rows")
-            raise
-        self._path = path
-
-    def close(self) -> None:
-        """Close, and let bulk work in."""
-        super().close()
-        if self._path is not None:
-            gate.leave(self._path, "rows")
-            self._path = None
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:  # the driver's own objects

@@ -157,6 +157,14 @@ def _checked_id(snapshot_id: str) -> str:
     return snapshot_id
 
 
+def _to_arrow(column: "pd.Series[Any]") -> pa.Array:
+    """Return a column for Parquet; moments as such in UTC (pyarrow's own way makes pandas 3 warn)."""
+    if column.dtype.kind != "M":
+        return pa.array(column)
+    naive = pa.array(column.dt.tz_localize(None).to_numpy(), pa.timestamp("us"), from_pandas=True)
+    return naive.cast(pa.timestamp("us", "UTC"))
+
+
 class OfflineStore:
     """Snapshots in a folder or under an fsspec URL.
 
@@ -219,10 +227,11 @@ class OfflineStore:
                 raise UnreadableSnapshotError(snapshot_id, problem) from exc
             return Snapshot.from_manifest(snapshot_id, content, self.files)
 
-    def write_part(self, rows: pa.Table) -> tuple[str, str]:
+    def write_part(self, rows: "pd.DataFrame") -> tuple[str, str]:
         """Write rows and return the file's name and SHA-256; equal rows make the same file."""
+        table = pa.table({name: _to_arrow(rows[name]) for name in map(str, rows)})
         sink = pa.BufferOutputStream()
-        pq.write_table(rows, sink, compression="lz4")
+        pq.write_table(table, sink, compression="lz4")
         content = sink.getvalue().to_pybytes()
         sha256 = hashlib.sha256(content).hexdigest()
         name = f"data/{sha256[:32]}.parquet"

@@ -50,7 +50,7 @@ class SourceStore:
     engine : sqlalchemy.Engine
         Of a database that has the schema; ``SourceStore.open`` makes both.
     address : ServiceAddress
-        Where it is, for the bulk readers, which speak to the database by themselves.
+        Where it is.
     """
 
     def __init__(self, engine: Engine, address: ServiceAddress) -> None:
@@ -73,6 +73,19 @@ class SourceStore:
         """
         address = ServiceAddress(url)
         return cls(connect(address), address)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Give a connection whose queries all see one moment."""
+        with translated(self.address), reading(self.engine) as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Give a connection that no other writer runs beside; commit at the end."""
+        with translated(self.address), writing(self.engine) as connection:
+            connection.execute(select(queries.state).with_for_update())
+            yield connection
 
     def save_vehicle(
         self, vehicle: VehicleCreate, *, saved_at: datetime, idempotency_key: str | None = None
@@ -98,7 +111,7 @@ class SourceStore:
             If the database cannot be written; then nothing was saved.
         """
         values = vehicle.model_dump()
-        with self._write() as connection:
+        with self.writing() as connection:
             if idempotency_key is not None and (
                 found := connection.execute(
                     select(queries.keys).where(queries.keys.c.key == idempotency_key)
@@ -141,7 +154,7 @@ class SourceStore:
         NotDeletableError
             If it came from a CSV file, or was booked.
         """
-        with self._write() as connection:
+        with self.writing() as connection:
             vehicle = queries.get_one(connection, vehicle_id)
             if vehicle is None:
                 raise VehicleNotFoundError(vehicle_id)
@@ -156,7 +169,7 @@ class SourceStore:
 
     def get_vehicle(self, vehicle_id: int) -> StoredVehicle | None:
         """Return a vehicle, or None when there is none with this id."""
-        with self._read() as connection:
+        with self.reading() as connection:
             return queries.get_one(connection, vehicle_id)
 
     def list_vehicles(
@@ -193,7 +206,7 @@ class SourceStore:
             )
         wanted = queries.wanted(kind, search, where)
         skipped = (page - 1) * page_size
-        with self._read() as connection:
+        with self.reading() as connection:
             total: int = connection.execute(
                 select(func.count()).select_from(queries.vehicles).where(wanted)
             ).scalar_one()
@@ -216,19 +229,19 @@ class SourceStore:
         """Return the ids that all pages of ``list_vehicles`` hold at this moment, up to a limit."""
         ids = select(queries.vehicles.c.vehicle_id).where(queries.wanted(kind, search, where))
         ids = ids.order_by(*queries.order(sort, descending)).limit(limit)
-        with self._read() as connection:
+        with self.reading() as connection:
             return tuple(connection.execute(ids).scalars())
 
     def get_vehicles(self, vehicle_ids: Sequence[int]) -> tuple[StoredVehicle, ...]:
         """Return the vehicles with these ids, in their order; what is gone is left out."""
         query = queries.select_vehicles().where(queries.vehicles.c.vehicle_id.in_(vehicle_ids))
-        with self._read() as connection:
+        with self.reading() as connection:
             found = {row.vehicle_id: queries.stored(row) for row in connection.execute(query)}
         return tuple(found[each] for each in vehicle_ids if each in found)
 
     def count_new_arrivals(self) -> int:
         """Count the vehicles that were typed in and not booked yet."""
-        with self._read() as connection:
+        with self.reading() as connection:
             return int(
                 connection.execute(queries.count_vehicles().where(not_(queries.is_fleet))).scalar_one()
             )
@@ -236,7 +249,7 @@ class SourceStore:
     def count_vehicles(self) -> VehicleCounts:
         """Count what the database holds."""
         everything = queries.count_vehicles()
-        with self._read() as connection:
+        with self.reading() as connection:
             new = connection.execute(everything.where(not_(queries.is_fleet))).scalar_one()
             return VehicleCounts(
                 fleet=connection.execute(everything).scalar_one() - new,
@@ -264,7 +277,7 @@ class SourceStore:
             .limit(limit)
         )
         gone = select(queries.deletions).where(queries.deletions.c.row_version > row_version)
-        with self._read() as connection:
+        with self.reading() as connection:
             state = connection.execute(select(queries.state)).one()
             vehicles = tuple(queries.stored(row) for row in connection.execute(changed))
             deleted = {row.vehicle_id: row.row_version for row in connection.execute(gone)}
@@ -275,12 +288,12 @@ class SourceStore:
         remainder = queries.vehicles.c.vehicle_id % divisor
         query = queries.select_vehicles().where(not_(queries.is_fleet))
         query = query.where(remainder.between(remainders[0], remainders[-1]))
-        with self._read() as connection:
+        with self.reading() as connection:
             return tuple(queries.stored(row) for row in connection.execute(query))
 
     def last_change(self) -> LastChange:
         """Return which change of which database was the last."""
-        with self._read() as connection:
+        with self.reading() as connection:
             state = connection.execute(select(queries.state)).one()
             return LastChange(state.database_id, state.change_number)
 
@@ -291,25 +304,12 @@ class SourceStore:
 
     def ping(self) -> None:
         """Raise SourceStoreError unless the database answers."""
-        with self._read() as connection:
+        with self.reading() as connection:
             connection.execute(select(queries.state.c.change_number)).scalar_one()
 
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
-
-    @contextmanager
-    def _read(self) -> Iterator[Connection]:
-        """Give a connection whose queries all see one moment."""
-        with translated(self.address), reading(self.engine) as connection:
-            yield connection
-
-    @contextmanager
-    def _write(self) -> Iterator[Connection]:
-        """Give a connection that no other writer runs beside; commit at the end."""
-        with translated(self.address), writing(self.engine) as connection:
-            connection.execute(select(queries.state).with_for_update())
-            yield connection
 
 
 def _is_same(saved: Mapping[str, object], vehicle: Mapping[str, object]) -> bool:
