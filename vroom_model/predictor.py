@@ -1,6 +1,6 @@
-"""The served forecast: one ONNX call, or a look into a table.  No XGBoost, pandas or MLflow comes with it."""
+"""The served forecast: one ONNX call.  No XGBoost, pandas or MLflow comes with it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -11,9 +11,7 @@ import onnxruntime as ort
 
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.errors import BrokenModelError
-from vroom_model.lookup import ForestTable
-from vroom_model.manifest import SERVING_NAME, IntervalLines, ModelManifest, fold_file
-from vroom_model.trees import Ensemble, Pause, no_pause
+from vroom_model.manifest import SERVING_NAME, IntervalLines, ModelManifest
 
 Array = npt.NDArray[np.float64]
 PROBE_TOLERANCE = 1e-4
@@ -73,7 +71,6 @@ class Predictor:
         self.version = version
         self.manifest = manifest
         self._session = session
-        self._table: ForestTable | None = None
         self._columns = manifest.view.columns
         lines = manifest.interval
         self._coverage = lines.coverage
@@ -115,56 +112,14 @@ class Predictor:
 
     def predict_features(self, features: Mapping[str, float]) -> Forecast:
         """Forecast one vehicle from its computed features, as the online store keeps them."""
-        row = [features[name] for name in self._columns]
-        raw = self._walk(row) if self._table is None else self._table.mean(row)
+        row = np.array([[features[name] for name in self._columns]], dtype=np.float32)
+        by_fold: list[float] = self._session.run(None, {"features": row})[0][0].tolist()
+        raw = sum(by_fold) / len(by_fold)
         # The scalar twin of with_range, without NumPy: a request takes this path.
         forecast = max(raw, 0.0)
         low = min(max(self._low[0] + self._low[1] * forecast, 0.0), forecast)
         high = max(self._high[0] + self._high[1] * forecast, forecast)
         return Forecast(forecast, low, high, self._coverage)
-
-    def tabulate(self, directory: Path, *, pause: Pause = no_pause) -> bool:
-        """Work out a table of every answer, for single rows: ten times as fast, and the same to the last bit.
-
-        Parameters
-        ----------
-        directory : Path
-            The model's.
-        pause : callable
-            Called after every fraction of a millisecond of work, so that requests can go first.
-
-        Returns
-        -------
-        bool
-            False where the model has too many answers for a table; then single rows go on through the graph.
-
-        Raises
-        ------
-        BrokenModelError
-            If the boosters cannot be read, or answer otherwise than the graph.
-        """
-        try:
-            ensembles = []
-            for fold in range(self.manifest.num_folds):
-                ensembles.append(Ensemble.from_json((directory / fold_file(fold)).read_bytes()))
-                pause()
-        except (OSError, ValueError) as exc:
-            raise BrokenModelError(directory, f"its boosters cannot be read: {exc}") from exc
-        table = ForestTable.of(ensembles, len(self._columns), pause=pause)
-        if table is None:
-            return False
-        for probe in self.manifest.probes:
-            row = [probe.features[name] for name in self._columns]
-            if table.mean(row) != self._walk(row):
-                raise BrokenModelError(directory, "its boosters and its graph answer differently")
-        self._table = table
-        return True
-
-    def _walk(self, row: Sequence[float]) -> float:
-        """Return the mean of the boosters' raw forecasts of one row, by the graph."""
-        matrix = np.array([row], dtype=np.float32)
-        by_fold: list[float] = self._session.run(None, {"features": matrix})[0][0].tolist()
-        return sum(by_fold) / len(by_fold)
 
     def predict_many(self, columns: Mapping[str, npt.NDArray[Any]]) -> Forecasts:
         """Forecast many vehicles from their raw columns, arrays of shape (n_vehicles,)."""

@@ -1,7 +1,7 @@
 """XGBoost's own JSON, read without XGBoost: what the serving graph and the reasons are made from."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -9,13 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 LEAF = -1
-LEAVES_A_STEP = 64
-Pause = Callable[[], object]
-"""Called between small steps of long work, where a server may let requests go first."""
-
-
-def no_pause() -> None:
-    """Go on at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +101,7 @@ class LeafTable:
     share: npt.NDArray[np.float64]
 
     @classmethod
-    def of(cls, ensembles: Sequence[Ensemble], num_features: int, *, pause: Pause = no_pause) -> Self:
+    def of(cls, ensembles: Sequence[Ensemble], num_features: int) -> Self:
         """Lay out the leaves of these boosters."""
         leaves = [
             (tree, *leaf) for ensemble in ensembles for tree in ensemble.trees for leaf in tree.leaves()
@@ -118,8 +111,6 @@ class LeafTable:
         high = np.full((len(leaves), num_features), np.inf, dtype=np.float32)
         share = np.ones((len(leaves), num_features))
         for row, (tree, leaf, path) in enumerate(leaves):
-            if row % LEAVES_A_STEP == 0:
-                pause()
             value[row] = tree.threshold[leaf] / len(ensembles)
             for node, goes_left in path:
                 feature, threshold = tree.feature[node], np.float32(tree.threshold[node])

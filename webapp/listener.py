@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import redis
@@ -34,7 +33,6 @@ logger = logging.getLogger(__name__)
 
 RECONNECT_INTERVAL_S = 1.0
 REDIS_TIMEOUT_S = 1.0
-PAUSE_S = 0.0005
 PING_INTERVAL_S = 2
 UNANSWERED_MAX = 3
 """After so many pings without an answer a connection is given up; TCP would wait for a quarter of an hour."""
@@ -137,21 +135,18 @@ class ModelListener:
         with metrics.SWAP_TIME.time():
             was_kept = self._champion.is_kept(ref)
             try:
-                directory, predictor = self._open(ref)
+                predictor = self._open(ref)
             except BrokenModelError:
                 if not was_kept:
                     raise
-                directory, predictor = self._open(ref)
+                predictor = self._open(ref)
             self._swap(ref, predictor)
-        self._tabulate(predictor, directory)
 
-    def _open(self, ref: ChampionRef) -> tuple[Path, Predictor]:
+    def _open(self, ref: ChampionRef) -> Predictor:
         """Fetch and verify; what is broken is discarded, so that the next try downloads again."""
         directory = self._champion.fetch(ref)
         try:
-            return directory, Predictor.load(
-                directory, version=ref.version, manifest_sha256=ref.manifest_sha256
-            )
+            return Predictor.load(directory, version=ref.version, manifest_sha256=ref.manifest_sha256)
         except VroomModelError:
             metrics.SWAPS.labels("broken").inc()
             self._champion.discard(ref)
@@ -167,20 +162,6 @@ class ModelListener:
             "champion swapped model_version=%s previous=%s", ref.version, previous and previous.version
         )
         self._on_swap()
-
-    def _tabulate(self, predictor: Predictor, directory: Path) -> None:
-        """Make single forecasts faster, now that nobody waits for the swap."""
-        try:
-            is_tabulated = predictor.tabulate(directory, pause=self._pause)
-        except BrokenModelError as exc:
-            logger.warning("model_version=%s answers from its graph: %s", predictor.version, exc.problem)
-        else:
-            logger.info("model_version=%s tabulated=%s", predictor.version, is_tabulated)
-
-    def _pause(self) -> None:
-        """Let requests go first: a thread that computes keeps them waiting for Python's lock."""
-        if self._slot.settled.is_set():  # before, there are none
-            time.sleep(PAUSE_S)
 
     def _restore(self) -> None:
         """Serve what served last on this machine, while the registry is away."""
