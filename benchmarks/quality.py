@@ -19,6 +19,7 @@ from sklearn.model_selection import KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks.tuning import tune
 from tests.snapshots import SAMPLE, read_fleet
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.boosting import TrainingParams, fit_folds, predict_by_fold
@@ -26,7 +27,6 @@ from vroom_model.dataset import SEGMENTS, Dataset, load_dataset
 from vroom_model.evaluation import out_of_fold
 from vroom_model.interval import fit_lines
 from vroom_model.predictor import Forecasts, with_range
-from vroom_model.tuning import tune
 
 Array = npt.NDArray[np.float64]
 FLEET = Path(os.environ.get("VROOM_REAL_DATA", Path(__file__).parents[2] / "shared" / "data" / "fleet"))
