@@ -37,7 +37,7 @@ def test_the_same_training_gives_the_same_bytes(
 def test_another_process_makes_the_same_bytes(trained: TrainedModel, tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from tests.snapshots import read_fleet;"
-        "from tests.vroom_model.conftest import AS_OF; from vroom_model import train;"
+        "from tests.vroom_model.conftest import AS_OF; from vroom_model.training import train;"
         "train(read_fleet(), directory=Path(sys.argv[1]), as_of=AS_OF)"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
