@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import xgboost as xgb
 from pydantic import BaseModel, ConfigDict, Field
 
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.bare_xgboost import xgboost as xgb
 from vroom_model.dataset import Dataset
 from vroom_model.folds import NUM_FOLDS
 

@@ -6,9 +6,9 @@ The folds are the same as everywhere.  No feature is muted: among so many vehicl
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import xgboost as xgb
 
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.bare_xgboost import xgboost as xgb
 from vroom_model.boosting import FoldBooster, TrainingParams, booster_params
 from vroom_model.dataset import Dataset, TrainingSnapshot, read_blocks
 

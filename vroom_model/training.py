@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
+import xgboost as xgb
 
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.bare_xgboost import xgboost as xgb
 from vroom_model.boosting import FoldBooster, TrainingParams, fit_folds, predict_by_fold
 from vroom_model.dataset import (
     Dataset,
