@@ -1,12 +1,9 @@
 """XGBoost's own JSON, read without XGBoost: what the serving graph and the reasons are made from."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
-
-import numpy as np
-import numpy.typing as npt
 
 LEAF = -1
 
@@ -76,48 +73,3 @@ def _tree(tree: dict[str, Any]) -> Tree:  # a parsed JSON object
         threshold=tuple(tree["split_conditions"]),
         cover=tuple(tree["sum_hessian"]),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class LeafTable:
-    """The leaves of several boosters, averaged, one row a leaf: what each leaf adds and where it holds.
-
-    Parameters
-    ----------
-    base : float
-        Mean of the boosters' constants.
-    value : ndarray of shape (n_leaves,)
-        Already divided by the number of boosters.
-    low, high : ndarray of shape (n_leaves, n_features), float32
-        The leaf holds where ``low <= x < high`` in every feature.
-    share : ndarray of shape (n_leaves, n_features)
-        Product, over the path's splits on this feature, of the share of training rows that stayed.
-    """
-
-    base: float
-    value: npt.NDArray[np.float64]
-    low: npt.NDArray[np.float32]
-    high: npt.NDArray[np.float32]
-    share: npt.NDArray[np.float64]
-
-    @classmethod
-    def of(cls, ensembles: Sequence[Ensemble], num_features: int) -> Self:
-        """Lay out the leaves of these boosters."""
-        leaves = [
-            (tree, *leaf) for ensemble in ensembles for tree in ensemble.trees for leaf in tree.leaves()
-        ]
-        value = np.empty(len(leaves))
-        low = np.full((len(leaves), num_features), -np.inf, dtype=np.float32)
-        high = np.full((len(leaves), num_features), np.inf, dtype=np.float32)
-        share = np.ones((len(leaves), num_features))
-        for row, (tree, leaf, path) in enumerate(leaves):
-            value[row] = tree.threshold[leaf] / len(ensembles)
-            for node, goes_left in path:
-                feature, threshold = tree.feature[node], np.float32(tree.threshold[node])
-                child = tree.left[node] if goes_left else tree.right[node]
-                share[row, feature] *= tree.cover[child] / tree.cover[node]
-                if goes_left:
-                    high[row, feature] = min(high[row, feature], threshold)
-                else:
-                    low[row, feature] = max(low[row, feature], threshold)
-        return cls(float(np.mean([ensemble.base for ensemble in ensembles])), value, low, high, share)

@@ -1,45 +1,15 @@
-import numpy as np
+import shutil
+from pathlib import Path
+
 import pytest
-import xgboost as xgb
 
 from tests.factories import VEHICLE
-from tests.snapshots import FrameSnapshot
-from tests.vroom_model.conftest import AS_OF
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.boosting import TrainingParams
-from vroom_model.dataset import load_dataset
 from vroom_model.errors import BrokenModelError
 from vroom_model.explain import Explainer
 from vroom_model.manifest import fold_file
 from vroom_model.predictor import Predictor
-from vroom_model.training import TrainedModel, train
-
-
-@pytest.fixture(scope="module")
-def all_features(fleet: FrameSnapshot, tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
-    """Return a deep model whose boosters split on every feature."""
-    params = TrainingParams(max_depth=6, min_leaf_rows=5, num_rounds=20, select_above_se=-1000)
-    return train(fleet, directory=tmp_path_factory.mktemp("deep"), as_of=AS_OF, params=params)
-
-
-def test_contributions_are_those_of_xgboost(all_features: TrainedModel, fleet: FrameSnapshot) -> None:
-    explainer = Explainer.load(all_features.directory)
-    features = load_dataset(fleet).features[:100]
-    features = np.vstack([features, [[0, 0, 0, 0, -1e6], [1, 900, 1, 90_000, 1e6]]]).astype(np.float32)
-    theirs = np.mean(
-        [
-            xgb.Booster(model_file=all_features.directory / fold_file(fold)).predict(
-                xgb.DMatrix(features), pred_contribs=True
-            )
-            for fold in range(5)
-        ],
-        axis=0,
-    )
-    assert (np.abs(theirs[:, :-1]).max(axis=0) > 0.01).all(), "every feature must count in this test"
-    for values, expected in zip(features, theirs, strict=True):
-        base, contributions = explainer.contributions(values)
-        assert base == pytest.approx(expected[-1], abs=1e-4)
-        np.testing.assert_allclose(contributions, expected[:-1], atol=1e-4)
+from vroom_model.training import TrainedModel
 
 
 def test_reasons_add_up_to_the_forecast(trained: TrainedModel, predictor: Predictor) -> None:
@@ -95,6 +65,9 @@ def test_every_value_reads_well(
     assert effect in {"no difference", moved}
 
 
-def test_a_directory_without_boosters_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
-    with pytest.raises(BrokenModelError, match="no fold booster"):
-        Explainer.load(tmp_path_factory.mktemp("empty"))
+def test_a_directory_without_a_booster_is_refused(trained: TrainedModel, tmp_path: Path) -> None:
+    copy = tmp_path / "bundle"
+    shutil.copytree(trained.directory, copy)
+    (copy / fold_file(2)).unlink()
+    with pytest.raises(BrokenModelError, match=r"fold-2\.json cannot be read"):
+        Explainer.load(copy)
