@@ -15,7 +15,8 @@ from vroom_features.settings import Settings
 from vroom_features.stores.offline import OfflineStore
 from vroom_features.stores.source import SourceStore
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.drift import MonitorReport, watch
+from vroom_model.drift import watch
+from vroom_model.records import MonitorReport
 
 NUM_ARRIVALS_MAX = 10_000
 """The latest so many new arrivals are looked at."""

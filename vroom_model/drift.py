@@ -1,77 +1,18 @@
 """Watching a model: whether new vehicles look like those it learned from, and its forecasts came true."""
 
 from datetime import datetime
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.dataset import Dataset, TrainingSnapshot, load_dataset
 from vroom_model.evaluation import out_of_fold
 from vroom_model.manifest import Histogram
 from vroom_model.predictor import Predictor, with_range
+from vroom_model.records import MIN_ARRIVALS, FeatureDrift, MonitorReport, Outcomes, Verdict
 
-MIN_ARRIVALS = 100
-"""Below so many vehicles the index is mostly chance: with ten bins, 9/100 of it on average."""
 PSI_SOME, PSI_LARGE = 0.1, 0.25
-
-Verdict = Literal["too few", "steady", "some drift", "large drift"]
-
-
-class FeatureDrift(BaseModel):
-    """How far a feature of new arrivals lies from the training vehicles."""
-
-    model_config = ConfigDict(frozen=True)
-
-    feature: str
-    psi: float | None
-    verdict: Verdict
-
-
-class Outcomes(BaseModel):
-    """Out-of-fold forecasts against what happened, for the csv vehicles of a snapshot."""
-
-    model_config = ConfigDict(frozen=True)
-
-    num_vehicles: int
-    mean_forecast: float
-    mean_outcome: float
-    mae: float
-    held: float
-
-
-class MonitorReport(BaseModel):
-    """What watching a model found."""
-
-    model_config = ConfigDict(frozen=True)
-
-    version: int
-    as_of: datetime
-    num_arrivals: int
-    features: tuple[FeatureDrift, ...]
-    outcomes: Outcomes | None
-    """None in reports of a release that had none to compare."""
-    num_left_out: int = 0
-    """Booked vehicles from the web form, whose outcomes are not over."""
-
-    @property
-    def drifted(self) -> tuple[str, ...]:
-        """Features with large drift."""
-        return tuple(f.feature for f in self.features if f.verdict == "large drift")
-
-    @property
-    def summary(self) -> str:
-        """What was found of drift, in one sentence."""
-        if self.num_arrivals < MIN_ARRIVALS:
-            return f"{self.num_arrivals} new arrivals are too few to judge drift by; it takes {MIN_ARRIVALS}"
-        if self.drifted:
-            return (
-                f"new arrivals differ from the training vehicles in {', '.join(self.drifted)}; "
-                "trust their forecasts less until the CSV files hold vehicles like them to learn from"
-            )
-        return f"{self.num_arrivals} new arrivals look like the training vehicles"
 
 
 def watch(

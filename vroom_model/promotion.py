@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from vroom_model.dataset import SEGMENTS
 from vroom_model.errors import LongReasonError
 from vroom_model.evaluation import Evaluation
+from vroom_model.records import Decision
 
 NUM_BUCKETS = 10_000
 REASON_MAX = 500
@@ -39,28 +40,6 @@ class PromotionRules(BaseModel):
         default=0.25, gt=0, lt=1, description="share by which outcomes may fall below those of the champion"
     )
     num_resamples: int = Field(default=2_000, ge=100, description="of the bootstrap")
-
-
-class Decision(BaseModel):
-    """Whether to promote, and why, in one sentence and in numbers."""
-
-    model_config = ConfigDict(frozen=True)
-
-    promote: bool
-    reason: str
-    candidate_version: int
-    candidate_run_id: str | None = None
-    """MLflow's, which no other version has again: numbers begin anew where a registry was lost."""
-    champion_version: int | None = None
-    candidate_mae: float | None = None
-    champion_mae: float | None = None
-    gain: float | None = None
-    gain_low: float | None = None
-    num_vehicles: int | None = None
-    num_left_out: int = 0
-    """Booked vehicles from the web form, by which nothing is judged."""
-    snapshot_digest: str | None = None
-    forced: bool = False
 
 
 def check_length(reason: str) -> None:

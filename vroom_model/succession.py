@@ -24,7 +24,8 @@ from vroom_model.evaluation import Evaluation, score
 from vroom_model.ledger import Handover, Ledger
 from vroom_model.messages import ModelPromoted
 from vroom_model.predictor import Predictor
-from vroom_model.promotion import Decision, PromotionRules, check_length, decide
+from vroom_model.promotion import PromotionRules, check_length, decide
+from vroom_model.records import Decision
 from vroom_model.registry import ModelVersion, Registry
 from vroom_model.settlement import Settlement, is_of
 

@@ -4,57 +4,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from vroom_model.errors import VroomModelError
 from vroom_model.ledger import Handover, Ledger
+from vroom_model.records import Decision, MonitorReport, Record
 from vroom_model.registry import ModelVersion, Registry
 
 NUM_HANDOVERS = 20
-Noted = TypeVar("Noted", bound=BaseModel)
-
-
-class Verdict(BaseModel):
-    """The gate's last decision about a version, as the registry keeps it."""
-
-    promote: bool
-    reason: str
-    champion_version: int | None = None
-    candidate_mae: float | None = None
-    champion_mae: float | None = None
-    gain: float | None = None
-    gain_low: float | None = None
-    num_vehicles: int | None = None
-    num_left_out: int = 0
-    forced: bool = False
-
-
-class FeatureDrift(BaseModel):
-    """How far a feature of new arrivals lies from the training fleet."""
-
-    feature: str
-    psi: float | None
-    verdict: str
-
-
-class Outcomes(BaseModel):
-    """Out-of-fold forecasts against what happened, for cars of the fleet."""
-
-    num_vehicles: int
-    mean_forecast: float
-    mean_outcome: float
-    mae: float
-    held: float
-
-
-class Watch(BaseModel):
-    """What the last look for drift found."""
-
-    as_of: datetime
-    num_arrivals: int
-    features: tuple[FeatureDrift, ...]
-    outcomes: Outcomes | None
-    num_left_out: int = 0
+Noted = TypeVar("Noted", bound=Record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +29,7 @@ class Candidate:
         Its out-of-fold error, as recorded at training; empty when it is not known.
     snapshot_id, run_id : str
         What it learned from, and the MLflow run that recorded it.
-    verdict : Verdict or None
+    verdict : Decision or None
         None while it was not compared.
     """
 
@@ -80,7 +38,7 @@ class Candidate:
     mae: str
     snapshot_id: str
     run_id: str
-    verdict: Verdict | None
+    verdict: Decision | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +47,7 @@ class History:
 
     candidate: Candidate | None
     handovers: list[Handover]
-    watch: Watch | None = None
+    watch: MonitorReport | None = None
     problem: str = ""
 
     @property
@@ -126,7 +84,7 @@ class ModelHistory:
         except VroomModelError as exc:
             return History(None, handovers, problem=str(exc))
         waits = found is not None and found.version != champion
-        watch = _noted(Watch, serving, "monitor") if serving else None
+        watch = _noted(MonitorReport, serving, "monitor") if serving else None
         return History(_candidate(found) if found and waits else None, handovers, watch)
 
 
@@ -137,7 +95,7 @@ def _candidate(found: ModelVersion) -> Candidate:
         mae=found.tags.get("mae", ""),
         snapshot_id=found.tags.get("snapshot_id", ""),
         run_id=found.run_id,
-        verdict=_noted(Verdict, found, "decision"),
+        verdict=_noted(Decision, found, "decision"),
     )
 
 

@@ -19,7 +19,7 @@ from vroom_features.materialize import materialize
 from vroom_features.settings import Settings
 from vroom_features.stores.offline import OfflineStore
 from vroom_features.stores.source import SourceStore
-from vroom_model.drift import MIN_ARRIVALS
+from vroom_model.records import MIN_ARRIVALS
 from vroom_model.training import training_digest
 
 AS_OF = datetime(2026, 1, 2, tzinfo=UTC)

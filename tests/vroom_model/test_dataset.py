@@ -14,12 +14,13 @@ from vroom_features.view import VEHICLE_VIEW
 from vroom_model import training
 from vroom_model.boosting import TrainingParams
 from vroom_model.dataset import load_dataset
-from vroom_model.drift import MonitorReport, watch
+from vroom_model.drift import watch
 from vroom_model.errors import TrainingDataError
 from vroom_model.evaluation import score
 from vroom_model.manifest import SnapshotRef
 from vroom_model.predictor import Predictor
-from vroom_model.promotion import Decision, decide
+from vroom_model.promotion import decide
+from vroom_model.records import Decision, MonitorReport
 from vroom_model.streaming import stream_folds
 from vroom_model.training import TrainedModel, train, training_digest
 

@@ -9,8 +9,9 @@ from tests.snapshots import FrameSnapshot
 from tests.vroom_model.conftest import AS_OF
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.boosting import TrainingParams
-from vroom_model.drift import MIN_ARRIVALS, feature_drift, watch
+from vroom_model.drift import feature_drift, watch
 from vroom_model.predictor import Predictor
+from vroom_model.records import MIN_ARRIVALS
 from vroom_model.training import train
 
 PRICE = VEHICLE_VIEW.columns.index("price_diff")

@@ -15,7 +15,7 @@ from vroom_features.stores.source import SourceStore
 from vroom_model.boosting import TrainingParams
 from vroom_model.ledger import Ledger
 from vroom_model.messages import ModelPromoted
-from vroom_model.promotion import Decision
+from vroom_model.records import Decision
 from vroom_model.registry import Registry
 from vroom_model.succession import Outcome
 from vroom_model.training import TrainedModel, train

@@ -7,9 +7,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from tests.webapp.registry import Models
-from vroom_model.drift import FeatureDrift, MonitorReport, Outcomes
 from vroom_model.manifest import SnapshotRef
-from vroom_model.promotion import Decision
+from vroom_model.records import Decision, FeatureDrift, MonitorReport, Outcomes
 from vroom_model.registry import Registry
 from webapp.services import Services
 
