@@ -34,18 +34,14 @@ def _look(settings: Settings, as_of: datetime) -> MonitorReport | None:
         page = source.list_vehicles(
             kind="new", sort="vehicle_id", descending=True, page_size=NUM_ARRIVALS_MAX
         )
-    computed = [VEHICLE_VIEW.compute(vehicle.model_dump()) for vehicle in page.items]
-    arrivals = np.array([list(features.values()) for features in computed], dtype=np.float64)
+    rows = [vehicle.model_dump() for vehicle in page.items]
+    columns = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in VEHICLE_VIEW.sources}
     with open_succession(settings) as succession:
         champion = succession.champion()
         if champion is None:
             return None
-        report = watch(
-            succession.load(champion),
-            snapshot,
-            arrivals.reshape(len(computed), len(VEHICLE_VIEW.columns)),
-            as_of=as_of,
-        )
+        arrivals = VEHICLE_VIEW.compute(columns)
+        report = watch(succession.load(champion), snapshot, arrivals, as_of=as_of)
         succession.registry.note(champion.version, {"monitor": report.model_dump_json()})
     return report
 

@@ -17,6 +17,8 @@ from vroom_features.stores.offline import OfflineStore
 from vroom_model.registry import Registry
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vroom_features.stores.offline import Snapshot
     from vroom_model.boosting import FoldBooster, TrainingParams
     from vroom_model.registration import Registered
@@ -52,9 +54,11 @@ def fit_for(num_rows: int, settings: Settings) -> "Fit | None":
     check_cluster(address)
     from vroom_model.dask_training import fit_on_dask  # noqa: PLC0415  # an extra
 
-    def fit(snapshot: "Snapshot", params: "TrainingParams", *, seed: int) -> "tuple[FoldBooster, ...]":
+    def fit(
+        snapshot: "Snapshot", params: "TrainingParams", *, inputs: "Sequence[str]", seed: int
+    ) -> "tuple[FoldBooster, ...]":
         with dask_client(address) as client:
-            return fit_on_dask(client, snapshot, params, seed=seed)
+            return fit_on_dask(client, snapshot, params, inputs=inputs, seed=seed)
 
     return fit
 

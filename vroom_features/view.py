@@ -1,8 +1,8 @@
 """The feature view: the one ordered list of what a model sees."""
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -26,6 +26,9 @@ class Feature:
         Raw columns that it reads.
     label, unit : str
         For people: what it is, and what a value of 1 is; empty for a raw column.
+    version : int, default 1
+        Raised when the function comes to mean something else: models that learned from another version are
+        no longer served.
     """
 
     name: str
@@ -33,6 +36,7 @@ class Feature:
     sources: tuple[str, ...]
     label: str = ""
     unit: str = ""
+    version: int = 1
 
 
 def unchanged(value: Column) -> Column:
@@ -45,9 +49,10 @@ def raw(name: str) -> Feature:
     return Feature(name, unchanged, (name,))
 
 
-def computed(function: Callable[..., Column], label: str, unit: str) -> Feature:
+def computed(function: Callable[..., Column], label: str, unit: str, version: int = 1) -> Feature:
     """Return the feature that a function computes from the columns that its parameters are named as."""
-    return Feature(function.__name__, function, tuple(inspect.signature(function).parameters), label, unit)
+    sources = tuple(inspect.signature(function).parameters)
+    return Feature(function.__name__, function, sources, label, unit, version)
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class FeatureView:
     Parameters
     ----------
     name, version : str, int
-        Together the identity of the view; a model is bound to both.
+        Together the identity of what the stores hold.
     join_key : str
         The entity's key.
     label : str
@@ -66,6 +71,8 @@ class FeatureView:
         Columns kept beside the features for people and what-if questions, never given to a model.
     features : tuple of Feature
         In the order in which a model takes them.
+    retired : tuple of str
+        Features that the next training leaves out; they are computed and stored for models that take them.
     """
 
     name: str
@@ -74,11 +81,17 @@ class FeatureView:
     label: str
     attributes: tuple[str, ...]
     features: tuple[Feature, ...]
+    retired: tuple[str, ...] = ()
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """Names of the model inputs, in the model's order."""
+        """Names of the features, in order."""
         return tuple(feature.name for feature in self.features)
+
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the features that the next training takes, in order."""
+        return tuple(name for name in self.columns if name not in self.retired)
 
     @cached_property
     def sources(self) -> tuple[str, ...]:
@@ -88,6 +101,11 @@ class FeatureView:
     def feature(self, name: str) -> Feature | None:
         """Return a feature by its name; None when the view has none."""
         return next((feature for feature in self.features if feature.name == name), None)
+
+    def select(self, columns: Iterable[str]) -> "FeatureView":
+        """Return the view of these features alone, in this order."""
+        features = {feature.name: feature for feature in self.features}
+        return replace(self, features=tuple(features[name] for name in columns), retired=())
 
     def compute(self, rows: Mapping[str, Column]) -> dict[str, Column]:
         """Compute every feature of a vehicle, or of many at once.

@@ -1,6 +1,7 @@
 """Boosters by cross-fitting: booster k never saw fold k, neither to fit it nor to choose its features."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +10,10 @@ import numpy.typing as npt
 import xgboost as xgb
 from pydantic import BaseModel, ConfigDict, Field
 
-from vroom_features.view import VEHICLE_VIEW
-from vroom_model.dataset import Dataset
+from vroom_model.dataset import PRICE, Dataset
 from vroom_model.folds import NUM_FOLDS
 
 Array = npt.NDArray[np.float64]
-PRICE = VEHICLE_VIEW.columns.index("price_diff")
 SHUFFLES = 8
 SELECTION_MAX_ROWS = 50_000
 
@@ -81,15 +80,17 @@ def _fit(
 ) -> xgb.Booster:
     shown = dataset.features[rows] * np.array(features, dtype=np.float32)
     return xgb.train(
-        booster_params(params, num_rows=int(rows.sum()), seed=seed),
+        booster_params(params, inputs=dataset.inputs, num_rows=int(rows.sum()), seed=seed),
         xgb.DMatrix(shown, dataset.labels[rows], nthread=params.num_threads),
         params.num_rounds,
     )
 
 
-def booster_params(params: TrainingParams, *, num_rows: int, seed: int) -> dict[str, Any]:
+def booster_params(
+    params: TrainingParams, *, inputs: Sequence[str], num_rows: int, seed: int
+) -> dict[str, Any]:
     """Return XGBoost's own parameters for a booster of so many rows, wherever it is fitted."""
-    constraints = tuple(-1 if column == PRICE else 0 for column in range(len(VEHICLE_VIEW.columns)))
+    constraints = tuple(-1 if name == PRICE else 0 for name in inputs)
     return {
         "objective": "reg:squarederror",
         "tree_method": "hist",
@@ -126,7 +127,7 @@ def _choose_features(dataset: Dataset, params: TrainingParams, *, seed: int) -> 
         mean = per_vehicle.mean(axis=0)
         standard_error = per_vehicle.std(axis=0) / np.sqrt(len(per_vehicle))
         helps = mean > params.select_above_se * standard_error
-        chosen.append(tuple(bool(h) or column == PRICE for column, h in enumerate(helps)))
+        chosen.append(tuple(bool(h) or name == PRICE for name, h in zip(dataset.inputs, helps, strict=True)))
     return chosen
 
 

@@ -1,6 +1,6 @@
 """Fitting on a Dask cluster; needs the extra ``dask``."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 
 import dask.dataframe as dd
@@ -13,15 +13,16 @@ from vroom_features.stores.offline import Part, Snapshot
 from vroom_features.vehicle import UI_VEHICLE_ID_START
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.boosting import FoldBooster, TrainingParams, booster_params
-from vroom_model.dataset import Dataset, count_csv_vehicles, read_blocks
-from vroom_model.streaming import EVERY_FEATURE
-
-COLUMNS = [*VEHICLE_VIEW.columns, VEHICLE_VIEW.label]
-META = pd.DataFrame({name: pd.Series(dtype=np.float32) for name in COLUMNS})
+from vroom_model.dataset import count_csv_vehicles, read_blocks
 
 
 def fit_on_dask(
-    client: Client, snapshot: Snapshot, params: TrainingParams, *, seed: int
+    client: Client,
+    snapshot: Snapshot,
+    params: TrainingParams,
+    *,
+    inputs: Sequence[str] = VEHICLE_VIEW.inputs,
+    seed: int,
 ) -> tuple[FoldBooster, ...]:
     """Fit one booster per fold, each worker reading parts of the snapshot.
 
@@ -36,6 +37,8 @@ def fit_on_dask(
         Of the offline store.
     params : TrainingParams
         How to train.
+    inputs : sequence of str
+        Names of the features.
     seed : int
         Of every random choice.
     """
@@ -44,12 +47,12 @@ def fit_on_dask(
     snapshot = replace(snapshot, parts=parts)
     boosters = []
     for fold in range(params.num_folds):
-        matrix = other_folds(client, snapshot, fold, params.num_folds)
+        matrix = other_folds(client, snapshot, fold, params.num_folds, inputs=inputs)
         place(client, matrix)
         num_rows = num_csv * (params.num_folds - 1) // params.num_folds
-        settings = booster_params(params, num_rows=num_rows, seed=seed)
+        settings = booster_params(params, inputs=inputs, num_rows=num_rows, seed=seed)
         trained = dxgb.train(client, settings, matrix, num_boost_round=params.num_rounds)
-        boosters.append(FoldBooster(trained["booster"], EVERY_FEATURE))
+        boosters.append(FoldBooster(trained["booster"], (True,) * len(inputs)))
     return tuple(boosters)
 
 
@@ -66,13 +69,15 @@ def csv_parts(snapshot: Snapshot) -> tuple[Part, ...]:
     )
 
 
-def other_folds(client: Client, snapshot: Snapshot, fold: int, num_folds: int) -> dxgb.DaskQuantileDMatrix:
+def other_folds(
+    client: Client, snapshot: Snapshot, fold: int, num_folds: int, *, inputs: Sequence[str]
+) -> dxgb.DaskQuantileDMatrix:
     """Return the vehicles outside one fold, read by whichever worker was free."""
     parts = [replace(snapshot, parts=(part,)) for part in snapshot.parts if part.num_rows]
     rows = dd.from_map(  # type: ignore[no-untyped-call]  # Dask's own
-        read_part, parts, fold=fold, num_folds=num_folds, meta=META
+        read_part, parts, fold=fold, num_folds=num_folds, inputs=list(inputs), meta=_no_vehicles(inputs)
     )
-    return dxgb.DaskQuantileDMatrix(client, rows[list(VEHICLE_VIEW.columns)], rows[VEHICLE_VIEW.label])
+    return dxgb.DaskQuantileDMatrix(client, rows[list(inputs)], rows[VEHICLE_VIEW.label])
 
 
 def place(client: Client, matrix: dxgb.DaskQuantileDMatrix) -> None:
@@ -92,12 +97,16 @@ def place(client: Client, matrix: dxgb.DaskQuantileDMatrix) -> None:
     }
 
 
-def read_part(part: Snapshot, *, fold: int, num_folds: int) -> pd.DataFrame:
+def read_part(part: Snapshot, *, fold: int, num_folds: int, inputs: Sequence[str]) -> pd.DataFrame:
     """Return the vehicles of a part outside one fold: what a worker runs."""
-    blocks: Iterator[Dataset] = read_blocks(part, num_folds=num_folds)
-    frames = []
-    for block in blocks:
+    frames = [_no_vehicles(inputs)]
+    for block in read_blocks(part, inputs=inputs, num_folds=num_folds):
         kept = block.take(block.folds != fold)
-        frame = pd.DataFrame(kept.features, columns=list(VEHICLE_VIEW.columns))
+        frame = pd.DataFrame(kept.features, columns=list(inputs))
         frames.append(frame.assign(**{VEHICLE_VIEW.label: kept.labels.astype(np.float32)}))
-    return pd.concat(frames, ignore_index=True) if frames else META
+    return pd.concat(frames, ignore_index=True)
+
+
+def _no_vehicles(inputs: Sequence[str]) -> pd.DataFrame:
+    """Return the frame of a part without any vehicle."""
+    return pd.DataFrame(columns=[*inputs, VEHICLE_VIEW.label], dtype=np.float32)

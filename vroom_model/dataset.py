@@ -7,7 +7,7 @@ weeks beside those of a whole year.  That count is no label, so these vehicles a
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +19,13 @@ from vroom_features.view import VEHICLE_VIEW
 from vroom_model.errors import TrainingDataError
 from vroom_model.folds import NUM_FOLDS, fold_of, in_sample
 
-COLUMNS = (VEHICLE_VIEW.join_key, *VEHICLE_VIEW.columns, *VEHICLE_VIEW.attributes, VEHICLE_VIEW.label)
 SAMPLE_MAX_ROWS = 500_000
 """Vehicles that a model is measured on, at most: more would change no figure that anybody reads."""
 MIN_ROWS = 50
 MIN_LABELS = 5
 MIN_RATIO_SPREAD = 0.01
+PRICE, NUM_IMAGES = "price_diff", "num_images"
+"""Features with a part of their own: forecasts never rise with the price, and segments go by photos too."""
 FEW_PHOTOS = 2
 SEGMENTS = (
     "priced up to 10 % above market",
@@ -72,12 +73,16 @@ class Dataset:
     Parameters
     ----------
     vehicle_ids : ndarray of shape (n_vehicles,)
+    inputs : tuple of str
+        Names of the features.
     features : ndarray of shape (n_vehicles, n_features), float32
-        Columns as ``VEHICLE_VIEW.columns``.
+        Columns as ``inputs``.
     labels : ndarray of shape (n_vehicles,)
         Reservations counted.
     price_ratio : ndarray of shape (n_vehicles,)
         Owner's price over market price.
+    segments : ndarray of shape (n_vehicles,)
+        Index into ``SEGMENTS`` of each vehicle.
     folds : ndarray of shape (n_vehicles,)
         The fold of each vehicle.
     num_left_out : int
@@ -85,9 +90,11 @@ class Dataset:
     """
 
     vehicle_ids: npt.NDArray[np.int64]
+    inputs: tuple[str, ...]
     features: npt.NDArray[np.float32]
     labels: npt.NDArray[np.float64]
     price_ratio: npt.NDArray[np.float64]
+    segments: npt.NDArray[np.int64]
     folds: npt.NDArray[np.int64]
     num_left_out: int = 0
 
@@ -96,24 +103,19 @@ class Dataset:
 
     def take(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> "Dataset":
         """Return some of the vehicles."""
-        return replace(
-            self,
-            vehicle_ids=self.vehicle_ids[rows],
-            features=self.features[rows],
-            labels=self.labels[rows],
-            price_ratio=self.price_ratio[rows],
-            folds=self.folds[rows],
-        )
+        return replace(self, **{name: getattr(self, name)[rows] for name in ARRAYS})
 
-    @property
-    def segments(self) -> npt.NDArray[np.int64]:
-        """Index into ``SEGMENTS`` of each vehicle, of shape (n_vehicles,)."""
-        few = self.features[:, VEHICLE_VIEW.columns.index("num_images")] <= FEW_PHOTOS
-        return np.select([self.price_ratio <= 1.1, self.price_ratio <= 1.3, few], [0, 1, 2], 3)
+
+ARRAYS = ("vehicle_ids", "features", "labels", "price_ratio", "segments", "folds")
+"""Fields of ``Dataset`` with a row a vehicle."""
 
 
 def load_dataset(
-    snapshot: TrainingSnapshot, *, num_folds: int = NUM_FOLDS, max_rows: int = SAMPLE_MAX_ROWS
+    snapshot: TrainingSnapshot,
+    *,
+    inputs: Sequence[str] = VEHICLE_VIEW.inputs,
+    num_folds: int = NUM_FOLDS,
+    max_rows: int = SAMPLE_MAX_ROWS,
 ) -> Dataset:
     """Read a snapshot's csv vehicles into arrays, in memory that does not grow beyond ``max_rows`` vehicles.
 
@@ -121,6 +123,8 @@ def load_dataset(
     ----------
     snapshot : Snapshot
         Of the offline store.
+    inputs : sequence of str
+        Names of the features; by default those of the next training.
     num_folds : int, default 5
         Folds to divide the vehicles into.
     max_rows : int
@@ -139,17 +143,13 @@ def load_dataset(
             f"snapshot {snapshot.id} holds 0 vehicles of the CSV files, which alone are learned from, and "
             f"{num_left_out:,} booked vehicles from the web form; seed the CSV files and materialize first"
         )
-    blocks = list(read_blocks(snapshot, share=min(1.0, max_rows / num_csv)))
-    ids = np.concatenate([block.vehicle_ids for block in blocks])
-    order = np.argsort(ids, kind="stable")
-    return Dataset(
-        vehicle_ids=ids[order],
-        features=np.concatenate([block.features for block in blocks])[order],
-        labels=np.concatenate([block.labels for block in blocks])[order],
-        price_ratio=np.concatenate([block.price_ratio for block in blocks])[order],
-        folds=fold_of(ids[order], num_folds),
-        num_left_out=num_left_out,
-    )
+    share = min(1.0, max_rows / num_csv)
+    blocks = list(read_blocks(snapshot, inputs=inputs, num_folds=num_folds, share=share))
+    whole: dict[str, Any] = {
+        name: np.concatenate([getattr(block, name) for block in blocks]) for name in ARRAYS
+    }
+    order = np.argsort(whole["vehicle_ids"], kind="stable")
+    return replace(blocks[0], **whole, num_left_out=num_left_out).take(order)
 
 
 def count_csv_vehicles(snapshot: TrainingSnapshot) -> int:
@@ -158,7 +158,11 @@ def count_csv_vehicles(snapshot: TrainingSnapshot) -> int:
 
 
 def read_blocks(
-    snapshot: TrainingSnapshot, *, num_folds: int = NUM_FOLDS, share: float = 1.0
+    snapshot: TrainingSnapshot,
+    *,
+    inputs: Sequence[str] = VEHICLE_VIEW.inputs,
+    num_folds: int = NUM_FOLDS,
+    share: float = 1.0,
 ) -> Iterator[Dataset]:
     """Give a snapshot's csv vehicles block by block, checked; with ``share``, only so many of them.
 
@@ -174,8 +178,9 @@ def read_blocks(
             f"{VEHICLE_VIEW.name}:{VEHICLE_VIEW.version}; materialize again"
         )
     try:
-        for batch in snapshot.batches(COLUMNS):
-            block = _block(batch, num_folds, snapshot.id)
+        names = (*inputs, NUM_IMAGES, *VEHICLE_VIEW.attributes, VEHICLE_VIEW.label)
+        for batch in snapshot.batches(list(dict.fromkeys((VEHICLE_VIEW.join_key, *names)))):
+            block = _block(batch, tuple(inputs), num_folds, snapshot.id)
             yield block if share >= 1 else block.take(in_sample(block.vehicle_ids, share))
     except (KeyError, pa.ArrowInvalid) as exc:
         raise TrainingDataError(f"snapshot {snapshot.id} lacks columns: {exc}") from exc
@@ -187,12 +192,13 @@ def _is_csv(batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
     return is_csv
 
 
-def _block(batch: pa.RecordBatch, num_folds: int, snapshot_id: str) -> Dataset:
+def _block(batch: pa.RecordBatch, inputs: tuple[str, ...], num_folds: int, snapshot_id: str) -> Dataset:
     """Turn a batch's csv vehicles into arrays, and refuse what a model must not learn from."""
     is_csv = _is_csv(batch)
     numbers = {
         name: batch.column(name).to_numpy(zero_copy_only=False)[is_csv].astype(np.float64)
-        for name in COLUMNS[1:]
+        for name in batch.schema.names
+        if name != VEHICLE_VIEW.join_key
     }
     if broken := [name for name, values in numbers.items() if not np.isfinite(values).all()]:
         raise TrainingDataError(f"snapshot {snapshot_id} has missing or infinite values in {broken}")
@@ -207,9 +213,13 @@ def _block(batch: pa.RecordBatch, num_folds: int, snapshot_id: str) -> Dataset:
         )
     return Dataset(
         vehicle_ids=vehicle_ids,
-        features=np.column_stack([numbers[name] for name in VEHICLE_VIEW.columns]).astype(np.float32),
+        inputs=inputs,
+        features=np.column_stack([numbers[name] for name in inputs]).astype(np.float32),
         labels=numbers[VEHICLE_VIEW.label],
         price_ratio=price_ratio,
+        segments=np.select(
+            [price_ratio <= 1.1, price_ratio <= 1.3, numbers[NUM_IMAGES] <= FEW_PHOTOS], [0, 1, 2], 3
+        ),
         folds=fold_of(vehicle_ids, num_folds),
     )
 
@@ -238,7 +248,7 @@ def check_learnable(dataset: Dataset, *, num_folds: int = NUM_FOLDS) -> None:
         raise TrainingDataError(
             f"every vehicle has {dataset.labels[0]:g} reservations; there is nothing to learn"
         )
-    if np.ptp(dataset.features[:, VEHICLE_VIEW.columns.index("price_diff")]) == 0:
+    if PRICE in dataset.inputs and np.ptp(dataset.features[:, dataset.inputs.index(PRICE)]) == 0:
         raise TrainingDataError("every vehicle has the same price difference; a price cannot be learned from")
     if np.ptp(dataset.price_ratio) < MIN_RATIO_SPREAD:
         raise TrainingDataError(

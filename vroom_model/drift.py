@@ -1,11 +1,11 @@
 """Watching a model: whether new vehicles look like those it learned from, and its forecasts came true."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
 
-from vroom_features.view import VEHICLE_VIEW
 from vroom_model.dataset import Dataset, TrainingSnapshot, load_dataset
 from vroom_model.evaluation import out_of_fold
 from vroom_model.manifest import Histogram
@@ -18,7 +18,7 @@ PSI_SOME, PSI_LARGE = 0.1, 0.25
 def watch(
     predictor: Predictor,
     snapshot: TrainingSnapshot,
-    arrivals: npt.NDArray[np.float64],
+    arrivals: Mapping[str, npt.NDArray[np.float64]],
     *,
     as_of: datetime,
 ) -> MonitorReport:
@@ -30,20 +30,19 @@ def watch(
         The model.
     snapshot : Snapshot
         The current one; the outcomes are those of its csv vehicles, each forecast out of fold.
-    arrivals : ndarray of shape (n_arrivals, n_features)
-        Features of the new arrivals, in the view's order.
+    arrivals : mapping of feature name to ndarray of shape (n_arrivals,)
+        The new arrivals; features that the model does not take are ignored.
     as_of : datetime
         The moment of looking.
     """
-    reference = predictor.manifest.reference
-    dataset = load_dataset(snapshot, num_folds=predictor.manifest.num_folds)
+    manifest = predictor.manifest
+    dataset = load_dataset(snapshot, inputs=manifest.view.columns, num_folds=manifest.num_folds)
     return MonitorReport(
         version=predictor.version,
         as_of=as_of,
-        num_arrivals=len(arrivals),
+        num_arrivals=len(arrivals[dataset.inputs[0]]),
         features=tuple(
-            feature_drift(name, reference[name], arrivals[:, column])
-            for column, name in enumerate(VEHICLE_VIEW.columns)
+            feature_drift(name, manifest.reference[name], arrivals[name]) for name in dataset.inputs
         ),
         outcomes=_outcomes(predictor, dataset),
         num_left_out=dataset.num_left_out,

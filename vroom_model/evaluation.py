@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vroom_features.view import VEHICLE_VIEW
 from vroom_model.dataset import SEGMENTS, Dataset, TrainingSnapshot, load_dataset
 from vroom_model.errors import BrokenModelError
 from vroom_model.manifest import CalibrationPoint, FoldMetrics, Importance, SegmentMetrics
@@ -63,7 +62,7 @@ def fold_metrics(
             num_rows=int((dataset.folds == fold).sum()),
             mae=float(errors[dataset.folds == fold].mean()),
             coverage=float(held[dataset.folds == fold].mean()),
-            features=tuple(name for name, shown in zip(VEHICLE_VIEW.columns, seen, strict=True) if shown),
+            features=tuple(name for name, shown in zip(dataset.inputs, seen, strict=True) if shown),
         )
         for fold, seen in enumerate(features)
     )
@@ -132,7 +131,7 @@ def importances(predict_fold: PredictFold, dataset: Dataset, *, seed: int) -> tu
 
     plain = error()
     found = []
-    for column, name in enumerate(VEHICLE_VIEW.columns):
+    for column, name in enumerate(dataset.inputs):
         rises = np.array([error(column) for _ in range(SHUFFLES)]) - plain
         found.append(
             Importance(feature=name, mae_increase=float(rises.mean()), spread=float(rises.std(ddof=1)))
@@ -152,8 +151,6 @@ class Evaluation:
     ----------
     version : int
         Its number in the registry.
-    view : str
-        Feature view it takes, as ``name:version``.
     snapshot_digest : str
         The vehicles it was scored on; evaluations of one digest can be compared.
     labels, forecast : ndarray of shape (n_vehicles,)
@@ -171,7 +168,6 @@ class Evaluation:
     """
 
     version: int
-    view: str
     snapshot_digest: str
     labels: Array
     forecast: Array
@@ -206,12 +202,11 @@ def score(predictor: Predictor, snapshot: TrainingSnapshot) -> Evaluation:
     if missing := manifest.missing_metrics:
         where = Path(f"version {predictor.version}")
         raise BrokenModelError(where, f"its manifest lacks metrics: {', '.join(missing)}")
-    dataset = load_dataset(snapshot, num_folds=manifest.num_folds)
+    dataset = load_dataset(snapshot, inputs=manifest.view.columns, num_folds=manifest.num_folds)
     raw = out_of_fold(predictor.predict_by_fold(dataset.features), dataset.folds)
     forecasts = with_range(raw, manifest.interval)
     return Evaluation(
         version=predictor.version,
-        view=f"{manifest.view.name}:{manifest.view.version}",
         snapshot_digest=snapshot.digest,
         labels=dataset.labels,
         forecast=forecasts.predicted_reservations,

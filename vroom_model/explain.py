@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 
 from vroom_features.vehicle import COLUMNS
-from vroom_features.view import VEHICLE_VIEW
+from vroom_features.view import VEHICLE_VIEW, FeatureView
 from vroom_model.errors import BrokenModelError
 from vroom_model.manifest import ModelManifest, fold_file
 from vroom_model.shapley import TreeShap
@@ -70,10 +70,13 @@ class Explainer:
     ----------
     shap : TreeShap
         Of all fold boosters.
+    view : FeatureView
+        The features that the model takes, in its order.
     """
 
-    def __init__(self, shap: TreeShap) -> None:
+    def __init__(self, shap: TreeShap, view: FeatureView) -> None:
         self._shap = shap
+        self._view = view
 
     @classmethod
     def load(cls, directory: Path) -> Self:
@@ -92,19 +95,19 @@ class Explainer:
             ]
         except (OSError, ValueError) as exc:
             raise BrokenModelError(directory, f"its boosters cannot be read: {exc}") from exc
-        return cls(TreeShap.of(boosters))
+        return cls(TreeShap.of(boosters), VEHICLE_VIEW.select(manifest.view.columns))
 
     def explain(self, vehicle: Mapping[str, float]) -> Explanation:
         """Explain a vehicle's forecast from its raw columns."""
-        features = VEHICLE_VIEW.compute(vehicle)
-        values = np.array([features[name] for name in VEHICLE_VIEW.columns], dtype=np.float32)
+        features = self._view.compute(vehicle)
+        values = np.array(list(features.values()), dtype=np.float32)
         contributions = self._shap.contributions(values)
         raw = self._shap.base + float(contributions.sum())
         # Where the boosters together fall below 0, the forecast stops there and the base takes the rest up.
         forecast = max(raw, 0.0)
         reasons = [
             Reason(name, float(features[name]), float(part), _words(name, features, vehicle, float(part)))
-            for name, part in zip(VEHICLE_VIEW.columns, contributions, strict=True)
+            for name, part in zip(features, contributions, strict=True)
         ]
         reasons.sort(key=lambda reason: -abs(reason.contribution))
         return Explanation(self._shap.base + forecast - raw, tuple(reasons), forecast)

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from vroom_features.view import VEHICLE_VIEW
+from vroom_features.view import VEHICLE_VIEW, FeatureView
 from vroom_model.errors import BrokenModelError
 
 MANIFEST_NAME = "manifest.json"
@@ -45,14 +45,24 @@ class SnapshotRef(Part):
 
 
 class ViewRef(Part):
-    """The feature view a model is bound to."""
+    """The features a model takes, in order, and the view of the program that trained it."""
 
     name: str
     version: int
     columns: tuple[str, ...]
+    feature_versions: dict[str, int] = {}
+    """Of each feature function; a manifest that does not name one is of a program that had version 1."""
 
-    def __str__(self) -> str:
-        return f"{self.name}:{self.version} ({', '.join(self.columns)})"
+    @classmethod
+    def of(cls, view: FeatureView) -> Self:
+        """Describe a view."""
+        versions = {feature.name: feature.version for feature in view.features}
+        return cls(name=view.name, version=view.version, columns=view.columns, feature_versions=versions)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Each feature with the version of its function."""
+        return tuple(f"{name} v{self.feature_versions.get(name, 1)}" for name in self.columns)
 
 
 class IntervalLines(Part):
@@ -172,7 +182,7 @@ class ModelManifest(Part):
 
     @classmethod
     def read(cls, directory: Path, *, sha256: str | None = None) -> Self:
-        """Read and verify a model directory: the manifest, every file's checksum, and the feature view.
+        """Read and verify a model directory: the manifest, every file's checksum, and the features.
 
         Parameters
         ----------
@@ -184,7 +194,7 @@ class ModelManifest(Part):
         Raises
         ------
         BrokenModelError
-            If anything is missing, altered, or made for another feature view.
+            If anything is missing or altered, or a feature is one that this program does not compute.
         """
         try:
             data = (directory / MANIFEST_NAME).read_bytes()
@@ -201,9 +211,9 @@ class ModelManifest(Part):
         return manifest
 
     def _verify(self, directory: Path) -> None:
-        expected = ViewRef(name=VEHICLE_VIEW.name, version=VEHICLE_VIEW.version, columns=VEHICLE_VIEW.columns)
-        if self.view != expected:
-            problem = f"it takes the features {self.view}, this program computes {expected}"
+        computed = ViewRef.of(VEHICLE_VIEW).features
+        if unknown := [feature for feature in self.view.features if feature not in computed]:
+            problem = f"it takes {', '.join(unknown)}; this program computes {', '.join(computed)}"
             raise BrokenModelError(directory, problem)
         for name, sha256 in self.files.items():
             if Path(name).name != name:

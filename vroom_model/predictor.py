@@ -65,13 +65,19 @@ class Predictor:
         Of the same model directory.
     version : int
         Its number in the registry.
+
+    Attributes
+    ----------
+    view : FeatureView
+        The features that the model takes, in its order.
     """
 
     def __init__(self, session: ort.InferenceSession, manifest: ModelManifest, *, version: int) -> None:
         self.version = version
         self.manifest = manifest
         self._session = session
-        self._columns = manifest.view.columns
+        self.view = VEHICLE_VIEW.select(manifest.view.columns)
+        self._columns = self.view.columns
         lines = manifest.interval
         self._coverage = lines.coverage
         self._low = (lines.low_intercept, lines.low_slope)
@@ -93,10 +99,12 @@ class Predictor:
         Raises
         ------
         BrokenModelError
-            If a file is missing or altered, the feature view is another, or a probe row forecasts otherwise.
+            If a file is missing or altered, this program lacks one of its features, or a probe row forecasts
+            otherwise.
         """
         manifest = ModelManifest.read(directory, sha256=manifest_sha256)
-        predictor = cls(_open(directory), manifest, version=version)
+        session = _open(directory, num_features=len(manifest.view.columns))
+        predictor = cls(session, manifest, version=version)
         predictor._check_probes(directory)
         return predictor
 
@@ -106,12 +114,12 @@ class Predictor:
         Parameters
         ----------
         vehicle : mapping
-            The columns that ``VEHICLE_VIEW`` reads; more are ignored.
+            The columns that the model's features are made from; more are ignored.
         """
-        return self.predict_features(VEHICLE_VIEW.compute(vehicle))
+        return self.predict_features(self.view.compute(vehicle))
 
     def predict_features(self, features: Mapping[str, float]) -> Forecast:
-        """Forecast one vehicle from its computed features, as the online store keeps them."""
+        """Forecast one vehicle from its computed features; those that the model does not take are ignored."""
         row = np.array([[features[name] for name in self._columns]], dtype=np.float32)
         by_fold: list[float] = self._session.run(None, {"features": row})[0][0].tolist()
         raw = sum(by_fold) / len(by_fold)
@@ -123,7 +131,7 @@ class Predictor:
 
     def predict_many(self, columns: Mapping[str, npt.NDArray[Any]]) -> Forecasts:
         """Forecast many vehicles from their raw columns, arrays of shape (n_vehicles,)."""
-        features = VEHICLE_VIEW.compute(columns)
+        features = self.view.compute(columns)
         return self.predict_matrix(np.column_stack([features[name] for name in self._columns]))
 
     def predict_matrix(self, features: npt.NDArray[Any]) -> Forecasts:
@@ -147,7 +155,7 @@ class Predictor:
                 raise BrokenModelError(directory, f"probe row {number} gives {answer}, expected {expected}")
 
 
-def _open(directory: Path) -> ort.InferenceSession:
+def _open(directory: Path, *, num_features: int) -> ort.InferenceSession:
     """Open the ONNX graph for single rows: on the calling thread, nothing spinning beside it."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
@@ -160,6 +168,6 @@ def _open(directory: Path) -> ort.InferenceSession:
     except Exception as exc:  # onnxruntime raises pybind types without a common base
         raise BrokenModelError(directory, f"{SERVING_NAME} is not a graph that can be run: {exc}") from exc
     inputs = [(i.name, i.type, i.shape[1:]) for i in session.get_inputs()]
-    if inputs != [("features", "tensor(float)", [len(VEHICLE_VIEW.columns)])]:
-        raise BrokenModelError(directory, f"{SERVING_NAME} takes {inputs}, not the feature view's columns")
+    if inputs != [("features", "tensor(float)", [num_features])]:
+        raise BrokenModelError(directory, f"{SERVING_NAME} takes {inputs}, not {num_features} features")
     return session

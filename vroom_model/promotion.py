@@ -165,11 +165,6 @@ def _objection(candidate: Evaluation, champion: Evaluation | None, rules: Promot
         return "the two were scored on different snapshots; score both again"
     if candidate.version == champion.version:
         return f"{name} is champion already"
-    if champion.view != candidate.view:
-        return (
-            f"{name} takes feature view {candidate.view}, champion {champion.version} {champion.view}: "
-            f"they cannot be compared; deploy the program that computes {candidate.view} first"
-        )
     if labels.mean() < (1 - rules.max_label_drop) * champion.trained_mean_label:
         return (
             f"vehicles have {labels.mean():.2f} reservations on average, down from the "

@@ -3,7 +3,7 @@
 The folds are the same as everywhere.  No feature is muted: among so many vehicles a useless one does no harm.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import xgboost as xgb
@@ -11,8 +11,6 @@ import xgboost as xgb
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.boosting import FoldBooster, TrainingParams, booster_params
 from vroom_model.dataset import Dataset, TrainingSnapshot, read_blocks
-
-EVERY_FEATURE = (True,) * len(VEHICLE_VIEW.columns)
 
 
 class OtherFolds(xgb.DataIter):
@@ -26,10 +24,15 @@ class OtherFolds(xgb.DataIter):
         Left out.
     num_folds : int
         Of how many.
+    inputs : sequence of str
+        Names of the features.
     """
 
-    def __init__(self, snapshot: TrainingSnapshot, fold: int, num_folds: int) -> None:
+    def __init__(
+        self, snapshot: TrainingSnapshot, fold: int, num_folds: int, *, inputs: Sequence[str]
+    ) -> None:
         self._snapshot = snapshot
+        self._inputs = inputs
         self._fold = fold
         self._num_folds = num_folds
         self._blocks: Iterator[Dataset] = iter(())
@@ -46,10 +49,16 @@ class OtherFolds(xgb.DataIter):
 
     def reset(self) -> None:
         """Begin again."""
-        self._blocks = read_blocks(self._snapshot, num_folds=self._num_folds)
+        self._blocks = read_blocks(self._snapshot, inputs=self._inputs, num_folds=self._num_folds)
 
 
-def stream_folds(snapshot: TrainingSnapshot, params: TrainingParams, *, seed: int) -> tuple[FoldBooster, ...]:
+def stream_folds(
+    snapshot: TrainingSnapshot,
+    params: TrainingParams,
+    *,
+    inputs: Sequence[str] = VEHICLE_VIEW.inputs,
+    seed: int,
+) -> tuple[FoldBooster, ...]:
     """Fit one booster per fold, reading the snapshot in blocks.
 
     Parameters
@@ -58,13 +67,16 @@ def stream_folds(snapshot: TrainingSnapshot, params: TrainingParams, *, seed: in
         Of the offline store; it is read a few times for each fold.
     params : TrainingParams
         How to train.
+    inputs : sequence of str
+        Names of the features.
     seed : int
         Of every random choice.
     """
     boosters = []
     for fold in range(params.num_folds):
-        blocks = OtherFolds(snapshot, fold, params.num_folds)
+        blocks = OtherFolds(snapshot, fold, params.num_folds, inputs=inputs)
         matrix = xgb.QuantileDMatrix(blocks, nthread=params.num_threads)
-        settings = booster_params(params, num_rows=matrix.num_row(), seed=seed)
-        boosters.append(FoldBooster(xgb.train(settings, matrix, params.num_rounds), EVERY_FEATURE))
+        settings = booster_params(params, inputs=inputs, num_rows=matrix.num_row(), seed=seed)
+        booster = xgb.train(settings, matrix, params.num_rounds)
+        boosters.append(FoldBooster(booster, (True,) * len(inputs)))
     return tuple(boosters)

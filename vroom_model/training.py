@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -55,7 +56,7 @@ class Fit(Protocol):
     """Fits the boosters of a snapshot."""
 
     def __call__(
-        self, snapshot: Any, params: TrainingParams, *, seed: int
+        self, snapshot: Any, params: TrainingParams, *, inputs: Sequence[str], seed: int
     ) -> tuple[FoldBooster, ...]:  # each engine takes the snapshots it can read
         """Return one booster per fold."""
 
@@ -83,6 +84,7 @@ def training_digest(
     snapshot: TrainingSnapshot,
     *,
     params: TrainingParams | None = None,
+    inputs: Sequence[str] = VEHICLE_VIEW.inputs,
     seed: int = 0,
     engine: Engine | None = None,
 ) -> str:
@@ -91,7 +93,7 @@ def training_digest(
     made_from = {
         "snapshot": snapshot.digest,
         "vehicles": "csv",
-        "view": [snapshot.view_name, snapshot.view_version],
+        "features": ViewRef.of(VEHICLE_VIEW.select(inputs)).features,
         "params": params.model_dump(),
         "seed": seed,
         "engine": engine or _engine(count_csv_vehicles(snapshot)),
@@ -106,6 +108,7 @@ def train(
     directory: Path,
     as_of: datetime,
     params: TrainingParams | None = None,
+    inputs: Sequence[str] = VEHICLE_VIEW.inputs,
     seed: int = 0,
     fit: Fit | None = None,
 ) -> TrainedModel:
@@ -121,6 +124,8 @@ def train(
         The moment of training, with a time zone; it is written down and changes nothing else.
     params : TrainingParams, optional
         How to train.
+    inputs : sequence of str
+        Names of the features to take; by default those that the view gives to the next training.
     seed : int, default 0
         Of every random choice.
     fit : callable, optional
@@ -137,14 +142,14 @@ def train(
         If the snapshot cannot be learned from; the message says why.
     """
     params = params or TrainingParams()
-    dataset = load_dataset(snapshot, num_folds=params.num_folds)
+    dataset = load_dataset(snapshot, inputs=inputs, num_folds=params.num_folds)
     check_learnable(dataset, num_folds=params.num_folds)
     num_csv = snapshot.num_rows - dataset.num_left_out
     engine: Engine = "elsewhere" if fit else _engine(num_csv)
     if fit:
-        boosters = fit(snapshot, params, seed=seed)
+        boosters = fit(snapshot, params, inputs=inputs, seed=seed)
     elif engine == "stream":
-        boosters = stream_folds(snapshot, params, seed=seed)
+        boosters = stream_folds(snapshot, params, inputs=inputs, seed=seed)
     else:
         boosters = fit_folds(dataset, params, seed=seed)
     raw = out_of_fold(predict_by_fold(boosters, dataset.features), dataset.folds)
@@ -155,7 +160,7 @@ def train(
     files = _write_files(boosters, directory, dataset.features.shape[1])
     manifest = ModelManifest(
         trained_at=as_of,
-        training_digest=training_digest(snapshot, params=params, seed=seed, engine=engine),
+        training_digest=training_digest(snapshot, params=params, inputs=inputs, seed=seed, engine=engine),
         snapshot=SnapshotRef(
             id=snapshot.id,
             digest=snapshot.digest,
@@ -163,7 +168,7 @@ def train(
             num_left_out=dataset.num_left_out,
             created_at=snapshot.created_at,
         ),
-        view=ViewRef(name=VEHICLE_VIEW.name, version=VEHICLE_VIEW.version, columns=VEHICLE_VIEW.columns),
+        view=ViewRef.of(VEHICLE_VIEW.select(inputs)),
         params=params.model_dump(),
         seed=seed,
         num_folds=params.num_folds,
@@ -201,13 +206,13 @@ def _write_files(boosters: tuple[FoldBooster, ...], directory: Path, num_feature
 
 def _probes(boosters: tuple[FoldBooster, ...], dataset: Dataset, lines: IntervalLines) -> tuple[Probe, ...]:
     """Return vehicles from the cheapest to the dearest, with what XGBoost itself forecasts for them."""
-    order = np.argsort(dataset.features[:, VEHICLE_VIEW.columns.index("price_diff")], kind="stable")
+    order = np.argsort(dataset.price_ratio, kind="stable")
     rows = dataset.features[order[np.linspace(0, len(dataset) - 1, NUM_PROBES).astype(int)]]
     raw = predict_by_fold(boosters, rows).mean(axis=1)
     forecasts = with_range(raw, lines)
     return tuple(
         Probe(
-            features=dict(zip(VEHICLE_VIEW.columns, map(float, row), strict=True)),
+            features=dict(zip(dataset.inputs, map(float, row), strict=True)),
             forecast=float(forecasts.predicted_reservations[i]),
             low=float(forecasts.low[i]),
             high=float(forecasts.high[i]),
@@ -219,7 +224,7 @@ def _probes(boosters: tuple[FoldBooster, ...], dataset: Dataset, lines: Interval
 def _reference(dataset: Dataset) -> dict[str, Histogram]:
     """Return a histogram of each feature between its deciles."""
     histograms = {}
-    for column, name in enumerate(VEHICLE_VIEW.columns):
+    for column, name in enumerate(dataset.inputs):
         values = dataset.features[:, column].astype(np.float64)
         inner = np.unique(np.quantile(values, np.linspace(0, 1, NUM_BINS + 1)[1:-1], method="inverted_cdf"))
         counts = np.bincount(np.searchsorted(inner, values), minlength=len(inner) + 1)

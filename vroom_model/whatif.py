@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vroom_features.view import VEHICLE_VIEW
 from vroom_model.predictor import Predictor
 
 NUM_POINTS = 41
@@ -64,7 +63,7 @@ def what_if(predictor: Predictor, vehicle: Mapping[str, float], *, num_points: i
     if lowest < price_now < highest:  # it takes the place of the nearest price between the ends
         between = prices[1:-1]
         between[np.abs(between - price_now).argmin()] = price_now
-    columns = {name: np.full(num_points, float(vehicle[name])) for name in VEHICLE_VIEW.sources}
+    columns = {name: np.full(num_points, float(vehicle[name])) for name in predictor.view.sources}
     forecasts = predictor.predict_many(columns | {"actual_price": prices})
     income = forecasts.predicted_reservations * prices
     return WhatIf(

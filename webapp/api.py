@@ -12,7 +12,6 @@ from flask_openapi3.types import ResponseDict
 from pydantic import BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 
-from vroom_features.view import VEHICLE_VIEW
 from vroom_model.messages import ModelPromoted
 from webapp.auth import operator_required
 from webapp.forecasts import document, predict_batch, predict_stored
@@ -205,7 +204,7 @@ def model() -> Response:
         params=manifest.params,
         feature_importances={item.feature: item.mae_increase for item in manifest.feature_importances},
         feature_view=f"{manifest.view.name}:{manifest.view.version}",
-        features=list(VEHICLE_VIEW.columns),
+        features=list(manifest.view.columns),
         coverage=manifest.coverage,
         price_ratio=list(manifest.price_ratio),
         snapshot_id=manifest.snapshot.id,

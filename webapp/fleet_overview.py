@@ -9,7 +9,6 @@ import numpy.typing as npt
 from flask import current_app
 
 from vroom_features.stores.source import SourceStore, StoredVehicle
-from vroom_features.view import VEHICLE_VIEW
 from webapp.model_slot import Served
 from webapp.services import services
 
@@ -162,7 +161,8 @@ def _forecast(served: Served, vehicles: list[StoredVehicle]) -> Forecasted:
         nothing = np.empty(0)
         return Forecasted(np.empty(0, dtype=np.int64), nothing, nothing, nothing, nothing)
     rows = [vehicle.model_dump() for vehicle in vehicles]
-    columns = {name: np.array([row[name] for row in rows], dtype=float) for name in VEHICLE_VIEW.sources}
+    names = served.predictor.view.sources
+    columns = {name: np.array([row[name] for row in rows], dtype=float) for name in names}
     forecasts = served.predictor.predict_many(columns)
     order = np.argsort(forecasts.predicted_reservations, kind="stable")
     return Forecasted(

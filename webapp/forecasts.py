@@ -8,7 +8,6 @@ import numpy as np
 from vroom_features.errors import OnlineStoreError, VehicleNotFoundError
 from vroom_features.stores.online import VIEW_ID
 from vroom_features.stores.source import StoredVehicle
-from vroom_features.view import VEHICLE_VIEW
 from vroom_model.predictor import Forecast
 from webapp import metrics
 from webapp.model_slot import Served
@@ -70,7 +69,7 @@ def predict_vehicles(
         return
     columns = {
         name: np.fromiter((getattr(vehicle, name) for vehicle in vehicles), np.float64, len(vehicles))
-        for name in VEHICLE_VIEW.sources
+        for name in served.predictor.view.sources
     }
     made = served.predictor.predict_many(columns)
     rows = (made.predicted_reservations.tolist(), made.low.tolist(), made.high.tolist())

@@ -26,7 +26,7 @@ from vroom_model.training import TrainedModel, train, training_digest
 
 NUM_ARRIVALS = 800
 FAST = TrainingParams(num_rounds=10)
-NO_ARRIVALS = np.empty((0, len(VEHICLE_VIEW.columns)))
+NO_ARRIVALS = dict.fromkeys(VEHICLE_VIEW.columns, np.empty(0))
 
 
 @pytest.fixture(scope="module")

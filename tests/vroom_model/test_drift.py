@@ -14,17 +14,17 @@ from vroom_model.predictor import Predictor
 from vroom_model.records import MIN_ARRIVALS
 from vroom_model.training import train
 
-PRICE = VEHICLE_VIEW.columns.index("price_diff")
+Features = dict[str, npt.NDArray[np.float64]]
 
 
 @pytest.fixture
-def features(fleet: FrameSnapshot) -> npt.NDArray[np.float64]:
+def features(fleet: FrameSnapshot) -> Features:
     """Return the fleet's features as arrivals have them, before any of them is rounded to a float32."""
-    return fleet.frame[list(VEHICLE_VIEW.columns)].to_numpy(np.float64)
+    return {name: fleet.frame[name].to_numpy(np.float64) for name in VEHICLE_VIEW.columns}
 
 
 def test_the_training_vehicles_themselves_show_no_drift(
-    predictor: Predictor, fleet: FrameSnapshot, features: npt.NDArray[np.float64]
+    predictor: Predictor, fleet: FrameSnapshot, features: Features
 ) -> None:
     report = watch(predictor, fleet, features, as_of=AS_OF)
     assert report.drifted == ()
@@ -44,34 +44,31 @@ def test_the_same_prices_are_no_drift_where_a_third_of_the_fleet_sits_on_the_edg
     priced = fleet.changed(price)
     few_rounds = TrainingParams(num_rounds=2)
     trained = train(priced, directory=tmp_path / "bundle", as_of=AS_OF, params=few_rounds)
-    arrivals = priced.frame[list(VEHICLE_VIEW.columns)].to_numpy(np.float64)
     for name, reference in trained.manifest.reference.items():
-        found = feature_drift(name, reference, arrivals[:, VEHICLE_VIEW.columns.index(name)])
+        found = feature_drift(name, reference, priced.frame[name].to_numpy(np.float64))
         assert found.psi == pytest.approx(0, abs=1e-6)
 
 
 def test_a_sample_of_them_shows_no_large_drift(
-    predictor: Predictor, fleet: FrameSnapshot, features: npt.NDArray[np.float64]
+    predictor: Predictor, fleet: FrameSnapshot, features: Features
 ) -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
-        sample = rng.choice(features, 2 * MIN_ARRIVALS, replace=False)
+        chosen = rng.choice(len(fleet.frame), 2 * MIN_ARRIVALS, replace=False)
+        sample = {name: values[chosen] for name, values in features.items()}
         assert watch(predictor, fleet, sample, as_of=AS_OF).drifted == ()
 
 
-def test_dearer_arrivals_are_told(
-    predictor: Predictor, fleet: FrameSnapshot, features: npt.NDArray[np.float64]
-) -> None:
-    features[:, PRICE] += 40
+def test_dearer_arrivals_are_told(predictor: Predictor, fleet: FrameSnapshot, features: Features) -> None:
+    features["price_diff"] = features["price_diff"] + 40
     report = watch(predictor, fleet, features, as_of=AS_OF)
     assert report.drifted == ("price_diff",)
     assert "price_diff" in report.summary
 
 
-def test_a_few_arrivals_get_no_number(
-    predictor: Predictor, fleet: FrameSnapshot, features: npt.NDArray[np.float64]
-) -> None:
-    report = watch(predictor, fleet, features[: MIN_ARRIVALS - 1], as_of=AS_OF)
+def test_a_few_arrivals_get_no_number(predictor: Predictor, fleet: FrameSnapshot, features: Features) -> None:
+    few = {name: values[: MIN_ARRIVALS - 1] for name, values in features.items()}
+    report = watch(predictor, fleet, few, as_of=AS_OF)
     assert {(found.psi, found.verdict) for found in report.features} == {(None, "too few")}
     assert "too few" in report.summary
 
@@ -80,7 +77,8 @@ def test_forecasts_are_held_against_what_happened_to_newer_vehicles_too(
     predictor: Predictor, fleet: FrameSnapshot
 ) -> None:
     newer = fleet.changed(lambda frame: frame.assign(vehicle_id=frame["vehicle_id"] + 10_000).head(200))
-    outcomes = watch(predictor, newer, np.empty((0, len(VEHICLE_VIEW.columns))), as_of=AS_OF).outcomes
+    nobody = dict.fromkeys(VEHICLE_VIEW.columns, np.empty(0))
+    outcomes = watch(predictor, newer, nobody, as_of=AS_OF).outcomes
     assert outcomes is not None
     assert outcomes.num_vehicles == 200
     assert outcomes.mean_outcome == pytest.approx(newer.frame["num_reservations"].mean())

@@ -18,7 +18,6 @@ def evaluation(version: int, *, noise: float = 0.0, **changes: Any) -> Evaluatio
     wobble = np.random.default_rng(version).normal(0, 0.1, NUM_VEHICLES)
     made = Evaluation(
         version=version,
-        view="vehicle_forecast:1",
         snapshot_digest="a" * 64,
         labels=labels,
         forecast=labels + sign * (3.5 + noise + wobble),
@@ -111,7 +110,6 @@ def test_a_candidate_worse_in_one_segment_is_refused_though_better_on_the_whole(
     ("champion", "words"),
     [
         ({"version": 2}, "champion already"),
-        ({"view": "vehicle_forecast:0"}, "vehicle_forecast:0"),
         ({"snapshot_digest": "b" * 64}, "different snapshots"),
     ],
 )

@@ -56,20 +56,27 @@ def test_a_candidate_trained_on_half_of_the_reservations_is_refused(
 OTHER_FEATURES = ViewRef(
     name=VEHICLE_VIEW.name, version=VEHICLE_VIEW.version, columns=(*VEHICLE_VIEW.columns[:-1], "price_gap")
 )
-OTHER_VERSION = ViewRef(name=VEHICLE_VIEW.name, version=99, columns=VEHICLE_VIEW.columns)
+OTHER_MEANING = ViewRef.of(VEHICLE_VIEW).model_copy(update={"feature_versions": {"price_diff": 2}})
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (lambda _: {"view": OTHER_FEATURES}, "price_gap"),
-        (lambda _: {"view": OTHER_VERSION}, "vehicle_forecast:99"),
+        (lambda _: {"view": OTHER_MEANING}, "it takes price_diff v2"),
         (without_mean_label, "lacks metrics: mean_label"),
         (lambda _: {"folds": ()}, "lacks metrics: those of each fold"),
         (lambda _: {"segments": ()}, "lacks metrics: those of each segment"),
         (lambda m: {"files": {n: s for n, s in m.files.items() if n != fold_file(2)}}, r"fold-2\.json"),
     ],
-    ids=["other features", "another view version", "no metrics", "no folds", "no segments", "unlisted file"],
+    ids=[
+        "other features",
+        "another feature version",
+        "no metrics",
+        "no folds",
+        "no segments",
+        "unlisted file",
+    ],
 )
 def test_what_cannot_be_trusted_is_refused_even_by_force(
     champions: Champions,

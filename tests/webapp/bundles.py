@@ -41,18 +41,20 @@ def booster(forecast: float) -> dict[str, object]:
     }
 
 
-def write_bundle(directory: Path, forecast: float, **changes: object) -> str:
+def write_bundle(
+    directory: Path, forecast: float, *, columns: tuple[str, ...] = VEHICLE_VIEW.columns, **changes: object
+) -> str:
     """Write a model directory that answers ``forecast`` for every vehicle; return its manifest's SHA-256."""
     directory.mkdir(parents=True)
     leaf = Tree(left=(LEAF,), right=(LEAF,), feature=(0,), threshold=(0.0,), cover=(1.0,))
-    write_graph([Ensemble(base=forecast, trees=(leaf,))], len(VEHICLE_VIEW.columns), directory / SERVING_NAME)
+    write_graph([Ensemble(base=forecast, trees=(leaf,))], len(columns), directory / SERVING_NAME)
     (directory / fold_file(0)).write_text(json.dumps(booster(forecast)))
     files = {
         name: hashlib.sha256((directory / name).read_bytes()).hexdigest()
         for name in (SERVING_NAME, fold_file(0))
     }
     probe = Probe(
-        features=dict.fromkeys(VEHICLE_VIEW.columns, 0.0),
+        features=dict.fromkeys(columns, 0.0),
         forecast=forecast,
         low=max(forecast - 1, 0.0),
         high=forecast + 1,
@@ -61,7 +63,7 @@ def write_bundle(directory: Path, forecast: float, **changes: object) -> str:
         trained_at=AS_OF,
         training_digest="0" * 64,
         snapshot=SnapshotRef(id="snapshot", digest="0" * 64, num_rows=1, created_at=AS_OF),
-        view=ViewRef(name=VEHICLE_VIEW.name, version=VEHICLE_VIEW.version, columns=VEHICLE_VIEW.columns),
+        view=ViewRef.of(VEHICLE_VIEW.select(columns)),
         params={"num_trees": 1},
         seed=0,
         num_folds=1,

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 from mlflow import MlflowClient
@@ -36,7 +36,7 @@ class Models:
     client: MlflowClient
     uploads: Uploads
 
-    def register(self, forecast: float, *, spoil: Spoil | None = None, **changes: object) -> int:
+    def register(self, forecast: float, *, spoil: Spoil | None = None, **changes: Any) -> int:
         """Register a model that answers ``forecast``; ``spoil`` changes its files after they were hashed."""
         if spoil or changes:
             found = self._upload(forecast, spoil, changes)
@@ -47,7 +47,7 @@ class Models:
         version = self.client.create_model_version(self.name, found.artifacts, found.run_id, tags)
         return int(version.version)
 
-    def _upload(self, forecast: float, spoil: Spoil | None, changes: dict[str, object]) -> Uploaded:
+    def _upload(self, forecast: float, spoil: Spoil | None, changes: dict[str, Any]) -> Uploaded:
         directory = self.folder / f"{self.name}-{forecast}"
         shutil.rmtree(directory, ignore_errors=True)
         sha256 = write_bundle(directory, forecast, **changes)

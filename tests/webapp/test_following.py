@@ -93,7 +93,7 @@ def test_a_spoiled_model_leaves_the_old_one_and_the_next_sound_one_serves(
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"view": ViewRef(name="other_view", version=1, columns=("mileage",))}, "other_view"),
+        ({"view": ViewRef(name="other_view", version=1, columns=("mileage",))}, "it takes mileage v1"),
         (
             {
                 "probes": (
@@ -106,7 +106,7 @@ def test_a_spoiled_model_leaves_the_old_one_and_the_next_sound_one_serves(
         ({"files": {"../fold-0.json": "0" * 64}}, "leaves the directory"),
         ({"files": {SERVING_NAME: "0" * 64}}, "checksum"),
     ],
-    ids=["another view", "wrong probe", "no probes", "path outside", "wrong checksum"],
+    ids=["unknown feature", "wrong probe", "no probes", "path outside", "wrong checksum"],
 )
 def test_a_model_that_does_not_fit_is_refused_and_the_reason_told(
     champion: int,
@@ -119,6 +119,25 @@ def test_a_model_that_does_not_fit_is_refused_and_the_reason_told(
     promote(models.register(8.0, **changes))
     wait_until(lambda: any(reason in text for text in client.get("/health").json["reasons"]))
     assert answer(client) == (5.0, champion)
+
+
+def test_a_model_of_fewer_inputs_answers_wherever_forecasts_are_asked_for(
+    client: FlaskClient, models: Models, promote: Promote
+) -> None:
+    inputs = ("price_diff", "num_images")
+    version = models.register(4.0, columns=inputs)
+    promote(version)
+    wait_until(lambda: client.get("/health").json["model_version"] == version)
+    assert client.get("/model").json["features"] == list(inputs)
+    assert answer(client) == (4.0, version)
+    (found,) = client.post("/predict/batch", json=[VEHICLE]).json["predictions"]
+    assert found["predicted_reservations"] == 4.0
+    saved = client.post("/vehicles", json=VEHICLE).json["vehicle_id"]
+    stored = client.post("/predict/id", json={"vehicle_id": saved}).json
+    assert (stored["predicted_reservations"], stored["source"]) == (4.0, "online_store")
+    page = client.get(f"/?vehicle_id={saved}").text
+    assert page.count('class="push"') == len(inputs)  # a bar for each reason
+    assert client.get("/arrivals").status_code == 200
 
 
 def test_a_model_that_answers_nan_is_refused(

@@ -1,0 +1,133 @@
+"""A model takes the features that its manifest names, whatever the view gives to the next training."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.factories import VEHICLE
+from tests.snapshots import FrameSnapshot
+from tests.vroom_model.champions import Champions
+from tests.vroom_model.conftest import AS_OF
+from vroom_features.view import VEHICLE_VIEW
+from vroom_model.dataset import load_dataset
+from vroom_model.drift import watch
+from vroom_model.evaluation import score
+from vroom_model.explain import Explainer
+from vroom_model.manifest import MANIFEST_NAME, ModelManifest, ViewRef
+from vroom_model.predictor import Predictor
+from vroom_model.promotion import decide
+from vroom_model.training import TrainedModel, train
+from vroom_model.whatif import what_if
+
+FEWER = ("price_diff", "num_images", "technology")
+"""Fewer than the view's, in another order."""
+
+
+@pytest.fixture(scope="module")
+def lean(fleet: FrameSnapshot, tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
+    """Return a model of fewer inputs than the next training takes."""
+    return train(fleet, directory=tmp_path_factory.mktemp("lean"), as_of=AS_OF, inputs=FEWER)
+
+
+@pytest.fixture(scope="module")
+def lean_predictor(lean: TrainedModel) -> Predictor:
+    return Predictor.load(lean.directory, version=2, manifest_sha256=lean.manifest_sha256)
+
+
+def test_the_next_training_leaves_retired_features_out_and_the_stores_keep_them() -> None:
+    retired = replace(VEHICLE_VIEW, retired=("description",))
+    assert retired.inputs == tuple(name for name in VEHICLE_VIEW.columns if name != "description")
+    assert retired.compute(VEHICLE) == VEHICLE_VIEW.compute(VEHICLE)
+    assert "description" in retired.select(VEHICLE_VIEW.columns).inputs  # of a model that takes it
+
+
+def test_the_manifest_names_the_features_and_their_versions(lean: TrainedModel) -> None:
+    view = ModelManifest.read(lean.directory).view
+    assert view.columns == FEWER
+    assert view.features == ("price_diff v1", "num_images v1", "technology v1")
+
+
+def test_one_row_a_batch_and_stored_features_give_the_same_forecast(lean_predictor: Predictor) -> None:
+    needed = {name: VEHICLE[name] for name in lean_predictor.view.sources}
+    assert set(needed) == {"actual_price", "recommended_price", "num_images", "technology"}
+    forecast = lean_predictor.predict_one(needed)
+    assert forecast == lean_predictor.predict_one(VEHICLE)
+    assert forecast == lean_predictor.predict_features(VEHICLE_VIEW.compute(VEHICLE))
+    many = lean_predictor.predict_many({name: np.array([value]) for name, value in needed.items()})
+    assert many.predicted_reservations[0] == forecast.predicted_reservations
+
+
+def test_reasons_are_of_the_inputs_alone_and_add_up(lean: TrainedModel, lean_predictor: Predictor) -> None:
+    explanation = Explainer.load(lean.directory).explain(VEHICLE)
+    assert {reason.feature for reason in explanation.reasons} == set(FEWER)
+    served = lean_predictor.predict_one(VEHICLE).predicted_reservations
+    assert explanation.forecast == pytest.approx(served, abs=1e-4)
+
+
+def test_forecasts_never_rise_with_the_price_wherever_it_stands_among_the_inputs(
+    lean_predictor: Predictor,
+) -> None:
+    curve = what_if(lean_predictor, VEHICLE)
+    assert curve.forecast[0] > curve.forecast[-1]
+    assert list(curve.forecast) == sorted(curve.forecast, reverse=True)
+
+
+def test_models_of_different_inputs_are_compared_on_the_same_vehicles(
+    fleet: FrameSnapshot, predictor: Predictor, lean: TrainedModel, lean_predictor: Predictor
+) -> None:
+    full, fewer = score(predictor, fleet), score(lean_predictor, fleet)
+    np.testing.assert_array_equal(full.labels, fewer.labels)
+    np.testing.assert_array_equal(full.segments, fewer.segments)
+    assert fewer.errors.mean() == pytest.approx(lean.manifest.metrics["mae"], abs=1e-6)
+    for candidate, champion in ((full, fewer), (fewer, full)):
+        decision = decide(candidate, champion)
+        assert decision.gain == pytest.approx(1 - candidate.errors.mean() / champion.errors.mean())
+        assert decision.num_vehicles == len(fleet.frame)
+
+
+def test_a_model_of_more_inputs_can_replace_one_of_fewer_and_the_other_way_round(
+    champions: Champions, fleet: FrameSnapshot, trained: TrainedModel, tmp_path: Path
+) -> None:
+    blind = train(fleet, directory=tmp_path, as_of=AS_OF, inputs=("technology", "description", "num_images"))
+    champions.register_trained(blind)
+    assert champions.promote(fleet).promoted
+    sighted = champions.register_trained(trained).version.version
+    better = champions.promote(fleet)
+    assert better.promoted
+    assert champions.champion() == sighted
+    refused = champions.promote(fleet, 1).decision
+    assert "worse" in refused.reason
+    assert champions.promote(fleet, 1, force_reason="to see").promoted
+
+
+def test_the_monitor_judges_the_features_that_the_model_takes(
+    fleet: FrameSnapshot, lean_predictor: Predictor
+) -> None:
+    arrivals = {name: fleet.frame[name].to_numpy(np.float64) for name in VEHICLE_VIEW.columns}
+    report = watch(lean_predictor, fleet, arrivals, as_of=AS_OF)
+    assert [found.feature for found in report.features] == list(FEWER)
+    assert report.drifted == ()
+
+
+def test_segments_go_by_photos_also_where_no_input_tells_them(fleet: FrameSnapshot) -> None:
+    np.testing.assert_array_equal(
+        load_dataset(fleet, inputs=("price_diff",)).segments, load_dataset(fleet).segments
+    )
+
+
+def test_a_model_of_an_earlier_release_is_served(trained: TrainedModel, predictor: Predictor) -> None:
+    """Its manifest names no feature versions, and a view of another version."""
+    manifest = json.loads((trained.directory / MANIFEST_NAME).read_bytes())
+    assert manifest["view"].pop("feature_versions") == dict.fromkeys(VEHICLE_VIEW.columns, 1)
+    manifest["view"]["version"] = 0
+    path = trained.directory.with_name("earlier")
+    path.mkdir()
+    for file in trained.directory.iterdir():
+        (path / file.name).write_bytes(file.read_bytes())
+    (path / MANIFEST_NAME).write_text(json.dumps(manifest))
+    earlier = Predictor.load(path, version=1)
+    assert earlier.manifest.view.features == ViewRef.of(VEHICLE_VIEW).features
+    assert earlier.predict_one(VEHICLE) == predictor.predict_one(VEHICLE)
