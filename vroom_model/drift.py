@@ -6,10 +6,10 @@ from datetime import datetime
 import numpy as np
 import numpy.typing as npt
 
-from vroom_model.dataset import Dataset, TrainingSnapshot, load_dataset
-from vroom_model.evaluation import out_of_fold
+from vroom_model.dataset import TrainingSnapshot
+from vroom_model.evaluation import score
 from vroom_model.manifest import Histogram
-from vroom_model.predictor import Predictor, with_range
+from vroom_model.predictor import Predictor
 from vroom_model.records import MIN_ARRIVALS, FeatureDrift, MonitorReport, Outcomes, Verdict
 
 PSI_SOME, PSI_LARGE = 0.1, 0.25
@@ -34,18 +34,29 @@ def watch(
         The new arrivals; features that the model does not take are ignored.
     as_of : datetime
         The moment of looking.
+
+    Raises
+    ------
+    BrokenModelError, TrainingDataError
+        If the model or the snapshot cannot be scored.
     """
-    manifest = predictor.manifest
-    dataset = load_dataset(snapshot, inputs=manifest.view.columns, num_folds=manifest.num_folds)
+    reference = predictor.manifest.reference
+    evaluation = score(predictor, snapshot)
     return MonitorReport(
         version=predictor.version,
         as_of=as_of,
-        num_arrivals=len(arrivals[dataset.inputs[0]]),
+        num_arrivals=len(arrivals[predictor.view.columns[0]]),
         features=tuple(
-            feature_drift(name, manifest.reference[name], arrivals[name]) for name in dataset.inputs
+            feature_drift(name, reference[name], arrivals[name]) for name in predictor.view.columns
         ),
-        outcomes=_outcomes(predictor, dataset),
-        num_left_out=dataset.num_left_out,
+        outcomes=Outcomes(
+            num_vehicles=len(evaluation.labels),
+            mean_forecast=float(evaluation.forecast.mean()),
+            mean_outcome=float(evaluation.labels.mean()),
+            mae=evaluation.metrics["mae"],
+            held=evaluation.metrics["coverage"],
+        ),
+        num_left_out=evaluation.num_left_out,
     )
 
 
@@ -80,17 +91,3 @@ def psi(reference: Histogram, values: npt.NDArray[np.float64]) -> float:
         (counts + 0.5) / (counts.sum() + 0.5 * len(counts)) for counts in (found.astype(np.float64), expected)
     )
     return float(np.sum((ours - theirs) * np.log(ours / theirs)))
-
-
-def _outcomes(predictor: Predictor, dataset: Dataset) -> Outcomes:
-    """Return how forecasts fared, each by the booster that never learned from the vehicle."""
-    raw = out_of_fold(predictor.predict_by_fold(dataset.features), dataset.folds)
-    forecasts = with_range(raw, predictor.manifest.interval)
-    held = (forecasts.low <= dataset.labels) & (dataset.labels <= forecasts.high)
-    return Outcomes(
-        num_vehicles=len(dataset),
-        mean_forecast=float(forecasts.predicted_reservations.mean()),
-        mean_outcome=float(dataset.labels.mean()),
-        mae=float(np.abs(forecasts.predicted_reservations - dataset.labels).mean()),
-        held=float(held.mean()),
-    )
