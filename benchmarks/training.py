@@ -23,7 +23,7 @@ from vroom_features.stores.offline import OfflineStore
 from vroom_features.stores.source import SourceStore
 
 AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
-TRAIN_TARGET_S, PROMOTE_TARGET_S = 4.0, 1.5
+TRAIN_TARGET_S, PROMOTE_TARGET_S = 8.0, 1.8
 TRAIN = """
 import sys
 from datetime import UTC, datetime

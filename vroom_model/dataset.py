@@ -7,18 +7,19 @@ weeks beside those of a whole year.  That count is no label, so these vehicles a
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 
-from vroom_features.arrow import to_numpy
 from vroom_features.vehicle import UI_VEHICLE_ID_START
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.errors import TrainingDataError
 from vroom_model.folds import NUM_FOLDS, fold_of, in_sample
 
+KEY = VEHICLE_VIEW.join_key
 SAMPLE_MAX_ROWS = 500_000
 """Vehicles that a model is measured on, at most: more would change no figure that anybody reads."""
 MIN_ROWS = 50
@@ -103,11 +104,15 @@ class Dataset:
 
     def take(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> "Dataset":
         """Return some of the vehicles."""
-        return replace(self, **{name: getattr(self, name)[rows] for name in ARRAYS})
-
-
-ARRAYS = ("vehicle_ids", "features", "labels", "price_ratio", "segments", "folds")
-"""Fields of ``Dataset`` with a row a vehicle."""
+        return replace(
+            self,
+            vehicle_ids=self.vehicle_ids[rows],
+            features=self.features[rows],
+            labels=self.labels[rows],
+            price_ratio=self.price_ratio[rows],
+            segments=self.segments[rows],
+            folds=self.folds[rows],
+        )
 
 
 def load_dataset(
@@ -144,82 +149,73 @@ def load_dataset(
             f"{num_left_out:,} booked vehicles from the web form; seed the CSV files and materialize first"
         )
     share = min(1.0, max_rows / num_csv)
-    blocks = list(read_blocks(snapshot, inputs=inputs, num_folds=num_folds, share=share))
-    whole: dict[str, Any] = {
-        name: np.concatenate([getattr(block, name) for block in blocks]) for name in ARRAYS
-    }
-    order = np.argsort(whole["vehicle_ids"], kind="stable")
-    return replace(blocks[0], **whole, num_left_out=num_left_out).take(order)
+    frames = [frame[in_sample(frame[KEY], share)] for frame in _read_frames(snapshot, inputs)]
+    frame = pd.concat(frames).sort_values(KEY, kind="stable")
+    return replace(_dataset(frame, inputs, num_folds, snapshot.id), num_left_out=num_left_out)
 
 
 def count_csv_vehicles(snapshot: TrainingSnapshot) -> int:
     """Return how many vehicles of a snapshot are of the CSV files: those that a model learns from."""
-    return sum(int(_is_csv(batch).sum()) for batch in snapshot.batches([VEHICLE_VIEW.join_key]))
+    return sum(int(_is_csv(batch.to_pandas()).sum()) for batch in snapshot.batches([KEY]))
 
 
 def read_blocks(
-    snapshot: TrainingSnapshot,
-    *,
-    inputs: Sequence[str] = VEHICLE_VIEW.inputs,
-    num_folds: int = NUM_FOLDS,
-    share: float = 1.0,
+    snapshot: TrainingSnapshot, *, inputs: Sequence[str] = VEHICLE_VIEW.inputs, num_folds: int = NUM_FOLDS
 ) -> Iterator[Dataset]:
-    """Give a snapshot's csv vehicles block by block, checked; with ``share``, only so many of them.
+    """Give a snapshot's csv vehicles block by block, checked.
 
     Raises
     ------
     TrainingDataError
         As ``load_dataset`` does.
     """
+    for frame in _read_frames(snapshot, inputs):
+        yield _dataset(frame, inputs, num_folds, snapshot.id)
+
+
+def _read_frames(snapshot: TrainingSnapshot, inputs: Sequence[str]) -> Iterator[pd.DataFrame]:
+    """Give the csv vehicles of a snapshot a part at a time, with the columns that a data set is made of."""
     view = (snapshot.view_name, snapshot.view_version)
     if view != (VEHICLE_VIEW.name, VEHICLE_VIEW.version):
         raise TrainingDataError(
             f"snapshot {snapshot.id} holds feature view {view[0]}:{view[1]}, this program computes "
             f"{VEHICLE_VIEW.name}:{VEHICLE_VIEW.version}; materialize again"
         )
+    names = (KEY, *inputs, NUM_IMAGES, *VEHICLE_VIEW.attributes, VEHICLE_VIEW.label)
+    columns = list(dict.fromkeys(names))  # each once
     try:
-        names = (*inputs, NUM_IMAGES, *VEHICLE_VIEW.attributes, VEHICLE_VIEW.label)
-        for batch in snapshot.batches(list(dict.fromkeys((VEHICLE_VIEW.join_key, *names)))):
-            block = _block(batch, tuple(inputs), num_folds, snapshot.id)
-            yield block if share >= 1 else block.take(in_sample(block.vehicle_ids, share))
+        for batch in snapshot.batches(columns):
+            frame = batch.to_pandas()[columns]
+            yield frame[_is_csv(frame)]
     except (KeyError, pa.ArrowInvalid) as exc:
         raise TrainingDataError(f"snapshot {snapshot.id} lacks columns: {exc}") from exc
 
 
-def _is_csv(batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+def _is_csv(frame: pd.DataFrame) -> "pd.Series[bool]":
     """Return which rows are vehicles of the CSV files; ids of the web form begin above theirs."""
-    is_csv: npt.NDArray[np.bool_] = to_numpy(batch.column(VEHICLE_VIEW.join_key)) < UI_VEHICLE_ID_START
-    return is_csv
+    return frame[KEY] < UI_VEHICLE_ID_START
 
 
-def _block(batch: pa.RecordBatch, inputs: tuple[str, ...], num_folds: int, snapshot_id: str) -> Dataset:
-    """Turn a batch's csv vehicles into arrays, and refuse what a model must not learn from."""
-    is_csv = _is_csv(batch)
-    numbers = {
-        name: batch.column(name).to_numpy(zero_copy_only=False)[is_csv].astype(np.float64)
-        for name in batch.schema.names
-        if name != VEHICLE_VIEW.join_key
-    }
-    if broken := [name for name, values in numbers.items() if not np.isfinite(values).all()]:
+def _dataset(frame: pd.DataFrame, inputs: Sequence[str], num_folds: int, snapshot_id: str) -> Dataset:
+    """Turn csv vehicles into arrays, and refuse what a model must not learn from."""
+    numbers = frame.drop(columns=KEY).astype(np.float64)
+    if broken := [name for name in numbers if not np.isfinite(numbers[name]).all()]:
         raise TrainingDataError(f"snapshot {snapshot_id} has missing or infinite values in {broken}")
-    vehicle_ids = to_numpy(batch.column(VEHICLE_VIEW.join_key))[is_csv]
-    actual, recommended = (numbers[name] for name in VEHICLE_VIEW.attributes)
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # refused below
-        price_ratio = actual / recommended
+    price_ratio = (numbers["actual_price"] / numbers["recommended_price"]).to_numpy()
+    vehicle_ids = frame[KEY].to_numpy()
     if len(beyond := vehicle_ids[~np.isfinite(price_ratio)]):
         raise TrainingDataError(
             f"vehicle {beyond[0]} of snapshot {snapshot_id} has a market price too small to compare its own "
             "with; correct its recommended_price and materialize again"
         )
+    has_few_photos = (numbers[NUM_IMAGES] <= FEW_PHOTOS).to_numpy()
     return Dataset(
         vehicle_ids=vehicle_ids,
-        inputs=inputs,
-        features=np.column_stack([numbers[name] for name in inputs]).astype(np.float32),
-        labels=numbers[VEHICLE_VIEW.label],
+        inputs=tuple(inputs),
+        features=numbers[list(inputs)].to_numpy(np.float32),
+        labels=numbers[VEHICLE_VIEW.label].to_numpy(),
         price_ratio=price_ratio,
-        segments=np.select(
-            [price_ratio <= 1.1, price_ratio <= 1.3, numbers[NUM_IMAGES] <= FEW_PHOTOS], [0, 1, 2], 3
-        ),
+        segments=np.select([price_ratio <= 1.1, price_ratio <= 1.3, has_few_photos], [0, 1, 2], 3),
         folds=fold_of(vehicle_ids, num_folds),
     )
 
