@@ -34,14 +34,22 @@ class Reason:
         The vehicle's value.
     contribution : float
         Reservations added (or taken, when negative).
-    text : str
-        The same in words.
+    fact : str
+        The value in words.
     """
 
     feature: str
     value: float
     contribution: float
-    text: str
+    fact: str
+
+    @property
+    def text(self) -> str:
+        """The fact and what it adds, in words."""
+        if abs(self.contribution) < 0.05:
+            return f"{self.fact}: no difference"
+        effect = f"{self.contribution:+.1f}".replace("-", "\N{MINUS SIGN}")  # as pages write a loss
+        return f"{self.fact}: {effect} reservations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,33 +114,27 @@ class Explainer:
         # Where the boosters together fall below 0, the forecast stops there and the base takes the rest up.
         forecast = max(raw, 0.0)
         reasons = [
-            Reason(name, float(features[name]), float(part), _words(name, features, vehicle, float(part)))
+            Reason(name, float(features[name]), float(part), _fact(name, features, vehicle))
             for name, part in zip(features, contributions, strict=True)
         ]
         reasons.sort(key=lambda reason: -abs(reason.contribution))
         return Explanation(self._shap.base + forecast - raw, tuple(reasons), forecast)
 
 
-def _words(
-    name: str, features: Mapping[str, float], vehicle: Mapping[str, float], contribution: float
-) -> str:
-    """Say what one feature adds."""
+def _fact(name: str, features: Mapping[str, float], vehicle: Mapping[str, float]) -> str:
+    """Return a feature's value in words."""
     value = features[name]
     match name:
         case "price_diff" if abs(value) < CENT / 2:
-            what = "priced at market"
+            return "priced at market"
         case "price_diff":
             share = abs(value) / vehicle["recommended_price"]
             percent = "under 1%" if share < 0.005 else f"{share:,.0%}"
-            what = f"priced {_plain(abs(value))} ({percent}) {'below' if value < 0 else 'above'} market"
+            return f"priced {_plain(abs(value))} ({percent}) {'below' if value < 0 else 'above'} market"
         case _ if name in COLUMNS:
-            what = COLUMNS[name].as_reason(value)
+            return COLUMNS[name].as_reason(value)
         case _:
-            what = f"{name.replace('_', ' ')} of {_plain(value)}"
-    if abs(contribution) < 0.05:
-        return f"{what}: no difference"
-    effect = f"{contribution:+.1f}".replace("-", "\N{MINUS SIGN}")  # as pages write a loss
-    return f"{what}: {effect} reservations"
+            return f"{name.replace('_', ' ')} of {_plain(value)}"
 
 
 def _plain(value: float) -> str:

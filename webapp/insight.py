@@ -102,10 +102,9 @@ def pushes(explanation: Explanation) -> list[Push]:
     found = []
     for reason in explanation.reasons:
         length = abs(reason.contribution) / widest * 50
-        what = reason.text.rpartition(": ")[0]
         found.append(
             Push(
-                text=sentence(what),
+                text=sentence(reason.fact),
                 contribution=reason.contribution,
                 start=f"{50 - length if reason.contribution < 0 else 50:.1f}%",
                 width=f"{length:.1f}%",
