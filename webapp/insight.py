@@ -1,15 +1,14 @@
 """What the forecast page tells beside the number: reasons, the rank among the fleet, other prices."""
 
 import logging
-import threading
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from flask import current_app
 
 from vroom_features.vehicle import VehicleCreate
-from vroom_model.champion import ChampionRef, ChampionSource
+from vroom_model.champion import ChampionSource
 from vroom_model.errors import VroomModelError
 from vroom_model.explain import Explainer, Explanation
 from vroom_model.predictor import Forecast
@@ -34,29 +33,6 @@ class Push:
     width: str
 
 
-class Explainers:
-    """The explainer of the model that serves; read from disk once per model."""
-
-    def __init__(self, champion: ChampionSource) -> None:
-        self._champion = champion
-        self._lock = threading.Lock()
-        self._kept: tuple[ChampionRef, Explainer] | None = None
-
-    def explain(self, served: Served, vehicle: Mapping[str, float]) -> Explanation:
-        """Explain a forecast of this model.
-
-        Raises
-        ------
-        VroomModelError
-            If the model's files cannot be read.
-        """
-        with self._lock:
-            if self._kept is None or self._kept[0] != served.ref:
-                self._kept = (served.ref, Explainer.load(self._champion.fetch(served.ref)))
-            explainer = self._kept[1]
-        return explainer.explain(vehicle)
-
-
 class Insight:
     """Everything a page tells beside a forecast.
 
@@ -69,7 +45,8 @@ class Insight:
     def __init__(self, app: Services) -> None:
         settings = app.settings
         champion = ChampionSource(settings.mlflow, settings.model_name, cache_dir=settings.home / "models")
-        self._explainers = Explainers(champion)
+        # Read from disk once per model; an error is not kept.
+        self._explainer = lru_cache(maxsize=1)(lambda ref: Explainer.load(champion.fetch(ref)))
 
     @classmethod
     def of_app(cls) -> "Insight":
@@ -84,7 +61,7 @@ class Insight:
         """Return what the page shows beside a forecast, by the same model."""
         row = vehicle.model_dump()
         try:
-            explanation: Explanation | None = self._explainers.explain(served, row)
+            explanation: Explanation | None = self._explainer(served.ref).explain(row)
         except VroomModelError as exc:
             logger.warning("no reasons model_version=%s: %s", served.version, exc)
             explanation = None  # the page leaves the reasons out and shows the rest
