@@ -42,7 +42,7 @@ def _look(settings: Settings, as_of: datetime) -> MonitorReport | None:
             return None
         arrivals = VEHICLE_VIEW.compute(columns)
         report = watch(succession.load(champion), snapshot, arrivals, as_of=as_of)
-        succession.registry.note(champion.version, {"monitor": report.model_dump_json()})
+        succession.registry.set_tags(champion.version, {"monitor": report.model_dump_json()})
     return report
 
 

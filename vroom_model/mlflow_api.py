@@ -4,6 +4,8 @@ Importing mlflow costs seconds and a hundred megabytes, and brings pandas and sc
 its routes are all that is needed.
 """
 
+import json
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from vroom_model.errors import (
 
 API = "/api/2.0/mlflow"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
+ANSWER_TIMEOUT_S = 30.0
+ANSWER_MAX_BYTES = 256 * 1024 * 1024
 COLLISIONS = frozenset({"BAD_REQUEST", "TEMPORARILY_UNAVAILABLE"})
 """What MLflow answers if its database refused: another inserted the same row first, or held the lock."""
 
@@ -35,21 +39,30 @@ class MlflowApi:
         Such as ``http://127.0.0.1:5000``.
     timeout_s : float
         How long it may be silent, per request.
+    answer_timeout_s : float
+        How long an answer may take altogether, however steadily it trickles in.
     """
 
-    def __init__(self, address: str | ServiceAddress, *, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        address: str | ServiceAddress,
+        *,
+        timeout_s: float = 30.0,
+        answer_timeout_s: float = ANSWER_TIMEOUT_S,
+    ) -> None:
         self.address = ServiceAddress(address)
+        self._answer_timeout_s = answer_timeout_s
         self._http = httpx.Client(
             base_url=str(self.address),  # httpx logs each URL and repeats it in errors
             auth=self.address.credentials,
-            timeout=httpx.Timeout(timeout_s, connect=5.0),
+            timeout=httpx.Timeout(timeout_s, connect=min(timeout_s / 3, 5.0)),
         )
 
     def close(self) -> None:
         """Close the connection."""
         self._http.close()
 
-    def get(self, path: str, **params: str) -> dict[str, Any]:  # a parsed JSON object
+    def get(self, path: str, /, **params: str) -> dict[str, Any]:  # a parsed JSON object
         """Read; errors as ``post``, and ModelNotFoundError if it is not there."""
         return self._answer("GET", f"{API}/{path}", params=params)
 
@@ -108,14 +121,27 @@ class MlflowApi:
             )
         self._answer("PUT", f"{ARTIFACTS}{quote(place.path)}/{path.name}", content=path.read_bytes())
 
+    def artifact(self, run_id: str, folder: str, name: str) -> bytes:
+        """Return a file of a run's artifacts; ModelNotFoundError if the file or the run is not there."""
+        response, content = self._send(
+            "GET", "/get-artifact", params={"run_id": run_id, "path": f"{folder}/{name}"}
+        )
+        if response.is_success:
+            return content
+        try:  # MLflow's answer does not tell a missing file from a fault
+            listed = self.get("artifacts/list", run_id=run_id, path=folder).get("files", [])
+        except ModelNotFoundError as exc:
+            raise ModelNotFoundError(f"its run {run_id} is gone from MLflow") from exc
+        if f"{folder}/{name}" not in {entry.get("path") for entry in listed}:
+            raise ModelNotFoundError(f"{name} is missing in MLflow")
+        raise RegistryError(f"MLflow answers {response.status_code} for {name} of run {run_id}")
+
     def _answer(self, method: str, url: str, **request: Any) -> dict[str, Any]:  # as httpx takes it
+        response, content = self._send(method, url, **request)
         try:
-            response = self._http.request(method, url, **request)
-            answer = response.json() if response.content else {}  # as to an upload
-        except (httpx.HTTPError, ValueError) as exc:
-            raise RegistryError(
-                f"MLflow at {self.address} cannot be used: {exc or type(exc).__name__}"
-            ) from exc
+            answer = json.loads(content) if content else {}  # as to an upload
+        except ValueError as exc:
+            raise RegistryError(f"MLflow at {self.address} cannot be used: {exc}") from exc
         if not isinstance(answer, dict):
             raise RegistryError(f"MLflow at {self.address} answers no JSON object: {str(answer)[:200]}")
         if response.is_success:
@@ -127,3 +153,25 @@ class MlflowApi:
             raise AlreadyRecordedError(message)
         refusal = WriteCollisionError if code in COLLISIONS else RegistryError
         raise refusal(f"MLflow answers {response.status_code} {code}: {message}")
+
+    def _send(
+        self, method: str, url: str, **request: Any
+    ) -> tuple[httpx.Response, bytes]:  # as httpx takes it
+        """Return an answer with its content, which is given up when it is too long or takes too long."""
+        until = time.monotonic() + self._answer_timeout_s
+        content = bytearray()
+        try:
+            with self._http.stream(method, url, **request) as response:
+                for chunk in response.iter_bytes():
+                    content += chunk
+                    if time.monotonic() > until:
+                        raise RegistryError(
+                            f"MLflow takes more than {self._answer_timeout_s:g} s for an answer"
+                        )
+                    if len(content) > ANSWER_MAX_BYTES:
+                        raise RegistryError(f"MLflow sends more than {ANSWER_MAX_BYTES} bytes")
+        except httpx.HTTPError as exc:
+            raise RegistryError(
+                f"MLflow at {self.address} cannot be used: {exc or type(exc).__name__}"
+            ) from exc
+        return response, bytes(content)

@@ -51,7 +51,7 @@ def record(registry: Registry, trained: TrainedModel) -> int:
     }
     number = int(_register(api, version)["version"])
     # A version without this mark is one whose recording was cut off.
-    registry.note(number, {"complete": "1"})
+    registry.set_tags(number, {"complete": "1"})
     return number
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from vroom_features.addresses import ServiceAddress
-from vroom_model.champion import ChampionRef, ChampionSource
 from vroom_model.errors import BrokenModelError, ModelNotFoundError, RegistryError
-from vroom_model.mlflow_api import MlflowApi
+from vroom_model.mlflow_api import ANSWER_TIMEOUT_S, MlflowApi
+from vroom_model.model_cache import ChampionRef, ModelCache
 
 Alias = Literal["candidate", "champion"]
 TAG_MAX = 5_000
@@ -64,12 +64,21 @@ class Registry:
         Registered model.
     timeout_s : float
         How long the server may be silent, per request.
+    answer_timeout_s : float
+        How long an answer may take altogether.
     """
 
-    def __init__(self, address: str | ServiceAddress, model_name: str, *, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        address: str | ServiceAddress,
+        model_name: str,
+        *,
+        timeout_s: float = 30.0,
+        answer_timeout_s: float = ANSWER_TIMEOUT_S,
+    ) -> None:
         self.address = ServiceAddress(address)
         self.model_name = model_name
-        self.api = MlflowApi(self.address, timeout_s=timeout_s)
+        self.api = MlflowApi(self.address, timeout_s=timeout_s, answer_timeout_s=answer_timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -101,7 +110,14 @@ class Registry:
             answer = self.api.get("model-versions/get", name=self.model_name, version=str(version))
         except ModelNotFoundError as exc:
             raise ModelNotFoundError(f"{self.model_name} has no version {version}") from exc
-        return _model_version(answer["model_version"])
+        return _model_version(answer.get("model_version"))
+
+    def find(self, version: int, run_id: str | None) -> ModelVersion | None:
+        """Return a version; None if it is gone, or if its number is by now that of a model of another run."""
+        with suppress(ModelNotFoundError):
+            found = self.version(version)
+            return found if run_id in {None, found.run_id} else None
+        return None
 
     def versions(self, *, training_digest: str | None = None) -> list[ModelVersion]:
         """Return all versions, the newest first.
@@ -149,21 +165,17 @@ class Registry:
         BrokenModelError
             If a file is missing or is not what the registry says.
         """
-        source = ChampionSource(self.address, self.model_name, cache_dir=directory, timeout_s=30.0)
-        try:
-            return source.fetch(version.ref)
-        finally:
-            source.close()
+        return ModelCache(self.api, directory).fetch(version.ref)
 
     def set_alias(self, alias: Alias, version: int) -> None:
         """Point an alias to a version.
 
-        The champion's alias moves through ``Succession`` alone, which keeps promotions from crossing.
+        The champion's is moved by ``Succession``, which keeps promotions from crossing.
         """
         body = {"name": self.model_name, "alias": alias, "version": str(version)}
         self.api.put("registered-models/alias", body)
 
-    def note(self, version: int, tags: Mapping[str, str]) -> None:
+    def set_tags(self, version: int, tags: Mapping[str, str]) -> None:
         """Write tags on a version."""
         for key, value in tags.items():
             body = {"name": self.model_name, "version": str(version), "key": key, "value": value[:TAG_MAX]}
@@ -191,10 +203,10 @@ class Registry:
             answer = self.api.get("registered-models/alias", name=self.model_name, alias=alias)
         except ModelNotFoundError:
             return None
-        return _model_version(answer["model_version"])
+        return _model_version(answer.get("model_version"))
 
 
-def _model_version(entry: Mapping[str, Any]) -> ModelVersion:  # a parsed JSON object
+def _model_version(entry: Any) -> ModelVersion:  # parsed JSON
     try:
         return ModelVersion(
             version=int(entry["version"]),

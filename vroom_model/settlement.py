@@ -133,7 +133,7 @@ class Settlement:
         tags = {"decision_reason": entry.reason, "decided_at": entry.decided_at.isoformat()}
         if entry.decision:
             tags |= {"decision": entry.decision, "decision_reason": json.loads(entry.decision)["reason"]}
-        self.registry.note(entry.version, tags | {"epoch": str(entry.epoch)})
+        self.registry.set_tags(entry.version, tags | {"epoch": str(entry.epoch)})
 
 
 def is_of(entry: Handover, version: ModelVersion) -> bool:

@@ -265,7 +265,7 @@ class Succession:
         """Keep a refusal on the version; the champion keeps the reason why it became one."""
         if decision.candidate_version == decision.champion_version:
             return
-        self.registry.note(
+        self.registry.set_tags(
             decision.candidate_version,
             {
                 "decision": decision.model_dump_json(exclude_none=True),

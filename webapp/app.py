@@ -14,9 +14,9 @@ from vroom_features.stores.audit_log import AuditLog
 from vroom_features.stores.online import OnlineStore
 from vroom_features.stores.redis_client import connect_redis
 from vroom_features.stores.source import SourceStore
-from vroom_model.champion import ChampionSource
 from vroom_model.ledger import Ledger
 from vroom_model.messages import ModelPromoted
+from vroom_model.model_cache import ModelCache
 from vroom_model.registry import Registry
 from vroom_model.settlement import Settlement
 from webapp import assets, auth, logs, observation, problems, security
@@ -105,9 +105,9 @@ def open_services(settings: Settings, *, draining: Draining | None = None) -> Se
         finish_promotion=Settlement(registry, ledger, publish=publish).finish,
     )
 
-    champion = ChampionSource(settings.mlflow, settings.model_name, cache_dir=settings.home / "models")
     listener = ModelListener(
-        champion,
+        registry,
+        ModelCache(registry.api, settings.home / "models"),
         slot,
         redis_url=settings.redis,
         on_swap=upkeep.beat_soon,

@@ -8,9 +8,9 @@ from typing import Any
 from flask import current_app
 
 from vroom_features.vehicle import VehicleCreate
-from vroom_model.champion import ChampionSource
 from vroom_model.errors import VroomModelError
 from vroom_model.explain import Explainer, Explanation
+from vroom_model.model_cache import ModelCache
 from vroom_model.predictor import Forecast
 from vroom_model.whatif import what_if
 from webapp.fleet_overview import FleetOverview
@@ -43,10 +43,9 @@ class Insight:
     """
 
     def __init__(self, app: Services) -> None:
-        settings = app.settings
-        champion = ChampionSource(settings.mlflow, settings.model_name, cache_dir=settings.home / "models")
+        cache = ModelCache(app.registry.api, app.settings.home / "models")
         # Read from disk once per model; an error is not kept.
-        self._explainer = lru_cache(maxsize=1)(lambda ref: Explainer.load(champion.fetch(ref)))
+        self._explainer = lru_cache(maxsize=1)(lambda ref: Explainer.load(cache.fetch(ref)))
 
     @classmethod
     def of_app(cls) -> "Insight":

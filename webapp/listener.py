@@ -21,10 +21,11 @@ from redis.retry import Retry
 from vroom_features.addresses import ServiceAddress
 from vroom_features.messages import MessageError
 from vroom_features.stores.redis_client import node_url
-from vroom_model.champion import ChampionRef, ChampionSource
 from vroom_model.errors import BrokenModelError, VroomModelError
 from vroom_model.messages import ModelPromoted
+from vroom_model.model_cache import ChampionRef, ModelCache
 from vroom_model.predictor import Predictor
+from vroom_model.registry import Registry
 from webapp import metrics
 from webapp.clock import now
 from webapp.model_slot import ModelSlot, Served
@@ -43,8 +44,10 @@ class ModelListener:
 
     Parameters
     ----------
-    champion : ChampionSource
-        The registry.
+    registry : Registry
+        Says who is champion.
+    cache : ModelCache
+        Where its files are kept.
     slot : ModelSlot
         Where the model goes.
     redis_url : str or ServiceAddress
@@ -57,14 +60,16 @@ class ModelListener:
 
     def __init__(
         self,
-        champion: ChampionSource,
+        registry: Registry,
+        cache: ModelCache,
         slot: ModelSlot,
         *,
         redis_url: str | ServiceAddress,
         on_swap: Callable[[], None],
         poll_interval_s: float,
     ) -> None:
-        self._champion = champion
+        self._registry = registry
+        self._cache = cache
         self._slot = slot
         self._on_swap = on_swap
         self._poll_interval_s = poll_interval_s
@@ -94,7 +99,6 @@ class ModelListener:
         if self._thread.ident is not None:
             self._thread.join(timeout=10)
         self._redis.close()
-        self._champion.close()
 
     def refresh(self) -> None:
         """Read the registry and, if another model is champion, load it beside and swap it in.
@@ -103,7 +107,8 @@ class ModelListener:
         """
         with self._refreshing:
             try:
-                self._follow(self._champion.current())
+                champion = self._registry.champion()
+                self._follow(champion.ref if champion else None)
                 metrics.REGISTRY_READS.labels("ok").inc()
             except VroomModelError as exc:
                 metrics.REGISTRY_READS.labels("failed").inc()
@@ -127,13 +132,13 @@ class ModelListener:
             self._load(ref)
         self._slot.problem = None
         if self._remembered != ref:
-            self._champion.remember(ref)
+            self._cache.remember(ref)
             self._remembered = ref
 
     def _load(self, ref: ChampionRef) -> None:
         """Load beside and swap; a copy that rotted on disk is fetched anew."""
         with metrics.SWAP_TIME.time():
-            was_kept = self._champion.is_kept(ref)
+            was_kept = self._cache.is_kept(ref)
             try:
                 predictor = self._open(ref)
             except BrokenModelError:
@@ -144,12 +149,12 @@ class ModelListener:
 
     def _open(self, ref: ChampionRef) -> Predictor:
         """Fetch and verify; what is broken is discarded, so that the next try downloads again."""
-        directory = self._champion.fetch(ref)
+        directory = self._cache.fetch(ref)
         try:
             return Predictor.load(directory, version=ref.version, manifest_sha256=ref.manifest_sha256)
         except VroomModelError:
             metrics.SWAPS.labels("broken").inc()
-            self._champion.discard(ref)
+            self._cache.discard(ref)
             raise
 
     def _swap(self, ref: ChampionRef, predictor: Predictor) -> None:
@@ -165,7 +170,7 @@ class ModelListener:
 
     def _restore(self) -> None:
         """Serve what served last on this machine, while the registry is away."""
-        ref = self._champion.last_good()
+        ref = self._cache.last_good()
         if ref is None:
             return
         problem = self._slot.problem
@@ -221,7 +226,7 @@ class ModelListener:
         self.last_message_at = now()
         metrics.LAST_MESSAGE.set(self.last_message_at.timestamp())
         try:
-            is_ours = ModelPromoted.decode(message["data"]).model_name == self._champion.model_name
+            is_ours = ModelPromoted.decode(message["data"]).model_name == self._registry.model_name
         except MessageError as exc:
             metrics.MESSAGES.labels("garbled").inc()
             logger.warning("message ignored: %s", exc)

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vroom_model.champion import ChampionRef
+    from vroom_model.model_cache import ChampionRef
     from vroom_model.predictor import Predictor
 
 

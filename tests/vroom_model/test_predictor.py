@@ -117,7 +117,7 @@ def test_a_forecast_takes_well_under_a_tenth_of_a_millisecond(predictor: Predict
 
 
 def test_serving_imports_no_trainer() -> None:
-    served = "import vroom_model.predictor, vroom_model.explain, vroom_model.whatif, vroom_model.champion"
+    served = "import vroom_model.predictor, vroom_model.explain, vroom_model.whatif, vroom_model.model_cache"
     assert imported_by(served) & {"xgboost", "pandas", "mlflow", "scipy", "onnx", "sklearn"} == set()
 
 

@@ -213,7 +213,7 @@ def test_two_that_note_the_same_for_the_first_time_both_succeed(
     def note(tags: dict[str, str]) -> None:
         with Registry(champions.registry.address, champions.registry.model_name) as registry:
             both.wait(30)
-            registry.note(version, tags)
+            registry.set_tags(version, tags)
 
     noted = [{f"tag_{number}": "noted"} for number in range(20)]
     with ThreadPoolExecutor(2) as pool:

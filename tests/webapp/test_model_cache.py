@@ -12,110 +12,116 @@ import pytest
 
 from tests.webapp.faults import FaultyProxy
 from tests.webapp.registry import Models
-from vroom_model.champion import LAST_GOOD, LEFT_BEHIND_S, NUM_CACHED_MAX, ChampionRef, ChampionSource
 from vroom_model.errors import BrokenModelError, RegistryError
 from vroom_model.manifest import MANIFEST_NAME, SERVING_NAME
+from vroom_model.model_cache import LAST_GOOD, LEFT_BEHIND_S, NUM_CACHED_MAX, ChampionRef, ModelCache
 from vroom_model.predictor import Predictor
+from vroom_model.registry import Registry
 
 
 @pytest.fixture
-def champions(models: Models, tmp_path: Path) -> Iterator[ChampionSource]:
-    """Return a reader of the registry with a cache of its own."""
-    source = ChampionSource(models.url, models.name, cache_dir=tmp_path / "cache")
-    yield source
-    source.close()
+def registry(models: Models) -> Iterator[Registry]:
+    """Return the registry."""
+    with Registry(models.url, models.name) as registry:
+        yield registry
 
 
-def crowned(champions: ChampionSource, models: Models, forecast: float) -> ChampionRef:
+@pytest.fixture
+def cache(registry: Registry, tmp_path: Path) -> ModelCache:
+    """Return a cache of its own."""
+    return ModelCache(registry.api, tmp_path / "cache")
+
+
+def crowned(registry: Registry, models: Models, forecast: float) -> ChampionRef:
     """Crown a new model and return what the registry says of it."""
     models.crown(models.register(forecast))
-    ref = champions.current()
-    assert ref is not None
-    return ref
+    champion = registry.champion()
+    assert champion is not None
+    return champion.ref
 
 
 def test_workers_that_fetch_at_once_all_get_the_whole_model(
-    champions: ChampionSource, models: Models, tmp_path: Path
+    registry: Registry, cache: ModelCache, models: Models, tmp_path: Path
 ) -> None:
-    ref = crowned(champions, models, 4.0)
-    sources = [ChampionSource(models.url, models.name, cache_dir=champions.cache_dir) for _ in range(8)]
-    with ThreadPoolExecutor(len(sources)) as pool:
-        folders = list(pool.map(lambda source: source.fetch(ref), sources))
+    ref = crowned(registry, models, 4.0)
+    caches = [ModelCache(registry.api, cache.cache_dir) for _ in range(8)]
+    with ThreadPoolExecutor(len(caches)) as pool:
+        folders = list(pool.map(lambda each: each.fetch(ref), caches))
     assert len(set(folders)) == 1
     predictor = Predictor.load(folders[0], version=ref.version, manifest_sha256=ref.manifest_sha256)
     assert predictor.manifest.probes[0].forecast == 4.0
-    assert [path for path in champions.cache_dir.iterdir() if path.name.startswith(".")] == []
-    for source in sources:
-        source.close()
+    assert [path for path in cache.cache_dir.iterdir() if path.name.startswith(".")] == []
 
 
 def test_old_models_are_cleared_but_never_the_last_good_or_the_new_one(
-    champions: ChampionSource, models: Models
+    registry: Registry, cache: ModelCache, models: Models
 ) -> None:
-    last_good = crowned(champions, models, 1.0)
-    champions.fetch(last_good)
-    champions.remember(last_good)
-    refs = [crowned(champions, models, 2.0 + number) for number in range(NUM_CACHED_MAX + 3)]
+    last_good = crowned(registry, models, 1.0)
+    cache.fetch(last_good)
+    cache.remember(last_good)
+    refs = [crowned(registry, models, 2.0 + number) for number in range(NUM_CACHED_MAX + 3)]
     for age, ref in enumerate(reversed(refs)):
-        folder = champions.fetch(ref)
+        folder = cache.fetch(ref)
         os.utime(folder, (time.time() - age, time.time() - age))
-    newest = crowned(champions, models, 50.0)
-    champions.fetch(newest)
-    assert champions.is_kept(last_good)
-    assert champions.is_kept(newest)
-    assert champions.last_good() == last_good
-    assert [champions.is_kept(ref) for ref in refs] == [False] * 3 + [True] * NUM_CACHED_MAX
+    newest = crowned(registry, models, 50.0)
+    cache.fetch(newest)
+    assert cache.is_kept(last_good)
+    assert cache.is_kept(newest)
+    assert cache.last_good() == last_good
+    assert [cache.is_kept(ref) for ref in refs] == [False] * 3 + [True] * NUM_CACHED_MAX
 
 
 def test_what_a_killed_worker_left_half_fetched_is_cleared_later(
-    champions: ChampionSource, models: Models
+    registry: Registry, cache: ModelCache, models: Models
 ) -> None:
-    stale, recent = champions.cache_dir / ".fetch-stale", champions.cache_dir / ".fetch-recent"
+    stale, recent = cache.cache_dir / ".fetch-stale", cache.cache_dir / ".fetch-recent"
     for folder in (stale, recent):
         (folder / "bundle").mkdir(parents=True)
     long_ago = time.time() - LEFT_BEHIND_S - 1
     os.utime(stale, (long_ago, long_ago))
-    champions.fetch(crowned(champions, models, 4.0))
+    cache.fetch(crowned(registry, models, 4.0))
     assert not stale.exists()
     assert recent.exists()  # somebody may be at it
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version": 1}', b"\x80\x04."])
 def test_a_spoiled_note_of_the_last_good_model_counts_as_none(
-    champions: ChampionSource, models: Models, content: bytes
+    registry: Registry, cache: ModelCache, models: Models, content: bytes
 ) -> None:
-    ref = crowned(champions, models, 4.0)
-    champions.fetch(ref)
-    champions.remember(ref)
-    assert champions.last_good() == ref
-    assert json.loads((champions.cache_dir / LAST_GOOD).read_bytes())["version"] == ref.version
-    (champions.cache_dir / LAST_GOOD).write_bytes(content)
-    assert champions.last_good() is None
+    ref = crowned(registry, models, 4.0)
+    cache.fetch(ref)
+    cache.remember(ref)
+    assert cache.last_good() == ref
+    assert json.loads((cache.cache_dir / LAST_GOOD).read_bytes())["version"] == ref.version
+    (cache.cache_dir / LAST_GOOD).write_bytes(content)
+    assert cache.last_good() is None
 
 
 @pytest.mark.parametrize(
     "path", ["..", "../other/bundle", "/etc", "bundle/../..", "%2e%2e", "C:\\x", "a//b", ""]
 )
 def test_a_model_outside_its_run_is_never_asked_for(
-    champions: ChampionSource, models: Models, path: str
+    registry: Registry, cache: ModelCache, models: Models, path: str
 ) -> None:
-    ref = dataclasses.replace(crowned(champions, models, 4.0), bundle_path=path)
-    unasked = ChampionSource("http://127.0.0.1:9", models.name, cache_dir=champions.cache_dir)
-    with pytest.raises(BrokenModelError, match="leaves the model's run"):
-        unasked.fetch(ref)
-    assert list(champions.cache_dir.iterdir()) == []
-    unasked.close()
+    ref = dataclasses.replace(crowned(registry, models, 4.0), bundle_path=path)
+    with (
+        Registry("http://127.0.0.1:9", models.name) as unasked,
+        pytest.raises(BrokenModelError, match="leaves the model's run"),
+    ):
+        ModelCache(unasked.api, cache.cache_dir).fetch(ref)
+    assert list(cache.cache_dir.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", [MANIFEST_NAME, SERVING_NAME])
 def test_a_link_out_of_the_artifact_store_brings_nothing_in(
-    champions: ChampionSource,
+    registry: Registry,
+    cache: ModelCache,
     models: Models,
     tmp_path_factory: pytest.TempPathFactory,
     tmp_path: Path,
     name: str,
 ) -> None:
-    ref = crowned(champions, models, 4.0)
+    ref = crowned(registry, models, 4.0)
     secret = tmp_path / "secret"
     secret.write_text("of somebody else")
     stored = f"mlflow-server[0-9]*/artifacts/*/{ref.run_id}/artifacts/bundle/{name}"
@@ -123,20 +129,21 @@ def test_a_link_out_of_the_artifact_store_brings_nothing_in(
     inside.unlink()
     inside.symlink_to(secret)
     with pytest.raises((BrokenModelError, RegistryError)):
-        champions.fetch(ref)
-    assert list(champions.cache_dir.iterdir()) == []
+        cache.fetch(ref)
+    assert list(cache.cache_dir.iterdir()) == []
 
 
 def test_an_answer_that_only_trickles_in_is_given_up(
-    champions: ChampionSource, models: Models, proxy: FaultyProxy, tmp_path: Path
+    registry: Registry, cache: ModelCache, models: Models, proxy: FaultyProxy, tmp_path: Path
 ) -> None:
-    ref = crowned(champions, models, 4.0)
-    slow = ChampionSource(proxy.url, models.name, cache_dir=tmp_path / "slow", answer_timeout_s=0.5)
-    proxy.is_trickling = True
-    with pytest.raises(RegistryError, match=r"more than 0\.5 s"):
-        slow.current()
-    with pytest.raises(RegistryError, match=r"more than 0\.5 s"):
-        slow.fetch(ref)
-    proxy.heal()
-    assert slow.current() == ref
-    slow.close()
+    ref = crowned(registry, models, 4.0)
+    with Registry(proxy.url, models.name, answer_timeout_s=0.5) as slow:
+        proxy.is_trickling = True
+        with pytest.raises(RegistryError, match=r"more than 0\.5 s"):
+            slow.champion()
+        with pytest.raises(RegistryError, match=r"more than 0\.5 s"):
+            ModelCache(slow.api, tmp_path / "slow").fetch(ref)
+        proxy.heal()
+        found = slow.champion()
+    assert found is not None
+    assert found.ref == ref

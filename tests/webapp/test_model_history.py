@@ -42,7 +42,7 @@ def test_the_models_page_tells_what_the_monitor_found(
     )
     assert "Nobody has looked yet" in page(client)
     with Registry(models.url, models.name) as registry:
-        registry.note(champion, {"monitor": report.model_dump_json()})
+        registry.set_tags(champion, {"monitor": report.model_dump_json()})
     shown = page(client)
     for found in DRIFT:
         assert found.verdict in shown
@@ -75,7 +75,7 @@ def test_the_models_page_tells_why_the_candidate_was_refused(
     )
     with Registry(models.url, models.name) as registry:
         registry.set_alias("candidate", candidate)
-        registry.note(candidate, {"decision": decision.model_dump_json(exclude_none=True)})
+        registry.set_tags(candidate, {"decision": decision.model_dump_json(exclude_none=True)})
     shown = page(client)
     assert decision.reason.removeprefix("v") in shown  # a sentence there: its first letter is a capital
     assert "3.46" in shown
@@ -99,6 +99,6 @@ def test_what_was_written_before_vehicles_were_left_out_is_shown_as_it_was(
 ) -> None:
     report = MonitorReport(version=champion, as_of=AS_OF, num_arrivals=7, features=DRIFT, outcomes=OUTCOMES)
     with Registry(models.url, models.name) as registry:
-        registry.note(champion, {"monitor": report.model_dump_json(exclude={"num_left_out"})})
+        registry.set_tags(champion, {"monitor": report.model_dump_json(exclude={"num_left_out"})})
     assert "Of 41 cars of the fleet" in page(client)
     assert "left out" not in page(client)
