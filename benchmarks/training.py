@@ -42,14 +42,13 @@ import sys
 from datetime import UTC, datetime
 from vroom_features.stores.offline import OfflineStore
 from vroom_features.stores.source import SourceStore
-from vroom_model.ledger import Ledger
 from vroom_model.registry import Registry
-from vroom_model.succession import Succession
+from vroom_model.promotion_service import PromotionService
 mlflow, database, offline, name, seed = sys.argv[1:]
 source = SourceStore.open(database)
 with Registry(mlflow, name) as registry:
-    succession = Succession(registry, Ledger(source.engine, name), publish=print)
-    outcome = succession.promote(OfflineStore(offline).current(), as_of=datetime.now(UTC))
+    promotions = PromotionService(registry, source, publish=print)
+    outcome = promotions.promote(OfflineStore(offline).current(), as_of=datetime.now(UTC))
 print(outcome.decision.champion_version is None or not outcome.promoted)
 """
 REFERENCE = """

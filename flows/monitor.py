@@ -9,8 +9,8 @@ from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
+from flows.promotion import open_promotions
 from flows.report import LEFT_OUT, left_out, table
-from flows.succession import open_succession
 from vroom_features.settings import Settings
 from vroom_features.stores.offline import OfflineStore
 from vroom_features.stores.source import SourceStore
@@ -36,13 +36,13 @@ def _look(settings: Settings, as_of: datetime) -> MonitorReport | None:
         )
     rows = [vehicle.model_dump() for vehicle in page.items]
     columns = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in VEHICLE_VIEW.sources}
-    with open_succession(settings) as succession:
-        champion = succession.champion()
+    with open_promotions(settings) as promotions:
+        champion = promotions.registry.champion()
         if champion is None:
             return None
         arrivals = VEHICLE_VIEW.compute(columns)
-        report = watch(succession.load(champion), snapshot, arrivals, as_of=as_of)
-        succession.registry.set_tags(champion.version, {"monitor": report.model_dump_json()})
+        report = watch(promotions.load(champion), snapshot, arrivals, as_of=as_of)
+        promotions.registry.set_tags(champion.version, {"monitor": report.model_dump_json()})
     return report
 
 

@@ -10,7 +10,7 @@ from flows.promotion import report_outcome, vroom_forecast_promotion
 from flows.training import vroom_forecast_training
 from vroom_features.settings import Settings
 from vroom_model.messages import PipelineCompleted
-from vroom_model.succession import Outcome
+from vroom_model.records import Outcome
 
 
 @flow(name="vroom_forecast_pipeline", timeout_seconds=9000)

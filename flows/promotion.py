@@ -1,19 +1,39 @@
 """Compare a candidate with the champion, and promote it if it is better."""
 
 from asyncio import to_thread
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 
 from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
+from flows.messages import publish
 from flows.report import LEFT_OUT, left_out, link_model, table
 from flows.retries import is_worth_repeating
-from flows.succession import open_succession
 from vroom_features.settings import Settings
 from vroom_features.stores.offline import OfflineStore
+from vroom_features.stores.source import SourceStore
 from vroom_model.promotion import PromotionRules
-from vroom_model.succession import Outcome
+from vroom_model.promotion_service import PromotionService
+from vroom_model.records import Outcome
+from vroom_model.registry import Registry
+
+
+@contextmanager
+def open_promotions(settings: Settings) -> Iterator[PromotionService]:
+    """Open the registry, the source database and the way to the web workers."""
+    with (
+        closing(SourceStore.open(settings.source_database)) as source,
+        Registry(settings.mlflow, settings.model_name) as registry,
+    ):
+        yield PromotionService(
+            registry,
+            source,
+            publish=lambda message: publish(settings, message),
+            cache_dir=settings.home / "models",
+        )
 
 
 @task(retries=2, retry_delay_seconds=[2, 10], timeout_seconds=600, retry_condition_fn=is_worth_repeating)
@@ -34,8 +54,8 @@ def _compare_and_promote(
         segment_margin=settings.promotion_segment_margin,
         max_label_drop=settings.promotion_max_label_drop,
     )
-    with open_succession(settings) as succession:
-        return succession.promote(
+    with open_promotions(settings) as promotions:
+        return promotions.promote(
             snapshot, as_of=as_of, version=version, force_reason=force_reason, rules=rules
         )
 
@@ -73,7 +93,7 @@ async def report_outcome(settings: Settings, outcome: Outcome, *, title: str, ke
     decision = outcome.decision
     message = f"{decision.reason}{left_out(decision.num_left_out)}"
     numbers = decision.model_dump(exclude={"reason", "num_left_out"}, exclude_none=True)
-    rows = {"promoted": outcome.promoted, "epoch": outcome.epoch, **numbers}
+    rows = {"promoted": outcome.promoted, "record": outcome.record, **numbers}
     if decision.num_vehicles is not None:
         rows[LEFT_OUT] = decision.num_left_out
     await acreate_markdown_artifact(f"{table(title, rows)}\n\n{message}", key=key)

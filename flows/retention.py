@@ -4,8 +4,10 @@ from asyncio import to_thread
 
 from prefect import get_run_logger, task
 
+from flows.promotion import open_promotions
+from vroom_features.errors import SourceStoreError
 from vroom_features.settings import Settings
-from vroom_model.errors import LedgerError, RegistryError
+from vroom_model.errors import RegistryError
 from vroom_model.retention import forget_old_versions
 
 
@@ -16,12 +18,10 @@ async def forget_old(settings: Settings) -> None:
     try:
         if gone := await to_thread(_forget_old, settings):
             logger.info("old model versions deleted: %s", gone)
-    except (LedgerError, RegistryError) as exc:
+    except (SourceStoreError, RegistryError) as exc:
         logger.warning("old model versions stay for now: %s", exc)
 
 
 def _forget_old(settings: Settings) -> list[int]:
-    from flows.succession import open_succession  # noqa: PLC0415  # a deployment imports this file; a run pays
-
-    with open_succession(settings) as succession:
-        return forget_old_versions(succession.registry, succession.ledger, keep=settings.keep_model_versions)
+    with open_promotions(settings) as promotions:
+        return forget_old_versions(promotions, keep=settings.keep_model_versions)

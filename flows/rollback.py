@@ -6,11 +6,10 @@ from datetime import UTC, datetime
 from prefect import State, flow, get_run_logger, task
 from prefect.states import Completed, Failed
 
-from flows.promotion import report_outcome
-from flows.succession import open_succession
+from flows.promotion import open_promotions, report_outcome
 from vroom_features.settings import Settings
 from vroom_model.errors import BrokenModelError, RollbackError
-from vroom_model.succession import Outcome
+from vroom_model.records import Outcome
 
 
 @task(timeout_seconds=600)  # not repeated: once it is finished, a second rollback goes back further
@@ -20,8 +19,8 @@ async def go_back(settings: Settings, reason: str, as_of: datetime) -> Outcome:
 
 
 def _go_back(settings: Settings, reason: str, as_of: datetime) -> Outcome:
-    with open_succession(settings) as succession:
-        return succession.rollback(as_of=as_of, reason=reason)
+    with open_promotions(settings) as promotions:
+        return promotions.rollback(as_of=as_of, reason=reason)
 
 
 @flow(name="vroom_forecast_rollback", timeout_seconds=900)

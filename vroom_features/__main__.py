@@ -136,7 +136,7 @@ def backup(
     db: Db = None,
     as_json: Json = False,
 ) -> None:
-    """Copy the source database, the ledger of champions in it, while it is in use."""
+    """Copy the source database, the history of promotions in it, while it is in use."""
     started = time.perf_counter()
     state = backups.back_up(_database(db), to)
     _print("backup", f"{to} is made and read back", asdict(state), started, as_json=as_json)

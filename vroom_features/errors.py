@@ -10,6 +10,7 @@
     │   ├── VehicleNotFoundError    no such vehicle
     │   ├── NotDeletableError       the vehicle belongs to the CSV fleet
     │   ├── IdempotencyConflictError  a key was used before with another body
+    │   ├── LockTimeoutError        another process holds the database's lock for promotions
     │   └── BackupError             a backup cannot be made or put back
     │       └── DamagedDatabaseError  a file is not a sound database
     ├── OfflineStoreError           a snapshot cannot be written or read
@@ -83,6 +84,10 @@ class IdempotencyConflictError(SourceStoreError):
     def __init__(self, key: str) -> None:
         self.key = key
         super().__init__(f"idempotency key {key!r} was used for a different vehicle; use a new key")
+
+
+class LockTimeoutError(SourceStoreError):
+    """Another process holds a lock and did not give it up in time."""
 
 
 class BackupError(SourceStoreError):

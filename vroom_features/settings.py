@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     keep_model_versions: int = Field(
         default=50,
         ge=2,
-        description="newest model versions MLflow keeps; champions of the ledger and the candidate stay too",
+        description="newest model versions MLflow keeps; champions of the history and the candidate stay too",
     )
     model_name: ModelName = Field(default="vroom-forecast", description="registered model's name in MLflow")
     promotion_min_gain: float = Field(

@@ -3,6 +3,7 @@
 ``Vehicle`` is a table and so validates nothing; everything from outside goes through ``VehicleCreate`` first.
 """
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -140,21 +141,41 @@ class IdempotencyKey(SQLModel, table=True):
     vehicle_id: int = Field(sa_type=BigInteger)
 
 
-class Handover(SQLModel, table=True):
-    """One change of champion; :mod:`vroom_model.ledger` writes and reads them."""
+class PromotionRecord(SQLModel, table=True):
+    """One change of champion; :mod:`vroom_model.promotion_service` writes and reads them.
+
+    The table and three of its columns keep the names that the program before this one knows, which reads and
+    writes them beside it while a system is upgraded.
+    """
 
     __tablename__ = "handovers"
 
     model_name: str = Field(primary_key=True, max_length=256)
-    epoch: int = Field(primary_key=True, description="rises by 1 with each change")
+    number: int = Field(
+        primary_key=True, sa_column_kwargs={"name": "epoch"}, description="rises by 1 with each record"
+    )
     version: int = Field(description="champion from then on")
     kind: str = Field(max_length=16)
     reason: str
     decision: str | None = Field(default=None, description="the decision with its numbers, as JSON")
     forced: bool = False
     decided_at: datetime = Field(description="UTC")
-    back_to: int | None = Field(default=None, description="epoch whose champion a rollback restores")
-    settled: bool = Field(default=False, description="the alias was moved and the message sent")
+    previous: int | None = Field(
+        default=None,
+        sa_column_kwargs={"name": "back_to"},
+        description="number of the record whose champion a rollback restores",
+    )
+    is_closed: bool = Field(
+        default=False,
+        sa_column_kwargs={"name": "settled"},
+        description="the alias was moved, or never will be",
+    )
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's run of the version, which no other has again; None in records of the first release."""
+        found: str | None = json.loads(self.decision).get("candidate_run_id") if self.decision else None
+        return found
 
 
 class AuditEntry(SQLModel, table=True):

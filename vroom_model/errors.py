@@ -10,8 +10,6 @@
     │   ├── ModelNotFoundError  no such version, or no version under that alias
     │   ├── AlreadyRecordedError  what was to be made there exists
     │   └── WriteCollisionError  another's writing got in between, again and again
-    ├── LedgerError             the ledger of champions cannot be read or written
-    ├── UnsettledError          a change of champion is decided and not carried out yet
     ├── PromotionRaceError      another promotion got in between, again and again
     ├── ForceReasonError        a forced promotion without a written reason
     ├── LongReasonError         a reason longer than what is kept with a decision
@@ -64,21 +62,6 @@ class AlreadyRecordedError(RegistryError):
 
 class WriteCollisionError(RegistryError):
     """The registry could not write, as a rule because another was writing the same."""
-
-
-class LedgerError(VroomModelError):
-    """The ledger of champions cannot be read or written."""
-
-
-class UnsettledError(VroomModelError):
-    """A change of champion is in the ledger, and could not be carried out yet."""
-
-    def __init__(self, *, epoch: int, version: int, problem: object) -> None:
-        self.epoch = epoch
-        super().__init__(
-            f"version {version} is decided to be champion as epoch {epoch}, which is finished by itself "
-            f"and need not be repeated; for now {problem}"
-        )
 
 
 class PromotionRaceError(VroomModelError):

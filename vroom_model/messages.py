@@ -13,7 +13,9 @@ class ModelPromoted(Message):
     channel: ClassVar[str] = f"{PREFIX}:model-promoted"
     model_name: str = Field(max_length=256)
     version: int = Field(gt=0)
-    epoch: int = Field(default=0, ge=0, description="rises with each promotion or rollback")
+    epoch: int = Field(
+        default=0, ge=0, description="number of the record in the history; workers read the registry"
+    )
 
 
 class ModelLoaded(Message):

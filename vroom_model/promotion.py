@@ -1,17 +1,21 @@
-"""The decision whether a candidate becomes champion: pure, from two evaluations on the same vehicles."""
+"""The decision whether a candidate becomes champion, from the scores of both on the same vehicles."""
+
+import logging
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from vroom_model.dataset import SEGMENTS
-from vroom_model.errors import LongReasonError
-from vroom_model.evaluation import Evaluation
+from vroom_model.dataset import SEGMENTS, TrainingSnapshot
+from vroom_model.errors import BrokenModelError
+from vroom_model.evaluation import Evaluation, score
+from vroom_model.predictor import Predictor
 from vroom_model.records import Decision
+from vroom_model.registry import ModelVersion
 
+logger = logging.getLogger(__name__)
 NUM_BUCKETS = 10_000
-REASON_MAX = 500
-"""Characters of a person's reason: the decision's JSON fits MLflow's tag with all of them escaped."""
 
 
 class PromotionRules(BaseModel):
@@ -42,10 +46,45 @@ class PromotionRules(BaseModel):
     num_resamples: int = Field(default=2_000, ge=100, description="of the bootstrap")
 
 
-def check_length(reason: str) -> None:
-    """Raise LongReasonError if a person's reason is longer than what is kept with a decision."""
-    if len(reason) > REASON_MAX:
-        raise LongReasonError(length=len(reason), longest=REASON_MAX)
+def compare(
+    chosen: ModelVersion,
+    champion: ModelVersion | None,
+    snapshot: TrainingSnapshot,
+    *,
+    load: Callable[[ModelVersion], Predictor],
+    rules: PromotionRules | None = None,
+) -> Decision:
+    """Score a version and the champion on a snapshot, and decide.
+
+    Parameters
+    ----------
+    chosen : ModelVersion
+        The one that may become champion.
+    champion : ModelVersion or None
+        One that is broken counts as none.
+    snapshot : Snapshot
+        Both are scored on its csv vehicles, out of fold.
+    load : callable
+        Returns a version's predictor; BrokenModelError if it cannot be used.
+    rules : PromotionRules, optional
+        What counts.
+    """
+    known = {"champion_version": champion.version if champion else None, "candidate_run_id": chosen.run_id}
+    number = chosen.version
+    if champion and champion.version == number:
+        reason = f"version {number} is champion already"
+        return Decision(promote=False, reason=reason, candidate_version=number, champion_version=number)
+    try:
+        candidate = score(load(chosen), snapshot)
+    except BrokenModelError as exc:
+        reason = f"version {number} cannot be used: {exc.problem}; train again"
+        return Decision(promote=False, reason=reason, candidate_version=number).model_copy(update=known)
+    try:
+        rival = score(load(champion), snapshot) if champion else None
+    except BrokenModelError as exc:
+        logger.warning("champion cannot be scored: %s", exc)
+        rival = None
+    return decide(candidate, rival, rules).model_copy(update=known)
 
 
 def decide(

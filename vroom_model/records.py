@@ -4,12 +4,17 @@ They are kept as JSON in tags of the registry.  This module is light, so that re
 """
 
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from vroom_model.errors import ForceReasonError, LongReasonError
+
 MIN_ARRIVALS = 100
 """Below so many vehicles a drift index is mostly chance: with ten bins, 9/100 of it on average."""
+
+REASON_MAX = 500
+"""Characters of a person's reason: the decision's JSON fits MLflow's tag with all of them escaped."""
 
 Verdict = Literal["too few", "steady", "some drift", "large drift"]
 
@@ -38,6 +43,49 @@ class Decision(Record):
     """Booked vehicles from the web form, by which nothing is judged."""
     snapshot_digest: str | None = None
     forced: bool = False
+
+    @classmethod
+    def uncompared(cls, version: int, run_id: str, reason: str, champion: int | None) -> Self:
+        """Return a person's decision for a version, which compares nothing."""
+        return cls(
+            promote=True,
+            reason=reason,
+            candidate_version=version,
+            candidate_run_id=run_id,
+            champion_version=champion,
+        )
+
+    def overruled(self, reason: str) -> Self:
+        """Return the decision to promote all the same, for a person's reason."""
+        name = f"version {self.candidate_version}"
+        sentence = f"{name} is promoted by force: {reason} (the gate: {self.reason})"
+        return self.model_copy(update={"promote": True, "forced": True, "reason": sentence})
+
+    def tags(self, decided_at: datetime) -> dict[str, str]:
+        """Return what is written on the version in the registry."""
+        kept = self.model_dump_json(exclude_none=True)
+        return {"decision": kept, "decision_reason": self.reason, "decided_at": decided_at.isoformat()}
+
+
+class Outcome(Record):
+    """What a promotion or a rollback did."""
+
+    decision: Decision
+    record: int | None = None
+    """Number of its record in the history, or None if the champion stayed."""
+
+    @property
+    def promoted(self) -> bool:
+        """Whether the champion changed."""
+        return self.record is not None
+
+
+def check_reason(reason: str | None) -> None:
+    """Raise ForceReasonError or LongReasonError if a person's reason says nothing, or more than is kept."""
+    if reason is not None and not reason.strip():
+        raise ForceReasonError
+    if len(reason or "") > REASON_MAX:
+        raise LongReasonError(length=len(reason or ""), longest=REASON_MAX)
 
 
 class FeatureDrift(Record):

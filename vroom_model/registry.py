@@ -170,7 +170,7 @@ class Registry:
     def set_alias(self, alias: Alias, version: int) -> None:
         """Point an alias to a version.
 
-        The champion's is moved by ``Succession``, which keeps promotions from crossing.
+        The champion's is moved by ``PromotionService``, which keeps promotions from crossing.
         """
         body = {"name": self.model_name, "alias": alias, "version": str(version)}
         self.api.put("registered-models/alias", body)

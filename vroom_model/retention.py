@@ -1,19 +1,17 @@
 """Forgetting old model versions, with their runs and files in MLflow."""
 
-from vroom_model.ledger import Ledger
-from vroom_model.registry import Registry
+from vroom_model.promotion_service import PromotionService
 
 
-def forget_old_versions(registry: Registry, ledger: Ledger, *, keep: int) -> list[int]:
-    """Delete all but the newest versions; those with an alias or in the ledger of champions stay too.
+def forget_old_versions(promotions: PromotionService, *, keep: int) -> list[int]:
+    """Delete all but the newest versions; those with an alias or in the history of champions stay too.
 
     A version goes last, after its files and its run, so that a deletion cut short is gone on with next time.
 
     Parameters
     ----------
-    registry : Registry
-    ledger : Ledger
-        A rollback may need every champion it names.
+    promotions : PromotionService
+        A rollback may need every champion in its history.
     keep : int
         How many of the newest versions stay whatever they are.
 
@@ -22,7 +20,8 @@ def forget_old_versions(registry: Registry, ledger: Ledger, *, keep: int) -> lis
     list of int
         What was deleted.
     """
-    needed = {entry.version for entry in ledger.entries()}
+    needed = {record.version for record in promotions.history()}
+    registry = promotions.registry
     old = [found for found in registry.versions()[keep:] if not found.aliases and found.version not in needed]
     for found in old:
         registry.delete(found)

@@ -14,11 +14,10 @@ from vroom_features.stores.audit_log import AuditLog
 from vroom_features.stores.online import OnlineStore
 from vroom_features.stores.redis_client import connect_redis
 from vroom_features.stores.source import SourceStore
-from vroom_model.ledger import Ledger
 from vroom_model.messages import ModelPromoted
 from vroom_model.model_cache import ModelCache
+from vroom_model.promotion_service import PromotionService
 from vroom_model.registry import Registry
-from vroom_model.settlement import Settlement
 from webapp import assets, auth, logs, observation, problems, security
 from webapp.api import api
 from webapp.api_docs import api_docs
@@ -88,11 +87,11 @@ def open_services(settings: Settings, *, draining: Draining | None = None) -> Se
     online = OnlineStore(client)
     counter = Counter(settings.redis)
     registry = Registry(settings.mlflow, settings.model_name, timeout_s=REGISTRY_TIMEOUT_S)
-    ledger = Ledger(source.engine, settings.model_name)
 
     def publish(message: ModelPromoted) -> None:
         client.publish(message.channel, message.encode())
 
+    promotions = PromotionService(registry, source, publish=publish)
     slot = ModelSlot()
     worker = f"{socket.gethostname()}:{os.getpid()}"
     upkeep = Upkeep(
@@ -102,9 +101,8 @@ def open_services(settings: Settings, *, draining: Draining | None = None) -> Se
         worker=worker,
         source=source,
         online=online,
-        finish_promotion=Settlement(registry, ledger, publish=publish).finish,
+        finish_promotion=promotions.finish,
     )
-
     listener = ModelListener(
         registry,
         ModelCache(registry.api, settings.home / "models"),
@@ -123,7 +121,7 @@ def open_services(settings: Settings, *, draining: Draining | None = None) -> Se
         upkeep=upkeep,
         workflows=Workflows(settings.prefect),
         registry=registry,
-        history=ModelHistory(registry, ledger),
+        history=ModelHistory(promotions),
         limit=ClientLimit(settings, counter),
         counter=counter,
         audit_log=AuditLog(source.engine, source.address),

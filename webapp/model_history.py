@@ -1,17 +1,20 @@
-"""What the registry and the ledger know of models: the candidate, and who was champion when and why."""
+"""What the registry and the history know of models: the candidate, and who was champion when and why."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
 from pydantic import ValidationError
 
+from vroom_features.errors import VroomFeaturesError
+from vroom_features.tables import PromotionRecord
 from vroom_model.errors import VroomModelError
-from vroom_model.ledger import Handover, Ledger
+from vroom_model.promotion_service import PromotionService, explains, last_made
 from vroom_model.records import Decision, MonitorReport, Record
-from vroom_model.registry import ModelVersion, Registry
+from vroom_model.registry import ModelVersion
 
-NUM_HANDOVERS = 20
+NUM_RECORDS = 20
 Noted = TypeVar("Noted", bound=Record)
 
 
@@ -43,49 +46,60 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The candidate if it is not champion, the last handovers, the last look for drift, and what is amiss."""
+    """The candidate if it is not champion, the last records, the last look for drift, and what is amiss.
+
+    Parameters
+    ----------
+    moved_by_hand : int or None
+        The champion, if it is another one than the last record says.
+    """
 
     candidate: Candidate | None
-    handovers: list[Handover]
+    records: Sequence[PromotionRecord]
     watch: MonitorReport | None = None
+    moved_by_hand: int | None = None
     problem: str = ""
 
     @property
     def withheld(self) -> dict[str, str]:
         """Why an action cannot be started now, by its name."""
-        has_earlier = bool(self.handovers) and self.handovers[0].back_to is not None
+        made = last_made(self.records)
+        has_earlier = made is not None and (made.previous is not None or self.moved_by_hand is not None)
         return (
             {} if has_earlier or self.problem else {"rollback": "There is no earlier champion to go back to."}
         )
 
 
 class ModelHistory:
-    """Reads the registry and the ledger.
+    """Reads the registry and the history of promotions.
 
     Parameters
     ----------
-    registry : Registry
-        Versions and aliases.
-    ledger : Ledger
-        Who was champion when, and why.
+    promotions : PromotionService
+        Versions and aliases; who was champion when, and why.
     """
 
-    def __init__(self, registry: Registry, ledger: Ledger) -> None:
-        self._registry = registry
-        self._ledger = ledger
+    def __init__(self, promotions: PromotionService) -> None:
+        self._promotions = promotions
 
-    def read(self, *, champion: int | None) -> History:
+    def read(self) -> History:
         """Return what there is to tell beside the champion that serves."""
-        handovers: list[Handover] = []
+        records: Sequence[PromotionRecord] = []
         try:
-            handovers = self._ledger.entries(limit=NUM_HANDOVERS)
-            found = self._registry.candidate()
-            serving = self._registry.version(champion) if champion is not None else None
-        except VroomModelError as exc:
-            return History(None, handovers, problem=str(exc))
-        waits = found is not None and found.version != champion
-        watch = _noted(MonitorReport, serving, "monitor") if serving else None
-        return History(_candidate(found) if found and waits else None, handovers, watch)
+            candidate = self._promotions.registry.candidate()
+            records = self._promotions.history(limit=NUM_RECORDS)
+            champion = self._promotions.registry.champion()
+        except (VroomModelError, VroomFeaturesError) as exc:
+            return History(None, records, problem=str(exc))
+        waits = candidate is not None and (champion is None or candidate.version != champion.version)
+        is_under_way = bool(records) and not records[0].is_closed
+        is_by_hand = champion is not None and not (is_under_way or explains(last_made(records), champion))
+        return History(
+            candidate=_candidate(candidate) if candidate and waits else None,
+            records=records,
+            watch=_noted(MonitorReport, champion, "monitor") if champion else None,
+            moved_by_hand=champion.version if champion and is_by_hand else None,
+        )
 
 
 def _candidate(found: ModelVersion) -> Candidate:

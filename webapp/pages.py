@@ -235,11 +235,10 @@ def fleet_points() -> dict[str, list[float]]:
 @pages.get("/models")
 def models() -> Response:
     """Describe the model that serves, the one that waits, and those that served."""
-    served = serving_now()
     return page_in_parts(
         "models.html",
         problem=services().slot.problem,
-        read_history=lambda: services().history.read(champion=served.version if served else None),
+        read_history=services().history.read,
         read_workers=workers,
         read_operations=lambda: progress_of("train", "promote", "rollback", "monitor"),
         mlflow=services().settings.mlflow,

@@ -187,7 +187,7 @@ class Upkeep:
         problem = ""
         try:
             self._finish_promotion()
-        except (VroomModelError, RedisError) as exc:
+        except (VroomModelError, VroomFeaturesError, RedisError) as exc:
             problem = str(exc)
             if problem != self._promotion_problem:
                 logger.warning("a promotion that was cut off waits to be finished: %s", problem)

@@ -24,10 +24,10 @@ from vroom_features.materialize import materialize
 from vroom_features.stores.offline import OfflineStore
 from vroom_features.stores.online import OnlineStore
 from vroom_features.stores.source import SourceStore
-from vroom_model.ledger import Ledger
+from vroom_model.promotion_service import PromotionService
+from vroom_model.records import Outcome
 from vroom_model.registration import register_candidate
 from vroom_model.registry import Registry
-from vroom_model.succession import Outcome, Succession
 from vroom_model.training import train
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -143,13 +143,14 @@ class Site:
 
     def promote(self, *, force_reason: str | None = None) -> Outcome:
         """Let the candidate compete; a reason promotes it whatever the comparison says."""
-        ledger = Ledger(self.source.engine, self.model_name)
         with (
             Registry(self.mlflow_url, self.model_name) as registry,
             redis.Redis.from_url(self.redis_url) as told,
         ):
-            succession = Succession(registry, ledger, publish=lambda m: told.publish(m.channel, m.encode()))
-            return succession.promote(self.offline.current(), as_of=moment(), force_reason=force_reason)
+            promotions = PromotionService(
+                registry, self.source, publish=lambda m: told.publish(m.channel, m.encode())
+            )
+            return promotions.promote(self.offline.current(), as_of=moment(), force_reason=force_reason)
 
     def promote_another(self) -> int:
         """Make another model champion; return its version."""

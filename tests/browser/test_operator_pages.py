@@ -1,4 +1,4 @@
-"""What an operator sees and may do: the candidate, the ledger, sign-in, and what Prefect's absence means."""
+"""What an operator sees and may do: the candidate, the history, sign-in, and what Prefect's absence means."""
 
 import pytest
 import redis
@@ -27,7 +27,7 @@ def test_a_refused_candidate_stands_beside_the_champion_with_the_reason(window: 
     expect(page.locator("#model-chip")).to_have_text(champion)
 
 
-def test_the_ledger_tells_who_served_and_why(window: Window, site: Site) -> None:
+def test_the_history_tells_who_served_and_why(window: Window, site: Site) -> None:
     version = site.promote_another()
     page = window.open("/models")
     latest = page.get_by_role("region", name="Who served when").locator("tbody tr").first

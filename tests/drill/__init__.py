@@ -2,7 +2,7 @@
 
 ``python -m tests.drill`` (or ``make drill``) starts the whole system as ``make run`` does, on free ports in a
 folder of its own, and runs case after case.  After each, the promises are checked: acknowledged
-saves are there once, a verified model serves, alias and ledger agree, the online store equals the database,
+saves are there once, a verified model serves, alias and history agree, the online store equals the database,
 snapshots are whole, and the flows, run again, converge.
 
 ::

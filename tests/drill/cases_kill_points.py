@@ -118,14 +118,14 @@ def promoted(system: System, number: int, at: int) -> operations.Ended:
 
 
 def _other(system: System) -> int:
-    head = system.ledger.head()
-    return 2 if head is not None and head.version == 1 else 1
+    champion = system.registry.champion()
+    return 2 if champion is not None and champion.version == 1 else 1
 
 
 def repaired(system: System, _: int) -> None:
     """Look at the champion, as every flow and the next promotion do first."""
     promises.runs_converge(system)
-    promises.ledger_and_alias_agree(system)
+    promises.history_and_alias_agree(system)
 
 
 def rolled_back(system: System, number: int, at: int) -> operations.Ended:

@@ -109,10 +109,9 @@ def champion_moves_with_noise(system: System) -> Iterator[None]:
 
 def other_champion(system: System, publish: Callable[[ModelPromoted], None] | None = None) -> None:
     """Make the other of two versions champion, by force."""
-    succession = system.succession(publish)
-    head = succession.champion()
-    version = next(v.version for v in system.registry.versions() if head is None or v.version != head.version)
-    succession.promote(
+    champion = system.registry.champion()
+    version = next(v.version for v in system.registry.versions() if v != champion)
+    system.promotions(publish).promote(
         system.offline.current(),
         as_of=now(),
         version=version,

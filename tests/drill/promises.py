@@ -33,7 +33,7 @@ def check_all(system: System) -> None:
     """Raise BrokenPromiseError unless every promise holds now."""
     try:
         saves_are_there_once(system)
-        ledger_and_alias_agree(system)
+        history_and_alias_agree(system)
         online_store_equals_the_database(system)
         snapshots_are_whole(system)
         a_verified_model_serves(system)
@@ -68,13 +68,13 @@ def saves_are_there_once(system: System) -> None:
     hold(unknown <= system.kept.attempted, "the database holds keys that nobody sent")
 
 
-def ledger_and_alias_agree(system: System) -> None:
-    """The alias is what the ledger's last entry says, and that entry is settled."""
-    head, champion = system.ledger.head(), system.registry.champion()
-    hold(head is not None and champion is not None, f"no champion: ledger {head}, alias {champion}")
-    if head is not None and champion is not None:
-        hold(head.version == champion.version, f"ledger says {head.version}, the alias {champion.version}")
-        hold(head.settled, f"epoch {head.epoch} is not settled")
+def history_and_alias_agree(system: System) -> None:
+    """The alias is what the history's last record says, and that record is closed."""
+    (last, *_), champion = system.promotions().history(limit=1), system.registry.champion()
+    hold(champion is not None, "there is no champion")
+    if champion is not None:
+        hold(last.version == champion.version, f"history says {last.version}, the alias {champion.version}")
+        hold(last.is_closed, f"record {last.number} is open")
 
 
 def online_store_equals_the_database(system: System) -> None:
@@ -95,8 +95,8 @@ def snapshots_are_whole(system: System) -> None:
 
 def a_verified_model_serves(system: System) -> None:
     """Every worker answers with the champion, and with the number that its verified files give."""
-    head = system.ledger.head()
-    version = head.version if head else 0
+    champion = system.registry.champion()
+    version = champion.version if champion else 0
     expected = system.predictor(version).predict_one(VEHICLE).predicted_reservations
     for _ in range(NUM_QUESTIONS):
         answer = httpx.post(f"{system.url}/predict", json=VEHICLE, timeout=10).raise_for_status().json()
@@ -143,8 +143,10 @@ def runs_converge(system: System) -> None:
         seeded = seed(system.source, system.settings.data_dir)
         second = materialize(system.source, system.offline, system.online, as_of=now())
         snapshot = system.offline.current()
-        head = system.succession().champion()
-        outcome = system.succession().promote(snapshot, as_of=now(), version=head.version if head else None)
+        system.promotions().finish()
+        champion = system.registry.champion()
+        version = champion.version if champion else None
+        outcome = system.promotions().promote(snapshot, as_of=now(), version=version)
     except (VroomFeaturesError, VroomModelError) as exc:
         raise BrokenPromiseError(f"run again: {type(exc).__name__}: {exc}") from exc
     hold(seeded.is_unchanged and second.is_unchanged, f"a second run changes the stores: {seeded} {second}")

@@ -26,11 +26,10 @@ from vroom_features.settings import Settings
 from vroom_features.stores.offline import OfflineStore
 from vroom_features.stores.online import OnlineStore
 from vroom_features.stores.source import SourceStore
-from vroom_model.ledger import Ledger
 from vroom_model.messages import ModelPromoted
 from vroom_model.predictor import Predictor
+from vroom_model.promotion_service import PromotionService
 from vroom_model.registry import Registry
-from vroom_model.succession import Succession
 
 PASSWORD = "the operator of the drill"  # noqa: S105 - of a system that lives for ten minutes
 START_TIMEOUT_S = 60.0
@@ -75,7 +74,6 @@ class System:
     offline: OfflineStore
     redis: redis.Redis
     registry: Registry
-    ledger: Ledger
     victim: Victim
     kept: Kept = field(default_factory=Kept)
     predictors: dict[int, Predictor] = field(default_factory=dict)
@@ -117,11 +115,11 @@ class System:
         supervisors = [self.main, *self.main.children(recursive=True)]
         return [process for process in supervisors if process.is_running()]
 
-    def succession(self, publish: Callable[[ModelPromoted], None] | None = None) -> Succession:
-        """Return the succession as the flows open it."""
-        return Succession(
+    def promotions(self, publish: Callable[[ModelPromoted], None] | None = None) -> PromotionService:
+        """Return the promotion service as the flows open it."""
+        return PromotionService(
             self.registry,
-            self.ledger,
+            self.source,
             publish=publish or self.tell,
             cache_dir=self.settings.home / "drill-models",
         )
@@ -133,7 +131,7 @@ class System:
     def predictor(self, version: int) -> Predictor:
         """Return the verified model of a version, straight from the registry."""
         if version not in self.predictors:
-            self.predictors[version] = self.succession().load(self.registry.version(version))
+            self.predictors[version] = self.promotions().load(self.registry.version(version))
         return self.predictors[version]
 
     def health(self) -> dict[str, Any]:
@@ -221,7 +219,6 @@ def attached(
             offline=OfflineStore(settings.offline_store),
             redis=client,
             registry=registry,
-            ledger=Ledger(source.engine, settings.model_name),
             victim=forked,
             kept=Kept(earlier={vehicle.vehicle_id for vehicle in earlier.items}),
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows.monitor import look
-from flows.promotion import compare_and_promote
+from flows.promotion import compare_and_promote, open_promotions
 from flows.training import fit_for, train_and_register
 from tests.factories import make_vehicle
 from tests.vroom_features.stores import seed_with_booked_arrivals
@@ -60,6 +60,20 @@ def test_a_fleet_is_trained_on_promoted_and_watched(settings: Settings) -> None:
     assert report.outcomes.num_vehicles == 1_000
 
 
+def test_a_monitor_watches_a_champion_moved_by_hand_and_moves_nothing(settings: Settings) -> None:
+    asyncio.run(train_and_register.fn(settings, 0, AS_OF))
+    asyncio.run(compare_and_promote.fn(settings, None, None, AS_OF))
+    other = asyncio.run(train_and_register.fn(settings, 1, AS_OF)).version.version
+    with open_promotions(settings) as promotions:
+        promotions.registry.set_alias("champion", other)
+        report = asyncio.run(look.fn(settings, AS_OF))
+        champion = promotions.registry.champion()
+        assert report is not None
+        assert champion is not None
+        assert report.version == champion.version == other
+        assert len(promotions.history()) == 1
+
+
 def test_training_again_on_unchanged_data_finds_the_version_that_exists(settings: Settings) -> None:
     first = asyncio.run(train_and_register.fn(settings, 0, AS_OF))
     with closing(SourceStore.open(settings.source_database)) as source:
@@ -104,9 +118,10 @@ def test_the_rules_come_from_the_settings(settings: Settings) -> None:
     asyncio.run(train_and_register.fn(settings, 0, AS_OF))
     asyncio.run(compare_and_promote.fn(settings, None, None, AS_OF))
     asyncio.run(train_and_register.fn(settings, 1, AS_OF))
+    later = AS_OF + timedelta(days=1)
     lax = settings.model_copy(update={"promotion_min_gain": 0.0, "promotion_confidence": 0.501})
     strict = settings.model_copy(update={"promotion_min_gain": 0.5})
-    assert not asyncio.run(compare_and_promote.fn(strict, None, None, AS_OF)).promoted
-    decision = asyncio.run(compare_and_promote.fn(lax, None, None, AS_OF)).decision
+    assert not asyncio.run(compare_and_promote.fn(strict, None, None, later)).promoted
+    decision = asyncio.run(compare_and_promote.fn(lax, None, None, later)).decision
     assert decision.gain is not None
     assert decision.promote == (decision.gain_low is not None and decision.gain_low > 0)

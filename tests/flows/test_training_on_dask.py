@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 from prefect import State
 
-from flows.promotion import vroom_forecast_promotion
-from flows.succession import open_succession
+from flows.promotion import open_promotions, vroom_forecast_promotion
 from flows.training import vroom_forecast_training
 from tests.factories import VEHICLE
 from tests.flows.conftest import run
@@ -35,8 +34,8 @@ def completed(flow: Any, **parameters: Any) -> State[Any]:  # as ``run``
 
 def load(settings: Settings, version: int) -> Predictor:
     """Return a registered version, verified."""
-    with open_succession(settings) as succession:
-        return succession.load(succession.registry.version(version))
+    with open_promotions(settings) as promotions:
+        return promotions.load(promotions.registry.version(version))
 
 
 def test_a_model_trained_on_dask_is_registered_judged_and_serves(

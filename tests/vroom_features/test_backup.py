@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from sqlmodel import Session, select
 
 from tests.factories import make_vehicle
 from tests.secrets import LOGIN, assert_nothing_secret
@@ -22,7 +23,7 @@ from vroom_features.stores.backup import back_up, restore
 from vroom_features.stores.offline import OfflineStore
 from vroom_features.stores.online import OnlineStore
 from vroom_features.stores.source import SourceStore
-from vroom_model.ledger import Ledger
+from vroom_features.tables import PromotionRecord
 
 
 @pytest.fixture(autouse=True)
@@ -88,18 +89,28 @@ def test_a_sqlite_database_is_restored_under_those_that_write_it(sqlite: SourceS
     assert {kept, *acknowledged[restored_at + 2 :]} <= new_ids(sqlite)
 
 
-def test_a_restore_brings_back_everything_the_ledger_too(seeded: SourceStore, tmp_path: Path) -> None:
-    ledger = Ledger(seeded.engine, "m")
-    ledger.append(after=None, version=3, kind="promotion", reason="better", decided_at=NOW, back_to=None)
+def history(store: SourceStore) -> list[tuple[int, int]]:
+    with Session(store.engine) as session:
+        return [(each.number, each.version) for each in session.exec(select(PromotionRecord))]
+
+
+def test_a_restore_brings_back_everything_the_history_too(seeded: SourceStore, tmp_path: Path) -> None:
+    with Session(seeded.engine) as session:
+        session.add(
+            PromotionRecord(
+                model_name="m", number=1, version=3, kind="promotion", reason="better", decided_at=NOW
+            )
+        )
+        session.commit()
     seeded.save_vehicle(make_vehicle(), saved_at=NOW, idempotency_key="once")
-    before = seeded.count_vehicles(), seeded.list_vehicles(page_size=1000), ledger.entries()
+    before = seeded.count_vehicles(), seeded.list_vehicles(page_size=1000), history(seeded)
     back_up(seeded.address, tmp_path / "backup")
     lost = arrive(seeded)
     with pytest.raises(BackupError, match="has 1 changes that the backup lacks; --force"):
         restore(seeded.address, tmp_path / "backup")
     assert seeded.get_vehicle(lost) is not None
     restore(seeded.address, tmp_path / "backup", force=True)
-    assert (seeded.count_vehicles(), seeded.list_vehicles(page_size=1000), ledger.entries()) == before
+    assert (seeded.count_vehicles(), seeded.list_vehicles(page_size=1000), history(seeded)) == before
     assert not seeded.save_vehicle(make_vehicle(), saved_at=NOW, idempotency_key="once").created
 
 

@@ -6,13 +6,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from tests.snapshots import FrameSnapshot
+from tests.vroom_model.killing import TAG, SteppingProxy
+from vroom_features.stores.source import SourceStore
+from vroom_features.tables import PromotionRecord
 from vroom_model.boosting import TrainingParams
-from vroom_model.ledger import Ledger
+from vroom_model.errors import RegistryError
 from vroom_model.messages import ModelPromoted
+from vroom_model.promotion_service import PromotionService
+from vroom_model.records import Outcome
 from vroom_model.registration import Registered, register_candidate
 from vroom_model.registry import Registry
-from vroom_model.succession import Outcome, Succession
 from vroom_model.training import TrainedModel, train
 
 AS_OF = datetime(2026, 1, 2, tzinfo=UTC)
@@ -20,22 +26,41 @@ AS_OF = datetime(2026, 1, 2, tzinfo=UTC)
 
 @dataclass
 class Champions:
-    """A registry, a ledger, and what happened with them."""
+    """A registry, a source database, and what happened with them."""
 
     registry: Registry
-    ledger: Ledger
+    source: SourceStore
     folder: Path
     messages: list[ModelPromoted] = field(default_factory=list)
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
     @property
-    def succession(self) -> Succession:
-        """Return a succession that another process would have, too."""
+    def service(self) -> PromotionService:
+        """Return a service that another process would have, too."""
         return self.with_publish(self.messages.append)
 
-    def with_publish(self, publish: Callable[[ModelPromoted], None]) -> Succession:
-        """Return a succession that tells this callable."""
-        return Succession(self.registry, self.ledger, publish=publish, cache_dir=self.folder / "cache")
+    def with_publish(self, publish: Callable[[ModelPromoted], None]) -> PromotionService:
+        """Return a service that tells this callable."""
+        return PromotionService(self.registry, self.source, publish=publish, cache_dir=self.folder / "cache")
+
+    def through(self, url: str) -> PromotionService:
+        """Return a service that speaks to MLflow at another address."""
+        registry = Registry(url, self.registry.model_name)
+        return PromotionService(registry, self.source, publish=self.messages.append)
+
+    def open_record(self, snapshot: FrameSnapshot, version: int) -> PromotionRecord:
+        """Have a promotion by force end right after its record was written, and return that."""
+        proxy = SteppingProxy(self.registry.address.url, step=TAG)
+        try:
+            with pytest.raises(RegistryError, match="need not be repeated"):
+                self.through(proxy.url).promote(
+                    snapshot, as_of=self.moment(), version=version, force_reason="a test"
+                )
+        finally:
+            proxy.close()
+        record, *_ = self.service.history()
+        assert (record.version, record.is_closed) == (version, False)
+        return record
 
     def train(
         self, snapshot: FrameSnapshot, *, params: TrainingParams | None = None, seed: int = 0
@@ -58,9 +83,7 @@ class Champions:
         self, snapshot: FrameSnapshot, version: int | None = None, *, force_reason: str | None = None
     ) -> Outcome:
         """Promote a version, or the candidate."""
-        return self.succession.promote(
-            snapshot, as_of=self.moment(), version=version, force_reason=force_reason
-        )
+        return self.service.promote(snapshot, as_of=self.moment(), version=version, force_reason=force_reason)
 
     def moment(self) -> datetime:
         """Return a moment after the last one."""

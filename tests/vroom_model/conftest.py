@@ -10,7 +10,6 @@ import pytest
 from tests.snapshots import FrameSnapshot, read_fleet
 from tests.vroom_model.champions import Champions
 from vroom_features.stores.source import SourceStore
-from vroom_model.ledger import Ledger
 from vroom_model.predictor import Predictor
 from vroom_model.registry import Registry
 from vroom_model.training import TrainedModel, train
@@ -46,4 +45,4 @@ def registry(mlflow_server: str) -> Iterator[Registry]:
 @pytest.fixture
 def champions(registry: Registry, source: SourceStore, tmp_path: Path) -> Champions:
     """Return the means to train, register and promote."""
-    return Champions(registry, Ledger(source.engine, registry.model_name), tmp_path)
+    return Champions(registry, source, tmp_path)

@@ -1,9 +1,10 @@
-"""Processes that promote, started, let go at once, and killed when they ask for the alias to be moved."""
+"""Processes that promote, started, let go at once, and stopped at a step: killed, refused or held up."""
 
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tests.vroom_model.promoter import Task
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 120
+ALIAS, TAG = "registered-models/alias", "model-versions/set-tag"
 Process = subprocess.Popen[str]
 
 
@@ -44,22 +46,39 @@ def go(*processes: Process) -> list[str]:
     return printed
 
 
-class KillingProxy:
-    """An HTTP proxy that kills a process when it asks to have the champion's alias moved."""
+class SteppingProxy:
+    """An HTTP proxy that stops who asks MLflow for a step: it kills, holds up, or else refuses.
 
-    def __init__(self, target: str) -> None:
+    Parameters
+    ----------
+    target : str
+        Address of MLflow.
+    step : str
+        How the path of the step ends.
+    is_done : bool
+        Whether MLflow does the step before.
+    """
+
+    def __init__(self, target: str, *, step: str = ALIAS, is_done: bool = False) -> None:
         self.victim: Process | None = None
+        self.meanwhile: Callable[[], None] | None = None
         client = httpx.Client(base_url=target, timeout=30)
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                if self.path.endswith("registered-models/alias"):
-                    proxy.kill()
-                    return
                 headers = {"Content-Type": self.headers["Content-Type"]} if body else None
+                is_step = self.command == "POST" and self.path.endswith(step)
+                if is_step and proxy.meanwhile:
+                    proxy.meanwhile()
+                elif is_step and not is_done:
+                    proxy.stop(self)
+                    return
                 answer = client.request(self.command, self.path, content=body, headers=headers)
+                if is_step and is_done:
+                    proxy.stop(self)
+                    return
                 self.send_response(answer.status_code)
                 self.send_header("Content-Length", str(len(answer.content)))
                 self.end_headers()
@@ -76,9 +95,11 @@ class KillingProxy:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
 
-    def kill(self) -> None:
-        """End the process as the kernel would."""
-        assert self.victim is not None
+    def stop(self, request: BaseHTTPRequestHandler) -> None:
+        """End the process as the kernel would; without one, refuse."""
+        if self.victim is None:
+            request.send_error(503)
+            return
         self.victim.kill()
         self.victim.wait(TIMEOUT_S)
 

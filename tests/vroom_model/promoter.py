@@ -15,10 +15,9 @@ from pydantic import BaseModel
 
 from tests.snapshots import read_fleet
 from vroom_features.stores.source import SourceStore
-from vroom_model.ledger import Ledger
 from vroom_model.messages import ModelPromoted
+from vroom_model.promotion_service import PromotionService
 from vroom_model.registry import Registry
-from vroom_model.succession import Succession
 
 
 class Task(BaseModel):
@@ -48,13 +47,13 @@ def main(task: Task) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     with Registry(task.mlflow, task.model_name) as registry:
-        succession = Succession(registry, Ledger(source.engine, task.model_name), publish=publish)
+        promotions = PromotionService(registry, source, publish=publish)
         print("ready", flush=True)
         sys.stdin.readline()
         if task.rollback:
-            outcome = succession.rollback(as_of=task.as_of)
+            outcome = promotions.rollback(as_of=task.as_of)
         else:
-            outcome = succession.promote(snapshot, as_of=task.as_of, version=task.version)
+            outcome = promotions.promote(snapshot, as_of=task.as_of, version=task.version)
     print(outcome.model_dump_json(), flush=True)
 
 

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,15 +10,15 @@ import redis as redis_py
 
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import Champions
-from tests.vroom_model.killing import TIMEOUT_S, KillingProxy, go, start
+from tests.vroom_model.killing import ALIAS, TAG, TIMEOUT_S, SteppingProxy, go, start
 from tests.vroom_model.promoter import Task
+from tests.webapp.waiting import wait_until
+from vroom_features.errors import SourceStoreError
 from vroom_features.stores.source import SourceStore
 from vroom_model.boosting import TrainingParams
-from vroom_model.ledger import Ledger
 from vroom_model.messages import ModelPromoted
-from vroom_model.records import Decision
+from vroom_model.records import Decision, Outcome
 from vroom_model.registry import Registry
-from vroom_model.succession import Outcome
 from vroom_model.training import TrainedModel, train
 
 WEAK, MIDDLING = TrainingParams(num_rounds=2), TrainingParams(num_rounds=8)
@@ -36,7 +37,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SourceSto
 @pytest.fixture
 def champions(registry: Registry, source: SourceStore, tmp_path: Path) -> Champions:
     """Return the means to train, register and promote, on either database."""
-    return Champions(registry, Ledger(source.engine, registry.model_name), tmp_path)
+    return Champions(registry, source, tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -81,19 +82,18 @@ def test_two_promotions_at_once_leave_one_champion_and_two_true_records(
 
     # Whoever came first, the better one is champion: alone, or after the other.
     assert champions.champion() == rivals[1]
-    entries = champions.ledger.entries()
-    assert [entry.epoch for entry in entries] == list(range(len(entries), 0, -1))
-    assert all(entry.settled for entry in entries)
-    served = {entry.epoch: entry.version for entry in entries}
+    history = champions.service.history()
+    assert [record.number for record in history] == list(range(len(history), 0, -1))
+    assert all(record.is_closed for record in history)
+    served = {record.number: record.version for record in history}
     assert served[1] == before
-    promoted = {outcome.epoch: version for version, outcome in outcomes.items() if outcome.promoted}
-    assert promoted == {epoch: version for epoch, version in served.items() if epoch > 1}
+    promoted = {outcome.record: version for version, outcome in outcomes.items() if outcome.promoted}
+    assert promoted == {number: version for number, version in served.items() if number > 1}
     for version, outcome in outcomes.items():
         tags = champions.registry.version(version).tags
         assert Decision.model_validate_json(tags["decision"]) == outcome.decision
         rival = outcome.decision.champion_version
-        assert rival == (served[outcome.epoch - 1] if outcome.epoch else rivals[1])
-        assert tags.get("epoch") == (str(outcome.epoch) if outcome.epoch else None)
+        assert rival == (served[outcome.record - 1] if outcome.record else rivals[1])
 
 
 @pytest.mark.parametrize("source", ["postgresql"], indirect=True)
@@ -104,86 +104,150 @@ def test_two_rollbacks_at_once_each_tell_what_they_did(
     for model in models:
         versions.append(champions.register_trained(model).version.version)
         assert champions.promote(fleet).promoted
-    back = task.model_copy(update={"rollback": True})
-    outcomes = [Outcome.model_validate_json(text) for text in go(start(back), start(back))]
-    # The later one goes back further, unless it found the earlier one unfinished: then it was that one.
-    served = {4: versions[1], 5: versions[0]}
-    told = {outcome.epoch: outcome.decision.candidate_version for outcome in outcomes}
-    assert told.items() <= served.items()
-    assert {entry.epoch for entry in champions.ledger.entries()} == {1, 2, 3, *told}
-    assert champions.champion() == served[max(told)]  # type: ignore[type-var]  # both have an epoch
+    backs = [
+        task.model_copy(update={"rollback": True, "as_of": champions.moment(), "version": None})
+        for _ in range(2)
+    ]
+    outcomes = [Outcome.model_validate_json(text) for text in go(*map(start, backs))]
+    told = {outcome.record: outcome.decision.candidate_version for outcome in outcomes}
+    assert told == {4: versions[1], 5: versions[0]}
+    assert len(champions.service.history()) == 5
+    assert champions.champion() == versions[0]
 
 
-@pytest.fixture
-def proxy(mlflow_server: str) -> Iterator[KillingProxy]:
-    """Return a proxy before MLflow."""
-    proxy = KillingProxy(mlflow_server)
-    yield proxy
-    proxy.close()
+def killed(task: Task, champions: Champions, *, step: str, is_done: bool) -> None:
+    """Run a promotion or rollback in a process that dies by SIGKILL as it asks MLflow for a step."""
+    proxy = SteppingProxy(champions.registry.address.url, step=step, is_done=is_done)
+    try:
+        proxy.victim = start(task.model_copy(update={"mlflow": proxy.url}))
+        go(proxy.victim)
+    finally:
+        proxy.close()
+    assert proxy.victim.returncode == -signal.SIGKILL
 
 
-def assert_repaired(champions: Champions, version: int, redis: redis_py.Redis) -> None:
-    """Check that one look completes the promotion of this version, and a second one does nothing more."""
-    cut_off = champions.ledger.head()
-    assert cut_off is not None
-    assert (cut_off.version, cut_off.settled) == (version, False)
+def assert_finished(champions: Champions, version: int, redis: redis_py.Redis) -> None:
+    """Check that one reader finishes the change that was cut off, and a second one does nothing more."""
+    cut_off, *_ = champions.service.history()
+    assert (cut_off.version, cut_off.is_closed) == (version, False)
     with redis.pubsub() as heard:  # type: ignore[no-untyped-call]  # of redis-py
         heard.subscribe(ModelPromoted.channel)
         assert heard.get_message(timeout=TIMEOUT_S)["type"] == "subscribe"
         for _ in range(2):
-            found = champions.with_publish(
-                lambda message: redis.publish(message.channel, message.encode())
-            ).champion()
-            assert found is not None
-            assert found.version == version == champions.champion()
+            champions.with_publish(lambda m: redis.publish(m.channel, m.encode())).finish()
+            assert champions.champion() == version
         message = ModelPromoted.decode(heard.get_message(timeout=TIMEOUT_S)["data"])
-        assert (message.version, message.epoch) == (version, cut_off.epoch)
+        assert (message.version, message.epoch) == (version, cut_off.number)
         assert heard.get_message(timeout=0.1) is None
-    (entry, *_) = champions.ledger.entries()
-    assert entry.settled
-    assert entry.epoch == cut_off.epoch
+    finished, *_ = champions.service.history()
+    assert (finished.number, finished.is_closed) == (cut_off.number, True)
     tags = champions.registry.version(version).tags
     decision = Decision.model_validate_json(tags["decision"])
     assert decision.promote
     assert tags["decision_reason"] == decision.reason
-    assert tags["epoch"] == str(entry.epoch)
 
 
-def test_a_process_killed_before_the_alias_is_finished_by_the_next_look(
-    champions: Champions, task: Task, weak: TrainedModel, proxy: KillingProxy, redis: redis_py.Redis
+STEPS = pytest.mark.parametrize(
+    ("step", "is_done"),
+    [(TAG, False), (ALIAS, False), (ALIAS, True)],
+    ids=["after the intent", "before the alias", "after the alias"],
+)
+
+
+@STEPS
+def test_a_promotion_that_is_killed_is_finished_and_its_retry_is_the_same_promotion(
+    champions: Champions,
+    fleet: FrameSnapshot,
+    task: Task,
+    weak: TrainedModel,
+    redis: redis_py.Redis,
+    step: str,
+    is_done: bool,
 ) -> None:
     version = champions.register_trained(weak).version.version
-    process = start(task.model_copy(update={"mlflow": proxy.url}))
-    proxy.victim = process
-    go(process)
-    assert process.returncode == -signal.SIGKILL
-    assert_repaired(champions, version, redis)
+    killed(task, champions, step=step, is_done=is_done)
+    assert_finished(champions, version, redis)
+    again = champions.service.promote(fleet, as_of=task.as_of)
+    assert (again.record, again.promoted, len(champions.service.history())) == (1, True, 1)
+
+
+@STEPS
+def test_a_rollback_that_is_killed_and_repeated_is_finished_and_goes_back_no_further(
+    champions: Champions,
+    fleet: FrameSnapshot,
+    task: Task,
+    models: list[TrainedModel],
+    step: str,
+    is_done: bool,
+) -> None:
+    versions = [champions.register_trained(model).version.version for model in models]
+    for version in versions:
+        champions.promote(fleet, version)
+    rollback = task.model_copy(update={"rollback": True, "as_of": champions.moment()})
+    killed(rollback, champions, step=step, is_done=is_done)
+    outcome = champions.service.rollback(as_of=champions.moment())
+    assert (outcome.record, outcome.decision.candidate_version) == (4, versions[1])
+    assert champions.champion() == versions[1]
+    assert [record.is_closed for record in champions.service.history()] == [True] * 4
 
 
 @pytest.mark.parametrize("moment", ["before the message", "after the message"])
-def test_a_process_killed_at_the_message_is_finished_by_the_next_look(
-    champions: Champions, task: Task, weak: TrainedModel, moment: str, redis: redis_py.Redis
+def test_a_promotion_that_is_killed_at_its_message_is_done(
+    champions: Champions, fleet: FrameSnapshot, task: Task, weak: TrainedModel, moment: str
 ) -> None:
     version = champions.register_trained(weak).version.version
     process = start(task.model_copy(update={"die": moment}))
     go(process)
     assert process.returncode == -signal.SIGKILL
-    assert_repaired(champions, version, redis)
+    assert champions.champion() == version
+    (record,) = champions.service.history()
+    assert record.is_closed
+    assert champions.service.promote(fleet, as_of=task.as_of).record == record.number
 
 
-def test_a_rollback_cut_off_is_finished_and_not_done_twice(
-    champions: Champions,
-    fleet: FrameSnapshot,
-    task: Task,
-    weak: TrainedModel,
-    trained: TrainedModel,
-    redis: redis_py.Redis,
+@pytest.mark.parametrize("source", ["postgresql"], indirect=True)
+def test_an_alias_moved_late_by_a_process_that_lost_the_lock_does_not_stay(
+    champions: Champions, fleet: FrameSnapshot, source: SourceStore, models: list[TrainedModel]
 ) -> None:
-    first = champions.register_trained(weak).version.version
-    champions.promote(fleet)
-    champions.register_trained(trained)
-    champions.promote(fleet)
-    process = start(task.model_copy(update={"rollback": True, "die": "before the message"}))
-    go(process)
-    assert process.returncode == -signal.SIGKILL
-    assert_repaired(champions, first, redis)
+    first, late, better = (champions.register_trained(model).version.version for model in models)
+    champions.promote(fleet, first)
+    proxy = SteppingProxy(champions.registry.address.url)
+
+    def overtake() -> None:
+        """Take the lock away from whoever holds it, and promote another while it waits for MLflow."""
+        if champions.champion() != first:
+            return
+        with source.engine.begin() as connection:
+            held = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+            assert connection.exec_driver_sql(held).scalars().all() == [True]
+        assert champions.promote(fleet, better).promoted
+
+    proxy.meanwhile = overtake
+    try:
+        assert champions.through(proxy.url).promote(fleet, as_of=champions.moment(), version=late).promoted
+    finally:
+        proxy.close()
+    assert champions.champion() == better
+    history = [(record.version, record.kind, record.is_closed) for record in champions.service.history()]
+    assert history == [(version, "promotion", True) for version in (better, late, first)]
+
+
+@pytest.mark.parametrize("source", ["postgresql"], indirect=True)
+def test_a_record_whose_number_was_taken_since_the_lock_was_lost_is_refused(
+    champions: Champions, fleet: FrameSnapshot, source: SourceStore, models: list[TrainedModel]
+) -> None:
+    first, second = (champions.register_trained(model).version.version for model in models[:2])
+    champions.promote(fleet, first)
+    waiting = "SELECT 1 FROM pg_locks WHERE relation = 'handovers'::regclass AND NOT granted"
+    taken = (
+        "INSERT INTO handovers (model_name, epoch, version, kind, reason, forced, decided_at, settled)"
+        " SELECT model_name, epoch + 1, version, kind, reason, forced, decided_at, settled FROM handovers"
+    )
+    with ThreadPoolExecutor(1) as pool, source.engine.begin() as connection:
+        connection.exec_driver_sql("LOCK TABLE handovers IN SHARE ROW EXCLUSIVE MODE")  # it may read
+        promotion = pool.submit(champions.promote, fleet, second)
+        wait_until(lambda: connection.exec_driver_sql(waiting).first(), timeout_s=TIMEOUT_S)
+        connection.exec_driver_sql(taken)
+    with pytest.raises(SourceStoreError, match="duplicate key"):
+        promotion.result()
+    assert champions.champion() == first

@@ -14,15 +14,15 @@ from vroom_model.training import TrainedModel
 def test_old_versions_go_with_their_files_and_champions_stay(
     champions: Champions, fleet: FrameSnapshot
 ) -> None:
-    registry, ledger = champions.registry, champions.ledger
+    registry, promotions = champions.registry, champions.service
     first = champions.register(fleet)
     champions.promote(fleet, first)
     old = registry.version(champions.register(fleet, seed=1))
     second = champions.register(fleet, seed=2)
     assert champions.promote(fleet, second, force_reason="to have a predecessor").promoted
     newest = champions.register(fleet, seed=3)
-    assert forget_old_versions(registry, ledger, keep=4) == []
-    assert forget_old_versions(registry, ledger, keep=1) == [old.version]
+    assert forget_old_versions(promotions, keep=4) == []
+    assert forget_old_versions(promotions, keep=1) == [old.version]
     assert [found.version for found in registry.versions()] == [newest, second, first]
     client = mlflow.MlflowClient(registry.address.url)
     assert client.get_run(old.run_id).info.lifecycle_stage == "deleted"
@@ -30,13 +30,13 @@ def test_old_versions_go_with_their_files_and_champions_stay(
         registry.download(old, champions.folder / "gone")
     registry.download(registry.version(first), champions.folder / "kept")
     registry.delete(old)  # again: what is gone is left at that
-    assert forget_old_versions(registry, ledger, keep=1) == []
+    assert forget_old_versions(promotions, keep=1) == []
 
 
 def test_files_stay_for_a_version_that_came_of_the_same_run(
     champions: Champions, trained: TrainedModel
 ) -> None:
-    registry, ledger = champions.registry, champions.ledger
+    registry, promotions = champions.registry, champions.service
     client = mlflow.MlflowClient(registry.address.url)
     old = champions.register_trained(trained).version
     source = client.get_model_version(registry.model_name, str(old.version)).source
@@ -45,7 +45,7 @@ def test_files_stay_for_a_version_that_came_of_the_same_run(
             client.create_registered_model(name)
         client.create_model_version(name, source, old.run_id, tags=dict(old.tags))
     registry.set_alias("candidate", 2)
-    assert forget_old_versions(registry, ledger, keep=1) == [old.version]
+    assert forget_old_versions(promotions, keep=1) == [old.version]
     registry.download(registry.version(2), champions.folder / "same model")
     registry.delete(registry.version(2))
     registry.download(old, champions.folder / "for the other model")

@@ -11,32 +11,31 @@ from flask.testing import FlaskClient
 from tests.factories import VEHICLE
 from tests.snapshots import read_fleet
 from tests.vroom_model.champions import AS_OF, Champions
-from tests.vroom_model.killing import KillingProxy, go, start
+from tests.vroom_model.killing import SteppingProxy, go, start
 from tests.vroom_model.promoter import Task
 from tests.webapp.waiting import wait_until
 from vroom_features.addresses import ServiceAddress
 from vroom_features.settings import Settings
 from vroom_features.stores.source import SourceStore
 from vroom_model.boosting import TrainingParams
-from vroom_model.ledger import Ledger
 from vroom_model.registry import Registry
 from webapp.app import create_app
 
 
 @pytest.fixture
 def champions(settings: Settings, mlflow_server: str, tmp_path: Path) -> Iterator[Champions]:
-    """Return a champion's and a better candidate's registry, and their ledger."""
+    """Return a champion's and a better candidate's registry, and their history."""
     with (
         closing(SourceStore.open(settings.source_database)) as source,
         Registry(mlflow_server, settings.model_name) as registry,
     ):
-        yield Champions(registry, Ledger(source.engine, settings.model_name), tmp_path)
+        yield Champions(registry, source, tmp_path)
 
 
 @pytest.fixture
-def killer(mlflow_server: str) -> Iterator[KillingProxy]:
+def killer(mlflow_server: str) -> Iterator[SteppingProxy]:
     """Return a proxy before MLflow that kills who wants to move an alias."""
-    proxy = KillingProxy(mlflow_server)
+    proxy = SteppingProxy(mlflow_server)
     yield proxy
     proxy.close()
 
@@ -47,7 +46,7 @@ def version_of(client: FlaskClient) -> int:
 
 
 def test_a_promotion_killed_before_its_alias_moved_is_finished_by_the_running_workers(
-    champions: Champions, killer: KillingProxy, settings: Settings, mlflow_server: str, redis_url: str
+    champions: Champions, killer: SteppingProxy, settings: Settings, mlflow_server: str, redis_url: str
 ) -> None:
     fleet = read_fleet()
     old = champions.register(fleet, params=TrainingParams(num_rounds=2))
@@ -73,15 +72,13 @@ def test_a_promotion_killed_before_its_alias_moved_is_finished_by_the_running_wo
     go(process)
     assert process.returncode == -signal.SIGKILL
     assert champions.champion() == old
-    cut_off = champions.ledger.head()
-    assert cut_off is not None
-    assert (cut_off.version, cut_off.settled) == (new, False)
+    cut_off, _ = champions.service.history()
+    assert (cut_off.version, cut_off.is_closed) == (new, False)
 
     wait_until(lambda: [version_of(client) for client in clients] == [new, new], timeout_s=60)
-    wait_until(lambda: champions.ledger.entry(cut_off.epoch).settled, timeout_s=60)
+    wait_until(lambda: champions.service.history()[0].is_closed, timeout_s=60)
     assert champions.champion() == new
-    assert len(champions.ledger.entries()) == 2
-    tags = champions.registry.version(new).tags
-    assert (tags["epoch"], tags["decision"]) == (str(cut_off.epoch), cut_off.decision)
+    assert len(champions.service.history()) == 2
+    assert champions.registry.version(new).tags["decision"] == cut_off.decision
     for app in apps:
         app.extensions["vroom"].close()

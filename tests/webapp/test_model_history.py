@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from flask.testing import FlaskClient
 
+from tests.webapp.records import add_record
 from tests.webapp.registry import Models
 from vroom_model.manifest import SnapshotRef
 from vroom_model.records import Decision, FeatureDrift, MonitorReport, Outcomes
@@ -55,6 +56,18 @@ def test_the_models_page_tells_what_the_monitor_found(
         assert "lay within their range; 1,025 booked cars from the web form left out." in shown
     else:
         assert "were expected" not in shown
+
+
+def test_the_models_page_tells_that_the_alias_was_moved_by_hand(
+    champion: int, models: Models, client: FlaskClient, services: Services
+) -> None:
+    add_record(services, version=champion)
+    assert "moved by hand" not in page(client)
+    models.crown(models.register(6.0))
+    shown = page(client)
+    assert "moved by hand" in shown
+    assert "There is no earlier champion to go back to." not in shown
+    assert len(services.history.read().records) == 1  # seeing it writes nothing
 
 
 def test_the_models_page_tells_why_the_candidate_was_refused(

@@ -1,7 +1,6 @@
 """Pages without a browser: what their addresses show, and how numbers are written."""
 
 import re
-from datetime import UTC, datetime
 
 import pytest
 from flask.testing import FlaskClient
@@ -9,10 +8,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.factories import make_vehicle
+from tests.webapp.records import add_record
 from tests.webapp.test_auth import csrf_token, sign_in
 from tests.webapp.waiting import wait_until
 from vroom_features.vehicle import PRICE_MAX
-from vroom_model.ledger import Ledger
 from webapp.clock import now
 from webapp.formats import duration, size
 from webapp.listing import PAGE_SIZE
@@ -79,18 +78,8 @@ def test_a_rollback_is_withheld_until_there_is_an_earlier_champion(
 ) -> None:
     reason = "There is no earlier champion to go back to."
     assert reason in client.get("/models").text
-    ledger = Ledger(services.source.engine, services.settings.model_name)
-    head = ledger.head()
-    for version in (1, 2):
-        head = ledger.append(
-            after=head,
-            version=version,
-            kind="promotion",
-            reason="a test",
-            decided_at=datetime(2026, 1, 1, tzinfo=UTC),
-            back_to=head.epoch if head else None,
-            settled=True,
-        )
+    for version in (2, 1):
+        add_record(services, version=version)
     assert reason not in client.get("/models").text
 
 

@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Literal
 from urllib.parse import quote
 
@@ -17,12 +16,12 @@ from werkzeug.datastructures import MultiDict
 
 from tests.factories import VEHICLE
 from tests.webapp.conftest import PASSWORD
+from tests.webapp.records import add_record
 from tests.webapp.registry import Models
 from tests.webapp.test_auth import csrf_token
 from vroom_features.messages import MessageError
 from vroom_features.settings import Settings
 from vroom_features.vehicle import COLUMNS
-from vroom_model.ledger import Ledger
 from webapp.events import EVENTS, encode
 from webapp.logs import configure
 from webapp.services import Services
@@ -158,21 +157,9 @@ def test_a_save_by_a_hostile_key_is_made_once_or_refused(
 def test_a_hostile_reason_is_text_on_every_page(
     client: FlaskClient, services: Services, models: Models, champion: int
 ) -> None:
-    ledger = Ledger(services.source.engine, services.settings.model_name)
-    last = None
-    for number, payload in enumerate(PAYLOADS[:12]):
+    for payload in PAYLOADS[:12]:
         models.client.set_model_version_tag(models.name, str(champion), "decision", payload)
-        last = ledger.append(
-            after=last,
-            version=champion,
-            kind="promotion",
-            reason=payload,
-            decided_at=datetime(2026, 1, 1, number, tzinfo=UTC),
-            back_to=None,
-            forced=True,
-            settled=True,
-        )
-    assert last is not None
+        add_record(services, version=champion, reason=payload, forced=True)
     for path in ("/models", "/", "/stores", "/model"):
         answer = client.get(path)
         assert answer.status_code == 200, path

@@ -42,7 +42,7 @@ TABLES: tuple[Table, ...] = tuple(
         tables.DatabaseState,
         tables.Deletion,
         tables.IdempotencyKey,
-        tables.Handover,
+        tables.PromotionRecord,
         tables.AuditEntry,
     )
 )

@@ -3,16 +3,11 @@ import pytest
 
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import AS_OF, Champions
+from tests.vroom_model.killing import SteppingProxy
+from vroom_features.stores.locks import promotion_lock
 from vroom_model.boosting import TrainingParams
-from vroom_model.errors import (
-    ForceReasonError,
-    LongReasonError,
-    RegistryError,
-    RollbackError,
-    UnsettledError,
-)
+from vroom_model.errors import ForceReasonError, LongReasonError, RegistryError, RollbackError
 from vroom_model.messages import ModelPromoted
-from vroom_model.settlement import Settlement
 from vroom_model.training import TrainedModel
 
 WEAK = TrainingParams(num_rounds=2)
@@ -52,7 +47,6 @@ def test_the_decision_is_kept_on_the_version(champions: Champions, fleet: FrameS
     tags = champions.registry.version(version).tags
     assert tags["decision_reason"] == outcome.decision.reason
     assert type(outcome.decision).model_validate_json(tags["decision"]) == outcome.decision
-    assert tags["epoch"] == "1"
 
 
 def test_the_champion_is_not_promoted_again(champions: Champions, fleet: FrameSnapshot) -> None:
@@ -75,8 +69,7 @@ def test_force_promotes_a_worse_version_and_writes_the_reason_down(
     outcome = champions.promote(fleet, version=weak, force_reason="a drill")
     assert champions.champion() == weak
     assert outcome.decision.forced
-    head = champions.ledger.head()
-    assert head is not None
+    head, _ = champions.service.history()
     assert head.forced
     assert "a drill" in head.reason
 
@@ -100,7 +93,7 @@ def test_force_without_a_written_reason_is_refused(
     with pytest.raises(ForceReasonError, match="needs a written reason"):
         champions.promote(fleet, force_reason=reason)
     assert champions.registry.champion() is None
-    assert champions.ledger.head() is None
+    assert champions.service.history() == []
 
 
 def test_the_decision_stays_whole_with_the_longest_reason_and_a_longer_one_is_refused(
@@ -110,7 +103,7 @@ def test_the_decision_stays_whole_with_the_longest_reason_and_a_longer_one_is_re
     with pytest.raises(LongReasonError, match="501 characters; say it in 500"):
         champions.promote(fleet, force_reason="x" * 501)
     with pytest.raises(LongReasonError):
-        champions.succession.rollback(as_of=AS_OF, reason="x" * 501)
+        champions.service.rollback(as_of=AS_OF, reason="x" * 501)
     decision = champions.promote(fleet, force_reason="\a" * 500).decision  # each is six characters of JSON
     kept = champions.registry.version(version).tags["decision"]
     assert type(decision).model_validate_json(kept) == decision
@@ -123,7 +116,7 @@ def test_rollback_goes_back_one_champion_at_a_time(champions: Champions, fleet: 
         assert champions.promote(fleet).promoted
     seen = []
     for _ in range(2):
-        decision = champions.succession.rollback(as_of=champions.moment(), reason="a drill").decision
+        decision = champions.service.rollback(as_of=champions.moment(), reason="a drill").decision
         seen.append(decision.candidate_version)
         assert champions.champion() == seen[-1]
         assert decision.reason == (
@@ -132,7 +125,7 @@ def test_rollback_goes_back_one_champion_at_a_time(champions: Champions, fleet: 
         assert champions.registry.version(seen[-1]).tags["decision_reason"] == decision.reason
     assert seen == [versions[1], versions[0]]
     with pytest.raises(RollbackError, match="no earlier champion"):
-        champions.succession.rollback(as_of=AS_OF)
+        champions.service.rollback(as_of=AS_OF)
     assert [message.epoch for message in champions.messages] == [1, 2, 3, 4, 5]
 
 
@@ -143,26 +136,40 @@ def test_rollback_after_a_promotion_after_a_rollback_returns_to_what_served(
     champions.promote(fleet)
     second = champions.register(fleet, params=MIDDLING)
     champions.promote(fleet)
-    champions.succession.rollback(as_of=AS_OF)
+    champions.service.rollback(as_of=champions.moment())
     champions.promote(fleet, version=second)
-    champions.succession.rollback(as_of=AS_OF)
+    champions.service.rollback(as_of=champions.moment())
     assert champions.champion() == first
 
 
-def test_a_promotion_repeated_after_a_failure_is_told_as_the_promotion_it_was(
+def test_a_promotion_repeated_after_a_failure_is_the_promotion_it_was(
+    champions: Champions, fleet: FrameSnapshot
+) -> None:
+    version = champions.register(fleet)
+    cut_off = champions.open_record(fleet, version)
+    better = champions.register(fleet, seed=1)
+    assert champions.promote(fleet, force_reason="another comes in between").record == 2
+    for _ in range(2):
+        outcome = champions.service.promote(fleet, as_of=cut_off.decided_at, version=version)
+        assert (outcome.promoted, outcome.record) == (True, 1)
+        assert "a test" in outcome.decision.reason
+    assert champions.champion() == better
+    assert len(champions.service.history()) == 2
+
+
+def test_a_message_that_cannot_be_sent_leaves_the_promotion_done(
     champions: Champions, fleet: FrameSnapshot
 ) -> None:
     version = champions.register(fleet)
 
     def fail(_message: ModelPromoted) -> None:
-        raise RegistryError("away for a moment")
+        raise ConnectionError
 
-    with pytest.raises(UnsettledError, match=r"epoch 1.*need not be repeated.*away for a moment"):
+    with pytest.raises(ConnectionError):
         champions.with_publish(fail).promote(fleet, as_of=AS_OF)
-    outcome = champions.succession.promote(fleet, as_of=AS_OF)
-    assert (outcome.promoted, outcome.epoch, champions.champion()) == (True, 1, version)
+    outcome = champions.service.promote(fleet, as_of=AS_OF)
+    assert (outcome.record, champions.champion()) == (1, version)
     assert "the median" in outcome.decision.reason
-    assert len(champions.ledger.entries()) == 1
 
 
 def test_a_rollback_repeated_after_a_failure_goes_back_no_further(
@@ -172,41 +179,20 @@ def test_a_rollback_repeated_after_a_failure_goes_back_no_further(
     for params in (WEAK, MIDDLING, TrainingParams()):
         versions.append(champions.register(fleet, params=params))
         champions.promote(fleet)
-
-    def fail(_message: ModelPromoted) -> None:
-        raise RegistryError("away for a moment")
-
-    for _ in range(2):
-        with pytest.raises(UnsettledError, match=rf"version {versions[1]} .*epoch 4.*need not be repeated"):
-            champions.with_publish(fail).rollback(as_of=champions.moment())
-    outcome = champions.succession.rollback(as_of=champions.moment())
-    assert (outcome.epoch, outcome.decision.candidate_version) == (4, versions[1])
+    refusing = SteppingProxy(champions.registry.address.url)
+    away = champions.through(refusing.url)
+    try:
+        for _ in range(2):
+            with pytest.raises(RegistryError, match=rf"version {versions[1]} .* need not be repeated"):
+                away.rollback(as_of=champions.moment())
+    finally:
+        refusing.close()
+    outcome = champions.service.rollback(as_of=champions.moment())
+    assert (outcome.record, outcome.decision.candidate_version) == (4, versions[1])
     assert champions.champion() == versions[1]
-    assert len(champions.ledger.entries()) == 4
-    champions.succession.rollback(as_of=champions.moment())
+    assert len(champions.service.history()) == 4
+    champions.service.rollback(as_of=champions.moment())
     assert champions.champion() == versions[0]
-
-
-def test_an_alias_set_late_by_a_stalled_process_does_not_stay(
-    champions: Champions, fleet: FrameSnapshot
-) -> None:
-    old = champions.register(fleet, params=WEAK)
-    new = champions.register(fleet)
-
-    def overtake(message: ModelPromoted) -> None:
-        """While epoch 1 is being announced, another process takes epoch 2 and dies before its alias."""
-        if message.epoch == 1:
-            champions.ledger.append(
-                after=champions.ledger.head(),
-                version=new,
-                kind="promotion",
-                reason="",
-                decided_at=AS_OF,
-                back_to=1,
-            )
-
-    champions.with_publish(overtake).promote(fleet, as_of=AS_OF, version=old)
-    assert champions.champion() == new
 
 
 def test_a_version_that_got_the_champions_number_after_the_registry_was_lost_is_not_the_champion(
@@ -216,49 +202,88 @@ def test_a_version_that_got_the_champions_number_after_the_registry_was_lost_is_
     champions.promote(fleet)
     mlflow.MlflowClient(champions.registry.address.url).delete_registered_model(champions.registry.model_name)
     assert champions.register(fleet, params=WEAK) == lost
-    assert champions.succession.champion() is None
-    assert "decision" not in champions.registry.version(lost).tags
+    assert champions.registry.champion() is None
     outcome = champions.promote(fleet)
-    assert (outcome.promoted, outcome.epoch, champions.champion()) == (True, 2, lost)
+    assert (outcome.promoted, outcome.record, champions.champion()) == (True, 2, lost)
     assert "the median" in outcome.decision.reason
     with pytest.raises(RollbackError, match="is gone"):
-        champions.succession.rollback(as_of=champions.moment())
+        champions.service.rollback(as_of=champions.moment())
 
 
-def test_a_champion_from_before_the_ledger_is_adopted(champions: Champions, fleet: FrameSnapshot) -> None:
-    version = champions.register(fleet, params=WEAK)
-    champions.registry.set_alias("champion", version)
-    champions.register(fleet)
-    assert champions.promote(fleet).promoted
-    champions.succession.rollback(as_of=AS_OF)
-    assert champions.champion() == version
-
-
-def test_a_reader_finishes_what_it_saw_unfinished_twice_and_leaves_the_rest_alone(
+def test_a_missing_champion_is_replaced_by_one_that_is_worse_than_it_was(
     champions: Champions, fleet: FrameSnapshot
 ) -> None:
-    old = champions.register(fleet, params=WEAK)
+    champions.register(fleet)
     champions.promote(fleet)
-    new = champions.register(fleet)
-    reader = Settlement(champions.registry, champions.ledger, publish=champions.messages.append)
-    champions.registry.set_alias("champion", new)  # by hand
-    for _ in range(2):
-        reader.finish(patience_s=0)
-    assert champions.champion() == new
+    client = mlflow.MlflowClient(champions.registry.address.url)
+    client.delete_registered_model_alias(champions.registry.model_name, "champion")
+    weak = champions.register(fleet, params=WEAK)
+    assert champions.promote(fleet).promoted
+    assert champions.champion() == weak
 
-    champions.registry.set_alias("champion", old)
-    head = champions.ledger.head()
-    entry = champions.ledger.append(
-        after=head, version=new, kind="promotion", reason="it is better", decided_at=AS_OF, back_to=1
-    )
-    assert entry is not None
-    patient = Settlement(champions.registry, champions.ledger, publish=champions.messages.append)
-    for _ in range(3):
-        patient.finish()  # its process may live
-    reader.finish(patience_s=0)
-    assert champions.champion() == old
-    reader.finish(patience_s=0)
-    assert champions.champion() == new
-    assert champions.ledger.entry(entry.epoch).settled
-    reader.finish(patience_s=0)
-    assert [message.epoch for message in champions.messages] == [1, entry.epoch]
+
+def test_a_champion_moved_by_hand_is_respected_recorded_and_where_a_rollback_leads(
+    champions: Champions, fleet: FrameSnapshot
+) -> None:
+    first = champions.register(fleet, params=WEAK)
+    champions.registry.set_alias("champion", first)  # before there was any promotion
+    second = champions.register(fleet, params=MIDDLING)
+    assert champions.promote(fleet).promoted
+    by_hand = champions.register(fleet)
+    champions.registry.set_alias("champion", by_hand)
+    refused = champions.promote(fleet, second)
+    assert (refused.promoted, refused.decision.champion_version) == (False, by_hand)
+    kinds = [(record.version, record.kind) for record in champions.service.history()]
+    assert kinds == [(by_hand, "manual"), (second, "promotion"), (first, "manual")]
+    for expected in (second, first):
+        champions.service.rollback(as_of=champions.moment())
+        assert champions.champion() == expected
+
+
+def test_whoever_reads_next_finishes_what_was_cut_off_before_the_alias(
+    champions: Champions, fleet: FrameSnapshot
+) -> None:
+    champions.register(fleet, params=WEAK)
+    champions.promote(fleet)
+    version = champions.register(fleet)
+    cut_off = champions.open_record(fleet, version)
+    with promotion_lock(champions.source):
+        champions.service.finish()  # its process may live
+        assert champions.champion() != version
+    for _ in range(2):
+        champions.service.finish()
+        assert champions.champion() == version
+    assert champions.service.history()[0].is_closed
+    assert [message.epoch for message in champions.messages] == [1, cut_off.number]
+
+
+@pytest.mark.parametrize("is_promotion", [True, False])
+def test_a_change_that_was_cut_off_is_abandoned_when_the_alias_was_moved_by_hand_meanwhile(
+    champions: Champions, fleet: FrameSnapshot, is_promotion: bool
+) -> None:
+    first = champions.register(fleet, params=WEAK)
+    champions.promote(fleet)
+    champions.open_record(fleet, champions.register(fleet, params=MIDDLING))
+    by_hand = champions.register(fleet)
+    champions.registry.set_alias("champion", by_hand)
+    if is_promotion:
+        assert champions.promote(fleet).decision.reason == f"version {by_hand} is champion already"
+        assert [record.kind for record in champions.service.history()] == ["manual", "abandoned", "promotion"]
+        assert champions.champion() == by_hand
+    else:
+        champions.service.rollback(as_of=champions.moment())
+        assert champions.champion() == first
+    assert all(record.is_closed for record in champions.service.history())
+
+
+def test_a_change_that_was_cut_off_is_abandoned_when_its_version_is_gone(
+    champions: Champions, fleet: FrameSnapshot
+) -> None:
+    first = champions.register(fleet, params=WEAK)
+    champions.promote(fleet)
+    version = champions.register(fleet)
+    champions.open_record(fleet, version)
+    champions.registry.delete(champions.registry.version(version))
+    champions.service.finish()
+    assert champions.service.history()[0].kind == "abandoned"
+    assert champions.champion() == first

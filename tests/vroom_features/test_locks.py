@@ -1,0 +1,43 @@
+"""Who may change the champion: one process at a time, on both databases."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vroom_features.errors import LockTimeoutError
+from vroom_features.stores.locks import promotion_lock
+from vroom_features.stores.source import SourceStore
+
+HOLD = """
+import sys, time
+from vroom_features.stores.locks import promotion_lock
+from vroom_features.stores.source import SourceStore
+with promotion_lock(SourceStore.open(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of a new database."""
+    is_sqlite = request.param == "sqlite"
+    return f"sqlite:///{tmp_path / 'v.db'}" if is_sqlite else str(request.getfixturevalue("postgres_url"))
+
+
+def test_the_lock_keeps_others_out_also_while_its_holder_is_stopped_and_ends_with_it(url: str) -> None:
+    source = SourceStore.open(url)
+    with subprocess.Popen([sys.executable, "-c", HOLD, url], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        holder.send_signal(signal.SIGSTOP)
+        with pytest.raises(LockTimeoutError, match="another promotion or rollback"):
+            promotion_lock(source, timeout_s=0.2).__enter__()
+        holder.kill()
+    for _ in range(2):
+        with promotion_lock(source):
+            pass
+    source.close()

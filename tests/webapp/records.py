@@ -1,0 +1,29 @@
+"""Records of promotions, written as if they had been."""
+
+from datetime import UTC, datetime
+
+from sqlmodel import Session
+
+from vroom_features.tables import PromotionRecord
+from webapp.services import Services
+
+
+def add_record(services: Services, *, version: int, reason: str = "a test", forced: bool = False) -> None:
+    """Write that a version became champion."""
+    history = services.history.read().records
+    last = history[0].number if history else 0
+    with Session(services.source.engine) as session:
+        session.add(
+            PromotionRecord(
+                model_name=services.settings.model_name,
+                number=last + 1,
+                version=version,
+                kind="promotion",
+                reason=reason,
+                forced=forced,
+                decided_at=datetime(2026, 1, 1, tzinfo=UTC),
+                previous=last or None,
+                is_closed=True,
+            )
+        )
+        session.commit()
