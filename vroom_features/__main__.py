@@ -21,6 +21,7 @@ from vroom_features.errors import SettingsError, SourceStoreError, VroomFeatures
 from vroom_features.migrations import SCHEMA_VERSION
 from vroom_features.settings import read_settings
 from vroom_features.stores import backup as backups
+from vroom_features.stores.mlflow_backup import DATABASE, back_up_mlflow, refuse_loss, restore_mlflow
 from vroom_features.stores.offline import OfflineStore
 from vroom_features.stores.online import OnlineStore
 from vroom_features.stores.source import SourceStore
@@ -136,10 +137,18 @@ def backup(
     db: Db = None,
     as_json: Json = False,
 ) -> None:
-    """Copy the source database, the history of promotions in it, while it is in use."""
+    """Copy the source database while it is in use, and with it the embedded MLflow, unless --db is given."""
     started = time.perf_counter()
+    mlflow = _embedded_mlflow(db)
     state = backups.back_up(_database(db), to)
-    _print("backup", f"{to} is made and read back", asdict(state), started, as_json=as_json)
+    if mlflow is not None and (mlflow / DATABASE).is_file():
+        try:
+            back_up_mlflow(mlflow, _beside(to))
+        except BaseException:
+            to.unlink()  # half a backup is none
+            raise
+    report = asdict(state) | {"mlflow": str(_beside(to)) if _beside(to).exists() else "not in this backup"}
+    _print("backup", f"{to} is made and read back", report, started, as_json=as_json)
 
 
 @app.command
@@ -150,10 +159,16 @@ def restore(
     force: Annotated[bool, Parameter(negative="", help="give up changes that the backup lacks")] = False,
     as_json: Json = False,
 ) -> None:
-    """Put a backup in the database's place; then run materialize, which fills both stores anew."""
+    """Put a backup in the place of what is there; then run materialize, which fills both stores anew."""
     started = time.perf_counter()
+    mlflow = _embedded_mlflow(db) if _beside(origin).exists() else None
+    if mlflow is not None and not force:
+        refuse_loss(_beside(origin), mlflow)
     state = backups.restore(_database(db), origin, force=force)
-    _print("restore", "done, now run materialize", asdict(state), started, as_json=as_json)
+    if mlflow is not None:
+        restore_mlflow(_beside(origin), mlflow)
+    report = asdict(state) | {"mlflow": str(_beside(origin)) if mlflow else "not restored"}
+    _print("restore", "done, now run materialize", report, started, as_json=as_json)
 
 
 @app.command
@@ -179,6 +194,17 @@ def _existing_source(db: str | None) -> SourceStore:
     if path is not None and not path.is_file():
         raise SourceStoreError(f"there is no database {path}; seed it first")
     return SourceStore.open(address)
+
+
+def _embedded_mlflow(db: str | None) -> Path | None:
+    """Return the folder of the MLflow that belongs to the database: none if either is somewhere else."""
+    settings = read_settings()
+    return None if db is not None or settings.mlflow_uri else settings.home / "mlflow"
+
+
+def _beside(backup: Path) -> Path:
+    """Return the file of MLflow's part of a backup."""
+    return backup.with_name(f"{backup.name}.mlflow.tar")
 
 
 def _online(url: str | None) -> OnlineStore | None:

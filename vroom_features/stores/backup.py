@@ -61,16 +61,16 @@ def back_up(url: str | ServiceAddress, to: Path) -> State:
         raise BackupError(f"{to} exists already; give another name")
     address = ServiceAddress(url)
     source = sqlite_path(address)
-    with translated(address), _aside(to) as aside:
+    with translated(address), written_aside(to) as aside:
         if source is None:
             postgres_backup.dump(address, aside)
             state = State(*postgres_backup.state_of(aside))
         elif not source.is_file():
             raise BackupError(f"there is no database {source}")
         else:
-            _copy_to_one_file(source, aside)
+            copy_to_one_file(source, aside)
             state = state_of(aside)
-        _publish(aside, to)
+        publish(aside, to)
     return state
 
 
@@ -130,7 +130,7 @@ def state_of(path: Path) -> State:
         If it is not a sound database of ours.
     """
     try:
-        with closing(_open(path)) as connection:
+        with closing(open_database(path)) as connection:
             (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
             if verdict != "ok":
                 raise DamagedDatabaseError(path, verdict)
@@ -167,27 +167,27 @@ def _restore_file(target: Path, origin: Path, state: State, identity: str, *, fo
         except DamagedDatabaseError as exc:
             if not force:
                 raise BackupError(f"{exc}; stop what uses it, then --force moves it aside") from exc
-            _move_aside(target)
-    with _aside(target) as aside:
-        _copy_to_one_file(origin, aside)
-        with closing(_open(aside)) as connection:
+            move_aside(target)
+    with written_aside(target) as aside:
+        copy_to_one_file(origin, aside)
+        with closing(open_database(aside)) as connection:
             connection.execute(identity)
         state_of(aside)
         if target.exists():
-            with closing(_open(aside)) as source, closing(_open(target)) as destination:
-                _copy(source, destination)
+            with closing(open_database(aside)) as source, closing(open_database(target)) as destination:
+                copy_pages(source, destination)
         else:
-            _publish(aside, target)
+            publish(aside, target)
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def open_database(path: Path) -> sqlite3.Connection:
     """Open a file that exists."""
     if not path.is_file():
         raise DamagedDatabaseError(path, "there is no such file")
     return sqlite3.connect(path, timeout=LOCK_TIMEOUT_S, isolation_level=None)
 
 
-def _copy(source: sqlite3.Connection, to: sqlite3.Connection) -> None:
+def copy_pages(source: sqlite3.Connection, to: sqlite3.Connection) -> None:
     """Copy every page in one step, which holds one moment of the source and one transaction of the target."""
     deadline = time.monotonic() + LOCK_TIMEOUT_S
 
@@ -198,15 +198,15 @@ def _copy(source: sqlite3.Connection, to: sqlite3.Connection) -> None:
     source.backup(to, progress=wait)
 
 
-def _copy_to_one_file(source: Path, to: Path) -> None:
+def copy_to_one_file(source: Path, to: Path) -> None:
     """Copy a database, whatever is in its journal included, to a file that needs no journal beside it."""
-    with closing(_open(source)) as connection, closing(_open(to)) as copy:
-        _copy(connection, copy)
+    with closing(open_database(source)) as connection, closing(open_database(to)) as copy:
+        copy_pages(connection, copy)
         copy.execute("PRAGMA journal_mode=DELETE")
 
 
 @contextmanager
-def _aside(path: Path) -> Iterator[Path]:
+def written_aside(path: Path) -> Iterator[Path]:
     """Give an empty file beside a path, its owner's alone; it is gone at the end unless it was renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
@@ -217,7 +217,7 @@ def _aside(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
-def _publish(aside: Path, path: Path) -> None:
+def publish(aside: Path, path: Path) -> None:
     """Bring a file to the disk, then to its name."""
     for name, flags in ((aside, os.O_RDWR), (path.parent, os.O_RDONLY)):
         descriptor = os.open(name, flags)
@@ -229,7 +229,7 @@ def _publish(aside: Path, path: Path) -> None:
             aside.replace(path)
 
 
-def _move_aside(path: Path) -> None:
+def move_aside(path: Path) -> None:
     """Give a damaged database and its journal names that nothing opens."""
     suffix = f".damaged-{time.time_ns()}"
     for name in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
