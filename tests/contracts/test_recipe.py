@@ -76,6 +76,7 @@ def test_a_new_raw_column_is_everywhere(
         VROOM_MODEL_NAME="recipe",
         VROOM_REDIS_URL=f"{redis_server.connection_url}/3",
         PREFECT_HOME=tmp_path / "prefect",
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS=120,
     )
     (tmp_path / "var").mkdir()
     with closing(SourceStore.open(f"sqlite:///{tmp_path / 'var' / 'vroom.db'}")) as source:  # as it is today

@@ -22,6 +22,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
@@ -104,7 +105,11 @@ def _engine(address: ServiceAddress) -> Engine:
                 "expected a SQLite file, got a database in memory; no other process sees it"
             )
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(parsed, connect_args={"timeout": LOCK_TIMEOUT_S})
+        engine = create_engine(
+            parsed,
+            connect_args={"timeout": LOCK_TIMEOUT_S},
+            poolclass=NullPool,  # whoever puts a backup in the file's place is seen at once
+        )
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
