@@ -206,5 +206,5 @@ def _raw_columns() -> dict[str, RawColumn]:
 
 COLUMNS: Mapping[str, RawColumn] = _raw_columns()
 """Every raw column by its name, in the order of the table."""
-EXAMPLE: Mapping[str, float] = {name: each.kind(each.initial) for name, each in COLUMNS.items()}
+EXAMPLE: dict[str, float] = {name: each.kind(each.initial) for name, each in COLUMNS.items()}
 """A vehicle as a new form has it."""

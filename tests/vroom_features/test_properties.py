@@ -32,6 +32,7 @@ from vroom_features.stores.online_rows import encode
 from vroom_features.stores.source import SourceStore
 from vroom_features.stores.sync import AuditReport
 from vroom_features.upsert import BOOKING_KEY, blocks, difference, in_order
+from vroom_features.vehicle import COLUMNS, RawColumn
 
 on_stores = settings(
     max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
@@ -44,7 +45,8 @@ prices = st.one_of(
 )
 flags = st.sampled_from(["0", "1", "1", "2", "true", ""])
 moments = st.sampled_from(["2023-01-01 10:00:00", "2023-01-02", "2023-01-01T10:00:00Z", "soon", "2023-13-01"])
-vehicle_rows = st.lists(st.tuples(integers, flags, prices, prices, integers, flags, integers), max_size=12)
+cells = [flags if c.choices else integers if c.is_whole else prices for c in COLUMNS.values()]
+vehicle_rows = st.lists(st.tuples(integers, *cells), max_size=12)
 booking_rows = st.lists(st.tuples(integers, moments), max_size=12)
 
 
@@ -53,24 +55,19 @@ def is_integer(text: str, low: int, high: int) -> bool:
     return digits.removeprefix("-").isdigit() and low <= int(digits) <= high
 
 
-def is_price(text: str) -> bool:
+def is_in_range(text: str, column: RawColumn) -> bool:
+    if column.is_whole:
+        return is_integer(text, int(column.low), int(column.high))
     try:
-        return math.isfinite(float(text)) and 0 < float(text) <= 1e7
+        return math.isfinite(float(text)) and column.low < float(text) <= column.high
     except ValueError:
         return False
 
 
 def is_good(row: tuple[str, ...]) -> bool:
-    vehicle_id, technology, actual, recommended, images, street, description = row
-    counts = is_integer(images, 0, 1_000) and is_integer(description, 0, 100_000)
-    return (
-        is_integer(vehicle_id, 1, 10**9)
-        and technology in {"0", "1"}
-        and street in {"0", "1"}
-        and counts
-        and is_price(actual)
-        and is_price(recommended)
-    )
+    vehicle_id, *values = row
+    in_range = map(is_in_range, values, COLUMNS.values())
+    return is_integer(vehicle_id, 1, 10**9) and all(in_range)
 
 
 def moment_of(text: str) -> int | None:

@@ -1,5 +1,6 @@
 """A stock client of the Open Inference Protocol gets what it asks for, over real HTTP."""
 
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -152,12 +153,17 @@ def test_without_a_champion_the_server_lives_and_is_not_ready(triton: InferenceS
 
 
 def test_the_example_in_the_documents_runs(
-    champion: int, triton: InferenceServerClient, models: Models, capsys: pytest.CaptureFixture[str]
+    champion: int,
+    triton: InferenceServerClient,
+    models: Models,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     document = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
     (code,) = re.findall(r"```python\n(.+?)```", document, re.DOTALL)
     connect = 'client = InferenceServerClient("127.0.0.1:8000")\n'
     assert connect in code
     code = code.replace(connect, "").replace('"vroom-forecast"', repr(models.name))
+    monkeypatch.setenv("CAR", json.dumps(VEHICLE))
     exec(code, {"client": triton})  # noqa: S102 - our own document
     assert capsys.readouterr().out == "[5.] [4.] [6.]\n"
