@@ -150,18 +150,6 @@ class Settings(BaseSettings):
         le=60,
         description="how often a worker looks at the registry whether told to or not",
     )
-    web_drain_seconds: float = Field(
-        default=1.0,
-        ge=0,
-        le=60,
-        description="how long a stopping server lets its clients close their connections",
-    )
-    web_request_seconds: float = Field(
-        default=30.0,
-        ge=1,
-        le=3600,
-        description="how long a request may take to arrive and be answered, or an answer to get any further",
-    )
     web_log_forecasts: bool = Field(
         default=False, description="log each forecast too, with its request id and model version"
     )

@@ -31,7 +31,6 @@ from webapp.model_slot import ModelSlot
 from webapp.openapi import VroomOpenAPI
 from webapp.operations_api import operations_api
 from webapp.pages import pages
-from webapp.server_folder import Draining
 from webapp.services import Services
 from webapp.upkeep import Upkeep
 from webapp.vehicles_api import vehicles_api
@@ -41,7 +40,7 @@ FIRST_MODEL_TIMEOUT_S = 3.0
 REGISTRY_TIMEOUT_S = 3.0
 
 
-def create_app(settings: Settings | None = None, *, draining: Draining | None = None) -> Flask:
+def create_app(settings: Settings | None = None) -> Flask:
     """Return the app, with its model loaded if one could be found in time.
 
     The threads that follow the champion and tend the online store run from here on;
@@ -65,7 +64,7 @@ def create_app(settings: Settings | None = None, *, draining: Draining | None = 
     if settings.web_benchmark:
         app.register_blueprint(benchmark)
         auth.csrf.exempt(benchmark)
-    services = open_services(settings, draining=draining)
+    services = open_services(settings)
     app.extensions["vroom"] = services
     app.wsgi_app = FastPath(app.wsgi_app, services)  # type: ignore[method-assign]  # as Flask documents
     if settings.web_proxies:  # outermost: everything inside sees the client's address
@@ -74,7 +73,7 @@ def create_app(settings: Settings | None = None, *, draining: Draining | None = 
     return app
 
 
-def open_services(settings: Settings, *, draining: Draining | None = None) -> Services:
+def open_services(settings: Settings) -> Services:
     """Open every service and start the threads; wait a moment for the first model."""
     source = SourceStore.open(settings.source_database)
     client = connect_redis(
@@ -126,7 +125,6 @@ def open_services(settings: Settings, *, draining: Draining | None = None) -> Se
         counter=counter,
         audit_log=AuditLog(source.engine, source.address),
         worker=worker,
-        draining=draining,
     )
     upkeep.start()
     listener.start()

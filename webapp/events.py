@@ -29,7 +29,7 @@ from vroom_features.settings import Settings
 from vroom_features.stores.redis_client import node_url
 from vroom_model.messages import ModelLoaded, ModelPromoted, PipelineCompleted
 from webapp.hosts import LOOPBACK_HOSTS, host_rule, hostname, trusted_hosts
-from webapp.leaving import KILL_STREAMS_AFTER_S, leave_with_the_server
+from webapp.parent_watchdog import KILL_STREAMS_AFTER_S, watch_parent
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +173,7 @@ def create_events_app(settings: Settings | None = None) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        leave_with_the_server(lambda: None, kill_after_s=KILL_STREAMS_AFTER_S)
+        watch_parent(kill_after_s=KILL_STREAMS_AFTER_S)
         task = asyncio.create_task(broadcast.run())
         yield
         task.cancel()

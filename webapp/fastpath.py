@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from io import BytesIO
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import orjson
@@ -25,9 +25,6 @@ from webapp.model_slot import Served
 from webapp.schemas import VehicleDocument, VehicleKey
 from webapp.security import REQUEST_ID
 from webapp.services import Services
-
-if TYPE_CHECKING:
-    from _typeshed import OptExcInfo
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +49,6 @@ class FastPath:
         self._app = app
         self._services = services
         self._slot = services.slot
-        self._draining = services.draining
         self._limit = services.limit
         self._answers_to = host_rule(services.settings)
         self._is_logging = services.settings.web_log_forecasts
@@ -65,8 +61,6 @@ class FastPath:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer, or hand on."""
-        if self._draining:
-            start_response = _closing(start_response)
         path: str = environ["PATH_INFO"]
         answer = self._answers.get(path)
         if answer is None or environ["REQUEST_METHOD"] != "POST":
@@ -133,14 +127,3 @@ def _log(environ: WSGIEnvironment, seconds: float, request_id: str, version: int
             "request_id": request_id,
         },
     )
-
-
-def _closing(start_response: StartResponse) -> StartResponse:
-    """Ask the client to close this connection: the server is about to stop."""
-
-    def start(
-        status: str, headers: list[tuple[str, str]], exc_info: "OptExcInfo | None" = None, /
-    ) -> Callable[[bytes], object]:
-        return start_response(status, [*headers, ("Connection", "close")], exc_info)
-
-    return start

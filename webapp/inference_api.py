@@ -42,9 +42,8 @@ def live() -> Response:
 
 @inference_api.get("/health/ready")
 def ready() -> Response:
-    """Tell whether forecasts can be asked for: there is a model, and the server is not about to stop."""
-    app = services()
-    is_ready = app.slot.current is not None and not app.is_draining
+    """Tell whether forecasts can be asked for: there is a model."""
+    is_ready = services().slot.current is not None
     response = json({"ready": is_ready})
     response.status_code = 200 if is_ready else 503
     return response

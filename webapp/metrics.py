@@ -1,11 +1,12 @@
 """What Prometheus can ask: requests, swaps, the listener, the online store.  Right over all worker processes.
 
-Workers of one server share a folder of memory-mapped counters: see :mod:`webapp.server_folder`.
+Workers of one server share a folder of memory-mapped counters, ``PROMETHEUS_MULTIPROC_DIR``.
 """
 
 import os
 from pathlib import Path
 
+import psutil
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY,
@@ -16,8 +17,6 @@ from prometheus_client import (
     generate_latest,
     multiprocess,
 )
-
-from webapp.server_folder import COUNTERS_VARIABLE, is_alive
 
 LATENCY_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
 SWAP_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -54,12 +53,12 @@ SAVES = Counter("vroom_vehicles_saved_total", "Vehicles saved")
 
 def exposition() -> tuple[bytes, str]:
     """Return every metric over all workers, and the content type."""
-    folder = os.environ.get(COUNTERS_VARIABLE)
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if folder is None:
         return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
     for path in Path(folder).glob("gauge_live*_*.db"):
         pid = int(path.stem.rpartition("_")[2])
-        if not is_alive(pid):
+        if not psutil.pid_exists(pid):
             multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]

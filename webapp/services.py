@@ -12,7 +12,6 @@ from vroom_features.stores.redis_client import RedisClient
 from vroom_features.stores.source import SourceStore
 from webapp.limits import ClientLimit, Counter
 from webapp.model_slot import ModelSlot
-from webapp.server_folder import Draining
 
 if TYPE_CHECKING:
     from vroom_model.registry import Registry
@@ -41,13 +40,6 @@ class Services:
     audit_log: AuditLog
     worker: str
     """This worker's name: host and process id."""
-    draining: Draining | None
-    """Set when a server with several workers runs this app: whether it is about to stop."""
-
-    @property
-    def is_draining(self) -> bool:
-        """Whether clients should go elsewhere."""
-        return bool(self.draining)
 
     def close(self) -> None:
         """Stop the threads and close the connections."""

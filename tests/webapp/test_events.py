@@ -16,7 +16,6 @@ from flask.testing import FlaskClient
 
 from tests.ports import free_port
 from tests.webapp.faults import Relay
-from tests.webapp.test_slow_clients import speaks_http_2
 from tests.webapp.waiting import wait_until
 from vroom_features.messages import Message, VehicleDeleted, VehicleMaterialized, VehicleSaved
 from vroom_features.settings import Settings
@@ -77,10 +76,6 @@ def test_every_message_becomes_an_event(streams: str, redis: redis_py.Redis) -> 
             event = next(line for line in lines if line.startswith("event:"))
             assert event == f"event: {name}"
             assert json.loads(next(lines).removeprefix("data: ")) == json.loads(message.encode())
-
-
-def test_streams_are_served_by_http_1_alone(streams: str) -> None:
-    assert not speaks_http_2(int(streams.rpartition(":")[2]))
 
 
 def test_two_hundred_streams_hear_and_are_forgotten_when_they_go(streams: str, redis: redis_py.Redis) -> None:

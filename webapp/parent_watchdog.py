@@ -1,0 +1,37 @@
+"""Workers end with the server that started them: those of a killed granian live on beside a new server."""
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import time
+
+logger = logging.getLogger(__name__)
+
+KILL_AFTER_S = 15
+"""How long a worker that was asked to stop may take to answer what it has in hand."""
+KILL_STREAMS_AFTER_S = 1
+"""Streams do not end by themselves."""
+
+
+def watch_parent(*, kill_after_s: float) -> None:
+    """Stop this process as soon as the process that started it is gone.
+
+    Parameters
+    ----------
+    kill_after_s : float
+        How long it may take to stop by itself.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:  # no server started it
+        return
+
+    def wait_and_stop() -> None:
+        parent.join()
+        logger.warning("the server is gone, so this worker stops")
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(kill_after_s)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=wait_and_stop, name="parent-watchdog", daemon=True).start()
