@@ -8,17 +8,17 @@ import socket
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
 import httpx
+import psutil
 import redis
 from rich.console import Console
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from flows.orphans import adopt_orphans, end_orphans, told_when_parent_dies, wait_and_reap
 from vroom_features.csv_files import find_csv
 from vroom_features.errors import DataContractError
 from vroom_features.settings import Settings
@@ -53,7 +53,7 @@ def up(settings: Settings, console: Console) -> int:
         with supervised(settings) as (supervisor, environment):
             _bring_up(settings, environment, console)
             console.print("Ctrl-C stops everything.", highlight=False)
-            wait_and_reap(supervisor)
+            supervisor.wait()
             raise StartError(f"the supervisor ended; see {settings.home / 'log' / 'supervisord.log'}")
     except KeyboardInterrupt:
         console.print("Stopped.")
@@ -103,32 +103,53 @@ def check(settings: Settings) -> None:
     for name, port in ports.items():
         if others := [other for other in ports if other != name and ports[other] == port]:
             raise StartError(f"{name} and {others[0]} are both {port}; give each a port of its own")
-        with closing(socket.socket()) as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                sock.bind(("127.0.0.1", port))
-            except OSError as exc:
-                raise StartError(
-                    f"port {port} is in use; stop what uses it (Vroom, already?) or set {name} to a free one"
-                ) from exc
+    if in_use := {name: port for name, port in ports.items() if not _is_free(port)}:
+        raise StartError(_describe_in_use(in_use, settings.home))
+
+
+def _is_free(port: int) -> bool:
+    with closing(socket.socket()) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _describe_in_use(ports: Mapping[str, int], home: Path) -> str:
+    """Say who holds each port, and how to end it; a start that is killed leaves its session behind."""
+    pids = _listening_pids()
+    lines = [
+        f"port {port} is in use by {f'process {pids[port]}' if port in pids else 'another user'}; "
+        f"stop it or set {name} to a free one"
+        for name, port in ports.items()
+    ]
+    sessions = {os.getsid(pids[port]) for port in ports.values() if port in pids}
+    pid_file = home / "supervisord.pid"
+    if pid_file.exists() and (earlier := int(pid_file.read_text())) in sessions:
+        lines.append(f"An earlier start left them behind; to end all that it started: pkill -s {earlier}")
+    return "\n".join(lines)
+
+
+def _listening_pids() -> dict[int, int]:
+    """Return which process listens on which port, of those that this user may look at."""
+    found = {}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            for connection in process.net_connections("tcp"):
+                if connection.status == psutil.CONN_LISTEN:
+                    found[connection.laddr.port] = process.pid
+    return found
 
 
 @contextmanager
 def supervised(settings: Settings) -> Iterator[tuple["subprocess.Popen[bytes]", dict[str, str]]]:
-    """Run supervisord for the time of the block, and stop all it started at the end.
-
-    All of it stops, too, when this process or the supervisor is killed outright.
-    """
+    """Run supervisord for the time of the block, and stop all it started at the end."""
     environment = child_environment(settings)
     command = [_program("supervisord"), "-c", str(CONFIG)]
-    adopt_orphans()
     # In a session of its own, so that a Ctrl-C reaches this process alone, which then stops the others.
-    supervisor = subprocess.Popen(  # noqa: S603
-        command,
-        env=environment,
-        start_new_session=True,
-        preexec_fn=told_when_parent_dies(),
-    )
+    supervisor = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603
     try:
         yield supervisor, environment
     finally:
@@ -138,7 +159,6 @@ def supervised(settings: Settings) -> Iterator[tuple["subprocess.Popen[bytes]", 
         except subprocess.TimeoutExpired:
             supervisor.kill()
             supervisor.wait()
-        end_orphans(STOP_TIMEOUT_S)
 
 
 def child_environment(settings: Settings) -> dict[str, str]:

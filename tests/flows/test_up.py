@@ -1,6 +1,7 @@
 """Starting is refused with one clear line when something is in the way."""
 
 import os
+import re
 import shlex
 import signal
 import socket
@@ -12,7 +13,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from tenacity import Retrying, retry, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from flows.up import CONFIG, ROOT, StartError, check, child_environment
 from tests.whole_system import system_settings
@@ -34,12 +35,14 @@ def test_check_makes_the_folders_and_passes(settings: Settings) -> None:
     assert (settings.home / "log").is_dir()
 
 
-def test_check_names_the_setting_of_a_port_in_use(settings: Settings) -> None:
+def test_check_names_process_and_setting_of_a_port_in_use(settings: Settings) -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", settings.mlflow_port))
         sock.listen()
-        with pytest.raises(StartError, match=rf"port {settings.mlflow_port} is in use.*VROOM_MLFLOW_PORT"):
+        in_use = rf"port {settings.mlflow_port} is in use by process {os.getpid()};.*VROOM_MLFLOW_PORT"
+        with pytest.raises(StartError, match=in_use) as refused:
             check(settings)
+    assert "pkill" not in str(refused.value)
 
 
 def test_check_names_two_settings_of_one_port(settings: Settings) -> None:
@@ -119,7 +122,7 @@ with supervised(Settings(_env_file=None)) as (supervisor, _):
 
 
 @pytest.mark.parametrize("victim", ["python -m flows up", "supervisord"])
-def test_nothing_is_left_when_what_holds_it_together_is_killed(settings: Settings, victim: str) -> None:
+def test_the_next_start_says_how_to_end_what_a_killed_one_left(settings: Settings, victim: str) -> None:
     check(settings)
     with subprocess.Popen(
         [sys.executable, "-c", UNTIL_THE_SUPERVISOR_ENDS], cwd=ROOT, env=child_environment(settings)
@@ -128,8 +131,20 @@ def test_nothing_is_left_when_what_holds_it_together_is_killed(settings: Setting
         processes = _all_that_start(main, settings)
         try:
             (main if victim == "python -m flows up" else main.children()[0]).send_signal(signal.SIGKILL)
+            starter.wait(90)
+            with pytest.raises(StartError) as refused:
+                check(settings)
+            reason = str(refused.value)
+            holder = re.search(
+                rf"port {settings.redis_port} is in use by process (\d+); .*VROOM_REDIS_PORT", reason
+            )
+            assert holder
+            assert int(holder[1]) in {process.pid for process in processes}
+            (command,) = re.findall(r"pkill -s \d+", reason)
+            subprocess.run(command.split(), check=True)
             _, left = psutil.wait_procs(processes, timeout=90)
             assert left == []
+            check(settings)
         finally:
             for process in processes:
                 if process.is_running():
@@ -143,28 +158,6 @@ def test_a_closed_terminal_stops_everything(settings: Settings) -> None:
         starter.send_signal(signal.SIGHUP)
         assert starter.wait(90) == 0
         assert psutil.wait_procs(processes, timeout=1)[1] == []
-
-
-ADOPT = """
-import subprocess
-from flows.orphans import adopt_orphans, wait_and_reap
-adopt_orphans()
-wait_and_reap(subprocess.Popen(["sh", "-c", "(sleep 0 & echo $!); exec sleep 3600"]))
-"""
-
-
-def test_a_process_that_lost_its_parent_leaves_no_zombie() -> None:
-    with subprocess.Popen([sys.executable, "-c", ADOPT], cwd=ROOT, stdout=subprocess.PIPE) as parent:
-        try:
-            assert parent.stdout is not None
-            orphan = int(parent.stdout.readline())
-            for attempt in Retrying(stop=stop_after_delay(60), wait=wait_fixed(0.05), reraise=True):
-                with attempt:
-                    assert not psutil.pid_exists(orphan)
-            assert parent.poll() is None
-        finally:
-            for child in psutil.Process(parent.pid).children():
-                child.kill()
 
 
 @retry(
