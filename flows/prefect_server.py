@@ -1,57 +1,37 @@
-"""Prefect's server with a lock on its door: it asks for no password, so it knows this machine's names only.
+"""Prefect's server, closed to pages of other sites: ``uvicorn --factory flows.prefect_server:create_app``.
 
-Prefect checks neither Host nor Origin.  Without that a web page anywhere could reach it through the browser
-of whoever runs it (by DNS rebinding, or by simply posting), and a deployment made so is code that the worker
-runs.
+It asks for no password, and what is deployed on it is code that the worker runs.  Its command takes no
+middleware, and its protection against forged requests stops no page whose name was rebound to this machine.
 """
 
-from urllib.parse import urlsplit
+import re
 
-import uvicorn
-from prefect.server.api.server import create_app
+from prefect.server.api.server import create_app as create_prefect_app
 from starlette.datastructures import Headers
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-LOOPBACK_NAMES = {"127.0.0.1", "localhost", "::1"}
+LOOPBACK_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
+LOOPBACK_ORIGIN = re.compile(rf"https?://({'|'.join(map(re.escape, LOOPBACK_HOSTS))})(:\d+)?")
 
 
-class LoopbackOnly:
-    """ASGI middleware that refuses what a page of another site, or by another name, sends.
+def create_app() -> ASGIApp:
+    """Return Prefect's app, which answers to this machine's names, and to its pages, only."""
+    app = refuse_foreign_origins(create_prefect_app(final=True))
+    return TrustedHostMiddleware(app, allowed_hosts=LOOPBACK_HOSTS)
 
-    Parameters
-    ----------
-    app : ASGI application
-        What it protects.
-    """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+def refuse_foreign_origins(app: ASGIApp) -> ASGIApp:
+    """Return an app that answers 403 to what a page of another site sends."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on, or refuse with 403; a WebSocket that is refused is closed before it opens."""
+    async def checked(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in {"http", "websocket"}:
-            headers = Headers(scope=scope)
-            names = [f"//{headers.get('host', '')}", *headers.getlist("origin")]
-            if not all(_is_loopback(name) for name in names):
-                if scope["type"] == "websocket":
-                    await send({"type": "websocket.close", "code": 1008})
-                else:
-                    refusal = PlainTextResponse("Prefect answers to this machine's names only", 403)
-                    await refusal(scope, receive, send)
+            origins = Headers(scope=scope).getlist("origin")
+            if not all(map(LOOPBACK_ORIGIN.fullmatch, origins)):
+                refusal = PlainTextResponse("Prefect answers to pages of this machine only", 403)
+                await refusal(scope, receive, send)
                 return
-        await self._app(scope, receive, send)
+        await app(scope, receive, send)
 
-
-def _is_loopback(url: str) -> bool:
-    """Tell whether a URL's host is this machine; what cannot be read is not."""
-    try:
-        return urlsplit(url).hostname in LOOPBACK_NAMES
-    except ValueError:
-        return False
-
-
-def serve(port: int) -> None:
-    """Serve Prefect on loopback until SIGTERM or SIGINT."""
-    app = LoopbackOnly(create_app(final=True))
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
+    return checked

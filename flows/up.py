@@ -10,6 +10,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -119,27 +120,35 @@ def _is_free(port: int) -> bool:
 
 def _describe_in_use(ports: Mapping[str, int], home: Path) -> str:
     """Say who holds each port, and how to end it; a start that is killed leaves its session behind."""
-    pids = _listening_pids()
+    holders = _listening_processes()
     lines = [
-        f"port {port} is in use by {f'process {pids[port]}' if port in pids else 'another user'}; "
+        f"port {port} is in use by {f'process {holders[port].pid}' if port in holders else 'another user'}; "
         f"stop it or set {name} to a free one"
         for name, port in ports.items()
     ]
-    sessions = {os.getsid(pids[port]) for port in ports.values() if port in pids}
     pid_file = home / "supervisord.pid"
-    if pid_file.exists() and (earlier := int(pid_file.read_text())) in sessions:
+    earlier = int(pid_file.read_text()) if pid_file.exists() else None
+    if earlier in {holders[port].session for port in ports.values() if port in holders}:
         lines.append(f"An earlier start left them behind; to end all that it started: pkill -s {earlier}")
     return "\n".join(lines)
 
 
-def _listening_pids() -> dict[int, int]:
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process that listens on a port, and the session it belongs to."""
+
+    pid: int
+    session: int
+
+
+def _listening_processes() -> dict[int, Holder]:
     """Return which process listens on which port, of those that this user may look at."""
     found = {}
     for process in psutil.process_iter():
-        with suppress(psutil.Error):
+        with suppress(psutil.Error, ProcessLookupError):
             for connection in process.net_connections("tcp"):
                 if connection.status == psutil.CONN_LISTEN:
-                    found[connection.laddr.port] = process.pid
+                    found[connection.laddr.port] = Holder(process.pid, os.getsid(process.pid))
     return found
 
 
@@ -177,7 +186,6 @@ def child_environment(settings: Settings) -> dict[str, str]:
         "VROOM_PREFECT_PORT": str(settings.prefect_port),
         "PREFECT_HOME": str(settings.home / "prefect"),
         "PREFECT_API_URL": f"http://127.0.0.1:{settings.prefect_port}/api",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{settings.prefect_port}",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(settings.keep_runs_days * 86_400),

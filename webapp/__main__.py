@@ -13,7 +13,6 @@ from vroom_features.settings import Settings, read_settings
 from webapp.parent_watchdog import KILL_AFTER_S, KILL_STREAMS_AFTER_S
 
 THREADS_A_WORKER = 32
-RESPAWN_INTERVAL_S = 0.1
 
 
 def serve(settings: Settings) -> None:
@@ -29,7 +28,6 @@ def serve(settings: Settings) -> None:
             workers=settings.web_workers,
             blocking_threads=THREADS_A_WORKER,
             respawn_failed_workers=True,
-            respawn_interval=RESPAWN_INTERVAL_S,
             workers_kill_timeout=KILL_AFTER_S,
         ).serve()
 
@@ -43,7 +41,6 @@ def serve_events(settings: Settings) -> None:
         interface=Interfaces.ASGI,
         http=HTTPModes.http1,
         respawn_failed_workers=True,
-        respawn_interval=RESPAWN_INTERVAL_S,
         workers_kill_timeout=KILL_STREAMS_AFTER_S,
     ).serve()
 
