@@ -23,7 +23,8 @@ from vroom_features.partition import (
     read_partition,
     split_ids,
 )
-from vroom_features.stores.offline import OfflineStore, Part, Snapshot
+from vroom_features.stores.manifest import Part
+from vroom_features.stores.offline import OfflineStore, Snapshot
 from vroom_features.stores.online import OnlineStore
 from vroom_features.stores.queries import deletions, state, vehicles
 from vroom_features.stores.source import SourceStore

@@ -9,7 +9,8 @@ import pandas as pd
 from distributed import Client
 from xgboost import dask as dxgb
 
-from vroom_features.stores.offline import Part, Snapshot
+from vroom_features.stores.manifest import Part
+from vroom_features.stores.offline import Snapshot
 from vroom_features.vehicle import UI_VEHICLE_ID_START
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.boosting import FoldBooster, TrainingParams, booster_params

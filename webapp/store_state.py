@@ -3,16 +3,16 @@
 A web worker lists snapshots by their manifests, which are JSON: pyarrow would take more memory than a model.
 """
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import BaseModel
 from redis.exceptions import RedisError
 
 from vroom_features.addresses import ServiceAddress
-from vroom_features.errors import OnlineStoreError
+from vroom_features.errors import OnlineStoreError, UnreadableSnapshotError
 from vroom_features.stores.files import LocalFiles, files_at
+from vroom_features.stores.manifest import Manifest
 from vroom_features.stores.online import freshness
 from vroom_features.stores.redis_client import used_memory
 from vroom_features.stores.sync import LastAudit, last_audit
@@ -22,24 +22,10 @@ NUM_SNAPSHOTS = 20
 NUM_CHECKED = 100
 
 
-class PartState(BaseModel):
-    """A file of a snapshot."""
+@dataclass(frozen=True)
+class SnapshotState(Manifest):
+    """A snapshot, whether it is the current one, and how much its files take, if that can be told."""
 
-    file: str
-    num_rows: int
-
-
-class SnapshotState(BaseModel):
-    """A snapshot of the fleet, as its manifest tells."""
-
-    id: str
-    num_rows: int
-    digest: str
-    created_at: datetime
-    source: str
-    view_name: str
-    view_version: int
-    parts: tuple[PartState, ...]
     is_current: bool = False
     num_bytes: int | None = None
 
@@ -50,11 +36,12 @@ class CurrentState(BaseModel):
     snapshot: str
 
 
-class OfflineState(BaseModel):
+@dataclass(frozen=True, slots=True)
+class OfflineState:
     """The offline store: its snapshots, newest first, and what could not be read."""
 
     location: str
-    snapshots: list[SnapshotState] = []
+    snapshots: tuple[SnapshotState, ...] = ()
     problem: str = ""
 
 
@@ -106,20 +93,19 @@ def offline_state(address: ServiceAddress) -> OfflineState:
         if not names:
             return OfflineState(location=location)
         current = CurrentState.model_validate_json(files.read("current.json")).snapshot
-        found = [SnapshotState.model_validate_json(files.read(f"snapshots/{name}")) for name in names]
-    except (OSError, ValueError) as exc:
+        found = [
+            SnapshotState.from_json(name.removesuffix(".json"), files.read(f"snapshots/{name}"))
+            for name in names
+        ]
+    except (OSError, ValueError, UnreadableSnapshotError) as exc:
         return OfflineState(location=location, problem=f"{type(exc).__name__}: {exc}")
     found.sort(key=lambda snapshot: snapshot.created_at, reverse=True)
     root = files.root if isinstance(files, LocalFiles) else None
-    return OfflineState(
-        location=location,
-        snapshots=[
-            snapshot.model_copy(
-                update={"is_current": snapshot.id == current, "num_bytes": _size(snapshot, root)}
-            )
-            for snapshot in found[:NUM_SNAPSHOTS]
-        ],
+    shown = tuple(
+        replace(snapshot, is_current=snapshot.id == current, num_bytes=_size(snapshot, root))
+        for snapshot in found[:NUM_SNAPSHOTS]
     )
+    return OfflineState(location=location, snapshots=shown)
 
 
 def online_state(app: Services) -> OnlineState:

@@ -14,61 +14,26 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock
-from pydantic import AwareDatetime, ConfigDict, ValidationError, create_model
 
 from vroom_features.addresses import ServiceAddress
 from vroom_features.errors import NoSnapshotError, OfflineStoreError, UnreadableSnapshotError
 from vroom_features.stores.files import Files, LocalFiles, files_at
+from vroom_features.stores.manifest import Manifest, Part
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = 1
-"""Version of the manifest's shape."""
-
 
 @dataclass(frozen=True)
-class Part:
-    """The fleet vehicles of one range of ids, ``low`` to ``high``, both included.
+class Snapshot(Manifest):
+    """One state of the fleet, and the files that it is in."""
 
-    ``sums`` add up over the parts of a snapshot to what its digest is made of; ``num_vehicles`` counts the
-    range's new arrivals too.
-    """
-
-    low: int
-    high: int
-    num_vehicles: int
-    num_rows: int
-    sums: tuple[int, int]
-    file: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """One state of the fleet.
-
-    ``digest`` depends on the rows and the view alone: not on the partitions, the engine or the day.
-    ``database_id`` and ``change_number`` say which state of which database it was made from.
-    """
-
-    id: str
-    num_rows: int
-    digest: str
-    created_at: AwareDatetime
-    source: str
-    database_id: str
-    change_number: int
-    view_name: str
-    view_version: int
-    columns: tuple[str, ...]
-    parts: tuple[Part, ...]
     files: Files = field(repr=False, compare=False)
 
     def read(self, columns: Sequence[str] | None = None) -> "pd.DataFrame":
@@ -124,30 +89,6 @@ class Snapshot:
                 f"snapshot {self.id}: {part.file} is not what was written; the next materialize makes it anew"
             )
         return content
-
-    def manifest(self) -> bytes:
-        """Return the snapshot's description as JSON."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "files"}
-        fields |= {"created_at": self.created_at.isoformat(), "parts": [asdict(part) for part in self.parts]}
-        return json.dumps({"format": FORMAT} | fields, indent=1).encode()
-
-    @classmethod
-    def from_manifest(cls, snapshot_id: str, content: bytes, files: Files) -> "Snapshot":
-        """Read a description back; UnreadableSnapshotError if it is none of this release."""
-        try:
-            found = dict(_MANIFEST.model_validate_json(content))
-        except ValidationError as exc:
-            first = exc.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"])) or "manifest"
-            raise UnreadableSnapshotError(snapshot_id, f"{where}: {first['msg']}") from exc
-        if found["id"] != snapshot_id:
-            raise UnreadableSnapshotError(snapshot_id, f"its manifest is of {found['id']!r}")
-        return cls(**{name: value for name, value in found.items() if name != "format"}, files=files)
-
-
-_FIELDS: dict[str, Any] = {f.name: f.type for f in fields(Snapshot) if f.name != "files"}
-_FIELDS["format"] = Literal[FORMAT]
-_MANIFEST = create_model("Manifest", __config__=ConfigDict(strict=True, extra="forbid"), **_FIELDS)
 
 
 def _checked_id(snapshot_id: str) -> str:
@@ -225,7 +166,7 @@ class OfflineStore:
             except FileNotFoundError as exc:
                 problem = f"{self.root} holds no manifest of it; it was swept or lost"
                 raise UnreadableSnapshotError(snapshot_id, problem) from exc
-            return Snapshot.from_manifest(snapshot_id, content, self.files)
+            return Snapshot.from_json(snapshot_id, content, files=self.files)
 
     def write_part(self, rows: "pd.DataFrame") -> tuple[str, str]:
         """Write rows and return the file's name and SHA-256; equal rows make the same file."""
@@ -242,7 +183,7 @@ class OfflineStore:
     def publish(self, snapshot: Snapshot) -> None:
         """Make a snapshot the current one; its parts are written already."""
         with self._translated():
-            self.files.write(f"snapshots/{snapshot.id}.json", snapshot.manifest())
+            self.files.write(f"snapshots/{snapshot.id}.json", snapshot.to_json())
             self.files.write("current.json", json.dumps({"snapshot": snapshot.id}).encode())
 
     def sweep(self, keep: int) -> int:
