@@ -1,81 +1,84 @@
-"""Cells of a CSV, text, turned into numbers and moments: a column at a time."""
+"""Cells of a CSV turned into numbers and moments, and what a column of them must hold."""
 
-from typing import Any
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from vroom_features.arrow import is_null, to_numpy
+from vroom_features.vehicle import RawColumn
 
 Array = npt.NDArray[Any]
-Mask = npt.NDArray[np.bool_]
+Kind = type[int] | type[float] | type[datetime]
 
-MOMENT = pa.timestamp("us", "UTC")
-_DAY = r"^\d{4}-\d\d-\d\d"
-_TIME = r"[ T]\d\d(:\d\d(:\d\d(\.\d{1,6})?)?)?"
-_FORMS: dict[pa.DataType, list[tuple[pa.DataType, str]]] = {
-    pa.int64(): [(pa.int64(), r"^-?\d{1,19}$")],
-    pa.float64(): [(pa.float64(), r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")],
-    MOMENT: [(pa.timestamp("us"), rf"{_DAY}({_TIME})?$"), (MOMENT, rf"{_DAY}{_TIME}(Z|[+-]\d\d(:?\d\d)?)$")],
-}
-"""How a type may be written: what Arrow reads each form as, and what the form looks like."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
-def convert(text: pa.Array, kind: pa.DataType) -> tuple[Array, Mask]:
-    """Turn text into values; one that does not fit becomes any value and False.
+def read_cell(cell: str, kind: Kind) -> int | float | None:
+    """Return what a cell says; None when it is not of this kind.
 
     Parameters
     ----------
-    text : pyarrow.Array of string, of shape (n,)
-        Need not be UTF-8.
-    kind : pyarrow.DataType
-        ``int64``, ``float64`` or ``MOMENT``, which becomes microseconds since 1970.
+    cell : str
+        A number, or a date and time of ISO 8601, which is UTC without a zone; white space around it counts
+        for nothing.
+    kind : type
+        ``int``, ``float``, or ``datetime``, which becomes microseconds since 1970.
 
     Examples
     --------
-    >>> values, fits = convert(pa.array(["12", " 7 ", "0x1F", "seven"]), pa.int64())
-    >>> values.tolist(), fits.tolist()
-    ([12, 7, 0, 0], [True, True, False, False])
+    >>> [read_cell(cell, int) for cell in ("12", " 7 ", "0x1F", "seven")]
+    [12, 7, None, None]
+    >>> read_cell("1970-01-01T02:00+01:00", datetime)
+    3600000000
     """
-    converted = _cast_whole(text, kind)
-    if converted is None:
-        converted = _cast_forms(pc.ascii_trim_whitespace(text), kind)
-    fits = ~is_null(converted)
-    if kind == MOMENT:
-        converted = converted.cast(pa.int64())
-    return to_numpy(converted), fits
-
-
-def _cast_whole(text: pa.Array, kind: pa.DataType) -> pa.Array | None:
-    """Cast text of which every cell has the same form; None for other text."""
-    if pa.types.is_integer(kind) and any(pc.any(pc.starts_with(text, x)).as_py() for x in ("0x", "0X")):
-        return None  # Arrow reads hexadecimal numbers too
-    for form, _ in _FORMS[kind]:
-        try:
-            return text.cast(form).cast(kind)
-        except pa.ArrowInvalid:
-            continue
-    return None
-
-
-def _cast_forms(text: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Cast the cells of each form together; null for a cell that has none."""
-    converted = pa.nulls(len(text), kind)
-    for form, pattern in _FORMS[kind]:
-        fits = pc.match_substring_regex(text, pattern)
-        cast = pa.concat_arrays(_cast_parts(text.filter(fits), form))
-        converted = pc.replace_with_mask(converted, fits, cast.cast(kind))
-    return converted
-
-
-def _cast_parts(text: pa.Array, form: pa.DataType) -> list[pa.Array]:
-    """Cast cells of one form: halve what does not fit until what is bad (30 February) is alone; null that."""
+    if not cell.isascii() or "_" in cell:  # Python takes digits of every script, and 1_000
+        return None
     try:
-        return [text.cast(form)]
-    except pa.ArrowInvalid:
-        middle = len(text) // 2
-        if not middle:
-            return [pa.nulls(1, form)]
-    return _cast_parts(text[:middle], form) + _cast_parts(text[middle:], form)
+        if kind is datetime:
+            moment = datetime.fromisoformat(cell.strip())
+            moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+            return (moment - _EPOCH) // _MICROSECOND
+        return float(cell) if kind is float else int(cell)
+    except (ValueError, OverflowError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What a column must hold: its type, and a range, both ends included; of moments as microseconds."""
+
+    name: str
+    kind: Kind
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, column: RawColumn) -> Self:
+        """Return what a raw column of a vehicle must hold."""
+        low = float(np.nextafter(column.low, np.inf)) if column.is_low_excluded else column.low
+        return cls(column.name, column.kind, low, column.high)
+
+    @property
+    def expected(self) -> str:
+        """What to say when a cell does not fit."""
+        if self.kind is datetime:
+            return "a date and time such as 2023-05-01 12:30:00"
+        noun = "a number" if self.kind is float else "an integer"
+        return f"{noun} from {self.low:g} to {self.high:g}"
+
+    @property
+    def type_code(self) -> str:
+        """How `array.array` and NumPy call its values."""
+        return "d" if self.kind is float else "q"
+
+    def read(self, cell: str) -> int | float | None:
+        """Return the value of a cell; None when the column must not hold it."""
+        value = read_cell(cell, self.kind)
+        return value if value is not None and self.low <= value <= self.high else None
+
+    def holds_all(self, values: Array) -> bool:
+        """Return whether every value is in the range."""
+        return bool(((values >= self.low) & (values <= self.high)).all())

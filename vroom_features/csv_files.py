@@ -4,28 +4,20 @@ import gzip
 import hashlib
 import io
 import os
-import threading
-import weakref
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any
 
 from vroom_features.errors import DataContractError
 
-Array = npt.NDArray[Any]
 BinaryFile = io.BufferedReader | gzip.GzipFile | io.BytesIO
-Object = TypeVar("Object")
 
 UNZIPPED_RATIO_MAX = 200
 """How many times its size a gzipped CSV may unpack to: real ones reach 20, a bomb 1,000."""
 UNZIPPED_ALWAYS_BYTES = 64 * 1024 * 1024
 """What any gzipped CSV may unpack to."""
-LET_GO_TIMEOUT_S = 60
 
 
 def find_csv(folder: Path, name: str) -> Path:
@@ -92,90 +84,26 @@ class Unzipped(gzip.GzipFile):
         return content
 
 
-class Growing:
-    """A column that grows in place, where joining its parts at the end would hold everything twice."""
-
-    def __init__(self, kind: type[np.generic]) -> None:
-        self._values: Array = np.empty(1 << 16, kind)
-        self._size = 0
-
-    def append(self, values: Array) -> None:
-        """Add values."""
-        end = self._size + len(values)
-        if end > len(self._values):
-            self._values.resize(max(end, 2 * len(self._values)), refcheck=False)
-        self._values[self._size : end] = values
-        self._size = end
-
-    def done(self) -> Array:
-        """Return the column, no longer than it is full."""
-        self._values.resize(self._size, refcheck=False)
-        return self._values
-
-
-class Content:
-    """What a whole file's bytes come to, a block at a time: their SHA-256, and lines that are not blank."""
-
-    def __init__(self) -> None:
-        self._sha256 = hashlib.sha256()
-        self._after_end = True
-        self.num_lines = 0
-
-    def update(self, block: bytes) -> None:
-        """Take the next block."""
-        self._sha256.update(block)
-        if not block:
-            return
-        codes = np.frombuffer(block, np.uint8)
-        is_end = (codes == ord("\n")) | (codes == ord("\r"))
-        self.num_lines += int(np.count_nonzero(is_end[:-1] > is_end[1:])) + int(self._after_end > is_end[0])
-        self._after_end = bool(is_end[-1])
-
-    @property
-    def sha256(self) -> str:
-        """The digest so far, in hexadecimal."""
-        return self._sha256.hexdigest()
-
-
 class ContentReader(io.RawIOBase):
-    """A file whose content is noted, and its progress told, as it is read."""
+    """A file whose SHA-256 is taken as it is read."""
 
-    def __init__(self, file: BinaryFile, content: Content, progress: Callable[[int], None] | None) -> None:
+    def __init__(self, file: BinaryFile) -> None:
         self._file = file
-        self._content = content
-        self._progress = progress
+        self.sha256 = hashlib.sha256()
+        self.num_bytes = 0
 
     def readable(self) -> bool:
         """Say yes."""
         return True
 
-    def read(self, size: int = -1) -> bytes:
-        """Read and note."""
-        block = self._file.read(size)
-        self._content.update(block)
-        if self._progress is not None:
-            self._progress(len(block))
-        return block
+    def readinto(self, buffer: Any) -> int:  # whatever Python can write into
+        """Read the next bytes."""
+        content = self._file.read(len(buffer))
+        buffer[: len(content)] = content
+        self.sha256.update(content)
+        self.num_bytes += len(content)
+        return len(content)
 
-
-class Lent:
-    """Objects that threads of Arrow use, and a way to wait until they have let go of them.
-
-    Arrow reads ahead in a thread, which may drop the last reference to a file or a handler a moment after
-    its reader is gone.  When the interpreter ends in this moment it ends that thread too, in the middle of
-    C++, and the process with it: SIGABRT instead of its exit code.
-    """
-
-    def __init__(self) -> None:
-        self._lent: list[tuple[weakref.ref[Any], threading.Event]] = []
-
-    def __call__(self, lent: Object) -> Object:
-        """Note an object that nobody else will hold, and return it."""
-        gone = threading.Event()
-        self._lent.append((weakref.ref(lent, lambda _: gone.set()), gone))
-        return lent
-
-    def wait(self) -> None:
-        """Wait until all of them are gone."""
-        for _, gone in self._lent:
-            gone.wait(LET_GO_TIMEOUT_S)
+    def lines(self) -> io.TextIOWrapper:
+        """Return the text, whose lines keep the line ends that they have: LF, CR LF or CR."""
+        return io.TextIOWrapper(io.BufferedReader(self), "utf-8-sig", errors="replace", newline="")

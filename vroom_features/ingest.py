@@ -121,9 +121,8 @@ def seed(
         version = connection.execute(select(state.c.change_number)).scalar_one() + 1
         fleet, absent = upsert_vehicles(connection, wanted, version)
         stays = vehicles.may_have_bad_rows(absent.to_numpy())
-        num_set_aside = sort_out_unknown(
-            reservations, [ids.to_numpy() for ids in (wanted.index, typed_in, absent[stays])], vehicles
-        )
+        known = [ids.to_numpy() for ids in (wanted.index, typed_in, absent[stays])]
+        num_set_aside = sort_out_unknown(reservations, known, vehicles)
         rejected += write_quarantine(reservation_path, reservations, quarantine_dir, max_bad_share)
         bookings = compare_bookings(connection, reservations.take_columns())
         is_kept = reservations.may_have_bad_rows(bookings.absent["vehicle_id"].to_numpy())
@@ -241,9 +240,8 @@ def _in_order(file: CheckedFile, typed_in: pd.Index, path: Path) -> pd.DataFrame
             f"{path}: vehicle_id {taken[0]} belongs to a vehicle that was typed in;"
             " give the row another id, or delete that vehicle"
         )
-    if (is_repeat := ids.duplicated()).any():
-        file.reject(np.flatnonzero(is_repeat), "an earlier row has this id")
-    return pd.DataFrame(file.columns, copy=False).set_index("vehicle_id").sort_index()
+    file.reject(file.columns["vehicle_id"].duplicated(), "an earlier row has this id")
+    return file.columns.set_index("vehicle_id").sort_index()
 
 
 def _told(progress: Progress | None, path: Path) -> Callable[[int], None] | None:

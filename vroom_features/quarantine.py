@@ -1,15 +1,14 @@
 """The bad rows of a CSV: bookings of unknown vehicles among them, where all are written, how many may be."""
 
 import csv
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
 
-from vroom_features.cells import Array, Mask
-from vroom_features.contract import CheckedFile, locate
+from vroom_features.cells import Array
+from vroom_features.contract import CheckedFile
 from vroom_features.errors import DataContractError
-
-_CHECK_ROWS = 1 << 18
 
 
 def write_quarantine(path: Path, file: CheckedFile, folder: Path, max_bad_share: float) -> list[Path]:
@@ -38,7 +37,7 @@ def write_quarantine(path: Path, file: CheckedFile, folder: Path, max_bad_share:
     """
     target = folder / f"{path.name.removesuffix('.gz').removesuffix('.csv')}.rejected.csv"
     try:
-        first = _write_rows(path, file, target)
+        first = _write_rows(file, target)
     except OSError as exc:
         raise DataContractError(
             f"{path}: the list of its {file.num_bad} bad rows cannot be written: {exc}."
@@ -54,21 +53,20 @@ def write_quarantine(path: Path, file: CheckedFile, folder: Path, max_bad_share:
     return [target]
 
 
-def _write_rows(path: Path, file: CheckedFile, target: Path) -> str:
+def _write_rows(file: CheckedFile, target: Path) -> str:
     """Write them and return the first as a sentence; remove an old list when there are none."""
     if not file.num_bad:
         if target.is_file():
             target.unlink()
         return ""
     target.parent.mkdir(parents=True, exist_ok=True)
-    first = ""
     with target.open("w", newline="", encoding="utf-8") as list_file:
         writer = csv.writer(list_file)
         writer.writerow(["line", "column", "value", "reason"])
-        for line, problem in locate(path, file.problems):
-            first = first or f"line {line}: {problem.column} {problem.value[:80]!r}: {problem.reason}"
-            writer.writerow([line, problem.column, problem.value, problem.reason])
-    return first
+        problems = sorted(file.problems, key=lambda problem: problem.line)
+        writer.writerows(map(astuple, problems))
+    first = problems[0]
+    return f"line {first.line}: {first.column} {first.value[:80]!r}: {first.reason}"
 
 
 def sort_out_unknown(file: CheckedFile, known_ids: list[Array], vehicles: CheckedFile) -> int:
@@ -82,34 +80,11 @@ def sort_out_unknown(file: CheckedFile, known_ids: list[Array], vehicles: Checke
     int
         How many are set aside.
     """
-    unknown = np.flatnonzero(~_among(file.columns["vehicle_id"], np.concatenate(known_ids)))
-    ids = file.columns["vehicle_id"][unknown]
-    is_excused = np.isin(ids, vehicles.bad_ids)
-    if len(np.unique(ids[~is_excused])) <= vehicles.num_without_id:
-        is_excused[:] = True
-    rejected, set_aside = unknown[~is_excused], unknown[is_excused]
-    if len(rejected):
-        file.reject(rejected, "there is no such vehicle")
-    if len(set_aside):
-        file.leave_out(set_aside - np.searchsorted(rejected, set_aside))  # the rejected ones are out already
-    return len(set_aside)
-
-
-def _among(ids: Array, known_ids: Array) -> Mask:
-    """Say which ids are among the known ones, which are sorted here in place."""
-    known_ids.sort()
-    low, high = (int(known_ids[0]), int(known_ids[-1])) if len(known_ids) else (1, 0)
-    is_dense = high - low < 4 * len(known_ids)  # then a table of flags is faster than a search
-    flags = (
-        np.isin(np.arange(low, high + 1), known_ids, assume_unique=True) if is_dense else np.empty(0, bool)
-    )
-    is_known = np.zeros(len(ids), bool)
-    for start in range(0, len(ids), _CHECK_ROWS):
-        chunk = ids[start : start + _CHECK_ROWS]
-        inside = (chunk >= low) & (chunk <= high)
-        if is_dense:
-            found = flags[chunk[inside] - low]
-        else:
-            found = known_ids[np.searchsorted(known_ids, chunk[inside])] == chunk[inside]
-        is_known[np.flatnonzero(inside)[found] + start] = True
-    return is_known
+    ids = file.columns["vehicle_id"]
+    is_unknown = ~ids.isin(np.concatenate(known_ids))
+    is_excused = is_unknown & ids.isin(vehicles.bad_ids)
+    if ids[is_unknown & ~is_excused].nunique() <= vehicles.num_without_id:
+        is_excused = is_unknown
+    file.leave_out(is_excused)
+    file.reject((is_unknown & ~is_excused)[~is_excused], "there is no such vehicle")
+    return int(is_excused.sum())

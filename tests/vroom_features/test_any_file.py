@@ -13,6 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.vroom_features.files import RESERVATION_HEADER, VEHICLE_HEADER, vehicle_line, write_csvs
+from vroom_features.contract import RESERVATION_COLUMNS, check_file
 from vroom_features.csv_files import UNZIPPED_ALWAYS_BYTES
 from vroom_features.errors import DataContractError, VroomFeaturesError
 from vroom_features.ingest import seed
@@ -44,8 +45,6 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> SourceStore:
     return store
 
 
-# PyArrow cannot hand on a row of the wrong width that is not UTF-8, prints why, and refuses the file.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @given(
     name=st.sampled_from(sorted(HEADERS)),
     body=content,
@@ -84,6 +83,68 @@ def test_any_file_is_taken_or_refused(
             vehicles = report.vehicles_added + report.vehicles_updated + report.vehicles_unchanged
             assert counted.fleet + counted.new_arrivals == vehicles + report.vehicles_kept
             seed(seeded, write_csvs(Path(scratch) / "good"), allow_removals=True)  # as it was before
+
+
+numbers = st.sampled_from(
+    [
+        "7",
+        " 7 ",
+        "+7",
+        "007",
+        "7.0",
+        "7e0",
+        "0x7",
+        "1_0",
+        "9" * 19,
+        "9223372036854775807",
+        '"7"',
+        '"7',
+        '7"',
+        '"7"1',
+    ]
+) | st.text(alphabet='0123456789.,+-eE \t"\x00\u0663infa', max_size=4)
+moments = st.sampled_from(
+    [
+        "2023-05-01",
+        "2023-05-01T10:00:00Z",
+        "2023-05-01 10",
+        " 2023-05-01 10:00 ",
+        "20230501",
+        "2023-05-01 10:00:00.5",
+        "2023-05-01 10:00+02:00",
+        "2023-02-30",
+        "2023-05-01 24:00:00",
+        "2023-05-01 10:00:60",
+        "0000-01-01",
+        "",
+        "now",
+        "0001-01-01 00:00+01",
+        "9999-12-31 23:59:59.999999",
+        "2023-05-01 10:00:00.1234567",
+        "NaT",
+        '"2023-05-01"',
+    ]
+)
+
+
+@given(rows=st.lists(st.tuples(numbers, moments | numbers), min_size=1, max_size=3))
+@hypothesis_settings(max_examples=300, deadline=None)
+def test_a_bad_row_does_not_change_how_the_rows_beside_it_are_read(rows: list[tuple[str, str]]) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        found = []
+        for more in ([], ["x,x"]):
+            folder = write_csvs(Path(scratch), reservations=[*map(",".join, rows), *more])
+            try:
+                found.append(check_file(folder / "reservations.csv", RESERVATION_COLUMNS))
+            except DataContractError as exc:
+                found.append(str(exc))
+    alone, beside = found
+    if isinstance(alone, str) or isinstance(beside, str):
+        assert alone == beside
+        return
+    assert alone.columns.equals(beside.columns)
+    assert alone.problems == beside.problems[:-1]
+    assert alone.bad_ids.tolist() == beside.bad_ids.tolist()
 
 
 @pytest.mark.parametrize("filling", [b"\x00", b"1,2023-01-01 10:00:00\n", b"\n", b"x"])
