@@ -23,7 +23,9 @@ from webapp.api import api
 from webapp.api_docs import api_docs
 from webapp.benchmark import benchmark
 from webapp.fastpath import FastPath
+from webapp.fleet_overview import FleetOverview
 from webapp.inference_api import inference_api
+from webapp.insight import Insight
 from webapp.limits import ClientLimit, Counter
 from webapp.listener import REDIS_TIMEOUT_S, ModelListener
 from webapp.model_history import ModelHistory
@@ -31,6 +33,7 @@ from webapp.model_slot import ModelSlot
 from webapp.openapi import VroomOpenAPI
 from webapp.operations_api import operations_api
 from webapp.pages import pages
+from webapp.secrets_file import read_credentials
 from webapp.services import Services
 from webapp.upkeep import Upkeep
 from webapp.vehicles_api import vehicles_api
@@ -53,7 +56,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     security.install(app, settings, style_source=assets.install(app).style_source)
     problems.install(app)
     observation.install(app)
-    auth.install(app, settings)
+    auth.install(app)
     app.register_blueprint(pages)
     app.register_blueprint(api_docs)
     app.register_blueprint(inference_api)
@@ -90,6 +93,8 @@ def open_services(settings: Settings) -> Services:
     def publish(message: ModelPromoted) -> None:
         client.publish(message.channel, message.encode())
 
+    cache = ModelCache(registry.api, settings.home / "models")
+    fleet = FleetOverview(source)
     promotions = PromotionService(registry, source, publish=publish)
     slot = ModelSlot()
     worker = f"{socket.gethostname()}:{os.getpid()}"
@@ -104,7 +109,7 @@ def open_services(settings: Settings) -> Services:
     )
     listener = ModelListener(
         registry,
-        ModelCache(registry.api, settings.home / "models"),
+        cache,
         slot,
         redis_url=settings.redis,
         on_swap=upkeep.beat_soon,
@@ -124,6 +129,9 @@ def open_services(settings: Settings) -> Services:
         limit=ClientLimit(settings, counter),
         counter=counter,
         audit_log=AuditLog(source.engine, source.address),
+        fleet=fleet,
+        insight=Insight(cache, fleet),
+        operator=read_credentials(settings),
         worker=worker,
     )
     upkeep.start()

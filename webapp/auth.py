@@ -5,13 +5,12 @@ password as a bearer token.  What a person does by cookie also needs the CSRF to
 bearer token.
 """
 
-import hashlib
 import hmac
 import logging
 import re
 import secrets
 
-from flask import Blueprint, Flask, current_app, g, redirect, render_template, request, session, url_for
+from flask import Blueprint, Flask, g, redirect, render_template, request, session, url_for
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 from flask_wtf import FlaskForm
 from flask_wtf.csrf import CSRFProtect
@@ -19,11 +18,9 @@ from werkzeug.wrappers import Response
 from wtforms import HiddenField, PasswordField
 from wtforms.validators import InputRequired
 
-from vroom_features.settings import Settings
 from webapp.clock import now
 from webapp.guards import guarded_by
 from webapp.problems import ProblemError
-from webapp.secrets_file import secret_in
 from webapp.security import SAFE_METHODS
 from webapp.services import services
 
@@ -54,22 +51,8 @@ class SignInForm(FlaskForm):  # type: ignore[misc]  # flask-wtf is not typed
     next = HiddenField()
 
 
-def install(app: Flask, settings: Settings) -> None:
-    """Set up sign-in, and print a sign-in link when the password was made just now."""
-    if given := settings.operator_password.get_secret_value():
-        password = given
-    else:
-        path = settings.home / "operator-password"
-        secret = secret_in(path)
-        password = secret.value
-        if secret.is_new:
-            token = secret_in(settings.sign_in_token).value
-            link = f"http://{settings.web_host}:{settings.web_port}/sign-in?token={token}"
-            logger.warning("operator sign-in link, good once: %s (password in %s)", link, path)
-    app.extensions["vroom-operator"] = (
-        password,
-        hashlib.sha256(b"operator:" + password.encode()).hexdigest(),
-    )
+def install(app: Flask) -> None:
+    """Set up sign-in."""
     csrf.init_app(app)
     login_manager.init_app(app)
     login_manager.login_view = "auth.sign_in"
@@ -81,7 +64,7 @@ def load_operator(identity: str) -> Operator | None:
     """Return the operator if the cookie is of today's password, not too old, and was not signed out."""
     age_s = now().timestamp() - session.get(SIGNED_IN_AT, 0.0)
     is_current = 0 <= age_s < services().settings.web_session_hours * 3600
-    if not is_current or not hmac.compare_digest(identity, _operator()[1]):
+    if not is_current or not hmac.compare_digest(identity, services().operator.identity):
         return None
     session_id = session.get(SESSION_ID, "")
     is_over = not session_id or services().audit_log.holds(action=SIGN_OUT, subject=session_id)
@@ -193,7 +176,7 @@ def _enter(target: str) -> Response:
     session.clear()  # with it goes the CSRF token of before
     session[SESSION_ID] = session_id
     session[SIGNED_IN_AT] = now().timestamp()
-    login_user(Operator(_operator()[1]))
+    login_user(Operator(services().operator.identity))
     logger.info("operator signed in from %s", request.remote_addr)
     return redirect(target if LOCAL_TARGET.fullmatch(target) else url_for("pages.forecast"))
 
@@ -222,13 +205,8 @@ def _write_down(actor: str, action: str, subject: str | None = None) -> None:
     )
 
 
-def _operator() -> tuple[str, str]:
-    found: tuple[str, str] = current_app.extensions["vroom-operator"]
-    return found
-
-
 def _is_password(given: str) -> bool:
-    return bool(given) and hmac.compare_digest(given.encode(), _operator()[0].encode())
+    return bool(given) and hmac.compare_digest(given.encode(), services().operator.password.encode())
 
 
 def _is_from_link(given: str) -> bool:

@@ -6,18 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from flask import current_app
 
 from vroom_features.stores.source import SourceStore, StoredVehicle
 from webapp.model_slot import Served
-from webapp.services import services
 
 SAMPLE_PAGES = 4
 SAMPLE_PAGE_SIZE = 500
 LOOK_AGAIN_S = 10.0
 NUM_BINS = 20
 NUM_GROUPS = 8
-KEY = "vroom-fleet-overview"
 Array = npt.NDArray[np.float64]
 
 
@@ -96,15 +93,6 @@ class FleetOverview:
         self._look_again_s = look_again_s
         self._lock = threading.Lock()
         self._kept: _Kept | None = None
-
-    @classmethod
-    def of_app(cls) -> "FleetOverview":
-        """Return the one of the app that handles this request."""
-        extensions = current_app.extensions
-        if KEY not in extensions:
-            extensions[KEY] = cls(services().source)
-        found: FleetOverview = extensions[KEY]
-        return found
 
     def standing(self, served: Served, forecast: float) -> Standing | None:
         """Return where this forecast lies; None while the fleet is empty."""

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from flask import current_app
-
 from vroom_features.vehicle import VehicleCreate
 from vroom_model.errors import VroomModelError
 from vroom_model.explain import Explainer, Explanation
@@ -16,11 +14,8 @@ from vroom_model.whatif import what_if
 from webapp.fleet_overview import FleetOverview
 from webapp.formats import sentence
 from webapp.model_slot import Served
-from webapp.services import Services, services
 
 logger = logging.getLogger(__name__)
-
-KEY = "vroom-insight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +33,16 @@ class Insight:
 
     Parameters
     ----------
-    app : Services
-        Of this worker.
+    cache : ModelCache
+        Where the model's files are.
+    fleet : FleetOverview
+        Forecasts that this one is ranked among.
     """
 
-    def __init__(self, app: Services) -> None:
-        cache = ModelCache(app.registry.api, app.settings.home / "models")
+    def __init__(self, cache: ModelCache, fleet: FleetOverview) -> None:
         # Read from disk once per model; an error is not kept.
         self._explainer = lru_cache(maxsize=1)(lambda ref: Explainer.load(cache.fetch(ref)))
-
-    @classmethod
-    def of_app(cls) -> "Insight":
-        """Return the one of the app that handles this request."""
-        extensions = current_app.extensions
-        if KEY not in extensions:
-            extensions[KEY] = cls(services())
-        found: Insight = extensions[KEY]
-        return found
+        self._fleet = fleet
 
     def beside(self, served: Served, vehicle: VehicleCreate, forecast: Forecast) -> dict[str, Any]:
         """Return what the page shows beside a forecast, by the same model."""
@@ -65,7 +53,7 @@ class Insight:
             logger.warning("no reasons model_version=%s: %s", served.version, exc)
             explanation = None  # the page leaves the reasons out and shows the rest
         return {
-            "standing": FleetOverview.of_app().standing(served, forecast.predicted_reservations),
+            "standing": self._fleet.standing(served, forecast.predicted_reservations),
             "explanation": explanation,
             "pushes": pushes(explanation) if explanation else [],
             "curve": what_if(served.predictor, row),

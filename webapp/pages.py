@@ -15,9 +15,7 @@ from webapp.api import too_often
 from webapp.auth import may_save, require_operator
 from webapp.clock import now
 from webapp.fleet_export import EXPORT_MAX, csv_lines
-from webapp.fleet_overview import FleetOverview
 from webapp.forecasts import predict_vehicles
-from webapp.insight import Insight
 from webapp.listing import FILTERS, FLEET_COLUMNS, Listing, freshness_of
 from webapp.operations_pages import Action, is_confirmed, operations, progress_of, workers
 from webapp.page_model import serving_now
@@ -127,7 +125,7 @@ def _answer(entry: Entry) -> dict[str, Any]:
     if wait_s := services().limit.wait_s(request.environ):
         return {"forecast": None, "wait_s": wait_s, "scale_top": formats.scale_top()}
     found = served.predictor.predict_one(entry.vehicle.model_dump())
-    beside = Insight.of_app().beside(served, entry.vehicle, found)
+    beside = services().insight.beside(served, entry.vehicle, found)
     return {"forecast": found, "scale_top": formats.scale_top(found.high), **beside}
 
 
@@ -192,7 +190,7 @@ def fleet() -> str:
     return render_template(
         "fleet.html",
         counts=source.count_vehicles(),
-        groups=FleetOverview.of_app().groups(served) if served else [],
+        groups=services().fleet.groups(served) if served else [],
         export_max=EXPORT_MAX,
         csv_link=partial(listing.link, "pages.fleet_csv"),
         columns=FLEET_COLUMNS,
@@ -224,7 +222,7 @@ def fleet_points() -> dict[str, list[float]]:
     served = serving_now()
     if served is None:
         return {"forecast": [], "outcome": [], "vehicle_id": []}
-    fleet = FleetOverview.of_app().forecasted(served)
+    fleet = services().fleet.forecasted(served)
     return {
         "forecast": fleet.forecast.round(2).tolist(),
         "outcome": fleet.outcome.tolist(),

@@ -1,10 +1,16 @@
 """Secrets made at first start: files in VROOM_HOME that only their owner can read."""
 
+import hashlib
+import logging
 import os
 import secrets
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from vroom_features.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +64,28 @@ def _read(path: Path) -> str:
     if not secret or not secret.isascii():
         raise SecretFileError(path)
     return secret.decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The operator's password, and the identity of whoever signed in with it."""
+
+    password: str
+
+    @property
+    def identity(self) -> str:
+        """What a cookie names: another password makes another operator."""
+        return hashlib.sha256(b"operator:" + self.password.encode()).hexdigest()
+
+
+def read_credentials(settings: Settings) -> Credentials:
+    """Return the operator's password, and print a sign-in link when it was made just now."""
+    if given := settings.operator_password.get_secret_value():
+        return Credentials(given)
+    path = settings.home / "operator-password"
+    secret = secret_in(path)
+    if secret.is_new:
+        token = secret_in(settings.sign_in_token).value
+        link = f"http://{settings.web_host}:{settings.web_port}/sign-in?token={token}"
+        logger.warning("operator sign-in link, good once: %s (password in %s)", link, path)
+    return Credentials(secret.value)

@@ -15,8 +15,11 @@ from webapp.model_slot import ModelSlot
 
 if TYPE_CHECKING:
     from vroom_model.registry import Registry
+    from webapp.fleet_overview import FleetOverview
+    from webapp.insight import Insight
     from webapp.listener import ModelListener
     from webapp.model_history import ModelHistory
+    from webapp.secrets_file import Credentials
     from webapp.upkeep import Upkeep
     from webapp.workflows import Workflows
 
@@ -38,6 +41,9 @@ class Services:
     limit: ClientLimit
     counter: Counter
     audit_log: AuditLog
+    fleet: "FleetOverview"
+    insight: "Insight"
+    operator: "Credentials"
     worker: str
     """This worker's name: host and process id."""
 
