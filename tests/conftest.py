@@ -29,6 +29,10 @@ SHARED = ("tests/promises", "system", "tests/browser", "tests/flows")
 REAL_FLEET = Path(os.environ.get("VROOM_REAL_DATA", ROOT.parent / "shared" / "data" / "fleet"))
 
 
+CERTIFICATES: dict[str, str] = {}
+"""What the environment says of them, for the one test that installs packages."""
+
+
 class OneSystemScheduling(LoadFileScheduling):
     """Keep the tests of a file in one process, and all that share what takes long to start."""
 
@@ -42,7 +46,9 @@ class OneSystemScheduling(LoadFileScheduling):
 
 def pytest_configure() -> None:
     """Have no certificates: tests speak plain HTTP on loopback, and each client would load them for 25 ms."""
-    os.environ.pop("SSL_CERT_FILE", None)
+    CERTIFICATES.update(
+        {name: os.environ.pop(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ}
+    )
     os.environ["SSL_CERT_DIR"] = os.devnull
 
 

@@ -32,14 +32,14 @@ def programs(
     services = {
         "VROOM_MLFLOW_URI": mlflow_server,
         "VROOM_REDIS_URL": f"{redis_server.connection_url}/4",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     }
     monkeypatch.delenv("SSL_CERT_DIR")
     for name, value in CERTIFICATES.items():
         monkeypatch.setenv(name, value)
     with installed("before", BEFORE, tmp_path) as before:
-        before.services = dict(services)
-        yield before, Revision("this", DATA.parent, tmp_path, dict(services))
+        before.services = services
+        with before.prefect():
+            yield before, Revision("this", DATA.parent, tmp_path, services)
 
 
 def test_both_save_forecast_promote_and_roll_back(
