@@ -243,20 +243,24 @@ class System(Web):
     def add_schedule(self, flow: str) -> None:
         """Have a deployment run every day, as a user sets it up in Prefect."""
         daily = {"active": True, "schedule": {"cron": "0 4 * * *"}}
-        httpx.post(f"{self._deployment(flow)}/schedules", json=[daily], timeout=30).raise_for_status()
+        self._ask_prefect(f"{self._deployment(flow)}/schedules", [daily])
 
     def deploy_run(self, flow: str, **parameters: object) -> str:
-        """Ask Prefect for a run of a deployment, again while its SQLite is busy; return the run's id."""
+        """Ask Prefect for a run of a deployment; return the run's id."""
         asked = {"parameters": parameters, "state": {"type": "SCHEDULED"}, "idempotency_key": uuid4().hex}
         url = f"{self._deployment(flow)}/create_flow_run"
+        return str(self._ask_prefect(url, asked).json()["id"])
+
+    def _ask_prefect(self, url: str, body: object) -> httpx.Response:
+        """Post to Prefect, again while its SQLite is busy."""
         answers: list[httpx.Response] = []
 
         def is_taken() -> bool:
-            answers.append(httpx.post(url, json=asked, timeout=30))
+            answers.append(httpx.post(url, json=body, timeout=30))
             return answers[-1].status_code != httpx.codes.SERVICE_UNAVAILABLE
 
         wait_until(is_taken)
-        return str(answers[-1].raise_for_status().json()["id"])
+        return answers[-1].raise_for_status()
 
     def state_of(self, run_id: str) -> tuple[str, str]:
         """Return the type of a run's state, and its message."""

@@ -8,14 +8,20 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.factories import make_vehicle
+from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
 from vroom_features.errors import (
     IdempotencyConflictError,
     NotDeletableError,
     SourceStoreError,
     VehicleNotFoundError,
 )
+from vroom_features.features import is_watched, observed_count
+from vroom_features.ingest import seed
+from vroom_features.partition import HIGHEST, LOWEST, fleet_rows, read_partition
 from vroom_features.stores.source import SORTS, SourceStore, VehicleFilter
 from vroom_features.vehicle import UI_VEHICLE_ID_START
 
@@ -240,3 +246,27 @@ def test_opening_many_times_at_once_makes_one_schema(tmp_path: Path) -> None:
     assert [save(store) for store in stores] == [UI_VEHICLE_ID_START + n for n in range(6)]
     for store in stores:
         store.close()
+
+
+@given(
+    vehicles=st.lists(st.tuples(st.sampled_from(["csv", "ui"]), st.integers(0, 2)), min_size=1, max_size=8)
+)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_who_is_a_new_arrival_is_one_rule_in_the_database_in_a_row_and_in_a_partition(
+    source: SourceStore, tmp_path_factory: pytest.TempPathFactory, vehicles: list[tuple[str, int]]
+) -> None:
+    ids = {}
+    for number, (kind, num_booked) in enumerate(vehicles, 1):
+        ids[save(source) if kind == "ui" else number] = num_booked
+    fleet = [vehicle_line(vehicle_id) for vehicle_id in ids if vehicle_id < UI_VEHICLE_ID_START]
+    booked = booking_lines([(vehicle_id, day) for vehicle_id, num in ids.items() for day in range(num)])
+    seed(source, write_csvs(tmp_path_factory.mktemp("csv"), fleet, booked), allow_removals=True)
+    everyone = source.list_vehicles(page_size=1_000).items
+    by_rule = {v.vehicle_id for v in everyone if not is_watched(v.source == "csv", ids.get(v.vehicle_id, 0))}
+    with source.reading() as connection:
+        partition = read_partition(connection, LOWEST, HIGHEST)
+    label = observed_count(partition["num_booked"], partition["source"])
+    assert {v.vehicle_id for v in everyone if v.is_new_arrival} == by_rule
+    assert {v.vehicle_id for v in source.list_vehicles(kind="new", page_size=1_000).items} == by_rule
+    assert set(partition["vehicle_id"][label.isna()]) == by_rule
+    assert set(partition["vehicle_id"]) - set(fleet_rows(partition)["vehicle_id"]) == by_rule
