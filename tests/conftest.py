@@ -30,7 +30,15 @@ REAL_FLEET = Path(os.environ.get("VROOM_REAL_DATA", ROOT.parent / "shared" / "da
 
 
 CERTIFICATES: dict[str, str] = {}
-"""What the environment says of them, for the one test that installs packages."""
+"""What the environment said of them."""
+
+
+@pytest.fixture
+def certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have certificates again, for a test that installs packages."""
+    monkeypatch.delenv("SSL_CERT_DIR")
+    for name, value in CERTIFICATES.items():
+        monkeypatch.setenv(name, value)
 
 
 class OneSystemScheduling(LoadFileScheduling):

