@@ -29,16 +29,17 @@ SHARED = ("tests/promises", "system", "tests/browser", "tests/flows")
 REAL_FLEET = Path(os.environ.get("VROOM_REAL_DATA", ROOT.parent / "shared" / "data" / "fleet"))
 
 
-CERTIFICATES: dict[str, str] = {}
-"""What the environment said of them."""
+CERTIFICATES = {"SSL_CERT_FILE": "TESTS_SSL_CERT_FILE", "SSL_CERT_DIR": "TESTS_SSL_CERT_DIR"}
+"""Where the environment keeps what it says of them, which the processes that run tests inherit."""
 
 
 @pytest.fixture
 def certificates(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have certificates again, for a test that installs packages."""
     monkeypatch.delenv("SSL_CERT_DIR")
-    for name, value in CERTIFICATES.items():
-        monkeypatch.setenv(name, value)
+    for name, kept in CERTIFICATES.items():
+        if kept in os.environ:
+            monkeypatch.setenv(name, os.environ[kept])
 
 
 class OneSystemScheduling(LoadFileScheduling):
@@ -54,9 +55,9 @@ class OneSystemScheduling(LoadFileScheduling):
 
 def pytest_configure() -> None:
     """Have no certificates: tests speak plain HTTP on loopback, and each client would load them for 25 ms."""
-    CERTIFICATES.update(
-        {name: os.environ.pop(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ}
-    )
+    for name, kept in CERTIFICATES.items():
+        if name in os.environ:
+            os.environ.setdefault(kept, os.environ.pop(name))
     os.environ["SSL_CERT_DIR"] = os.devnull
 
 
