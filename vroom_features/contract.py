@@ -102,7 +102,7 @@ class CheckedFile:
 
     def take_columns(self) -> pd.DataFrame:
         """Return the good rows, and keep them no longer."""
-        columns, self.columns = self.columns, self.columns.iloc[:0]
+        columns, self.columns = self.columns, pd.DataFrame()
         return columns
 
     def leave_out(self, is_out: "pd.Series[bool]") -> None:

@@ -122,6 +122,7 @@ def seed(
         fleet, absent = upsert_vehicles(connection, wanted, version)
         stays = vehicles.may_have_bad_rows(absent.to_numpy())
         known = [ids.to_numpy() for ids in (wanted.index, typed_in, absent[stays])]
+        del wanted  # the bookings take the memory
         num_set_aside = sort_out_unknown(reservations, known, vehicles)
         rejected += write_quarantine(reservation_path, reservations, quarantine_dir, max_bad_share)
         bookings = compare_bookings(connection, reservations.take_columns())
@@ -241,7 +242,7 @@ def _in_order(file: CheckedFile, typed_in: pd.Index, path: Path) -> pd.DataFrame
             " give the row another id, or delete that vehicle"
         )
     file.reject(file.columns["vehicle_id"].duplicated(), "an earlier row has this id")
-    return file.columns.set_index("vehicle_id").sort_index()
+    return file.take_columns().set_index("vehicle_id").sort_index()
 
 
 def _told(progress: Progress | None, path: Path) -> Callable[[int], None] | None:

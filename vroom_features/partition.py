@@ -19,8 +19,6 @@ from vroom_features.view import VEHICLE_VIEW
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 SKEW_SAMPLE = 16
 """How many vehicles of each range are computed a second time, one by one."""
-NEVER = np.iinfo(np.int64).min
-"""Stands for no moment; NumPy and pandas take it for one that is missing."""
 _SALTS = np.random.default_rng(20230101).integers(0, 2**63, (2, 32), dtype=np.uint64) * 2 + 1
 
 
@@ -31,32 +29,16 @@ def read_partition(connection: Connection, low: int, high: int) -> pd.DataFrame:
     -------
     DataFrame of shape (n_vehicles, ...)
         The raw columns, ``source``, ``num_booked`` (bookings counted) and ``event_timestamp`` (the newest
-        booking's moment, missing without one).
+        booking's moment), both missing without any.
     """
-    booked = (
-        select(
-            reservations.c.vehicle_id,
-            func.count().label("num"),
-            func.max(reservations.c.created_at).label("newest"),
-        )
-        .where(reservations.c.vehicle_id.between(low, high))
-        .group_by(reservations.c.vehicle_id)
-        .subquery()
-    )
-    query = (
-        select(
-            vehicles.c.vehicle_id,
-            *(vehicles.c[name] for name in COLUMNS),
-            vehicles.c.source,
-            func.coalesce(booked.c.num, 0).label("num_booked"),
-            func.coalesce(microseconds(connection, booked.c.newest), NEVER).label("event_timestamp"),
-        )
-        .outerjoin(booked, booked.c.vehicle_id == vehicles.c.vehicle_id)
-        .where(vehicles.c.vehicle_id.between(low, high))
-        .order_by(vehicles.c.vehicle_id)
-    )
-    frame = read_frame(connection, query)
-    return frame.assign(event_timestamp=pd.to_datetime(frame["event_timestamp"], unit="us", utc=True))
+    in_range = vehicles.c.vehicle_id.between(low, high)
+    raw = (vehicles.c[name] for name in ("vehicle_id", *COLUMNS, "source"))
+    found = read_frame(connection, select(*raw).where(in_range).order_by(vehicles.c.vehicle_id))
+    key, newest = reservations.c.vehicle_id, microseconds(connection, func.max(reservations.c.created_at))
+    counted = select(key, func.count().label("num_booked"), newest.label("event_timestamp"))
+    booked = read_frame(connection, counted.where(key.between(low, high)).group_by(key))
+    moments = pd.to_datetime(booked["event_timestamp"], unit="us", utc=True)
+    return found.merge(booked.assign(event_timestamp=moments), how="left", on="vehicle_id")
 
 
 def fleet_rows(partition: pd.DataFrame) -> pd.DataFrame:
@@ -123,11 +105,12 @@ def digest_of(checksums: Iterable[tuple[int, int]], num_rows: int) -> str:
 
 def split_ids(connection: Connection, low: int, high: int, size: int) -> list[tuple[int, int]]:
     """Split a range of ids into ranges of at most ``size`` vehicles each; together they cover it whole."""
-    number = func.row_number().over(order_by=vehicles.c.vehicle_id).label("number")
-    numbered = (
-        select(vehicles.c.vehicle_id, number).where(vehicles.c.vehicle_id.between(low, high)).subquery()
-    )
-    is_first = (numbered.c.number - 1) % size == 0
-    query = select(numbered.c.vehicle_id).where(is_first).order_by(numbered.c.vehicle_id)
-    firsts = list(connection.execute(query).scalars())[1:]
-    return list(zip([low, *firsts], [*(first - 1 for first in firsts), high], strict=True))
+    spans: list[tuple[int, int]] = []
+    ids = vehicles.c.vehicle_id
+    while True:
+        rest = select(ids).where(ids.between(low, high)).order_by(ids)
+        following = connection.execute(rest.offset(size).limit(1)).scalar()
+        if following is None:
+            return [*spans, (low, high)]
+        spans.append((low, following - 1))
+        low = following
