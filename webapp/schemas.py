@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, TypeAdapter, create_model
+from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model
 
 from vroom_features.stores.rows import StoredVehicle
 from vroom_features.stores.source import SORTS
@@ -125,6 +125,3 @@ class FeaturesPageDocument(BaseModel):
     total: int
     page: int
     page_size: int
-
-
-VEHICLE_JSON: TypeAdapter[Any] = TypeAdapter(VehicleDocument)

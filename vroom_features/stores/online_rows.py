@@ -1,9 +1,8 @@
 """Rows of the online store: what is in one, and how it is written down."""
 
 import math
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import orjson
 
@@ -27,19 +26,15 @@ class OnlineRow(NamedTuple):
 
 
 def online_row(vehicle: StoredVehicle, *, materialized_at: datetime) -> OnlineRow:
-    """Turn a vehicle of the database into its online row: the request path's way to the features."""
-    return row_from(vars(vehicle), materialized_at=materialized_at)
-
-
-def row_from(row: Mapping[str, Any], *, materialized_at: datetime) -> OnlineRow:
-    """Turn raw columns of a vehicle, ``vehicle_id`` and ``row_version`` among them, into its online row."""
+    """Turn a vehicle of the database into its online row."""
+    features = VEHICLE_VIEW.compute(vars(vehicle))
     return OnlineRow(
-        vehicle_id=row["vehicle_id"],
-        row_version=row["row_version"],
+        vehicle_id=vehicle.vehicle_id,
+        row_version=vehicle.row_version,
         view=VIEW_ID,
         materialized_at=materialized_at,
-        features={name: float(value) for name, value in VEHICLE_VIEW.compute(row).items()},
-        attributes={name: row[name] for name in VEHICLE_VIEW.attributes},
+        features={name: float(value) for name, value in features.items()},
+        attributes={name: getattr(vehicle, name) for name in VEHICLE_VIEW.attributes},
     )
 
 
