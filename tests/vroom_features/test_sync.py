@@ -221,6 +221,17 @@ def test_a_sync_brings_in_what_happened_while_redis_was_away(
     assert (list(online.vehicle_ids()), audited(seeded, online).is_clean) == ([third], True)
 
 
+def test_a_booked_and_a_deleted_vehicle_leave_by_a_regular_look(
+    seeded: SourceStore, online: OnlineStore, tmp_path: Path
+) -> None:
+    booked, deleted, stays = (arrive(seeded) for _ in range(3))
+    sync(seeded, online, as_of=NOW, full=True)
+    book(seeded, tmp_path, booked)
+    seeded.delete_vehicle(deleted)
+    assert sync(seeded, online, as_of=NOW, full=False) == SyncReport(num_written=0, num_removed=2)
+    assert (list(online.vehicle_ids()), audited(seeded, online).is_clean) == ([stays], True)
+
+
 def test_a_regular_look_writes_what_is_missing_and_leaves_another_databases_rows_alone(
     seeded: SourceStore, online: OnlineStore, tmp_path: Path
 ) -> None:
