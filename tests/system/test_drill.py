@@ -13,7 +13,8 @@ from tests.drill.clock import now
 from tests.drill.system import System, attached
 from tests.factories import VEHICLE
 from tests.whole_system import WholeSystem
-from vroom_features.stores.online_rows import row_from
+from vroom_features.stores.online_rows import online_row
+from vroom_features.stores.rows import StoredVehicle
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(500)]
 
@@ -59,7 +60,14 @@ def test_a_save_that_was_acknowledged_and_is_not_there_is_seen(held: System) -> 
 
 def test_an_online_row_that_the_database_does_not_have_is_seen(held: System) -> None:
     promises.online_store_equals_the_database(held)
-    held.online.put([row_from(VEHICLE | {"vehicle_id": 10**9, "row_version": 1}, materialized_at=now())])
+    unknown = {
+        "vehicle_id": 10**9,
+        "source": "ui",
+        "row_version": 1,
+        "saved_at": now(),
+        "num_reservations": None,
+    }
+    held.online.put([online_row(StoredVehicle.model_validate(VEHICLE | unknown), materialized_at=now())])
     with pytest.raises(promises.BrokenPromiseError, match="the audit finds"):
         promises.online_store_equals_the_database(held)
     promises.runs_converge(held)
