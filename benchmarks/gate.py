@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from tests.snapshots import FrameSnapshot, read_fleet
-from vroom_model.boosting import TrainingParams
-from vroom_model.evaluation import score
-from vroom_model.predictor import Predictor
-from vroom_model.promotion import decide
-from vroom_model.training import train
+from vroom_model.evaluation.gate import decide
+from vroom_model.evaluation.metrics import score
+from vroom_model.serving.predictor import Predictor
+from vroom_model.training.boosting import TrainingParams
+from vroom_model.training.train import train
 
 GENERATOR = Path(__file__).parents[1] / "data" / "generate.py"
 AS_OF = datetime(2026, 1, 1, tzinfo=UTC)

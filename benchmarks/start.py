@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from benchmarks.processes import ROOT, running, wait_for
-from flows.up import child_environment
+from flows.local.up import child_environment
 from tests.promises.system import VEHICLE
 from tests.whole_system import system_settings
 

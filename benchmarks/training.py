@@ -17,19 +17,19 @@ from pathlib import Path
 from benchmarks.processes import cost
 from tests.mlflow_process import serve_mlflow
 from tests.snapshots import SAMPLE
-from vroom_features.ingest import seed
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.ingest.seed import seed
 from vroom_features.materialize import materialize
-from vroom_features.stores.offline import OfflineStore
-from vroom_features.stores.source import SourceStore
+from vroom_features.offline.snapshots import OfflineStore
 
 AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
 TRAIN_TARGET_S, PROMOTE_TARGET_S = 8.0, 1.8
 TRAIN = """
 import sys
 from datetime import UTC, datetime
-from vroom_features.stores.offline import OfflineStore
-from vroom_model.registration import train_candidate
-from vroom_model.registry import Registry
+from vroom_features.offline.snapshots import OfflineStore
+from vroom_model.training.register import train_candidate
+from vroom_model.registry.registry import Registry
 mlflow, database, offline, name, seed = sys.argv[1:]
 with Registry(mlflow, name) as registry:
     registered = train_candidate(
@@ -40,10 +40,10 @@ print(registered.is_new)
 PROMOTE = """
 import sys
 from datetime import UTC, datetime
-from vroom_features.stores.offline import OfflineStore
-from vroom_features.stores.source import SourceStore
-from vroom_model.registry import Registry
-from vroom_model.promotion_service import PromotionService
+from vroom_features.offline.snapshots import OfflineStore
+from vroom_features.database.vehicles import SourceStore
+from vroom_model.registry.registry import Registry
+from vroom_model.registry.promotion import PromotionService
 mlflow, database, offline, name, seed = sys.argv[1:]
 source = SourceStore.open(database)
 with Registry(mlflow, name) as registry:

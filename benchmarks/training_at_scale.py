@@ -19,8 +19,8 @@ from cyclopts import App
 
 from flows.training import fit_for
 from tests.large_fleet import NOW, write_fleet
-from vroom_features.stores.offline import OfflineStore
-from vroom_model.training import train
+from vroom_features.offline.snapshots import OfflineStore
+from vroom_model.training.train import train
 
 app = App()
 MIB = 2**20

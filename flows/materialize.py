@@ -10,20 +10,20 @@ from prefect import State, flow, task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
-from flows.messages import publish
-from flows.partitions import Spread
-from flows.report import counted, table
-from flows.retries import is_worth_repeating
-from flows.sample import is_sample_over_fleet
-from vroom_features.ingest import SeedReport, seed
+from flows.local.sample import is_sample_over_fleet
+from flows.tasks.messages import publish
+from flows.tasks.partitions import Spread
+from flows.tasks.report import counted, table
+from flows.tasks.retries import is_worth_repeating
+from vroom_features.database.audit_log import AuditLog
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.ingest.seed import SeedReport, seed
 from vroom_features.materialize import MaterializeReport, materialize
 from vroom_features.messages import VehicleMaterialized
+from vroom_features.offline.snapshots import OfflineStore
+from vroom_features.online.store import OnlineStore
+from vroom_features.online.sync import AuditReport, audit
 from vroom_features.settings import Settings
-from vroom_features.stores.audit_log import AuditLog
-from vroom_features.stores.offline import OfflineStore
-from vroom_features.stores.online import OnlineStore
-from vroom_features.stores.source import SourceStore
-from vroom_features.stores.sync import AuditReport, audit
 
 
 @task(retries=2, retry_delay_seconds=[1, 5], timeout_seconds=1800, retry_condition_fn=is_worth_repeating)

@@ -10,12 +10,12 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
 from flows.promotion import open_promotions
-from flows.report import LEFT_OUT, left_out, table
+from flows.tasks.report import LEFT_OUT, left_out, table
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.settings import Settings
-from vroom_features.stores.offline import OfflineStore
-from vroom_features.stores.source import SourceStore
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.drift import watch
+from vroom_model.evaluation.drift import watch
 from vroom_model.records import MonitorReport
 
 NUM_ARRIVALS_MAX = 10_000

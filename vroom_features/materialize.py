@@ -13,8 +13,11 @@ from datetime import datetime
 from sqlalchemy import Connection, select
 
 from vroom_features.addresses import ServiceAddress
+from vroom_features.database.queries import deletions, state, vehicles
+from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import NoSnapshotError, UnreadableSnapshotError
-from vroom_features.partition import (
+from vroom_features.offline.manifest import Part
+from vroom_features.offline.partition import (
     HIGHEST,
     LOWEST,
     digest_of,
@@ -23,12 +26,9 @@ from vroom_features.partition import (
     read_partition,
     split_ids,
 )
-from vroom_features.stores.manifest import Part
-from vroom_features.stores.offline import OfflineStore, Snapshot
-from vroom_features.stores.online import OnlineStore
-from vroom_features.stores.queries import deletions, state, vehicles
-from vroom_features.stores.source import SourceStore
-from vroom_features.stores.sync import SyncReport, sync
+from vroom_features.offline.snapshots import OfflineStore, Snapshot
+from vroom_features.online.store import OnlineStore
+from vroom_features.online.sync import SyncReport, sync
 from vroom_features.view import VEHICLE_VIEW
 
 PARTITION_VEHICLES = 131_072

@@ -10,7 +10,7 @@ from granian.server import Server
 
 from vroom_features.errors import SettingsError
 from vroom_features.settings import Settings, read_settings
-from webapp.parent_watchdog import KILL_AFTER_S, KILL_STREAMS_AFTER_S
+from webapp.operations.parent_watchdog import KILL_AFTER_S, KILL_STREAMS_AFTER_S
 
 THREADS_A_WORKER = 32
 
@@ -35,7 +35,7 @@ def serve(settings: Settings) -> None:
 def serve_events(settings: Settings) -> None:
     """Serve the event streams until SIGTERM or SIGINT."""
     Server(
-        "webapp.events:app",
+        "webapp.events.app:app",
         address=settings.web_host,
         port=settings.web_events_port,
         interface=Interfaces.ASGI,

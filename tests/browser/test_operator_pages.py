@@ -8,7 +8,7 @@ from tests.browser.conftest import Window
 from tests.browser.site import PASSWORD, Site
 from tests.factories import make_vehicle
 from webapp.clock import now
-from webapp.upkeep import KEY, WorkerState
+from webapp.serving.worker_heartbeat import KEY, WorkerState
 
 pytestmark = pytest.mark.browser
 

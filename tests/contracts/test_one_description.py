@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from tests.factories import VEHICLE
+from vroom_features.database.engine import TABLES
 from vroom_features.messages import Message, MessageError, VehicleDeleted, VehicleMaterialized, VehicleSaved
-from vroom_features.stores.database import TABLES
 from vroom_features.vehicle import COLUMNS, RawColumn, VehicleCreate
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.messages import ModelLoaded, ModelPromoted, PipelineCompleted
-from webapp.schemas import VehicleDocument
-from webapp.vehicle_form import FIELDS
+from webapp.rendering.vehicle_form import FIELDS
+from webapp.serving.schemas import VehicleDocument
 
 ROOT = Path(__file__).parents[2]
 DICTIONARY = (ROOT / "data" / "README.md").read_text()

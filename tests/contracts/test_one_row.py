@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tests.factories import vehicles
 from tests.vroom_features.files import vehicle_line, write_csvs
 from tests.vroom_features.stores import arrive, fresh_stores, run
-from vroom_features.ingest import seed
-from vroom_features.stores.online import online_row
+from vroom_features.ingest.seed import seed
+from vroom_features.online.store import online_row
 from vroom_features.view import VEHICLE_VIEW
 
 

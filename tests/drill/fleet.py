@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from flows.up import ROOT
+from flows.local.up import ROOT
 
 NUM_CHANGED = 12
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.up import ROOT
+from flows.local.up import ROOT
 from tests.operations import Ended
 
 

@@ -12,15 +12,15 @@ from tests.drill.clock import now
 from tests.drill.system import System
 from tests.drill.traffic import Heard
 from tests.factories import VEHICLE
+from vroom_features.database.queries import keys, vehicles
+from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import VroomFeaturesError
-from vroom_features.ingest import seed
+from vroom_features.ingest.seed import seed
 from vroom_features.materialize import materialize
-from vroom_features.stores.offline import OfflineStore
-from vroom_features.stores.queries import keys, vehicles
-from vroom_features.stores.source import SourceStore
-from vroom_features.stores.sync import audit
+from vroom_features.offline.snapshots import OfflineStore
+from vroom_features.online.sync import audit
 from vroom_model.errors import VroomModelError
-from vroom_model.registry import Registry
+from vroom_model.registry.registry import Registry
 
 NUM_QUESTIONS = 8
 

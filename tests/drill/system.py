@@ -15,21 +15,21 @@ import psutil
 import redis
 from supervisor.xmlrpc import SupervisorTransport
 
-from flows.up import child_environment
+from flows.local.up import child_environment
 from tests.drill.fleet import change_fleet
 from tests.drill.mounts import Disk, small_disks
 from tests.drill.orders import Victim, victim
 from tests.drill.traffic import Kept
 from tests.whole_system import whole_system
 from vroom_features.addresses import ServiceAddress
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.offline.snapshots import OfflineStore
+from vroom_features.online.store import OnlineStore
 from vroom_features.settings import Settings
-from vroom_features.stores.offline import OfflineStore
-from vroom_features.stores.online import OnlineStore
-from vroom_features.stores.source import SourceStore
 from vroom_model.messages import ModelPromoted
-from vroom_model.predictor import Predictor
-from vroom_model.promotion_service import PromotionService
-from vroom_model.registry import Registry
+from vroom_model.registry.promotion import PromotionService
+from vroom_model.registry.registry import Registry
+from vroom_model.serving.predictor import Predictor
 
 PASSWORD = "the operator of the drill"  # noqa: S105 - of a system that lives for ten minutes
 START_TIMEOUT_S = 60.0

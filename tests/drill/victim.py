@@ -25,11 +25,11 @@ from tests import operations
 from tests.drill.clock import now
 from vroom_features.errors import VroomFeaturesError
 from vroom_features.settings import Settings
+from vroom_model.bundle.manifest import MANIFEST_NAME, ModelManifest
 from vroom_model.errors import VroomModelError
-from vroom_model.manifest import MANIFEST_NAME, ModelManifest
-from vroom_model.registration import register_candidate
-from vroom_model.registry import Registry
-from vroom_model.training import TrainedModel, train
+from vroom_model.registry.registry import Registry
+from vroom_model.training.register import register_candidate
+from vroom_model.training.train import TrainedModel, train
 
 Work = Callable[[Settings, dict[str, Any]], object]
 
@@ -41,7 +41,7 @@ def _materialize(settings: Settings, _: dict[str, Any]) -> None:
 
 def _train(settings: Settings, order: dict[str, Any]) -> None:
     """Train into a folder, for `_register`."""
-    from vroom_features.stores.offline import OfflineStore  # noqa: PLC0415 - of this order alone
+    from vroom_features.offline.snapshots import OfflineStore  # noqa: PLC0415 - of this order alone
 
     folder = Path(order["folder"])
     folder.mkdir()

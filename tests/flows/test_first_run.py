@@ -10,12 +10,12 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.sorting import FlowRunSort
 from rich.console import Console
 
-from flows import first_run
+from flows.local import first_run
 from flows.materialize import vroom_forecast_materialize
 from tests.vroom_features.files import write_csvs
-from vroom_features.ingest import seed
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.ingest.seed import seed
 from vroom_features.settings import Settings
-from vroom_features.stores.source import SourceStore
 
 pytestmark = [
     pytest.mark.usefixtures("prefect_server"),

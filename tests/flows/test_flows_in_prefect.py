@@ -21,11 +21,11 @@ from tests.flows.conftest import run
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
 from tests.vroom_features.stores import seed_with_booked_arrivals
 from tests.vroom_model.champions import AS_OF
-from vroom_features.ingest import seed
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.ingest.seed import seed
 from vroom_features.materialize import materialize
+from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.settings import Settings
-from vroom_features.stores.offline import OfflineStore
-from vroom_features.stores.source import SourceStore
 from vroom_model.errors import ForceReasonError, RollbackError
 
 pytestmark = pytest.mark.usefixtures("prefect_server")

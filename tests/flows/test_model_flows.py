@@ -14,13 +14,13 @@ from flows.training import fit_for, train_and_register
 from tests.factories import make_vehicle
 from tests.vroom_features.stores import seed_with_booked_arrivals
 from vroom_features.addresses import ServiceAddress
-from vroom_features.ingest import seed
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.ingest.seed import seed
 from vroom_features.materialize import materialize
+from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.settings import Settings
-from vroom_features.stores.offline import OfflineStore
-from vroom_features.stores.source import SourceStore
 from vroom_model.records import MIN_ARRIVALS
-from vroom_model.training import training_digest
+from vroom_model.training.train import training_digest
 
 AS_OF = datetime(2026, 1, 2, tzinfo=UTC)
 SAMPLE = Path(__file__).parents[2] / "data"

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flows.cluster import ClusterError
 from flows.materialize import vroom_forecast_materialize
-from flows.partitions import DASK_MIN_RANGES, FEW_RANGES, Spread
+from flows.tasks.cluster import ClusterError
+from flows.tasks.partitions import DASK_MIN_RANGES, FEW_RANGES, Spread
 from tests.ports import free_port
 from tests.snapshots import SAMPLE
-from vroom_features.ingest import seed
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.ingest.seed import seed
 from vroom_features.materialize import MadePart, Range, make_ranges, materialize
-from vroom_features.stores.offline import OfflineStore, Snapshot
-from vroom_features.stores.source import SourceStore
+from vroom_features.offline.snapshots import OfflineStore, Snapshot
 
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster
@@ -207,7 +207,7 @@ def test_a_missing_extra_is_a_clear_error() -> None:
     """Run without the packages of the extra, which this process has."""
     code = (
         "import sys; sys.modules['prefect_dask'] = None\n"
-        "from flows.cluster import check_cluster; check_cluster('local:2')"
+        "from flows.tasks.cluster import check_cluster; check_cluster('local:2')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "prefect_dask is not installed; install the extra: pip install" in done.stderr

@@ -16,8 +16,8 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Pending
 
-from flows.automation import create_automation
-from flows.up import ROOT, child_environment
+from flows.local.automation import create_automation
+from flows.local.up import ROOT, child_environment
 from tests.flows.sleeper import sleep
 from tests.promises.system import wait_until
 from tests.whole_system import system_settings

@@ -13,7 +13,7 @@ from prefect.settings import get_current_settings
 from prefect.states import Scheduled
 
 from webapp.clock import now
-from webapp.workflows import RunNotFoundError, Workflows
+from webapp.operations.prefect_client import RunNotFoundError, Workflows
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 ACTION = "monitor"

@@ -11,9 +11,9 @@ from flows.training import vroom_forecast_training
 from tests.factories import VEHICLE
 from tests.flows.conftest import run
 from tests.large_fleet import write_fleet
+from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.settings import Settings
-from vroom_features.stores.offline import OfflineStore
-from vroom_model.predictor import Predictor
+from vroom_model.serving.predictor import Predictor
 from webapp.app import create_app
 
 pytestmark = [

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from flows.up import CONFIG, ROOT, StartError, check, child_environment
+from flows.local.up import CONFIG, ROOT, StartError, check, child_environment
 from tests.whole_system import system_settings
 from vroom_features.settings import Settings
 
@@ -114,7 +114,7 @@ def test_a_home_with_a_space_stays_one_word() -> None:
 
 
 UNTIL_THE_SUPERVISOR_ENDS = """
-from flows.up import supervised
+from flows.local.up import supervised
 from vroom_features.settings import Settings
 with supervised(Settings(_env_file=None)) as (supervisor, _):
     supervisor.wait()

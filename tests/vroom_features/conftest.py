@@ -8,10 +8,10 @@ import redis as redis_py
 
 from tests.vroom_features.files import write_csvs
 from tests.vroom_features.stores import BOOKED, FLEET
-from vroom_features.ingest import seed
-from vroom_features.stores.offline import OfflineStore
-from vroom_features.stores.online import OnlineStore
-from vroom_features.stores.source import SourceStore
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.ingest.seed import seed
+from vroom_features.offline.snapshots import OfflineStore
+from vroom_features.online.store import OnlineStore
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

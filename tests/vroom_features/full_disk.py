@@ -12,12 +12,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from tests.vroom_features.stores import NOW
+from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import VroomFeaturesError
-from vroom_features.ingest import seed
+from vroom_features.ingest.seed import seed
 from vroom_features.materialize import materialize
-from vroom_features.stores.offline import OfflineStore
-from vroom_features.stores.online import OnlineStore
-from vroom_features.stores.source import SourceStore
+from vroom_features.offline.snapshots import OfflineStore
+from vroom_features.online.store import OnlineStore
 
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload([__name__, "pandas", "pyarrow.parquet", "sqlalchemy.dialects.sqlite"])

@@ -14,12 +14,12 @@ from sqlalchemy import text
 from tests.factories import make_vehicle
 from tests.snapshots import SAMPLE
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
-from vroom_features.ingest import seed
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.ingest.seed import seed
 from vroom_features.materialize import MaterializeReport, materialize
-from vroom_features.stores.offline import OfflineStore
-from vroom_features.stores.online import OnlineStore
-from vroom_features.stores.source import SourceStore
-from vroom_features.stores.sync import AuditReport, audit
+from vroom_features.offline.snapshots import OfflineStore
+from vroom_features.online.store import OnlineStore
+from vroom_features.online.sync import AuditReport, audit
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 FLEET = [vehicle_line(i, actual_price=40 + i / 7) for i in range(1, 41)]

@@ -11,10 +11,10 @@ from tests.secrets import LOGIN, PASSWORD, USER, assert_nothing_secret
 from tests.vroom_features.files import write_csvs
 from tests.vroom_features.test_commands import command
 from vroom_features.addresses import ServiceAddress
+from vroom_features.database.backup import back_up
 from vroom_features.errors import BackupError, OfflineStoreError, SettingsError
+from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.settings import Settings, read_settings
-from vroom_features.stores.backup import back_up
-from vroom_features.stores.offline import OfflineStore
 
 NOBODY = "127.0.0.1:1"
 

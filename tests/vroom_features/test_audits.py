@@ -5,8 +5,8 @@ import redis as redis_py
 
 from tests.vroom_features.stores import NOW
 from vroom_features.errors import OnlineStoreError
-from vroom_features.stores.online import LAST_AUDIT, OnlineStore
-from vroom_features.stores.sync import AuditReport, LastAudit, last_audit, remember_audit
+from vroom_features.online.store import LAST_AUDIT, OnlineStore
+from vroom_features.online.sync import AuditReport, LastAudit, last_audit, remember_audit
 
 REPORT = AuditReport(num_new_arrivals=9, missing=1, stale=0, wrong=2, orphaned=0)
 

@@ -18,12 +18,12 @@ from sqlmodel import Session, select
 from tests.factories import make_vehicle
 from tests.secrets import LOGIN, assert_nothing_secret
 from tests.vroom_features.stores import NOW, arrive, audited, run
+from vroom_features.database.backup import back_up, restore
+from vroom_features.database.tables import PromotionRecord
+from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import BackupError, DamagedDatabaseError
-from vroom_features.stores.backup import back_up, restore
-from vroom_features.stores.offline import OfflineStore
-from vroom_features.stores.online import OnlineStore
-from vroom_features.stores.source import SourceStore
-from vroom_features.tables import PromotionRecord
+from vroom_features.offline.snapshots import OfflineStore
+from vroom_features.online.store import OnlineStore
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,9 @@ import pytest
 
 from tests.vroom_features.files import vehicle_line, write_csvs
 from tests.vroom_features.stores import arrive
+from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import SettingsError
 from vroom_features.settings import read_settings
-from vroom_features.stores.source import SourceStore
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ from tests.ports import free_port
 from tests.vroom_features.files import vehicle_line, write_csvs
 from tests.vroom_features.full_disk import locked_for
 from tests.vroom_features.stores import BOOKED, FLEET, NOW, arrive, audited, run
+from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import OnlineStoreError, SourceStoreError
-from vroom_features.ingest import seed
-from vroom_features.stores.offline import OfflineStore
-from vroom_features.stores.online import OnlineStore
-from vroom_features.stores.source import SourceStore
+from vroom_features.ingest.seed import seed
+from vroom_features.offline.snapshots import OfflineStore
+from vroom_features.online.store import OnlineStore
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ from tests.vroom_features.full_disk import (
     write_stores,
 )
 from tests.vroom_features.stores import BOOKED, BOOKINGS, FLEET, VEHICLES, arrive, audited, run
-from vroom_features.ingest import seed
-from vroom_features.stores.offline import OfflineStore
-from vroom_features.stores.online import OnlineStore
-from vroom_features.stores.source import SourceStore
-from vroom_features.stores.sync import AuditReport
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.ingest.seed import seed
+from vroom_features.offline.snapshots import OfflineStore
+from vroom_features.online.store import OnlineStore
+from vroom_features.online.sync import AuditReport
 
 CHANGED = [vehicle_line(1, actual_price=99), *FLEET[1:38], vehicle_line(41), vehicle_line(42)]
 CHANGED_BOOKED = booking_lines([(i, day) for i in (*range(1, 31), 41) for day in range((i + 1) % 4)])

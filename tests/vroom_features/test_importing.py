@@ -28,5 +28,5 @@ def test_importing_the_library_takes_no_time_to_speak_of() -> None:
 
 
 def test_a_web_worker_syncs_the_online_store_without_columns() -> None:
-    loaded = imported_by("import vroom_features.stores.sync")
+    loaded = imported_by("import vroom_features.online.sync")
     assert loaded.isdisjoint({"numpy", "pandas", "pyarrow"})

@@ -20,10 +20,10 @@ from tests.vroom_features.files import (
     write_csvs,
 )
 from tests.vroom_features.stores import contents, rows
-from vroom_features.contract import RESERVATION_COLUMNS, check_file
+from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import DataContractError
-from vroom_features.ingest import SeedReport, seed
-from vroom_features.stores.source import SourceStore
+from vroom_features.ingest.contract import RESERVATION_COLUMNS, check_file
+from vroom_features.ingest.seed import SeedReport, seed
 from vroom_features.vehicle import UI_VEHICLE_ID_START
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)

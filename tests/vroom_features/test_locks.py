@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from vroom_features.database.locks import promotion_lock
+from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import LockTimeoutError
-from vroom_features.stores.locks import promotion_lock
-from vroom_features.stores.source import SourceStore
 
 HOLD = """
 import sys, time
-from vroom_features.stores.locks import promotion_lock
-from vroom_features.stores.source import SourceStore
+from vroom_features.database.locks import promotion_lock
+from vroom_features.database.vehicles import SourceStore
 with promotion_lock(SourceStore.open(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

@@ -17,18 +17,18 @@ from sqlalchemy import text
 from tests.vroom_features.files import vehicle_line, write_csvs
 from tests.vroom_features.stores import BOOKED, FLEET, NOW, arrive, run
 from vroom_features import num_reservations, price_diff
+from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import (
     NoSnapshotError,
     OfflineStoreError,
     SkewError,
 )
 from vroom_features.features import is_watched
-from vroom_features.ingest import seed
+from vroom_features.ingest.seed import seed
 from vroom_features.materialize import MadePart, make_ranges, materialize
-from vroom_features.partition import check_skew
-from vroom_features.stores.offline import OfflineStore
-from vroom_features.stores.online import OnlineStore
-from vroom_features.stores.source import SourceStore
+from vroom_features.offline.partition import check_skew
+from vroom_features.offline.snapshots import OfflineStore
+from vroom_features.online.store import OnlineStore
 from vroom_features.view import VEHICLE_VIEW
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from tests.mlflow_process import serve_mlflow
 from tests.webapp.bundles import write_bundle
+from vroom_features.database.mlflow_backup import DATABASE, back_up_mlflow, refuse_loss, restore_mlflow
+from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import BackupError
-from vroom_features.stores.mlflow_backup import DATABASE, back_up_mlflow, refuse_loss, restore_mlflow
-from vroom_features.stores.source import SourceStore
-from vroom_model.registry import Registry
+from vroom_model.registry.registry import Registry
 
 
 def register(url: str, folder: Path, forecast: float) -> None:

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.factories import VEHICLE
+from vroom_features.database.rows import StoredVehicle
 from vroom_features.errors import OnlineStoreError
-from vroom_features.stores.online import OnlineRow, OnlineStore, Synced, freshness, online_row
-from vroom_features.stores.rows import StoredVehicle
+from vroom_features.online.store import OnlineRow, OnlineStore, Synced, freshness, online_row
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 

@@ -24,14 +24,14 @@ from tests.vroom_features.files import (
 )
 from tests.vroom_features.stores import NOW, arrive, audited, contents, fresh_stores, run
 from vroom_features import num_reservations
-from vroom_features.ingest import seed
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.ingest.seed import seed
+from vroom_features.ingest.upsert import BOOKING_KEY, blocks, difference, in_order
 from vroom_features.materialize import materialize
-from vroom_features.stores.offline import OfflineStore
-from vroom_features.stores.online import OnlineStore
-from vroom_features.stores.online_rows import encode
-from vroom_features.stores.source import SourceStore
-from vroom_features.stores.sync import AuditReport
-from vroom_features.upsert import BOOKING_KEY, blocks, difference, in_order
+from vroom_features.offline.snapshots import OfflineStore
+from vroom_features.online.rows import encode
+from vroom_features.online.store import OnlineStore
+from vroom_features.online.sync import AuditReport
 from vroom_features.vehicle import COLUMNS, RawColumn
 
 on_stores = settings(

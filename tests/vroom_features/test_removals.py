@@ -7,9 +7,9 @@ import pytest
 from tests.factories import make_vehicle
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
 from tests.vroom_features.stores import NOW, contents, rows
+from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import DataContractError
-from vroom_features.ingest import SeedReport, seed
-from vroom_features.stores.source import SourceStore
+from vroom_features.ingest.seed import SeedReport, seed
 
 NUM = 120
 VEHICLES = {i: vehicle_line(i) for i in range(1, NUM + 1)}

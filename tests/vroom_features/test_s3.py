@@ -15,7 +15,7 @@ from tests.secrets import LOGIN
 from tests.snapshots import SAMPLE
 from tests.vroom_features.test_commands import command, document
 from vroom_features.errors import OfflineStoreError
-from vroom_features.stores.offline import OfflineStore
+from vroom_features.offline.snapshots import OfflineStore
 
 START_TIMEOUT_S = 60
 SMALL = ("--redis-url", "", "--json", "--partition-vehicles", "200")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.factories import make_vehicle
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
+from vroom_features.database.vehicles import SORTS, SourceStore, VehicleFilter
 from vroom_features.errors import (
     IdempotencyConflictError,
     NotDeletableError,
@@ -20,9 +21,8 @@ from vroom_features.errors import (
     VehicleNotFoundError,
 )
 from vroom_features.features import is_watched, observed_count
-from vroom_features.ingest import seed
-from vroom_features.partition import HIGHEST, LOWEST, fleet_rows, read_partition
-from vroom_features.stores.source import SORTS, SourceStore, VehicleFilter
+from vroom_features.ingest.seed import seed
+from vroom_features.offline.partition import HIGHEST, LOWEST, fleet_rows, read_partition
 from vroom_features.vehicle import UI_VEHICLE_ID_START
 
 NOW = datetime(2024, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from tests.factories import make_vehicle
 from tests.vroom_features.files import write_csvs
 from tests.vroom_features.stores import FLEET, NOW, arrive, audited, book, fresh_stores, run
+from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import (
     OnlineStoreError,
 )
-from vroom_features.ingest import seed
-from vroom_features.stores.offline import OfflineStore
-from vroom_features.stores.online import OnlineStore, online_row
-from vroom_features.stores.source import SourceStore
-from vroom_features.stores.sync import AuditReport, SyncReport, sync
+from vroom_features.ingest.seed import seed
+from vroom_features.offline.snapshots import OfflineStore
+from vroom_features.online.store import OnlineStore, online_row
+from vroom_features.online.sync import AuditReport, SyncReport, sync
 
 
 def test_new_arrivals_go_to_redis_and_leave_when_booked_or_deleted(
@@ -315,7 +315,7 @@ def test_more_rows_than_are_read_at_a_time_are_followed_compared_and_repaired(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("vroom_features.stores.sync.CHUNK", 3)
+    monkeypatch.setattr("vroom_features.online.sync.CHUNK", 3)
     ids = [arrive(seeded) for _ in range(10)]
     assert sync(seeded, online, as_of=NOW, full=True) == SyncReport(num_written=10, num_removed=0)
     book(seeded, tmp_path, ids[4])

@@ -10,16 +10,16 @@ import pytest
 
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.killing import TAG, SteppingProxy
-from vroom_features.stores.source import SourceStore
-from vroom_features.tables import PromotionRecord
-from vroom_model.boosting import TrainingParams
+from vroom_features.database.tables import PromotionRecord
+from vroom_features.database.vehicles import SourceStore
 from vroom_model.errors import RegistryError
 from vroom_model.messages import ModelPromoted
-from vroom_model.promotion_service import PromotionService
 from vroom_model.records import Outcome
-from vroom_model.registration import Registered, register_candidate
-from vroom_model.registry import Registry
-from vroom_model.training import TrainedModel, train
+from vroom_model.registry.promotion import PromotionService
+from vroom_model.registry.registry import Registry
+from vroom_model.training.boosting import TrainingParams
+from vroom_model.training.register import Registered, register_candidate
+from vroom_model.training.train import TrainedModel, train
 
 AS_OF = datetime(2026, 1, 2, tzinfo=UTC)
 

@@ -9,10 +9,10 @@ import pytest
 
 from tests.snapshots import FrameSnapshot, read_fleet
 from tests.vroom_model.champions import Champions
-from vroom_features.stores.source import SourceStore
-from vroom_model.predictor import Predictor
-from vroom_model.registry import Registry
-from vroom_model.training import TrainedModel, train
+from vroom_features.database.vehicles import SourceStore
+from vroom_model.registry.registry import Registry
+from vroom_model.serving.predictor import Predictor
+from vroom_model.training.train import TrainedModel, train
 
 AS_OF = datetime(2026, 1, 2, tzinfo=UTC)
 

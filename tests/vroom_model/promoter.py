@@ -14,10 +14,10 @@ import redis
 from pydantic import BaseModel
 
 from tests.snapshots import read_fleet
-from vroom_features.stores.source import SourceStore
+from vroom_features.database.vehicles import SourceStore
 from vroom_model.messages import ModelPromoted
-from vroom_model.promotion_service import PromotionService
-from vroom_model.registry import Registry
+from vroom_model.registry.promotion import PromotionService
+from vroom_model.registry.registry import Registry
 
 
 class Task(BaseModel):

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.card import CALIBRATION_NAME, CARD_NAME, SEGMENTS_NAME, card_text, write_card
-from vroom_model.training import TrainedModel
+from vroom_model.training.model_card import CALIBRATION_NAME, CARD_NAME, SEGMENTS_NAME, card_text, write_card
+from vroom_model.training.train import TrainedModel
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -9,11 +9,11 @@ import pytest
 
 from tests.snapshots import SAMPLE
 from tests.vroom_model.champions import AS_OF
-from vroom_features.ingest import seed
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.ingest.seed import seed
 from vroom_features.materialize import materialize
+from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.settings import Settings
-from vroom_features.stores.offline import OfflineStore
-from vroom_features.stores.source import SourceStore
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "model.md"
 

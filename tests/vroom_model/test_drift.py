@@ -8,11 +8,11 @@ import pytest
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.conftest import AS_OF
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.boosting import TrainingParams
-from vroom_model.drift import feature_drift, watch
-from vroom_model.predictor import Predictor
+from vroom_model.evaluation.drift import feature_drift, watch
 from vroom_model.records import MIN_ARRIVALS
-from vroom_model.training import train
+from vroom_model.serving.predictor import Predictor
+from vroom_model.training.boosting import TrainingParams
+from vroom_model.training.train import train
 
 Features = dict[str, npt.NDArray[np.float64]]
 

@@ -14,10 +14,10 @@ from tests.factories import VEHICLE
 from tests.imported import imported_by
 from vroom_features.vehicle import COLUMNS, PRICE_MAX
 from vroom_features.view import VEHICLE_VIEW
+from vroom_model.bundle.manifest import MANIFEST_NAME, SERVING_NAME, IntervalLines, fold_file
 from vroom_model.errors import BrokenModelError
-from vroom_model.manifest import MANIFEST_NAME, SERVING_NAME, IntervalLines, fold_file
-from vroom_model.predictor import Predictor, with_range
-from vroom_model.training import TrainedModel
+from vroom_model.serving.predictor import Predictor, with_range
+from vroom_model.training.train import TrainedModel
 
 NUM_VEHICLES = 10_000
 PREDICT_ONE_MAX_US = 100
@@ -117,7 +117,7 @@ def test_a_forecast_takes_well_under_a_tenth_of_a_millisecond(predictor: Predict
 
 
 def test_serving_imports_no_trainer() -> None:
-    served = "import vroom_model.predictor, vroom_model.explain, vroom_model.whatif, vroom_model.model_cache"
+    served = "import vroom_model.serving.predictor, vroom_model.serving.explain, vroom_model.serving.whatif, vroom_model.registry.model_cache"
     assert imported_by(served) & {"xgboost", "pandas", "mlflow", "scipy", "onnx", "sklearn"} == set()
 
 

@@ -4,8 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vroom_model.evaluation import Evaluation
-from vroom_model.promotion import PromotionRules, decide, gain_lower_bound
+from vroom_model.evaluation.gate import PromotionRules, decide, gain_lower_bound
+from vroom_model.evaluation.metrics import Evaluation
 
 NUM_VEHICLES = 1_000
 

@@ -4,11 +4,11 @@ import pytest
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import AS_OF, Champions
 from tests.vroom_model.killing import SteppingProxy
-from vroom_features.stores.locks import promotion_lock
-from vroom_model.boosting import TrainingParams
+from vroom_features.database.locks import promotion_lock
 from vroom_model.errors import ForceReasonError, LongReasonError, RegistryError, RollbackError
 from vroom_model.messages import ModelPromoted
-from vroom_model.training import TrainedModel
+from vroom_model.training.boosting import TrainingParams
+from vroom_model.training.train import TrainedModel
 
 WEAK = TrainingParams(num_rounds=2)
 MIDDLING = TrainingParams(num_rounds=8)

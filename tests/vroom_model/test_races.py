@@ -13,13 +13,13 @@ from tests.vroom_model.champions import Champions
 from tests.vroom_model.killing import ALIAS, TAG, TIMEOUT_S, SteppingProxy, go, start
 from tests.vroom_model.promoter import Task
 from tests.webapp.waiting import wait_until
+from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import SourceStoreError
-from vroom_features.stores.source import SourceStore
-from vroom_model.boosting import TrainingParams
 from vroom_model.messages import ModelPromoted
 from vroom_model.records import Decision, Outcome
-from vroom_model.registry import Registry
-from vroom_model.training import TrainedModel, train
+from vroom_model.registry.registry import Registry
+from vroom_model.training.boosting import TrainingParams
+from vroom_model.training.train import TrainedModel, train
 
 WEAK, MIDDLING = TrainingParams(num_rounds=2), TrainingParams(num_rounds=8)
 

@@ -14,14 +14,14 @@ import pytest
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import AS_OF, Champions
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.boosting import TrainingParams
-from vroom_model.dataset import load_dataset
+from vroom_model.data.dataset import load_dataset
 from vroom_model.errors import BaselineError, BrokenModelError, ModelNotFoundError, RegistryError
-from vroom_model.mlflow_api import MlflowApi
-from vroom_model.predictor import Predictor
-from vroom_model.registration import train_candidate
-from vroom_model.registry import Registry
-from vroom_model.training import TrainedModel
+from vroom_model.registry.mlflow_api import MlflowApi
+from vroom_model.registry.registry import Registry
+from vroom_model.serving.predictor import Predictor
+from vroom_model.training.boosting import TrainingParams
+from vroom_model.training.register import train_candidate
+from vroom_model.training.train import TrainedModel
 
 
 def test_a_registered_model_is_the_candidate_and_comes_back_whole(

@@ -6,9 +6,9 @@ import pytest
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import Champions
 from vroom_model.errors import BrokenModelError
-from vroom_model.registry import Registry
-from vroom_model.retention import forget_old_versions
-from vroom_model.training import TrainedModel
+from vroom_model.registry.registry import Registry
+from vroom_model.registry.retention import forget_old_versions
+from vroom_model.training.train import TrainedModel
 
 
 def test_old_versions_go_with_their_files_and_champions_stay(

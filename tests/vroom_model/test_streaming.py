@@ -13,18 +13,18 @@ import pytest
 from tests.snapshots import SAMPLE, FrameSnapshot
 from tests.vroom_features.stores import seed_with_booked_arrivals
 from tests.vroom_model.conftest import AS_OF
-from vroom_features.ingest import seed
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.ingest.seed import seed
 from vroom_features.materialize import materialize
-from vroom_features.stores.offline import OfflineStore, Snapshot
-from vroom_features.stores.source import SourceStore
+from vroom_features.offline.snapshots import OfflineStore, Snapshot
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.boosting import TrainingParams, booster_params, fit_folds, predict_by_fold
-from vroom_model.dataset import load_dataset
-from vroom_model.evaluation import score
-from vroom_model.folds import fold_of, in_sample
-from vroom_model.predictor import Predictor
-from vroom_model.streaming import OtherFolds, stream_folds
-from vroom_model.training import STREAM_ABOVE_ROWS, train
+from vroom_model.data.dataset import load_dataset
+from vroom_model.data.folds import fold_of, in_sample
+from vroom_model.training.streaming import OtherFolds, stream_folds
+from vroom_model.evaluation.metrics import score
+from vroom_model.serving.predictor import Predictor
+from vroom_model.training.boosting import TrainingParams, booster_params, fit_folds, predict_by_fold
+from vroom_model.training.train import STREAM_ABOVE_ROWS, train
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -124,7 +124,7 @@ def client() -> Iterator["Client"]:
 def test_a_dask_cluster_learns_what_one_machine_learns(
     client: "Client", stored: Snapshot, tmp_path: Path
 ) -> None:
-    from vroom_model.dask_training import fit_on_dask  # noqa: PLC0415  # an optional extra
+    from vroom_model.training.dask_training import fit_on_dask  # noqa: PLC0415  # an optional extra
 
     params = ALL_FEATURES.model_copy(update={"num_rounds": 30})
     model = train(stored, directory=tmp_path, as_of=AS_OF, params=params, fit=partial(fit_on_dask, client))
@@ -139,7 +139,7 @@ def test_a_dask_cluster_makes_the_same_bytes_wherever_its_workers_read(
 ) -> None:
     from xgboost import dask as dxgb  # noqa: PLC0415  # as above
 
-    from vroom_model.dask_training import fit_on_dask, other_folds, place  # noqa: PLC0415  # as above
+    from vroom_model.training.dask_training import fit_on_dask, other_folds, place  # noqa: PLC0415  # as above
 
     params = ALL_FEATURES.model_copy(update={"num_rounds": 5})
     settings = booster_params(params, inputs=VEHICLE_VIEW.inputs, num_rows=stored.num_rows * 4 // 5, seed=0)
@@ -163,7 +163,7 @@ def test_a_dask_cluster_makes_the_same_bytes_wherever_its_workers_read(
 def test_a_dask_cluster_leaves_the_vehicles_of_the_web_form_out(
     client: "Client", stored: Snapshot, tmp_path: Path
 ) -> None:
-    from vroom_model.dask_training import fit_on_dask  # noqa: PLC0415  # as above
+    from vroom_model.training.dask_training import fit_on_dask  # noqa: PLC0415  # as above
 
     with closing(SourceStore.open(f"sqlite:///{tmp_path / 'vroom.db'}")) as source:
         seed_with_booked_arrivals(source, tmp_path / "csv")

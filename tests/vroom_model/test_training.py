@@ -10,14 +10,14 @@ import pytest
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.conftest import AS_OF
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.boosting import TrainingParams
-from vroom_model.dataset import load_dataset
+from vroom_model.bundle.manifest import MANIFEST_NAME, ModelManifest
+from vroom_model.data.dataset import load_dataset
 from vroom_model.errors import TrainingDataError
-from vroom_model.evaluation import out_of_fold, score
-from vroom_model.manifest import MANIFEST_NAME, ModelManifest
-from vroom_model.predictor import Predictor
-from vroom_model.promotion import decide
-from vroom_model.training import TrainedModel, train
+from vroom_model.evaluation.gate import decide
+from vroom_model.evaluation.metrics import out_of_fold, score
+from vroom_model.serving.predictor import Predictor
+from vroom_model.training.boosting import TrainingParams
+from vroom_model.training.train import TrainedModel, train
 
 FAST = TrainingParams(num_rounds=5)
 
@@ -37,7 +37,7 @@ def test_the_same_training_gives_the_same_bytes(
 def test_another_process_makes_the_same_bytes(trained: TrainedModel, tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from tests.snapshots import read_fleet;"
-        "from tests.vroom_model.conftest import AS_OF; from vroom_model.training import train;"
+        "from tests.vroom_model.conftest import AS_OF; from vroom_model.training.train import train;"
         "train(read_fleet(), directory=Path(sys.argv[1]), as_of=AS_OF)"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]

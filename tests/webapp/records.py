@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from sqlmodel import Session
 
-from vroom_features.tables import PromotionRecord
+from vroom_features.database.tables import PromotionRecord
 from webapp.services import Services
 
 

@@ -15,11 +15,11 @@ from tests.factories import VEHICLE, vehicles
 from tests.webapp.conftest import Promote, on_both_databases
 from tests.webapp.registry import Models
 from tests.webapp.waiting import wait_until
+from vroom_features.online.store import online_row
 from vroom_features.settings import Settings
-from vroom_features.stores.online import online_row
 from webapp.app import create_app
-from webapp.fastpath import FastPath
 from webapp.services import Services
+from webapp.serving.fastpath import FastPath
 
 pytestmark = pytest.mark.usefixtures("champion")
 
@@ -190,12 +190,12 @@ def test_forecasts_are_logged_where_that_is_asked_for(
     for is_asked_for in (False, True):
         app = create_app(settings.model_copy(update={"web_log_forecasts": is_asked_for}))
         caplog.clear()
-        with caplog.at_level("INFO", logger="webapp.fastpath"):
+        with caplog.at_level("INFO", logger="webapp.serving.fastpath"):
             app.test_client().post("/predict", json=VEHICLE, headers={"X-Request-ID": "order-7"})
         found = [
             (record.getMessage(), record.__dict__["request_id"], record.__dict__["model_version"])
             for record in caplog.records
-            if record.name == "webapp.fastpath"
+            if record.name == "webapp.serving.fastpath"
         ]
         assert found == ([("POST /predict 200", "order-7", champion)] if is_asked_for else [])
         app.extensions["vroom"].close()

@@ -15,10 +15,10 @@ from tests.vroom_model.killing import SteppingProxy, go, start
 from tests.vroom_model.promoter import Task
 from tests.webapp.waiting import wait_until
 from vroom_features.addresses import ServiceAddress
+from vroom_features.database.vehicles import SourceStore
 from vroom_features.settings import Settings
-from vroom_features.stores.source import SourceStore
-from vroom_model.boosting import TrainingParams
-from vroom_model.registry import Registry
+from vroom_model.registry.registry import Registry
+from vroom_model.training.boosting import TrainingParams
 from webapp.app import create_app
 
 

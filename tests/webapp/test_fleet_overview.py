@@ -11,11 +11,11 @@ from tests.factories import make_vehicle
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
 from tests.webapp.conftest import on_both_databases
 from tests.webapp.registry import Models
-from vroom_features.ingest import seed
+from vroom_features.ingest.seed import seed
 from webapp.clock import now
-from webapp.fleet_overview import FleetOverview
-from webapp.model_slot import Served
 from webapp.services import Services
+from webapp.serving.fleet_overview import FleetOverview
+from webapp.serving.model_slot import Served
 
 DATA = Path(__file__).resolve().parent.parent.parent / "data"
 

@@ -11,7 +11,7 @@ from tests.webapp.conftest import free_port
 from vroom_features.addresses import ServiceAddress
 from vroom_features.settings import Settings
 from webapp.app import create_app
-from webapp.limits import ClientLimit, Counter
+from webapp.security.rate_limits import ClientLimit, Counter
 
 
 def limit(redis_url: str, rule: str) -> ClientLimit:

@@ -12,7 +12,7 @@ from tests.factories import VEHICLE
 from tests.webapp.conftest import PASSWORD
 from vroom_features.settings import Settings
 from webapp.app import create_app
-from webapp.security import SAFE_METHODS
+from webapp.security.headers import SAFE_METHODS
 from webapp.services import Services
 
 ANYBODY = {

@@ -19,10 +19,10 @@ from tests.webapp.registry import Models
 from tests.webapp.waiting import wait_until
 from vroom_features.settings import Settings
 from vroom_model.errors import RegistryError
-from vroom_model.registry import Registry
+from vroom_model.registry.registry import Registry
 from webapp.app import create_app
-from webapp.limits import Counter
-from webapp.workflows import WorkflowError, Workflows
+from webapp.operations.prefect_client import WorkflowError, Workflows
+from webapp.security.rate_limits import Counter
 
 READ = (
     "/health?all=1",

@@ -13,8 +13,8 @@ from tests.webapp.test_auth import csrf_token, sign_in
 from tests.webapp.waiting import wait_until
 from vroom_features.vehicle import PRICE_MAX
 from webapp.clock import now
-from webapp.formats import duration, size
-from webapp.listing import PAGE_SIZE
+from webapp.rendering.formats import duration, size
+from webapp.rendering.listing import PAGE_SIZE
 from webapp.services import Services
 
 

@@ -22,8 +22,8 @@ from tests.webapp.test_auth import csrf_token
 from vroom_features.messages import MessageError
 from vroom_features.settings import Settings
 from vroom_features.vehicle import COLUMNS
-from webapp.events import EVENTS, encode
-from webapp.logs import configure
+from webapp.events.app import EVENTS, encode
+from webapp.operations.logs import configure
 from webapp.services import Services
 
 pytestmark = pytest.mark.usefixtures("champion")

@@ -6,16 +6,16 @@ from flask import Flask
 from flask.testing import FlaskClient
 from limits import parse
 
-from flows.messages import publish
+from flows.tasks.messages import publish
 from tests.factories import VEHICLE
 from tests.webapp.registry import Models
 from tests.webapp.waiting import wait_until
+from vroom_features.online.redis_client import connect_redis
 from vroom_features.settings import Settings
-from vroom_features.stores.redis_client import connect_redis
 from vroom_model.messages import ModelPromoted
-from webapp.limits import Counter
+from webapp.security.rate_limits import Counter
 from webapp.services import Services
-from webapp.store_state import online_state
+from webapp.serving.store_state import online_state
 
 
 @pytest.fixture

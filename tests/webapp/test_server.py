@@ -22,9 +22,9 @@ from tests.ports import free_port
 from tests.webapp.conftest import Promote
 from tests.webapp.registry import Models
 from tests.webapp.waiting import wait_until
+from vroom_features.online.store import OnlineStore
 from vroom_features.settings import Settings
-from vroom_features.stores.online import OnlineStore
-from webapp.security import BODY_MAX_BYTES
+from webapp.security.headers import BODY_MAX_BYTES
 
 NUM_WORKERS = 2
 BODY = json.dumps(VEHICLE)

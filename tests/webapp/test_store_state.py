@@ -8,11 +8,11 @@ from flask.testing import FlaskClient
 from tests.factories import VEHICLE, make_vehicle
 from tests.webapp.conftest import on_both_databases
 from tests.webapp.waiting import wait_until
-from vroom_features.stores.online import Synced
-from vroom_features.stores.sync import AuditReport, remember_audit
+from vroom_features.online.store import Synced
+from vroom_features.online.sync import AuditReport, remember_audit
 from webapp.clock import now
 from webapp.services import Services
-from webapp.store_state import online_state
+from webapp.serving.store_state import online_state
 
 pytestmark = on_both_databases
 

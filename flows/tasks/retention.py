@@ -1,0 +1,27 @@
+"""Keep MLflow from growing without end."""
+
+from asyncio import to_thread
+
+from prefect import get_run_logger, task
+
+from flows.promotion import open_promotions
+from vroom_features.errors import SourceStoreError
+from vroom_features.settings import Settings
+from vroom_model.errors import RegistryError
+from vroom_model.registry.retention import forget_old_versions
+
+
+@task(timeout_seconds=600)
+async def forget_old(settings: Settings) -> None:
+    """Delete old model versions; where that fails the next training tries again."""
+    logger = get_run_logger()
+    try:
+        if gone := await to_thread(_forget_old, settings):
+            logger.info("old model versions deleted: %s", gone)
+    except (SourceStoreError, RegistryError) as exc:
+        logger.warning("old model versions stay for now: %s", exc)
+
+
+def _forget_old(settings: Settings) -> list[int]:
+    with open_promotions(settings) as promotions:
+        return forget_old_versions(promotions, keep=settings.keep_model_versions)

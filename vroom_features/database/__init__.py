@@ -1,0 +1,1 @@
+"""The source database: tables, queries, backups."""

@@ -1,0 +1,200 @@
+"""Engines, transactions and the schema, for SQLite and PostgreSQL alike."""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Table,
+    create_engine,
+    event,
+    insert,
+    inspect,
+    make_url,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
+from sqlmodel import SQLModel
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
+
+from vroom_features.addresses import ServiceAddress
+from vroom_features.database import tables
+from vroom_features.database.migrations import SCHEMA_VERSION
+from vroom_features.errors import SourceStoreError
+from vroom_features.vehicle import UI_VEHICLE_ID_START
+
+LOCK_TIMEOUT_S = 10.0
+"""How long a transaction waits for another one to end before it gives up."""
+
+TABLES: tuple[Table, ...] = tuple(
+    SQLModel.metadata.tables[table.__tablename__]
+    for table in (
+        tables.Vehicle,
+        tables.Reservation,
+        tables.DatabaseState,
+        tables.Deletion,
+        tables.IdempotencyKey,
+        tables.PromotionRecord,
+        tables.AuditEntry,
+    )
+)
+_SCHEMA_LOCK = 0x76726F6F6D  # number of the advisory lock on PostgreSQL
+
+
+def connect(address: ServiceAddress) -> Engine:
+    """Return an engine of a database that has the schema: created where there is none, upgraded where old.
+
+    Raises
+    ------
+    SourceStoreError
+        If the database cannot be opened, or holds the schema of a newer program.
+    """
+    with translated(address):
+        engine = _engine(address)
+        try:
+            with writing(engine) as connection:
+                _bring_schema_up(connection)
+        except BaseException:
+            engine.dispose()
+            raise
+    return engine
+
+
+@contextmanager
+def translated(address: ServiceAddress) -> Iterator[None]:
+    """Turn a driver's error into one that says which database and what is wrong."""
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error, OSError) as exc:
+        reason = str(getattr(exc, "orig", None) or exc).strip().splitlines()
+        raise SourceStoreError(f"database {address}: {reason[0] if reason else type(exc).__name__}") from exc
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """Open a transaction whose queries all see one moment."""
+    with engine.connect() as connection:
+        if connection.dialect.name != "sqlite":  # it always does so
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+        with connection.begin():
+            yield connection
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """Open a transaction that on SQLite holds the write lock from the start."""
+    with engine.connect().execution_options(vroom_writes=True) as connection, connection.begin():
+        yield connection
+
+
+def _engine(address: ServiceAddress) -> Engine:
+    """Make an engine; nothing but SQLite's folder is created yet."""
+    parsed = make_url(address.url)
+    if parsed.get_backend_name() == "sqlite":
+        if not parsed.database or parsed.database == ":memory:":
+            raise SourceStoreError(
+                "expected a SQLite file, got a database in memory; no other process sees it"
+            )
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(
+            parsed,
+            connect_args={"timeout": LOCK_TIMEOUT_S},
+            poolclass=NullPool,  # whoever puts a backup in the file's place is seen at once
+        )
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    if parsed.get_backend_name() in {"postgresql", "postgres"}:
+        timeouts = f"-c lock_timeout={int(LOCK_TIMEOUT_S * 1000)} -c timezone=UTC"
+        return create_engine(
+            parsed.set(drivername="postgresql+psycopg"),
+            connect_args={"options": timeouts, "connect_timeout": int(LOCK_TIMEOUT_S)},
+            pool_pre_ping=True,
+        )
+    raise SourceStoreError(f"expected a sqlite:/// or postgresql:// URL, got {address}")
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:  # the driver's own objects
+    """Let readers run beside one writer, and hold SQLite to its foreign keys."""
+    connection.isolation_level = None  # transactions begin in _begin_sqlite, not by the driver's guess
+    connection.execute("PRAGMA page_size=16384")
+    if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        _switch_to_wal(connection)
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _is_busy(exc: BaseException) -> bool:
+    return isinstance(exc, sqlite3.OperationalError) and exc.sqlite_errorcode == sqlite3.SQLITE_BUSY
+
+
+@retry(
+    retry=retry_if_exception(_is_busy),
+    wait=wait_fixed(0.02),
+    stop=stop_after_delay(LOCK_TIMEOUT_S),
+    reraise=True,
+)
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Switch a new file to its write-ahead log, which takes it alone.
+
+    Two that try at once block each other, which SQLite answers by refusing one of them without a wait.
+    """
+    connection.execute("PRAGMA journal_mode=WAL")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """Take the write lock at once where a transaction will write, so that it cannot lose it half-way."""
+    writes = connection.get_execution_options().get("vroom_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _bring_schema_up(connection: Connection) -> None:
+    """Create or upgrade the schema, one process at a time; refuse one of a newer program."""
+    state = SQLModel.metadata.tables[tables.DatabaseState.__tablename__]
+    if connection.dialect.name != "sqlite":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _SCHEMA_LOCK})
+    found = None
+    if inspect(connection).has_table(state.name):
+        found = connection.execute(select(state.c.schema_version)).scalar()
+    if found is None:
+        _create_schema(connection)
+    elif found > SCHEMA_VERSION:
+        raise SourceStoreError(
+            f"this program knows schema version {SCHEMA_VERSION}, the database has {found};"
+            " use the newer program that made it, or restore a backup"
+        )
+    elif found < SCHEMA_VERSION:
+        from vroom_features.database.migrations.upgrade import upgrade  # noqa: PLC0415 - Alembic is needed this once
+
+        upgrade(connection, found)
+        connection.execute(update(state).values(schema_version=SCHEMA_VERSION))
+
+
+def _create_schema(connection: Connection) -> None:
+    """Create every table, and the state's one row."""
+    vehicles, _, state, *_ = TABLES
+    SQLModel.metadata.create_all(connection, tables=list(TABLES))
+    birth = time.time_ns() // 1_000_000  # see DatabaseState
+    connection.execute(
+        insert(state).values(
+            id=1,
+            schema_version=SCHEMA_VERSION,
+            database_id=uuid4().hex,
+            seed_digest="",
+            change_number=birth,
+        )
+    )
+    if connection.dialect.name == "sqlite":  # PostgreSQL starts its identity there by itself
+        connection.execute(
+            text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :seq)"),
+            {"name": vehicles.name, "seq": UI_VEHICLE_ID_START - 1},
+        )

@@ -1,0 +1,119 @@
+"""Backups of the MLflow that `make run` starts: its database and its artifacts, in one tar file."""
+
+import shutil
+import sqlite3
+import tarfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from vroom_features.database.backup import (
+    copy_pages,
+    copy_to_one_file,
+    move_aside,
+    open_database,
+    publish,
+    written_aside,
+)
+from vroom_features.errors import BackupError, DamagedDatabaseError
+
+DATABASE, ARTIFACTS = "mlflow.db", "artifacts"
+Versions = set[tuple[str, int, str]]
+
+
+def back_up_mlflow(folder: Path, to: Path) -> None:
+    """Write a backup of an MLflow that may be in use.
+
+    Parameters
+    ----------
+    folder : Path
+        Where it keeps its database and its artifacts.
+    to : Path
+        The file to make, for its owner's eyes only; it appears whole or not at all.
+
+    Raises
+    ------
+    BackupError
+        If the file exists, or the copy is not sound.
+    """
+    if to.exists():
+        raise BackupError(f"{to} exists already; give another name")
+    with written_aside(to) as aside, TemporaryDirectory(dir=to.parent) as name:
+        database = Path(name) / DATABASE
+        database.touch()
+        copy_to_one_file(folder / DATABASE, database)
+        with tarfile.open(aside, "w") as tar:
+            tar.add(database, DATABASE)
+            if (folder / ARTIFACTS).is_dir():  # after the database: what it names is there by now
+                tar.add(folder / ARTIFACTS, ARTIFACTS)
+        with _unpacked(aside):
+            publish(aside, to)
+
+
+def refuse_loss(origin: Path, folder: Path) -> None:
+    """Raise BackupError where a restore would lose model versions."""
+    target = folder / DATABASE
+    if not target.exists():
+        return
+    try:
+        found = _versions(target)
+    except DamagedDatabaseError as exc:
+        raise BackupError(f"{exc}; stop what uses it, then --force moves it aside") from exc
+    with _unpacked(origin) as unpacked:
+        lost = found - _versions(unpacked / DATABASE)
+    if lost:
+        raise BackupError(
+            f"MLflow has {len(lost)} model versions that the backup lacks; --force gives them up"
+        )
+
+
+def restore_mlflow(origin: Path, folder: Path) -> None:
+    """Put a backup in the place of what is there: the artifacts, then the database in one transaction.
+
+    Artifacts that the backup lacks stay; a database that is damaged is moved aside.
+
+    Raises
+    ------
+    BackupError
+        If the backup is not sound.
+    """
+    target = folder / DATABASE
+    with _unpacked(origin) as unpacked:
+        folder.mkdir(parents=True, exist_ok=True)
+        if (unpacked / ARTIFACTS).is_dir():
+            shutil.copytree(unpacked / ARTIFACTS, folder / ARTIFACTS, dirs_exist_ok=True)
+        if target.exists():
+            try:
+                _versions(target)
+            except DamagedDatabaseError:
+                move_aside(target)
+        if not target.exists():
+            target.touch(mode=0o600)
+        with closing(open_database(unpacked / DATABASE)) as source, closing(open_database(target)) as to:
+            copy_pages(source, to)
+
+
+@contextmanager
+def _unpacked(origin: Path) -> Iterator[Path]:
+    """Give a folder with what a backup holds, its database checked."""
+    with TemporaryDirectory(dir=origin.parent) as name:
+        try:
+            with tarfile.open(origin) as tar:
+                tar.extractall(name, filter="data")
+        except (tarfile.TarError, OSError) as exc:
+            raise BackupError(f"{origin} is no whole backup of MLflow: {exc}") from exc
+        _versions(Path(name) / DATABASE)
+        yield Path(name)
+
+
+def _versions(database: Path) -> Versions:
+    """Read a whole database of MLflow, and return its model versions."""
+    try:
+        with closing(open_database(database)) as connection:
+            (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            if verdict != "ok":
+                raise DamagedDatabaseError(database, verdict)
+            return set(connection.execute("SELECT name, version, run_id FROM model_versions"))
+    except sqlite3.DatabaseError as exc:
+        raise DamagedDatabaseError(database, str(exc)) from exc

@@ -1,0 +1,192 @@
+"""The database's tables.
+
+``Vehicle`` is a table and so validates nothing; everything from outside goes through ``VehicleCreate`` first.
+"""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, Dialect, Identity, Integer
+from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlmodel import Field, SQLModel
+
+from vroom_features.vehicle import UI_VEHICLE_ID_START, VehicleBase
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment: ``timestamptz`` on PostgreSQL, microseconds since 1970 on SQLite, which has no such type.
+
+    It takes and gives datetimes that know their zone; one that does not is refused.
+    """
+
+    impl = BigInteger
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Choose the column type."""
+        kind = BigInteger() if dialect.name == "sqlite" else DateTime(timezone=True)
+        return dialect.type_descriptor(kind)
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:  # what the driver takes
+        """Turn a moment into what the column holds."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"expected a datetime with a zone, got {value!r}")
+        return (value - EPOCH) // MICROSECOND if dialect.name == "sqlite" else value.astimezone(UTC)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """Turn what the column holds into a moment in UTC."""
+        if value is None:
+            return None
+        moment: datetime = EPOCH + value * MICROSECOND if dialect.name == "sqlite" else value
+        return moment.astimezone(UTC)
+
+
+BigId = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows only in a plain INTEGER key
+
+
+class Vehicle(VehicleBase, table=True):
+    """A vehicle of the fleet (``source='csv'``) or one typed in (``source='ui'``)."""
+
+    __tablename__ = "vehicles"
+    __table_args__ = (
+        CheckConstraint("source IN ('csv', 'ui')", name="source_is_known"),
+        {"sqlite_autoincrement": True},
+    )
+
+    vehicle_id: int | None = Field(
+        default=None,
+        primary_key=True,
+        sa_type=BigId,
+        sa_column_args=[Identity(start=UI_VEHICLE_ID_START)],
+    )
+    source: str = Field(max_length=3)
+    row_version: int = Field(
+        sa_type=BigInteger,
+        description="the change that last touched the row or its bookings; only ever rises",
+    )
+    saved_at: datetime | None = Field(
+        default=None, sa_type=UtcDateTime, description="when it was typed in (UTC); NULL for csv"
+    )
+
+
+class Reservation(SQLModel, table=True):
+    """A booking of a vehicle: its key is all there is of it, so SQLite keeps one sorted tree and no index."""
+
+    __tablename__ = "reservations"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    vehicle_id: int = Field(
+        primary_key=True,
+        foreign_key="vehicles.vehicle_id",
+        sa_type=BigInteger,
+        sa_column_kwargs={"autoincrement": False},
+    )
+    created_at: datetime = Field(
+        primary_key=True, sa_type=UtcDateTime, description="when the booking was made (UTC)"
+    )
+    occurrence: int = Field(
+        default=0,
+        primary_key=True,
+        sa_type=BigInteger,
+        sa_column_kwargs={"autoincrement": False, "server_default": "0"},
+        description="0, and counting on where a vehicle has several bookings of one moment",
+    )
+
+
+class DatabaseState(SQLModel, table=True):
+    """One row: which schema this is, and the number of the last change.
+
+    Each transaction that changes a vehicle or its bookings takes the next number and writes it as the
+    ``row_version`` of what it touched.  It starts at the database's birth in milliseconds since 1970, so a
+    database made anew counts on from above the one it replaces and its rows win in the online store.
+    """
+
+    __tablename__ = "database_state"
+
+    id: int = Field(default=1, primary_key=True)
+    schema_version: int
+    database_id: str = Field(max_length=32, description="random; tells this database from any other")
+    seed_digest: str = Field(
+        default="", max_length=64, description="SHA-256 of the files it was last seeded from"
+    )
+    change_number: int = Field(sa_type=BigInteger)
+
+
+class Deletion(SQLModel, table=True):
+    """A vehicle that is gone, and the change that took it: what the stores need to forget it."""
+
+    __tablename__ = "deletions"
+
+    vehicle_id: int = Field(
+        primary_key=True,
+        sa_type=BigInteger,
+        sa_column_kwargs={"autoincrement": False},
+    )
+    row_version: int = Field(sa_type=BigInteger, index=True)
+
+
+class IdempotencyKey(SQLModel, table=True):
+    """A save's key, and what it saved, so that a repeated request makes no second row."""
+
+    __tablename__ = "idempotency_keys"
+
+    key: str = Field(primary_key=True, max_length=255)
+    body: str = Field(description="the vehicle as JSON, to notice a key used for another one")
+    vehicle_id: int = Field(sa_type=BigInteger)
+
+
+class PromotionRecord(SQLModel, table=True):
+    """One change of champion; :mod:`vroom_model.registry.promotion` writes and reads them.
+
+    The table and three of its columns keep the names that the program before this one knows, which reads and
+    writes them beside it while a system is upgraded.
+    """
+
+    __tablename__ = "handovers"
+
+    model_name: str = Field(primary_key=True, max_length=256)
+    number: int = Field(
+        primary_key=True, sa_column_kwargs={"name": "epoch"}, description="rises by 1 with each record"
+    )
+    version: int = Field(description="champion from then on")
+    kind: str = Field(max_length=16)
+    reason: str
+    decision: str | None = Field(default=None, description="the decision with its numbers, as JSON")
+    forced: bool = False
+    decided_at: datetime = Field(description="UTC")
+    previous: int | None = Field(
+        default=None,
+        sa_column_kwargs={"name": "back_to"},
+        description="number of the record whose champion a rollback restores",
+    )
+    is_closed: bool = Field(
+        default=False,
+        sa_column_kwargs={"name": "settled"},
+        description="the alias was moved, or never will be",
+    )
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's run of the version, which no other has again; None in records of the first release."""
+        found: str | None = json.loads(self.decision).get("candidate_run_id") if self.decision else None
+        return found
+
+
+class AuditEntry(SQLModel, table=True):
+    """Something an operator did, or set out to do: written before it is done."""
+
+    __tablename__ = "audit_entries"
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
+    happened_at: datetime = Field(sa_type=UtcDateTime, index=True, description="UTC")
+    actor: str = Field(max_length=64, description="operator by cookie, or by token")
+    action: str = Field(max_length=64, description="what, as in delete-vehicle or train")
+    subject: str = Field(max_length=256, description="to which vehicle, version or run")
+    client: str = Field(max_length=64, description="network address")
+    request_id: str = Field(max_length=64, description="finds the request in the logs")

@@ -1,0 +1,1 @@
+"""From CSV files to rows of the source database."""

@@ -1,0 +1,170 @@
+"""Make the database's fleet and bookings equal to given DataFrames, changing only what differs.
+
+A booking's key is its vehicle, its moment (microseconds since 1970), and its occurrence: 0, and counting on
+where a vehicle has several bookings of one moment.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import Connection, delete, exists, select, tuple_, update
+
+from vroom_features.database.bulk import append, microseconds, read_frame, staged
+from vroom_features.database.queries import deletions, reservations, vehicles
+from vroom_features.vehicle import COLUMNS
+
+BOOKING_KEY = ["vehicle_id", "created_at", "occurrence"]
+HIGHEST = 2**63 - 1
+BLOCK_ROWS = 500_000
+"""Bookings compared or written at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Rows of a table, by what happened to them."""
+
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    kept: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BookingDifference:
+    """The bookings that the database lacks, those that it has beyond the wanted, and how many it has."""
+
+    added: pd.DataFrame
+    absent: pd.DataFrame
+    num_stored: int
+
+
+def upsert_vehicles(connection: Connection, wanted: pd.DataFrame, version: int) -> tuple[Counts, pd.Index]:
+    """Add and update csv vehicles.
+
+    Parameters
+    ----------
+    connection : Connection
+    wanted : DataFrame of shape (n_vehicles, ...)
+        Raw columns on ``vehicle_id``, in its order.
+    version : int
+        Row version of what is changed.
+
+    Returns
+    -------
+    Counts, Index
+        What was done, and the ids of csv vehicles that are absent from ``wanted``.
+    """
+    raw = [vehicles.c[name] for name in ("vehicle_id", *COLUMNS)]
+    query = select(*raw).where(vehicles.c.source == "csv").order_by(vehicles.c.vehicle_id)
+    stored = read_frame(connection, query).set_index("vehicle_id")
+    both = wanted.index.intersection(stored.index)
+    differs = (wanted.loc[both] != stored.loc[both]).any(axis=1)
+    changed, added = both[differs], wanted.index.difference(stored.index)
+    if len(changed):
+        rows = wanted.loc[changed].assign(row_version=version).reset_index()
+        with staged(connection, rows, like=vehicles) as new:
+            values = {name: new.c[name] for name in (*COLUMNS, "row_version")}
+            same = vehicles.c.vehicle_id == new.c.vehicle_id
+            connection.execute(update(vehicles).values(values).where(same))
+    if len(added):
+        append(
+            connection, vehicles, wanted.loc[added].assign(source="csv", row_version=version).reset_index()
+        )
+        connection.execute(delete(deletions).where(deletions.c.vehicle_id.in_(select(vehicles.c.vehicle_id))))
+    return Counts(len(added), len(changed), len(both) - len(changed)), stored.index.difference(wanted.index)
+
+
+def remove_vehicles(connection: Connection, removed: pd.Index, version: int) -> None:
+    """Delete vehicles that have no bookings, and remember that they are gone."""
+    if not len(removed):
+        return
+    append(connection, deletions, pd.DataFrame({"vehicle_id": removed, "row_version": version}))
+    gone = select(deletions.c.vehicle_id).where(deletions.c.row_version == version)
+    connection.execute(delete(vehicles).where(vehicles.c.vehicle_id.in_(gone)))
+
+
+def compare_bookings(connection: Connection, wanted: pd.DataFrame) -> BookingDifference:
+    """Compare the bookings with ``wanted``: each pair of vehicle and moment as often as it stands there.
+
+    Both are read in the order of their keys, a block of vehicles at a time, so that memory stays bounded.
+    """
+    wanted = in_order(wanted)
+    if connection.execute(select(reservations.c.vehicle_id).limit(1)).first() is None:
+        return BookingDifference(wanted, wanted.iloc[:0], 0)
+    added, absent, num_stored = [wanted.iloc[:0]], [wanted.iloc[:0]], 0
+    for block, low, high in blocks(wanted):
+        stored = _stored_bookings(connection, low, high)
+        num_stored += len(stored)
+        for found, alone in zip((added, absent), difference(block, stored), strict=True):
+            found.append(alone)
+    return BookingDifference(pd.concat(added), pd.concat(absent), num_stored)
+
+
+def difference(wanted: pd.DataFrame, stored: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the wanted bookings that are not stored, and the stored ones that are not wanted."""
+    both = pd.concat([wanted, stored], ignore_index=True)
+    is_alone = ~both.duplicated(keep=False)
+    is_wanted = both.index < len(wanted)
+    return both[is_alone & is_wanted], both[is_alone & ~is_wanted]
+
+
+def blocks(bookings: pd.DataFrame, size: int = BLOCK_ROWS) -> Iterator[tuple[pd.DataFrame, int, int]]:
+    """Cut bookings, in order, into blocks of whole vehicles; give each with the ids that it covers."""
+    ids = bookings["vehicle_id"].to_numpy()
+    low, start = 0, 0
+    while start + size < len(ids):
+        high = int(ids[start + size])
+        end = int(np.searchsorted(ids, high, side="right"))
+        yield bookings.iloc[start:end], low, high
+        low, start = high + 1, end
+    yield bookings.iloc[start:], low, HIGHEST
+
+
+def in_order(bookings: pd.DataFrame) -> pd.DataFrame:
+    """Return bookings in the order of their keys, with the occurrence of each."""
+    ids, moments = bookings["vehicle_id"].to_numpy(), bookings["created_at"].to_numpy()
+    order = np.lexsort((moments, ids))
+    ids, moments = ids[order], moments[order]
+    occurrence = np.zeros(len(order), np.int8)
+    ordered = pd.DataFrame({"vehicle_id": ids, "created_at": moments, "occurrence": occurrence}, copy=False)
+    if ((ids[1:] == ids[:-1]) & (moments[1:] == moments[:-1])).any():  # else counting them takes too long
+        ordered["occurrence"] = ordered.groupby(BOOKING_KEY[:2], sort=False).cumcount()
+    return ordered
+
+
+def _stored_bookings(connection: Connection, low: int, high: int) -> pd.DataFrame:
+    """Read the bookings of a range of ids."""
+    moment = microseconds(connection, reservations.c.created_at).label("created_at")
+    query = select(reservations.c.vehicle_id, moment, reservations.c.occurrence)
+    return read_frame(connection, query.where(reservations.c.vehicle_id.between(low, high)))
+
+
+def write_bookings(
+    connection: Connection,
+    added: pd.DataFrame,
+    removed: pd.DataFrame,
+    version: int,
+    *,
+    is_first: bool,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> None:
+    """Remove and add bookings, and give their vehicles a new row version; the database may have none yet."""
+    if len(removed):
+        keys = tuple_(*(reservations.c[name] for name in BOOKING_KEY))
+        with staged(connection, removed, like=reservations) as gone:
+            connection.execute(delete(reservations).where(keys.in_(select(*gone.c))))
+    for start in range(0, len(added), BLOCK_ROWS):
+        append(connection, reservations, added.iloc[start : start + BLOCK_ROWS])
+        if progress is not None:
+            progress("writing reservations", min(start + BLOCK_ROWS, len(added)), len(added))
+    new_version = update(vehicles).values(row_version=version).where(vehicles.c.row_version < version)
+    if is_first:
+        is_booked = exists().where(reservations.c.vehicle_id == vehicles.c.vehicle_id)
+        connection.execute(new_version.where(is_booked))
+        return
+    touched = pd.DataFrame({"vehicle_id": np.union1d(added["vehicle_id"], removed["vehicle_id"])})
+    with staged(connection, touched, like=vehicles) as booked:
+        connection.execute(new_version.where(vehicles.c.vehicle_id.in_(select(booked.c.vehicle_id))))

@@ -1,0 +1,1 @@
+"""The offline store: snapshots of the fleet as Parquet files."""

@@ -1,0 +1,225 @@
+"""The offline store: immutable snapshots of the fleet, as Parquet.
+
+::
+
+    data/<sha256>.parquet     rows of a range of vehicles; named by its content, shared between snapshots
+    snapshots/<id>.json       a manifest: which files, how many rows, made when and from what
+    current.json              the id of the latest snapshot; replaced atomically, and the last thing written
+
+A reader that has a manifest sees that snapshot and nothing else, whatever is written meanwhile.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock
+
+from vroom_features.addresses import ServiceAddress
+from vroom_features.errors import NoSnapshotError, OfflineStoreError, UnreadableSnapshotError
+from vroom_features.offline.files import Files, LocalFiles, files_at
+from vroom_features.offline.manifest import Manifest, Part
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Snapshot(Manifest):
+    """One state of the fleet, and the files that it is in."""
+
+    files: Files = field(repr=False, compare=False)
+
+    def read(self, columns: Sequence[str] | None = None) -> "pd.DataFrame":
+        """Return the whole snapshot, in the order of ids.
+
+        Parameters
+        ----------
+        columns : sequence of str, optional
+            Only these.
+
+        Raises
+        ------
+        OfflineStoreError
+            If a file is gone or is not what was written.
+        """
+        frame: pd.DataFrame = self.table(columns).to_pandas()
+        return frame
+
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the whole snapshot as an Arrow table."""
+        return pa.concat_tables([self._part(part, columns) for part in self.parts])
+
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Give the rows a part at a time, so that memory does not grow with the fleet."""
+        for part in self.parts:
+            yield from self._part(part, columns).to_batches()
+
+    def damaged(self) -> set[int]:
+        """Read every part and return the numbers of those that are lost or are not what was written."""
+        found = set()
+        for number, part in enumerate(self.parts):
+            try:
+                self._content(part)
+            except OfflineStoreError:
+                found.add(number)
+        return found
+
+    def _part(self, part: Part, columns: Sequence[str] | None) -> pa.Table:
+        """Read the rows of one part."""
+        wanted = None if columns is None else list(columns)
+        return pq.read_table(pa.BufferReader(self._content(part)), columns=wanted)
+
+    def _content(self, part: Part) -> bytes:
+        """Read one part's file and hold it to its checksum."""
+        try:
+            content = self.files.read(part.file)
+        except (OSError, ValueError) as exc:  # ValueError: a name that no file can have
+            raise OfflineStoreError(
+                f"snapshot {self.id}: {part.file} cannot be read ({exc}); read the current snapshot instead"
+            ) from exc
+        if hashlib.sha256(content).hexdigest() != part.sha256:
+            raise OfflineStoreError(
+                f"snapshot {self.id}: {part.file} is not what was written; the next materialize makes it anew"
+            )
+        return content
+
+
+def _checked_id(snapshot_id: str) -> str:
+    """Return a snapshot's id; ValueError if it could not be one."""
+    if re.fullmatch(r"[\w-]{1,100}", snapshot_id, re.ASCII) is None:
+        raise ValueError(f"expected a snapshot's id, got {snapshot_id!r}")
+    return snapshot_id
+
+
+def _to_arrow(column: "pd.Series[Any]") -> pa.Array:
+    """Return a column for Parquet; moments as such in UTC (pyarrow's own way makes pandas 3 warn)."""
+    if column.dtype.kind != "M":
+        return pa.array(column)
+    naive = pa.array(column.dt.tz_localize(None).to_numpy(), pa.timestamp("us"), from_pandas=True)
+    return naive.cast(pa.timestamp("us", "UTC"))
+
+
+class OfflineStore:
+    """Snapshots in a folder or under an fsspec URL.
+
+    Parameters
+    ----------
+    root : str or ServiceAddress
+        Made when first written.
+    """
+
+    def __init__(self, root: str | ServiceAddress) -> None:
+        self.root = ServiceAddress(root)
+        self.files = files_at(self.root)
+
+    def current(self) -> Snapshot:
+        """Return the latest snapshot.
+
+        Raises
+        ------
+        NoSnapshotError
+            If nothing was materialized yet.
+        UnreadableSnapshotError
+            If it, or the file that names it, is lost, damaged or of another release.
+        """
+        with self._translated():
+            try:
+                content = self.files.read("current.json")
+            except FileNotFoundError as exc:
+                raise NoSnapshotError(self.root) from exc
+            try:
+                snapshot_id = _checked_id(json.loads(content)["snapshot"])
+            except (KeyError, TypeError, ValueError) as exc:
+                raise UnreadableSnapshotError("current", f"current.json does not name it: {exc!r}") from exc
+            return self.snapshot(snapshot_id)
+
+    def snapshots(self) -> list[Snapshot]:
+        """Return the snapshots that are kept and can be read, oldest first."""
+        found = []
+        for snapshot_id in self._ids():
+            with suppress(UnreadableSnapshotError):  # of another release, or swept meanwhile
+                found.append(self.snapshot(snapshot_id))
+        return sorted(found, key=lambda snapshot: (snapshot.created_at, snapshot.change_number))
+
+    def _ids(self) -> list[str]:
+        with self._translated():
+            return [n.removesuffix(".json") for n in self.files.names("snapshots") if n.endswith(".json")]
+
+    def snapshot(self, snapshot_id: str) -> Snapshot:
+        """Return one snapshot.
+
+        Raises
+        ------
+        UnreadableSnapshotError
+            If there is none, it was swept, or it is damaged or of another release.
+        """
+        with self._translated():
+            try:
+                content = self.files.read(f"snapshots/{_checked_id(snapshot_id)}.json")
+            except FileNotFoundError as exc:
+                problem = f"{self.root} holds no manifest of it; it was swept or lost"
+                raise UnreadableSnapshotError(snapshot_id, problem) from exc
+            return Snapshot.from_json(snapshot_id, content, files=self.files)
+
+    def write_part(self, rows: "pd.DataFrame") -> tuple[str, str]:
+        """Write rows and return the file's name and SHA-256; equal rows make the same file."""
+        table = pa.table({name: _to_arrow(rows[name]) for name in map(str, rows)})
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="lz4")
+        content = sink.getvalue().to_pybytes()
+        sha256 = hashlib.sha256(content).hexdigest()
+        name = f"data/{sha256[:32]}.parquet"
+        with self._translated():
+            self.files.write(name, content)
+        return name, sha256
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Make a snapshot the current one; its parts are written already."""
+        with self._translated():
+            self.files.write(f"snapshots/{snapshot.id}.json", snapshot.to_json())
+            self.files.write("current.json", json.dumps({"snapshot": snapshot.id}).encode())
+
+    def sweep(self, keep: int) -> int:
+        """Keep the last snapshots; delete the others, what killed runs left, and say how many files went."""
+        snapshots = self.snapshots()
+        current = self.current().id
+        kept = [s for s in snapshots[-max(keep, 1) :] if s.id != current] + [self.snapshot(current)]
+        with self._translated():
+            old = set(self._ids()) - {s.id for s in kept}
+            self.files.delete(f"snapshots/{snapshot_id}.json" for snapshot_id in old)
+            needed = {part.file for snapshot in kept for part in snapshot.parts}
+            unneeded = [f"data/{n}" for n in self.files.names("data") if f"data/{n}" not in needed]
+            unneeded += [n for n in self.files.names("") if n.endswith(".tmp")]
+            unneeded += [f"snapshots/{n}" for n in self.files.names("snapshots") if n.endswith(".tmp")]
+            self.files.delete(unneeded)
+        return len(unneeded)
+
+    @contextmanager
+    def writer_lock(self) -> Iterator[None]:
+        """Let one process write at a time; an object store has no such lock and leaves it to the caller."""
+        if not isinstance(self.files, LocalFiles):
+            yield
+            return
+        lock = FileLock(self.files.root / ".lock")
+        with self._translated():
+            self.files.root.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn the file system's errors into ours."""
+        try:
+            yield
+        except (OSError, ValueError, KeyError, TypeError) as exc:
+            raise OfflineStoreError(f"offline store {self.root}: {exc}") from exc

@@ -1,0 +1,1 @@
+"""The online store: features of new arrivals in Redis."""

@@ -1,0 +1,226 @@
+"""Bring the online store up to the database: new arrivals in, booked and deleted vehicles out.
+
+`sync` follows what changed since the change that the store remembers, and a full one repairs whatever `audit`
+would find.  Both are light enough for a web worker.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Literal, cast
+
+import orjson
+
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.errors import OnlineStoreError
+from vroom_features.online.rows import OnlineRow, decode, online_row
+from vroom_features.online.store import LAST_AUDIT, NUM_BUCKETS, OnlineStore, Synced, translated
+
+CHUNK = 10_000
+"""Vehicles read and rows compared at a time: what memory depends on."""
+
+Kind = Literal["missing", "stale", "wrong", "orphaned"]
+"""How a row differs; `AuditReport` counts each."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReport:
+    """What was done to the online store."""
+
+    num_written: int = 0
+    num_removed: int = 0
+
+    @property
+    def num_changed(self) -> int:
+        """How many rows were written or removed."""
+        return self.num_written + self.num_removed
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """How the online store differs from the pure functions on the database; all 0 when it does not.
+
+    ``missing``: a new arrival has no row.  ``stale``: its row was made from an older version, or other view.
+    ``wrong``: a row that holds something else, or claims a version that its vehicle never had.
+    ``orphaned``: a row of no new arrival.
+    """
+
+    num_new_arrivals: int
+    missing: int
+    stale: int
+    wrong: int
+    orphaned: int
+
+    @property
+    def num_differences(self) -> int:
+        """How many rows differ, in whatever way."""
+        return self.missing + self.stale + self.wrong + self.orphaned
+
+    @property
+    def is_clean(self) -> bool:
+        """True when nothing differs."""
+        return self.num_differences == 0
+
+
+@dataclass(frozen=True, slots=True)
+class LastAudit:
+    """An audit and its moment."""
+
+    audited_at: datetime
+    report: AuditReport
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A field of a bucket that is not the row it should be, without a value or without an expected row."""
+
+    kind: Kind
+    bucket: int
+    field: bytes
+    value: bytes | None
+    expected: OnlineRow | None
+
+
+def sync(source: SourceStore, online: OnlineStore, *, as_of: datetime, full: bool) -> SyncReport:
+    """Bring the online store up to the database; what was saved meanwhile has a higher row version and stays.
+
+    Parameters
+    ----------
+    source : SourceStore
+    online : OnlineStore
+    as_of : datetime
+        Written down as the rows' time of making.
+    full : bool
+        False brings in what changed since the last time, and leaves a store of another database or view as it
+        is.  True takes such a store over, and compares every row if their number is wrong or the last audit
+        found a difference.  A store that remembers no change is always synced in full.
+
+    Raises
+    ------
+    SourceStoreError, OnlineStoreError
+        If one of them is away; call again later.
+    """
+    if full:
+        online.drop_foreign_keys()
+    last, synced = source.last_change(), online.synced()
+    target = Synced(last.database_id, last.number)
+    full = full or synced is None
+    is_ours = synced is not None and (synced.database_id, synced.view) == (target.database_id, target.view)
+    if not full and (synced == target or not is_ours):
+        return SyncReport()
+    if synced is not None and synced.database_id != target.database_id:
+        online.clear()
+    since = synced.change_number if synced is not None and is_ours else 0
+    written, removed = _follow(source, online, since, as_of) if since != last.number else (0, 0)
+    if full and _needs_repair(source, online):
+        for differences in _differences(source, online, as_of):
+            written += online.put(d.expected for d in differences if d.value is None and d.expected)
+            found = [(d.bucket, d.field, d.value, d.expected) for d in differences if d.value is not None]
+            written += online.replace(values for values in found if values[3] is not None)
+            removed += online.replace(values for values in found if values[3] is None)
+    online.mark_synced(target)
+    return SyncReport(written, removed)
+
+
+def audit(source: SourceStore, online: OnlineStore, *, as_of: datetime) -> AuditReport:
+    """Compare every online row with the pure functions on its database row, and remember what was found.
+
+    Rows saved while they are compared are left out.
+    """
+    counts = Counter(d.kind for differences in _differences(source, online, as_of) for d in differences)
+    report = AuditReport(
+        source.count_new_arrivals(),
+        missing=counts["missing"],
+        stale=counts["stale"],
+        wrong=counts["wrong"],
+        orphaned=counts["orphaned"],
+    )
+    remember_audit(online, report, as_of=as_of)
+    return report
+
+
+def remember_audit(online: OnlineStore, report: AuditReport, *, as_of: datetime) -> None:
+    """Write an audit down in the store; a store that is emptied forgets it."""
+    note = orjson.dumps({"audited_at": as_of, **asdict(report)})
+    with translated():
+        online.client.set(LAST_AUDIT, note)
+
+
+def last_audit(online: OnlineStore) -> LastAudit | None:
+    """Return the last audit; None when there was none, or another program wrote it otherwise."""
+    with translated():
+        note = cast("bytes | None", online.client.get(LAST_AUDIT))
+    if note is None:
+        return None
+    try:
+        found = orjson.loads(note)
+        audited_at = datetime.fromisoformat(found.pop("audited_at"))
+        return LastAudit(audited_at, AuditReport(**{name: int(value) for name, value in found.items()}))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _follow(source: SourceStore, online: OnlineStore, since: int, as_of: datetime) -> tuple[int, int]:
+    """Bring in what changed after a change number; return how many rows were written and removed."""
+    changes = source.changes_since(since, limit=CHUNK)
+    written, removed = 0, online.delete(changes.deleted, row_version=changes.change_number)
+    while True:
+        expected = {
+            v.vehicle_id: online_row(v, materialized_at=as_of) for v in changes.vehicles if v.is_new_arrival
+        }
+        found = online.values(expected)
+        written += online.put(row for key, row in expected.items() if _kind(found.get(key), row))
+        left = [v.vehicle_id for v in changes.vehicles if not v.is_new_arrival]
+        removed += online.delete(left, row_version=changes.change_number)
+        if changes.complete:
+            return written, removed
+        changes = source.changes_since(since, after=changes.vehicles[-1].vehicle_id, limit=CHUNK)
+
+
+def _needs_repair(source: SourceStore, online: OnlineStore) -> bool:
+    """Say whether a row is known to differ: by the number of rows, or by the last audit."""
+    last = last_audit(online)
+    has_failed = last is not None and not last.report.is_clean
+    return has_failed or online.count_rows() != source.count_new_arrivals()
+
+
+def _differences(source: SourceStore, online: OnlineStore, as_of: datetime) -> Iterator[list[Difference]]:
+    """Compare every row with what it should be, so many buckets at a time that memory stays bounded."""
+    before = source.last_change().number
+    step = max(1, NUM_BUCKETS * CHUNK // max(source.count_new_arrivals(), CHUNK))
+    for start in range(0, NUM_BUCKETS, step):
+        buckets = range(start, min(start + step, NUM_BUCKETS))
+        expected = {
+            (v.vehicle_id % NUM_BUCKETS, b"%d" % v.vehicle_id): online_row(v, materialized_at=as_of)
+            for v in source.new_arrivals(buckets, NUM_BUCKETS)
+        }
+        found = {
+            (bucket, field): value for bucket in buckets for field, value in online.bucket(bucket).items()
+        }
+        # A row is stored after its change is saved, so none in Redis can be ahead of this one.
+        meanwhile = range(before + 1, source.last_change().number + 1)
+        yield [
+            Difference(kind, *place, found.get(place), expected.get(place))
+            for place in expected.keys() | found.keys()
+            if (kind := _kind(found.get(place), expected.get(place), meanwhile))
+        ]
+
+
+def _kind(value: bytes | None, expected: OnlineRow | None, meanwhile: range = range(0)) -> Kind | None:
+    """Say how a value differs from the row it should be; one of a version saved meanwhile does not."""
+    if expected is not None and expected.row_version in meanwhile:
+        return None
+    if value is None:
+        return "missing"
+    try:
+        row = decode(expected.vehicle_id if expected else 0, value)
+    except OnlineStoreError:
+        return "wrong" if expected else "orphaned"
+    if row.row_version in meanwhile:
+        return None
+    if expected is None:
+        return "orphaned"
+    if row.row_version < expected.row_version or row.view != expected.view:
+        return "stale"
+    return None if row._replace(materialized_at=expected.materialized_at) == expected else "wrong"

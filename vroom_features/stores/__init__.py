@@ -1,1 +1,0 @@
-"""The stores: the source database, the offline store (Parquet) and the online store (Redis)."""

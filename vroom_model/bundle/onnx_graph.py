@@ -1,0 +1,70 @@
+"""The serving graph: all fold boosters of a model as one ONNX tree ensemble.
+
+Output column k is booster k's answer.  A request takes their mean; scoring takes, for each vehicle, the
+column of its own fold.  Neither needs XGBoost.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from onnx import TensorProto, helper
+
+from vroom_model.bundle.trees import LEAF, Ensemble
+
+OPSET, ML_OPSET, IR_VERSION = 17, 3, 8
+
+
+def write_graph(ensembles: Sequence[Ensemble], num_features: int, path: Path) -> None:
+    """Write these boosters as an ONNX graph ``features -> folds``, of shape (n_vehicles, n_folds).
+
+    Parameters
+    ----------
+    ensembles : sequence of Ensemble
+        One booster per fold.
+    num_features : int
+        Columns of the input.
+    path : Path
+        Where; the same boosters give the same bytes.
+    """
+    trees = [tree for ensemble in ensembles for tree in ensemble.trees]
+    fold_of_tree = [fold for fold, ensemble in enumerate(ensembles) for _ in ensemble.trees]
+    nodes = [(number, tree, node) for number, tree in enumerate(trees) for node in range(len(tree.left))]
+    is_leaf = [tree.left[node] == LEAF for _, tree, node in nodes]
+    leaves = [entry for entry, leaf in zip(nodes, is_leaf, strict=True) if leaf]
+    ensemble_node = helper.make_node(
+        "TreeEnsembleRegressor",
+        inputs=["features"],
+        outputs=["folds"],
+        domain="ai.onnx.ml",
+        n_targets=len(ensembles),
+        aggregate_function="SUM",
+        post_transform="NONE",
+        base_values=[ensemble.base for ensemble in ensembles],
+        nodes_treeids=[number for number, _, _ in nodes],
+        nodes_nodeids=[node for _, _, node in nodes],
+        nodes_featureids=[tree.feature[node] for _, tree, node in nodes],
+        nodes_modes=["LEAF" if leaf else "BRANCH_LT" for leaf in is_leaf],
+        nodes_values=[
+            0.0 if leaf else tree.threshold[node]
+            for (_, tree, node), leaf in zip(nodes, is_leaf, strict=True)
+        ],
+        nodes_truenodeids=[max(tree.left[node], 0) for _, tree, node in nodes],
+        nodes_falsenodeids=[max(tree.right[node], 0) for _, tree, node in nodes],
+        target_treeids=[number for number, _, _ in leaves],
+        target_nodeids=[node for _, _, node in leaves],
+        target_ids=[fold_of_tree[number] for number, _, _ in leaves],
+        target_weights=[tree.threshold[node] for _, tree, node in leaves],
+    )
+    graph = helper.make_graph(
+        [ensemble_node],
+        "vroom_forecast",
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, num_features])],
+        [helper.make_tensor_value_info("folds", TensorProto.FLOAT, [None, len(ensembles)])],
+    )
+    model = helper.make_model(
+        graph,
+        producer_name="vroom-forecast",
+        ir_version=IR_VERSION,
+        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)],
+    )
+    path.write_bytes(model.SerializeToString(deterministic=True))

@@ -1,0 +1,1 @@
+"""What a model learns from: datasets of snapshots, and their folds."""

@@ -1,0 +1,253 @@
+"""What a model learns from and is judged on: the csv vehicles of a snapshot as arrays, checked.
+
+A vehicle saved over the web form is in the snapshot from its first booking on, with the bookings of a few
+weeks beside those of a whole year.  That count is no label, so these vehicles are left out.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from vroom_features.vehicle import UI_VEHICLE_ID_START
+from vroom_features.view import VEHICLE_VIEW
+from vroom_model.data.folds import NUM_FOLDS, fold_of, in_sample
+from vroom_model.errors import TrainingDataError
+
+KEY = VEHICLE_VIEW.join_key
+SAMPLE_MAX_ROWS = 500_000
+"""Vehicles that a model is measured on, at most: more would change no figure that anybody reads."""
+MIN_ROWS = 50
+MIN_LABELS = 5
+MIN_RATIO_SPREAD = 0.01
+PRICE, NUM_IMAGES = "price_diff", "num_images"
+"""Features with a part of their own: forecasts never rise with the price, and segments go by photos too."""
+FEW_PHOTOS = 2
+SEGMENTS = (
+    "priced up to 10 % above market",
+    "priced 10-30 % above market",
+    "priced over 30 % above market, few photos",
+    "priced over 30 % above market, many photos",
+)
+
+
+class TrainingSnapshot(Protocol):
+    """What training asks of a snapshot of the offline store."""
+
+    @property
+    def id(self) -> str:
+        """Name of the snapshot."""
+
+    @property
+    def digest(self) -> str:
+        """Checksum of its content."""
+
+    @property
+    def num_rows(self) -> int:
+        """Vehicles in it."""
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was made."""
+
+    @property
+    def view_name(self) -> str:
+        """Name of the feature view it was computed with."""
+
+    @property
+    def view_version(self) -> int:
+        """Version of that view."""
+
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Give its rows a part at a time."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Vehicles of the CSV files as arrays, in order of their ids.
+
+    Parameters
+    ----------
+    vehicle_ids : ndarray of shape (n_vehicles,)
+    inputs : tuple of str
+        Names of the features.
+    features : ndarray of shape (n_vehicles, n_features), float32
+        Columns as ``inputs``.
+    labels : ndarray of shape (n_vehicles,)
+        Reservations counted.
+    price_ratio : ndarray of shape (n_vehicles,)
+        Owner's price over market price.
+    segments : ndarray of shape (n_vehicles,)
+        Index into ``SEGMENTS`` of each vehicle.
+    folds : ndarray of shape (n_vehicles,)
+        The fold of each vehicle.
+    num_left_out : int
+        Booked vehicles from the web form that the snapshot holds beside those of the CSV files.
+    """
+
+    vehicle_ids: npt.NDArray[np.int64]
+    inputs: tuple[str, ...]
+    features: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.float64]
+    price_ratio: npt.NDArray[np.float64]
+    segments: npt.NDArray[np.int64]
+    folds: npt.NDArray[np.int64]
+    num_left_out: int = 0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> "Dataset":
+        """Return some of the vehicles."""
+        return replace(
+            self,
+            vehicle_ids=self.vehicle_ids[rows],
+            features=self.features[rows],
+            labels=self.labels[rows],
+            price_ratio=self.price_ratio[rows],
+            segments=self.segments[rows],
+            folds=self.folds[rows],
+        )
+
+
+def load_dataset(
+    snapshot: TrainingSnapshot,
+    *,
+    inputs: Sequence[str] = VEHICLE_VIEW.inputs,
+    num_folds: int = NUM_FOLDS,
+    max_rows: int = SAMPLE_MAX_ROWS,
+) -> Dataset:
+    """Read a snapshot's csv vehicles into arrays, in memory that does not grow beyond ``max_rows`` vehicles.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        Of the offline store.
+    inputs : sequence of str
+        Names of the features; by default those of the next training.
+    num_folds : int, default 5
+        Folds to divide the vehicles into.
+    max_rows : int
+        A larger fleet is sampled by a stable hash of the vehicle's id: the same vehicles every time.
+
+    Raises
+    ------
+    TrainingDataError
+        If it was computed with another feature view, lacks columns, holds values that are not finite, or
+        holds no vehicle of the CSV files.
+    """
+    num_csv = count_csv_vehicles(snapshot)
+    num_left_out = snapshot.num_rows - num_csv
+    if not num_csv:
+        raise TrainingDataError(
+            f"snapshot {snapshot.id} holds 0 vehicles of the CSV files, which alone are learned from, and "
+            f"{num_left_out:,} booked vehicles from the web form; seed the CSV files and materialize first"
+        )
+    share = min(1.0, max_rows / num_csv)
+    frames = [frame[in_sample(frame[KEY], share)] for frame in _read_frames(snapshot, inputs)]
+    frame = pd.concat(frames).sort_values(KEY, kind="stable")
+    return replace(_dataset(frame, inputs, num_folds, snapshot.id), num_left_out=num_left_out)
+
+
+def count_csv_vehicles(snapshot: TrainingSnapshot) -> int:
+    """Return how many vehicles of a snapshot are of the CSV files: those that a model learns from."""
+    return sum(int(_is_csv(batch.to_pandas()).sum()) for batch in snapshot.batches([KEY]))
+
+
+def read_blocks(
+    snapshot: TrainingSnapshot, *, inputs: Sequence[str] = VEHICLE_VIEW.inputs, num_folds: int = NUM_FOLDS
+) -> Iterator[Dataset]:
+    """Give a snapshot's csv vehicles block by block, checked.
+
+    Raises
+    ------
+    TrainingDataError
+        As ``load_dataset`` does.
+    """
+    for frame in _read_frames(snapshot, inputs):
+        yield _dataset(frame, inputs, num_folds, snapshot.id)
+
+
+def _read_frames(snapshot: TrainingSnapshot, inputs: Sequence[str]) -> Iterator[pd.DataFrame]:
+    """Give the csv vehicles of a snapshot a part at a time, with the columns that a data set is made of."""
+    view = (snapshot.view_name, snapshot.view_version)
+    if view != (VEHICLE_VIEW.name, VEHICLE_VIEW.version):
+        raise TrainingDataError(
+            f"snapshot {snapshot.id} holds feature view {view[0]}:{view[1]}, this program computes "
+            f"{VEHICLE_VIEW.name}:{VEHICLE_VIEW.version}; materialize again"
+        )
+    names = (KEY, *inputs, NUM_IMAGES, *VEHICLE_VIEW.attributes, VEHICLE_VIEW.label)
+    columns = list(dict.fromkeys(names))  # each once
+    try:
+        for batch in snapshot.batches(columns):
+            frame = batch.to_pandas()[columns]
+            yield frame[_is_csv(frame)]
+    except (KeyError, pa.ArrowInvalid) as exc:
+        raise TrainingDataError(f"snapshot {snapshot.id} lacks columns: {exc}") from exc
+
+
+def _is_csv(frame: pd.DataFrame) -> "pd.Series[bool]":
+    """Return which rows are vehicles of the CSV files; ids of the web form begin above theirs."""
+    return frame[KEY] < UI_VEHICLE_ID_START
+
+
+def _dataset(frame: pd.DataFrame, inputs: Sequence[str], num_folds: int, snapshot_id: str) -> Dataset:
+    """Turn csv vehicles into arrays, and refuse what a model must not learn from."""
+    numbers = frame.drop(columns=KEY).astype(np.float64)
+    if broken := [name for name in numbers if not np.isfinite(numbers[name]).all()]:
+        raise TrainingDataError(f"snapshot {snapshot_id} has missing or infinite values in {broken}")
+    price_ratio = (numbers["actual_price"] / numbers["recommended_price"]).to_numpy()
+    vehicle_ids = frame[KEY].to_numpy()
+    if len(beyond := vehicle_ids[~np.isfinite(price_ratio)]):
+        raise TrainingDataError(
+            f"vehicle {beyond[0]} of snapshot {snapshot_id} has a market price too small to compare its own "
+            "with; correct its recommended_price and materialize again"
+        )
+    has_few_photos = (numbers[NUM_IMAGES] <= FEW_PHOTOS).to_numpy()
+    return Dataset(
+        vehicle_ids=vehicle_ids,
+        inputs=tuple(inputs),
+        features=numbers[list(inputs)].to_numpy(np.float32),
+        labels=numbers[VEHICLE_VIEW.label].to_numpy(),
+        price_ratio=price_ratio,
+        segments=np.select([price_ratio <= 1.1, price_ratio <= 1.3, has_few_photos], [0, 1, 2], 3),
+        folds=fold_of(vehicle_ids, num_folds),
+    )
+
+
+def check_learnable(dataset: Dataset, *, num_folds: int = NUM_FOLDS) -> None:
+    """Raise unless there is something to learn.
+
+    Raises
+    ------
+    TrainingDataError
+        If there are too few vehicles, a fold has none, labels hardly differ, or all prices sit alike.
+    """
+    if len(dataset) < MIN_ROWS:
+        raise TrainingDataError(
+            f"expected at least {MIN_ROWS} vehicles of the CSV files, got {len(dataset)} "
+            f"({dataset.num_left_out:,} booked vehicles from the web form are left out); seed more data"
+        )
+    if np.unique(dataset.vehicle_ids).size < len(dataset):
+        raise TrainingDataError("some vehicle ids repeat; materialize again")
+    sizes = np.bincount(dataset.folds, minlength=num_folds)
+    if (sizes < MIN_LABELS).any():
+        raise TrainingDataError(
+            f"the {num_folds} folds hold {sizes.tolist()} vehicles; each needs {MIN_LABELS}"
+        )
+    if np.ptp(dataset.labels) == 0:
+        raise TrainingDataError(
+            f"every vehicle has {dataset.labels[0]:g} reservations; there is nothing to learn"
+        )
+    if PRICE in dataset.inputs and np.ptp(dataset.features[:, dataset.inputs.index(PRICE)]) == 0:
+        raise TrainingDataError("every vehicle has the same price difference; a price cannot be learned from")
+    if np.ptp(dataset.price_ratio) < MIN_RATIO_SPREAD:
+        raise TrainingDataError(
+            f"every vehicle is priced at {dataset.price_ratio[0]:.0%} of its market price; "
+            "there is one class of price only, and nothing to tell of another"
+        )

@@ -1,0 +1,93 @@
+"""Watching a model: whether new vehicles look like those it learned from, and its forecasts came true."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from vroom_model.bundle.manifest import Histogram
+from vroom_model.data.dataset import TrainingSnapshot
+from vroom_model.evaluation.metrics import score
+from vroom_model.records import MIN_ARRIVALS, FeatureDrift, MonitorReport, Outcomes, Verdict
+from vroom_model.serving.predictor import Predictor
+
+PSI_SOME, PSI_LARGE = 0.1, 0.25
+
+
+def watch(
+    predictor: Predictor,
+    snapshot: TrainingSnapshot,
+    arrivals: Mapping[str, npt.NDArray[np.float64]],
+    *,
+    as_of: datetime,
+) -> MonitorReport:
+    """Compare new arrivals with a model's training vehicles, and its forecasts with outcomes.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The model.
+    snapshot : Snapshot
+        The current one; the outcomes are those of its csv vehicles, each forecast out of fold.
+    arrivals : mapping of feature name to ndarray of shape (n_arrivals,)
+        The new arrivals; features that the model does not take are ignored.
+    as_of : datetime
+        The moment of looking.
+
+    Raises
+    ------
+    BrokenModelError, TrainingDataError
+        If the model or the snapshot cannot be scored.
+    """
+    reference = predictor.manifest.reference
+    evaluation = score(predictor, snapshot)
+    return MonitorReport(
+        version=predictor.version,
+        as_of=as_of,
+        num_arrivals=len(arrivals[predictor.view.columns[0]]),
+        features=tuple(
+            feature_drift(name, reference[name], arrivals[name]) for name in predictor.view.columns
+        ),
+        outcomes=Outcomes(
+            num_vehicles=len(evaluation.labels),
+            mean_forecast=float(evaluation.forecast.mean()),
+            mean_outcome=float(evaluation.labels.mean()),
+            mae=evaluation.metrics["mae"],
+            held=evaluation.metrics["coverage"],
+        ),
+        num_left_out=evaluation.num_left_out,
+    )
+
+
+def feature_drift(name: str, reference: Histogram, values: npt.NDArray[np.float64]) -> FeatureDrift:
+    """Return the drift of one feature; too few values get no number."""
+    if len(values) < MIN_ARRIVALS:
+        return FeatureDrift(feature=name, psi=None, verdict="too few")
+    index = psi(reference, values)
+    verdict: Verdict = "steady"
+    if index >= PSI_SOME:
+        verdict = "large drift" if index >= PSI_LARGE else "some drift"
+    return FeatureDrift(feature=name, psi=index, verdict=verdict)
+
+
+def psi(reference: Histogram, values: npt.NDArray[np.float64]) -> float:
+    """Return the population stability index of values against a histogram.
+
+    Examples
+    --------
+    >>> coin = Histogram(edges=(0.0,), counts=(500, 500))
+    >>> round(psi(coin, np.repeat([0.0, 1.0], [500, 500])), 3)
+    0.0
+    >>> round(psi(coin, np.repeat([0.0, 1.0], [900, 100])), 2)
+    0.88
+    """
+    expected = np.asarray(reference.counts, dtype=np.float64)
+    # The edges are values that a model learned from, float32: rounded otherwise, one would miss its own bin.
+    bins = np.searchsorted(reference.edges, values.astype(np.float32))
+    found = np.bincount(bins, minlength=len(expected))
+    # Half a vehicle in each bin keeps an empty one from making the index infinite.
+    ours, theirs = (
+        (counts + 0.5) / (counts.sum() + 0.5 * len(counts)) for counts in (found.astype(np.float64), expected)
+    )
+    return float(np.sum((ours - theirs) * np.log(ours / theirs)))

@@ -1,0 +1,93 @@
+"""Ranges: conformalized quantile regression on the out-of-fold forecast.
+
+The spread of reservations grows with their expected number, so both ends of the range are straight lines
+over the forecast.  The lines are quantile regressions; one shift of both, the conformal step, makes them hold
+the wanted share of vehicles that the forecasting booster never saw.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+
+from vroom_model.bundle.manifest import IntervalLines
+from vroom_model.data.dataset import Dataset
+from vroom_model.serving.predictor import Forecasts, with_range
+
+Array = npt.NDArray[np.float64]
+
+
+def fit_lines(forecast: Array, labels: Array, *, coverage: float) -> IntervalLines:
+    """Fit and calibrate the lines.
+
+    Parameters
+    ----------
+    forecast : ndarray of shape (n_vehicles,)
+        Out-of-fold forecasts.
+    labels : ndarray of shape (n_vehicles,)
+        What happened.
+    coverage : float
+        Share of outcomes to hold, such as 0.8.
+
+    Returns
+    -------
+    IntervalLines
+        With slopes of at least 0.
+    """
+    tail = (1 - coverage) / 2
+    low_intercept, low_slope = _quantile_line(forecast, labels, tail)
+    high_intercept, high_slope = _quantile_line(forecast, labels, 1 - tail)
+    outside = np.maximum(
+        low_intercept + low_slope * forecast - labels, labels - high_intercept - high_slope * forecast
+    )
+    rank = min(1.0, coverage * (1 + 1 / len(labels)))
+    shift = float(np.quantile(outside, rank, method="inverted_cdf"))
+    return IntervalLines(
+        coverage=coverage,
+        low_intercept=low_intercept - shift,
+        low_slope=low_slope,
+        high_intercept=high_intercept + shift,
+        high_slope=high_slope,
+    )
+
+
+def out_of_fold_ranges(raw: Array, dataset: Dataset, *, coverage: float) -> Forecasts:
+    """Return forecasts and ranges that are out of fold in every part.
+
+    Parameters
+    ----------
+    raw : ndarray of shape (n_vehicles,)
+        Out-of-fold forecasts; each fold's ranges are then fitted on the other folds alone.
+    dataset : Dataset
+        The vehicles.
+    coverage : float
+        Share of outcomes to hold.
+    """
+    forecast, low, high = (np.empty(len(dataset)) for _ in range(3))
+    clipped = np.maximum(raw, 0.0)
+    for fold in np.unique(dataset.folds):
+        rows = dataset.folds == fold
+        part = with_range(raw[rows], fit_lines(clipped[~rows], dataset.labels[~rows], coverage=coverage))
+        forecast[rows], low[rows], high[rows] = part.predicted_reservations, part.low, part.high
+    return Forecasts(forecast, low, high, coverage)
+
+
+def _quantile_line(x: Array, y: Array, quantile: float) -> tuple[float, float]:
+    """Return intercept and slope >= 0 of the line with the least pinball loss.
+
+    For a given slope the best intercept is a quantile of what is left, and the loss that remains is convex in
+    the slope, so a bounded search in one dimension finds it for any number of rows.
+    """
+
+    def intercept(slope: float) -> float:
+        return float(np.quantile(y - slope * x, quantile))
+
+    def loss(slope: float) -> float:
+        rest = y - slope * x - intercept(slope)
+        return float(np.mean(np.maximum(quantile * rest, (quantile - 1) * rest)))
+
+    spread = float(np.std(x))
+    if spread == 0:
+        return intercept(0.0), 0.0
+    steepest = 5 * float(np.std(y)) / spread
+    slope = float(minimize_scalar(loss, bounds=(0.0, steepest), method="bounded").x)
+    return intercept(slope), slope

@@ -1,0 +1,159 @@
+"""Models fetched from MLflow, kept on disk: every file with the checksum that the registry knows."""
+
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from vroom_model.bundle.manifest import MANIFEST_NAME, ModelManifest
+from vroom_model.errors import BrokenModelError, ModelNotFoundError, RegistryError
+from vroom_model.registry.mlflow_api import MlflowApi
+
+LAST_GOOD = "last_good.json"
+NUM_CACHED_MAX = 8
+LEFT_BEHIND_S = 3600.0
+FOLDER = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
+"""A path inside a run: neither absolute, nor up, nor encoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChampionRef:
+    """Which model version is champion, and what its manifest must hash to."""
+
+    version: int
+    run_id: str
+    manifest_sha256: str
+    bundle_path: str
+
+
+class ModelCache:
+    """A folder of fetched models.
+
+    Parameters
+    ----------
+    api : MlflowApi
+        Where they come from.
+    cache_dir : Path
+        Workers on one machine share it.
+    """
+
+    def __init__(self, api: MlflowApi, cache_dir: Path) -> None:
+        self._api = api
+        self.cache_dir = cache_dir
+
+    def fetch(self, ref: ChampionRef) -> Path:
+        """Return a folder with the files of this version, every one with the checksum it must have.
+
+        Raises
+        ------
+        RegistryError
+            If MLflow does not hand the files out, or they cannot be stored.
+        BrokenModelError
+            If a file is not what the registry says.
+        """
+        directory = self._directory(ref)
+        if directory.is_dir():
+            return directory
+        try:
+            self.cache_dir.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self.cache_dir) as name:
+                aside = Path(name) / "bundle"
+                aside.mkdir()
+                self._download(ref, aside)
+                _rename(aside, directory)
+            self._prune(keep=directory)
+        except OSError as exc:
+            raise RegistryError(
+                f"cannot keep model version {ref.version} in {self.cache_dir}: {exc.strerror}"
+            ) from exc
+        return directory
+
+    def is_kept(self, ref: ChampionRef) -> bool:
+        """Tell whether this version's files are on disk, sound or not."""
+        return self._directory(ref).is_dir()
+
+    def discard(self, ref: ChampionRef) -> None:
+        """Forget the files of a version, so that the next fetch downloads them again."""
+        shutil.rmtree(self._directory(ref), ignore_errors=True)
+
+    def remember(self, ref: ChampionRef) -> None:
+        """Note on disk that this version serves, for a start while MLflow is away.
+
+        Raises
+        ------
+        RegistryError
+            If the disk does not take it.
+        """
+        try:
+            with tempfile.TemporaryDirectory(prefix=".last-", dir=self.cache_dir) as name:
+                aside = Path(name) / LAST_GOOD
+                aside.write_text(json.dumps(asdict(ref)))
+                aside.replace(self.cache_dir / LAST_GOOD)
+        except OSError as exc:
+            raise RegistryError(
+                f"cannot note in {self.cache_dir} which model serves: {exc.strerror}"
+            ) from exc
+
+    def last_good(self) -> ChampionRef | None:
+        """Return the version that served last on this machine and is still on disk, or None."""
+        try:
+            ref = ChampionRef(**json.loads((self.cache_dir / LAST_GOOD).read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return None
+        return ref if self.is_kept(ref) else None
+
+    def _directory(self, ref: ChampionRef) -> Path:
+        identity = f"{ref.run_id}:{ref.bundle_path}:{ref.manifest_sha256}"
+        return self.cache_dir / f"{ref.version}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+
+    def _download(self, ref: ChampionRef, directory: Path) -> None:
+        """Fetch the manifest, then what it lists; nothing is written that the manifest does not vouch for."""
+        if not FOLDER.fullmatch(ref.bundle_path):
+            raise BrokenModelError(directory, f"bundle_path {ref.bundle_path[:80]!r} leaves the model's run")
+        content = self._artifact(ref, MANIFEST_NAME)
+        if hashlib.sha256(content).hexdigest() != ref.manifest_sha256:
+            problem = f"{MANIFEST_NAME} in MLflow differs from the checksum in the registry"
+            raise BrokenModelError(directory, problem)
+        (directory / MANIFEST_NAME).write_bytes(content)
+        try:
+            files = ModelManifest.model_validate_json(content).files
+        except ValidationError as exc:
+            raise BrokenModelError(directory, f"{MANIFEST_NAME} has {exc.error_count()} errors") from exc
+        for name in files:
+            if Path(name).name != name:
+                raise BrokenModelError(directory, f"file name {name!r} leaves the directory")
+            (directory / name).write_bytes(self._artifact(ref, name))
+        ModelManifest.read(directory, sha256=ref.manifest_sha256)
+
+    def _artifact(self, ref: ChampionRef, name: str) -> bytes:
+        try:
+            return self._api.artifact(ref.run_id, ref.bundle_path, name)
+        except ModelNotFoundError as exc:
+            raise BrokenModelError(Path(f"version {ref.version}"), str(exc)) from exc
+
+    def _prune(self, *, keep: Path) -> None:
+        """Keep the newest few models on disk, and clear what killed processes left half fetched."""
+        kept = {keep, *([self._directory(good)] if (good := self.last_good()) else [])}
+        made = {path: path.stat().st_mtime for path in self.cache_dir.glob("*-*") if path.is_dir()}
+        models = [path for path in made if path not in kept and not path.name.startswith(".")]
+        models.sort(key=made.__getitem__, reverse=True)
+        left_behind = [
+            path for path in made if path.name.startswith(".") and time.time() - made[path] > LEFT_BEHIND_S
+        ]
+        for path in (*models[NUM_CACHED_MAX:], *left_behind):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _rename(aside: Path, directory: Path) -> None:
+    """Move a whole folder into place; another process may have been faster."""
+    try:
+        aside.rename(directory)
+    except OSError:
+        if not directory.is_dir():
+            raise

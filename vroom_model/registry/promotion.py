@@ -1,0 +1,250 @@
+"""Who is champion, who was, and who comes next: promotion and rollback, with their history.
+
+MLflow's alias says who is champion.  The history in the source database says why: each change is written
+there as an open record before the alias moves and closed afterwards, so that whoever reads it next can finish
+what a crash cut off (docs/model.md).  An alias that no record explains was moved by hand.
+"""
+
+import logging
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from sqlmodel import Session, col, select
+
+from vroom_features.database.engine import translated
+from vroom_features.database.locks import promotion_lock
+from vroom_features.database.tables import PromotionRecord
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.errors import LockTimeoutError
+from vroom_model.errors import ModelNotFoundError, PromotionRaceError, RegistryError, RollbackError
+from vroom_model.messages import ModelPromoted
+from vroom_model.records import Decision, Outcome, check_reason
+from vroom_model.registry.registry import ModelVersion, Registry
+from vroom_model.serving.predictor import Predictor
+
+if TYPE_CHECKING:
+    from vroom_model.data.dataset import TrainingSnapshot
+    from vroom_model.evaluation.gate import PromotionRules
+
+logger = logging.getLogger(__name__)
+ATTEMPTS = 8
+Kind = Literal["promotion", "rollback", "manual"]  # and later "abandoned"; older ones may be "adopted"
+Publish = Callable[[ModelPromoted], None]
+History = Sequence[PromotionRecord]
+Choose = Callable[[ModelVersion | None, History], tuple[Decision, int | None]]  # and the record's `previous`
+BY_HAND = "the alias was moved in MLflow, by no promotion or rollback"
+
+
+class PromotionService:
+    """The champions of a registered model.
+
+    Parameters
+    ----------
+    registry : Registry
+        Versions and aliases.
+    source : SourceStore
+        The database that holds the history.
+    publish : callable
+        Tells the web workers; called after the alias has moved, perhaps twice for one change.
+    cache_dir : Path, optional
+        Where downloaded models are kept, if they are.
+    """
+
+    def __init__(
+        self, registry: Registry, source: SourceStore, *, publish: Publish, cache_dir: Path | None = None
+    ) -> None:
+        self.registry = registry
+        self._source = source
+        self._publish = publish
+        self._cache_dir = cache_dir
+
+    def history(self, *, limit: int | None = None) -> History:
+        """Return the records, the last first."""
+        ours = col(PromotionRecord.model_name) == self.registry.model_name
+        query = select(PromotionRecord).where(ours).order_by(col(PromotionRecord.number).desc()).limit(limit)
+        with translated(self._source.address), Session(self._source.engine) as session:
+            return session.exec(query).all()
+
+    def promote(
+        self,
+        snapshot: "TrainingSnapshot",
+        *,
+        as_of: datetime,
+        version: int | None = None,
+        force_reason: str | None = None,
+        rules: "PromotionRules | None" = None,
+    ) -> Outcome:
+        """Compare a version with the champion on a snapshot, and make it champion if it is better.
+
+        Parameters
+        ----------
+        snapshot : Snapshot
+            Both are scored on its csv vehicles, out of fold.
+        as_of : datetime
+            Moment of the decision, with a time zone; repeated with the same, it is the same promotion.
+        version : int, optional
+            By default the candidate; ModelNotFoundError if there is none.
+        force_reason : str, optional
+            Promote whatever the comparison says, for this reason; broken files are refused still.
+        rules : PromotionRules, optional
+        """
+        from vroom_model.evaluation.gate import compare  # noqa: PLC0415 - 25 MB that no web worker needs
+
+        check_reason(force_reason)
+
+        def choose(champion: ModelVersion | None, history: History) -> tuple[Decision, int | None]:
+            chosen = self.registry.version(version) if version else self.registry.candidate()
+            if chosen is None:
+                raise ModelNotFoundError(f"{self.registry.model_name} has no candidate; train one first")
+            decision = compare(chosen, champion, snapshot, load=self.load, rules=rules)
+            # Without scores there was nothing to overrule: the files are broken, or it is champion already.
+            if force_reason and decision.candidate_mae is not None:
+                decision = decision.overruled(force_reason.strip())
+            return decision, made.number if (made := last_made(history)) else None
+
+        return self._change("promotion", choose, as_of, version)
+
+    def rollback(self, *, as_of: datetime, reason: str = "rolled back by hand") -> Outcome:
+        """Make the champion before this one champion again; repeated, it goes back further.
+
+        One that finds another rollback cut off finishes that one, and goes back no further.  RollbackError or
+        BrokenModelError if there is no earlier champion that can be trusted.
+        """
+        check_reason(reason if reason.strip() else None)
+
+        def choose(_champion: ModelVersion | None, history: History) -> tuple[Decision, int | None]:
+            made = last_made(history)
+            target = next((old for old in history if made and old.number == made.previous), None)
+            if made is None or target is None:
+                raise RollbackError("there is no earlier champion to go back to")
+            restored = self.registry.find(target.version, target.run_id)
+            if restored is None:
+                raise RollbackError(f"version {target.version}, champion before, is gone; promote another")
+            self.load(restored)
+            why = f"version {target.version} is champion again, instead of {made.version}: {reason}"
+            return Decision.uncompared(restored.version, restored.run_id, why, made.version), target.previous
+
+        return self._change("rollback", choose, as_of)
+
+    def finish(self) -> None:
+        """Finish what was cut off, unless its process is still at work; web workers call it now and then."""
+        if any(not record.is_closed for record in self.history(limit=1)):
+            with suppress(LockTimeoutError), promotion_lock(self._source, timeout_s=0):
+                self._finish()
+
+    def load(self, version: ModelVersion) -> Predictor:
+        """Return a version's predictor, its files verified."""
+        sha256 = version.ref.manifest_sha256
+        with tempfile.TemporaryDirectory(prefix="vroom-model-") as name:
+            directory = self.registry.download(version, self._cache_dir or Path(name))
+            return Predictor.load(directory, version=version.version, manifest_sha256=sha256)
+
+    def _change(self, kind: Kind, choose: Choose, as_of: datetime, version: int | None = None) -> Outcome:
+        """Decide without the lock, then make the change under it if nothing was changed in between."""
+        for _ in range(ATTEMPTS):
+            with promotion_lock(self._source):
+                champion, history, finished = self._read(as_of)
+            for old in history:
+                is_repeated = old.decided_at == as_of and version in {None, old.version}
+                if old.kind == kind and (is_repeated or (kind == "rollback" and old.number == finished)):
+                    decision = Decision.model_validate_json(old.decision or "")
+                    return Outcome(decision=decision, record=old.number)
+            decision, previous = choose(champion, history)
+            if not decision.promote:
+                if decision.candidate_version != decision.champion_version:  # who keeps why it became one
+                    self.registry.set_tags(decision.candidate_version, decision.tags(as_of))
+                return Outcome(decision=decision)
+            with promotion_lock(self._source):
+                champion_now, history_now, _ = self._read(as_of)
+                if len(history_now) == len(history) and bool(champion_now) == bool(champion):
+                    record = self._add(history, kind, decision, previous, as_of)
+                    self._carry_out(record)
+                    return Outcome(decision=decision, record=record.number)
+        raise PromotionRaceError(f"others changed the champion in between {ATTEMPTS} times; try again")
+
+    def _read(self, as_of: datetime) -> tuple[ModelVersion | None, History, int | None]:
+        """Return champion, history, and the number of the record that had to be finished, if any."""
+        finished = self._finish()
+        champion, history = self.registry.champion(), self.history()
+        made = last_made(history)
+        if champion and not explains(made, champion):
+            before, previous = (made.version, made.number) if made else (None, None)
+            decision = Decision.uncompared(champion.version, champion.run_id, BY_HAND, before)
+            history = [self._add(history, "manual", decision, previous, as_of), *history]
+        return champion, history, finished
+
+    def _finish(self) -> int | None:
+        """Carry out what was cut off and return its record's number; abandon what a move by hand overtook."""
+        history = self.history()
+        if not history or history[0].is_closed:
+            return None
+        record, *earlier = history
+        champion, before = self.registry.champion(), last_made(earlier)
+        is_untouched = champion is None or champion.version in {record.version, before and before.version}
+        if is_untouched and self.registry.find(record.version, record.run_id):
+            logger.warning("finishing what another process began version=%s", record.version)
+            self._carry_out(record)
+            return record.number
+        logger.warning("abandoned, for the alias was moved by hand meanwhile version=%s", record.version)
+        record.kind, record.is_closed = "abandoned", True
+        self._save(record)
+        return None
+
+    def _carry_out(self, record: PromotionRecord) -> None:
+        """Tag the version, move the alias, close the record, tell the workers: all can be done twice."""
+        try:
+            if record.decision:
+                tags = Decision.model_validate_json(record.decision).tags(record.decided_at)
+                self.registry.set_tags(record.version, tags)
+            self.registry.set_alias("champion", record.version)
+        except RegistryError as exc:
+            decided = f"version {record.version} becomes champion by itself and need not be repeated"
+            raise RegistryError(f"{decided}; for now {exc}") from exc
+        record.is_closed = True
+        self._save(record)
+        last = last_made(self.history())
+        if last and last.number != record.number:  # this process lost the lock, and moved the alias too late
+            return self._carry_out(last)
+        logger.info("champion moved version=%s", record.version)
+        name, number = record.model_name, record.number
+        self._publish(ModelPromoted(model_name=name, version=record.version, epoch=number))
+
+    def _add(
+        self, history: History, kind: Kind, decision: Decision, previous: int | None, as_of: datetime
+    ) -> PromotionRecord:
+        record = PromotionRecord(
+            model_name=self.registry.model_name,
+            number=history[0].number + 1 if history else 1,
+            version=decision.candidate_version,
+            kind=kind,
+            reason=decision.reason,
+            decision=decision.model_dump_json(exclude_none=True),
+            forced=decision.forced,
+            decided_at=as_of.astimezone(UTC),
+            previous=previous,
+            is_closed=kind == "manual",
+        )
+        self._save(record)
+        return record
+
+    def _save(self, record: PromotionRecord) -> None:
+        """Insert or update; a number that another process has taken since the lock was lost is an error."""
+        engine = self._source.engine.execution_options(vroom_writes=True)
+        with translated(self._source.address), Session(engine, expire_on_commit=False) as session:
+            session.add(record)
+            session.commit()
+
+
+def last_made(history: History) -> PromotionRecord | None:
+    """Return the record that made the champion; while there is none, the one that made the last."""
+    return next((record for record in history if record.kind != "abandoned"), None)
+
+
+def explains(record: PromotionRecord | None, version: ModelVersion) -> bool:
+    """Tell whether a record is about this version, and not about one that had its number before."""
+    known = (record.version, record.run_id or version.run_id) if record else None
+    return known == (version.version, version.run_id)

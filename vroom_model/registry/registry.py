@@ -1,0 +1,219 @@
+"""The model registry, as readers and promotions use it."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from vroom_features.addresses import ServiceAddress
+from vroom_model.errors import BrokenModelError, ModelNotFoundError, RegistryError
+from vroom_model.registry.mlflow_api import ANSWER_TIMEOUT_S, MlflowApi
+from vroom_model.registry.model_cache import ChampionRef, ModelCache
+
+Alias = Literal["candidate", "champion"]
+TAG_MAX = 5_000
+"""Longest tag value that is written; MLflow's own limit depends on its database."""
+PAGE_SIZE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """A registered model version.
+
+    Parameters
+    ----------
+    version : int
+        Its number.
+    run_id : str
+        The MLflow run that recorded it.
+    created_at : datetime
+        When it was registered (UTC).
+    tags : mapping
+        What is written on it: checksums, lineage, and the last decision about it.
+    aliases : tuple of str
+        Names that point to it.
+    """
+
+    version: int
+    run_id: str
+    created_at: datetime
+    tags: Mapping[str, str]
+    aliases: tuple[str, ...]
+
+    @property
+    def ref(self) -> ChampionRef:
+        """What is needed to fetch and verify its files; BrokenModelError if its checksum is not known."""
+        try:
+            sha256 = self.tags["manifest_sha256"]
+        except KeyError as exc:
+            where = Path(f"run {self.run_id}")
+            raise BrokenModelError(where, f"version {self.version} lacks the tag manifest_sha256") from exc
+        return ChampionRef(self.version, self.run_id, sha256, self.tags.get("bundle_path", "bundle"))
+
+
+class Registry:
+    """A registered model in MLflow.
+
+    Parameters
+    ----------
+    address : str or ServiceAddress
+        Of the MLflow server, such as ``http://127.0.0.1:5000``.
+    model_name : str
+        Registered model.
+    timeout_s : float
+        How long the server may be silent, per request.
+    answer_timeout_s : float
+        How long an answer may take altogether.
+    """
+
+    def __init__(
+        self,
+        address: str | ServiceAddress,
+        model_name: str,
+        *,
+        timeout_s: float = 30.0,
+        answer_timeout_s: float = ANSWER_TIMEOUT_S,
+    ) -> None:
+        self.address = ServiceAddress(address)
+        self.model_name = model_name
+        self.api = MlflowApi(self.address, timeout_s=timeout_s, answer_timeout_s=answer_timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.api.close()
+
+    def champion(self) -> ModelVersion | None:
+        """Return the version that the alias ``champion`` points to, or None."""
+        return self._by_alias("champion")
+
+    def candidate(self) -> ModelVersion | None:
+        """Return the version that the alias ``candidate`` points to, or None."""
+        return self._by_alias("candidate")
+
+    def version(self, version: int) -> ModelVersion:
+        """Return a version.
+
+        Raises
+        ------
+        ModelNotFoundError
+            If there is none with this number.
+        """
+        try:
+            answer = self.api.get("model-versions/get", name=self.model_name, version=str(version))
+        except ModelNotFoundError as exc:
+            raise ModelNotFoundError(f"{self.model_name} has no version {version}") from exc
+        return _model_version(answer.get("model_version"))
+
+    def find(self, version: int, run_id: str | None) -> ModelVersion | None:
+        """Return a version; None if it is gone, or if its number is by now that of a model of another run."""
+        with suppress(ModelNotFoundError):
+            found = self.version(version)
+            return found if run_id in {None, found.run_id} else None
+        return None
+
+    def versions(self, *, training_digest: str | None = None) -> list[ModelVersion]:
+        """Return all versions, the newest first.
+
+        Parameters
+        ----------
+        training_digest : str, optional
+            Only versions that came of this training.
+        """
+        wanted = [f"name = '{self.model_name}'"]
+        if training_digest is not None:
+            wanted.append(f"tags.training_digest = '{training_digest}'")
+        found: list[ModelVersion] = []
+        token = ""
+        while True:
+            answer = self.api.get(
+                "model-versions/search",
+                filter=" AND ".join(wanted),
+                max_results=str(PAGE_SIZE),
+                order_by="version_number DESC",
+                page_token=token,
+            )
+            found += [_model_version(entry) for entry in answer.get("model_versions", [])]
+            token = answer.get("next_page_token", "")
+            if not token:
+                return found
+
+    def download(self, version: ModelVersion, directory: Path) -> Path:
+        """Fetch a version's model directory and verify every file.
+
+        Parameters
+        ----------
+        version : ModelVersion
+            Which.
+        directory : Path
+            Where downloaded models are kept; one that is there is not fetched again.
+
+        Returns
+        -------
+        Path
+            The model directory.
+
+        Raises
+        ------
+        BrokenModelError
+            If a file is missing or is not what the registry says.
+        """
+        return ModelCache(self.api, directory).fetch(version.ref)
+
+    def set_alias(self, alias: Alias, version: int) -> None:
+        """Point an alias to a version.
+
+        The champion's is moved by ``PromotionService``, which keeps promotions from crossing.
+        """
+        body = {"name": self.model_name, "alias": alias, "version": str(version)}
+        self.api.put("registered-models/alias", body)
+
+    def set_tags(self, version: int, tags: Mapping[str, str]) -> None:
+        """Write tags on a version."""
+        for key, value in tags.items():
+            body = {"name": self.model_name, "version": str(version), "key": key, "value": value[:TAG_MAX]}
+            self.api.put("model-versions/set-tag", body)
+
+    def delete(self, version: ModelVersion) -> None:
+        """Delete a version, after its run and the run's files; what is gone already is left at that.
+
+        A run that another version names, of this model or of one it was copied to, stays for that one.
+        """
+        naming = self.api.get(
+            "model-versions/search", filter=f"run_id = '{version.run_id}'", max_results="2"
+        ).get("model_versions", [])
+        if len(naming) <= 1:
+            with suppress(ModelNotFoundError):
+                run = self.api.get("runs/get", run_id=version.run_id)["run"]["info"]
+                self.api.delete_artifacts(run["artifact_uri"])
+                self.api.post("runs/delete", {"run_id": version.run_id})
+        with suppress(ModelNotFoundError):
+            body = {"name": self.model_name, "version": str(version.version)}
+            self.api.delete("model-versions/delete", body)
+
+    def _by_alias(self, alias: Alias) -> ModelVersion | None:
+        try:
+            answer = self.api.get("registered-models/alias", name=self.model_name, alias=alias)
+        except ModelNotFoundError:
+            return None
+        return _model_version(answer.get("model_version"))
+
+
+def _model_version(entry: Any) -> ModelVersion:  # parsed JSON
+    try:
+        return ModelVersion(
+            version=int(entry["version"]),
+            run_id=str(entry.get("run_id", "")),
+            created_at=datetime.fromtimestamp(int(entry["creation_timestamp"]) / 1000, tz=UTC),
+            tags={tag["key"]: tag.get("value", "") for tag in entry.get("tags", [])},
+            aliases=tuple(entry.get("aliases", ())),
+        )
+    except (KeyError, TypeError, ValueError) as exc:
+        raise RegistryError(f"MLflow's answer is not a model version: {exc!r}") from exc

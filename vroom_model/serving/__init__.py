@@ -1,0 +1,1 @@
+"""Forecasts, their reasons and what-if curves from a model's files."""

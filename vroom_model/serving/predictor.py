@@ -1,0 +1,173 @@
+"""The served forecast: one ONNX call.  No XGBoost, pandas or MLflow comes with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from vroom_features.view import VEHICLE_VIEW
+from vroom_model.bundle.manifest import SERVING_NAME, IntervalLines, ModelManifest
+from vroom_model.errors import BrokenModelError
+
+Array = npt.NDArray[np.float64]
+PROBE_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Reservations expected of one vehicle, and the range that holds ``coverage`` of the outcomes."""
+
+    predicted_reservations: float
+    low: float
+    high: float
+    coverage: float
+
+
+@dataclass(frozen=True, slots=True)
+class Forecasts:
+    """The same for many vehicles: arrays of shape (n_vehicles,)."""
+
+    predicted_reservations: Array
+    low: Array
+    high: Array
+    coverage: float
+
+
+def with_range(raw: Array, lines: IntervalLines) -> Forecasts:
+    """Turn raw model output into forecasts with ranges.
+
+    A forecast is at least 0; a range holds its forecast and begins at 0 or above; all rise with ``raw``.
+
+    Examples
+    --------
+    >>> lines = IntervalLines(coverage=0.8, low_intercept=-1, low_slope=0.5, high_intercept=1, high_slope=1.5)
+    >>> with_range(np.array([-0.2, 4.0]), lines).high
+    array([1., 7.])
+    """
+    forecast = np.maximum(raw, 0.0)
+    low = np.clip(lines.low_intercept + lines.low_slope * forecast, 0.0, forecast)
+    high = np.maximum(lines.high_intercept + lines.high_slope * forecast, forecast)
+    return Forecasts(forecast, low, high, lines.coverage)
+
+
+class Predictor:
+    """A verified model, ready to answer.  No answer of it ever changes: threads may share it.
+
+    Parameters
+    ----------
+    session : onnxruntime.InferenceSession
+        Of the model's ``serving.onnx``.
+    manifest : ModelManifest
+        Of the same model directory.
+    version : int
+        Its number in the registry.
+
+    Attributes
+    ----------
+    view : FeatureView
+        The features that the model takes, in its order.
+    """
+
+    def __init__(self, session: ort.InferenceSession, manifest: ModelManifest, *, version: int) -> None:
+        self.version = version
+        self.manifest = manifest
+        self._session = session
+        self.view = VEHICLE_VIEW.select(manifest.view.columns)
+        self._columns = self.view.columns
+        lines = manifest.interval
+        self._coverage = lines.coverage
+        self._low = (lines.low_intercept, lines.low_slope)
+        self._high = (lines.high_intercept, lines.high_slope)
+
+    @classmethod
+    def load(cls, directory: Path, *, version: int, manifest_sha256: str | None = None) -> Self:
+        """Open a model directory, verify it, and let it predict its probe rows, which also warms it.
+
+        Parameters
+        ----------
+        directory : Path
+            A model directory, as training writes it.
+        version : int
+            Its number in the registry.
+        manifest_sha256 : str, optional
+            Checksum of its manifest, as the registry keeps it.
+
+        Raises
+        ------
+        BrokenModelError
+            If a file is missing or altered, this program lacks one of its features, or a probe row forecasts
+            otherwise.
+        """
+        manifest = ModelManifest.read(directory, sha256=manifest_sha256)
+        session = _open(directory, num_features=len(manifest.view.columns))
+        predictor = cls(session, manifest, version=version)
+        predictor._check_probes(directory)
+        return predictor
+
+    def predict_one(self, vehicle: Mapping[str, float]) -> Forecast:
+        """Forecast one vehicle from its raw columns.
+
+        Parameters
+        ----------
+        vehicle : mapping
+            The columns that the model's features are made from; more are ignored.
+        """
+        return self.predict_features(self.view.compute(vehicle))
+
+    def predict_features(self, features: Mapping[str, float]) -> Forecast:
+        """Forecast one vehicle from its computed features; those that the model does not take are ignored."""
+        row = np.array([[features[name] for name in self._columns]], dtype=np.float32)
+        by_fold: list[float] = self._session.run(None, {"features": row})[0][0].tolist()
+        raw = sum(by_fold) / len(by_fold)
+        # The scalar twin of with_range, without NumPy: a request takes this path.
+        forecast = max(raw, 0.0)
+        low = min(max(self._low[0] + self._low[1] * forecast, 0.0), forecast)
+        high = max(self._high[0] + self._high[1] * forecast, forecast)
+        return Forecast(forecast, low, high, self._coverage)
+
+    def predict_many(self, columns: Mapping[str, npt.NDArray[Any]]) -> Forecasts:
+        """Forecast many vehicles from their raw columns, arrays of shape (n_vehicles,)."""
+        features = self.view.compute(columns)
+        return self.predict_matrix(np.column_stack([features[name] for name in self._columns]))
+
+    def predict_matrix(self, features: npt.NDArray[Any]) -> Forecasts:
+        """Forecast many vehicles from a feature matrix of shape (n_vehicles, n_features)."""
+        return with_range(self.predict_by_fold(features).mean(axis=1), self.manifest.interval)
+
+    def predict_by_fold(self, features: npt.NDArray[Any]) -> Array:
+        """Return every fold booster's raw forecast of every vehicle: (n_vehicles, n_folds)."""
+        matrix = np.ascontiguousarray(features, dtype=np.float32)
+        by_fold: npt.NDArray[np.float32] = self._session.run(None, {"features": matrix})[0]
+        return by_fold.astype(np.float64)
+
+    def _check_probes(self, directory: Path) -> None:
+        if not self.manifest.probes:
+            raise BrokenModelError(directory, "it has no probe rows to check its forecasts with")
+        for number, probe in enumerate(self.manifest.probes):
+            got = self.predict_features(probe.features)
+            expected = (probe.forecast, probe.low, probe.high)
+            answer = (got.predicted_reservations, got.low, got.high)
+            if not np.allclose(answer, expected, rtol=PROBE_TOLERANCE, atol=PROBE_TOLERANCE):
+                raise BrokenModelError(directory, f"probe row {number} gives {answer}, expected {expected}")
+
+
+def _open(directory: Path, *, num_features: int) -> ort.InferenceSession:
+    """Open the ONNX graph for single rows: on the calling thread, nothing spinning beside it."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = ort.InferenceSession(
+            (directory / SERVING_NAME).read_bytes(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as exc:  # onnxruntime raises pybind types without a common base
+        raise BrokenModelError(directory, f"{SERVING_NAME} is not a graph that can be run: {exc}") from exc
+    inputs = [(i.name, i.type, i.shape[1:]) for i in session.get_inputs()]
+    if inputs != [("features", "tensor(float)", [num_features])]:
+        raise BrokenModelError(directory, f"{SERVING_NAME} takes {inputs}, not {num_features} features")
+    return session

@@ -1,0 +1,146 @@
+"""Boosters by cross-fitting: booster k never saw fold k, neither to fit it nor to choose its features."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xgboost as xgb
+from pydantic import BaseModel, ConfigDict, Field
+
+from vroom_model.data.dataset import PRICE, Dataset
+from vroom_model.data.folds import NUM_FOLDS
+
+Array = npt.NDArray[np.float64]
+SHUFFLES = 8
+SELECTION_MAX_ROWS = 50_000
+
+
+class TrainingParams(BaseModel):
+    """How a model is trained."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_rounds: int = Field(default=60, ge=1, description="trees in a booster")
+    max_depth: int = Field(default=4, ge=1, le=12, description="levels of a tree")
+    learning_rate: float = Field(default=0.05, gt=0, le=1, description="share of each tree that is added")
+    min_leaf_rows: int = Field(default=45, ge=1, description="vehicles in a leaf, at the least")
+    subsample: float = Field(default=0.5, gt=0, le=1, description="share of vehicles each tree sees")
+    select_above_se: float = Field(
+        default=2.0,
+        description="a feature is muted unless shuffling it raises the error by this many standard errors",
+    )
+    num_folds: int = Field(default=NUM_FOLDS, ge=3, le=20, description="folds of the cross-fitting")
+    coverage: float = Field(default=0.8, gt=0, lt=1, description="share of outcomes a range holds")
+    num_threads: int = Field(default=1, ge=1, description="threads of XGBoost")
+
+
+@dataclass(frozen=True)
+class FoldBooster:
+    """The booster of one fold.
+
+    Parameters
+    ----------
+    booster : xgboost.Booster
+    features : tuple of bool
+        Which columns it was let see; the others were held at 0 in training, so it never splits on them.
+    """
+
+    booster: xgb.Booster
+    features: tuple[bool, ...]
+
+    def predict(self, features: npt.NDArray[np.float32]) -> Array:
+        """Return raw forecasts, of shape (n_vehicles,)."""
+        return np.asarray(self.booster.inplace_predict(features), dtype=np.float64)
+
+
+def fit_folds(dataset: Dataset, params: TrainingParams, *, seed: int) -> tuple[FoldBooster, ...]:
+    """Fit one booster per fold on the vehicles of all other folds."""
+    chosen = _choose_features(dataset, params, seed=seed)
+    return tuple(
+        FoldBooster(_fit(dataset, dataset.folds != fold, chosen[fold], params, seed=seed), chosen[fold])
+        for fold in range(params.num_folds)
+    )
+
+
+def predict_by_fold(boosters: tuple[FoldBooster, ...], features: npt.NDArray[np.float32]) -> Array:
+    """Return every booster's raw forecast of every vehicle: (n_vehicles, n_folds)."""
+    return np.column_stack([booster.predict(features) for booster in boosters])
+
+
+def _fit(
+    dataset: Dataset,
+    rows: npt.NDArray[np.bool_],
+    features: tuple[bool, ...],
+    params: TrainingParams,
+    *,
+    seed: int,
+) -> xgb.Booster:
+    shown = dataset.features[rows] * np.array(features, dtype=np.float32)
+    return xgb.train(
+        booster_params(params, inputs=dataset.inputs, num_rows=int(rows.sum()), seed=seed),
+        xgb.DMatrix(shown, dataset.labels[rows], nthread=params.num_threads),
+        params.num_rounds,
+    )
+
+
+def booster_params(
+    params: TrainingParams, *, inputs: Sequence[str], num_rows: int, seed: int
+) -> dict[str, Any]:
+    """Return XGBoost's own parameters for a booster of so many rows, wherever it is fitted."""
+    constraints = tuple(-1 if name == PRICE else 0 for name in inputs)
+    return {
+        "objective": "reg:squarederror",
+        "tree_method": "hist",
+        "max_depth": params.max_depth,
+        "eta": params.learning_rate,
+        # Sums of the Hessian count sampled rows here; a tenth keeps small fleets learnable.
+        "min_child_weight": max(1.0, params.subsample * min(params.min_leaf_rows, num_rows / 10)),
+        "subsample": params.subsample,
+        "monotone_constraints": str(constraints),
+        "seed": seed,
+        "nthread": params.num_threads,
+        "verbosity": 0,
+    }
+
+
+def _choose_features(dataset: Dataset, params: TrainingParams, *, seed: int) -> list[tuple[bool, ...]]:
+    """Choose, for each fold, the features that help vehicles of the other folds.
+
+    A booster that saw neither fold j nor fold k tells how much fold j misses a shuffled feature, which fold
+    k's booster may know, and the other way round.  The price is never muted: people ask for its effect.
+    """
+    num_features = dataset.features.shape[1]
+    if len(dataset) > SELECTION_MAX_ROWS:
+        return [(True,) * num_features] * params.num_folds  # with so many rows a useless feature does no harm
+    rng = np.random.default_rng(seed)
+    rise: list[list[Array]] = [[] for _ in range(params.num_folds)]
+    for one, other in itertools.combinations(range(params.num_folds), 2):
+        rows = (dataset.folds != one) & (dataset.folds != other)
+        booster = _fit(dataset, rows, (True,) * num_features, params, seed=seed)
+        for scored, told in ((one, other), (other, one)):
+            rise[told].append(_rise_when_shuffled(booster, dataset, dataset.folds == scored, rng))
+    chosen = []
+    for per_vehicle in map(np.concatenate, rise):
+        mean = per_vehicle.mean(axis=0)
+        standard_error = per_vehicle.std(axis=0) / np.sqrt(len(per_vehicle))
+        helps = mean > params.select_above_se * standard_error
+        chosen.append(tuple(bool(h) or name == PRICE for name, h in zip(dataset.inputs, helps, strict=True)))
+    return chosen
+
+
+def _rise_when_shuffled(
+    booster: xgb.Booster, dataset: Dataset, rows: npt.NDArray[np.bool_], rng: np.random.Generator
+) -> Array:
+    """Return by how much each vehicle's absolute error rises with each feature shuffled."""
+    features, labels = dataset.features[rows], dataset.labels[rows]
+    error = np.abs(booster.inplace_predict(features) - labels)
+    rise = np.zeros(features.shape)
+    for column in range(features.shape[1]):
+        for _ in range(SHUFFLES):
+            shuffled = features.copy()
+            shuffled[:, column] = rng.permutation(shuffled[:, column])
+            rise[:, column] += np.abs(booster.inplace_predict(shuffled) - labels) - error
+    return rise / SHUFFLES

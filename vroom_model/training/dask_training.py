@@ -1,0 +1,113 @@
+"""Fitting on a Dask cluster; needs the extra ``dask``."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+from distributed import Client
+from xgboost import dask as dxgb
+
+from vroom_features.offline.manifest import Part
+from vroom_features.offline.snapshots import Snapshot
+from vroom_features.vehicle import UI_VEHICLE_ID_START
+from vroom_features.view import VEHICLE_VIEW
+from vroom_model.data.dataset import count_csv_vehicles, read_blocks
+from vroom_model.training.boosting import FoldBooster, TrainingParams, booster_params
+
+
+def fit_on_dask(
+    client: Client,
+    snapshot: Snapshot,
+    params: TrainingParams,
+    *,
+    inputs: Sequence[str] = VEHICLE_VIEW.inputs,
+    seed: int,
+) -> tuple[FoldBooster, ...]:
+    """Fit one booster per fold, each worker reading parts of the snapshot.
+
+    The same snapshot, parameters and seed give the same boosters, bit for bit, on as many workers of as many
+    threads; on more or fewer, sums are made up and rounded otherwise.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Of a cluster whose workers reach the offline store.
+    snapshot : Snapshot
+        Of the offline store.
+    params : TrainingParams
+        How to train.
+    inputs : sequence of str
+        Names of the features.
+    seed : int
+        Of every random choice.
+    """
+    parts = csv_parts(snapshot)
+    num_csv = sum(part.num_rows for part in parts)
+    snapshot = replace(snapshot, parts=parts)
+    boosters = []
+    for fold in range(params.num_folds):
+        matrix = other_folds(client, snapshot, fold, params.num_folds, inputs=inputs)
+        place(client, matrix)
+        num_rows = num_csv * (params.num_folds - 1) // params.num_folds
+        settings = booster_params(params, inputs=inputs, num_rows=num_rows, seed=seed)
+        trained = dxgb.train(client, settings, matrix, num_boost_round=params.num_rounds)
+        boosters.append(FoldBooster(trained["booster"], (True,) * len(inputs)))
+    return tuple(boosters)
+
+
+def csv_parts(snapshot: Snapshot) -> tuple[Part, ...]:
+    """Return the parts of a snapshot with the number of their csv vehicles alone, which ``read_part`` gives.
+
+    Only a part whose ids reach those of the web form is read for it.
+    """
+    return tuple(
+        replace(part, num_rows=count_csv_vehicles(replace(snapshot, parts=(part,))))
+        if part.high >= UI_VEHICLE_ID_START
+        else part
+        for part in snapshot.parts
+    )
+
+
+def other_folds(
+    client: Client, snapshot: Snapshot, fold: int, num_folds: int, *, inputs: Sequence[str]
+) -> dxgb.DaskQuantileDMatrix:
+    """Return the vehicles outside one fold, read by whichever worker was free."""
+    parts = [replace(snapshot, parts=(part,)) for part in snapshot.parts if part.num_rows]
+    rows = dd.from_map(  # type: ignore[no-untyped-call]  # Dask's own
+        read_part, parts, fold=fold, num_folds=num_folds, inputs=list(inputs), meta=_no_vehicles(inputs)
+    )
+    return dxgb.DaskQuantileDMatrix(client, rows[list(inputs)], rows[VEHICLE_VIEW.label])
+
+
+def place(client: Client, matrix: dxgb.DaskQuantileDMatrix) -> None:
+    """Give each worker parts that lie side by side, in the order of XGBoost's ranks.
+
+    Dask's scheduler has them read where it likes, and XGBoost's sketches and sums depend on who has what.  A
+    part that lies elsewhere is sent over when the worker begins.
+    """
+    parts = [part for held in matrix.worker_map.values() for part in held]
+    parts.sort(key=lambda part: matrix.partition_order[part.key])
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    # XGBoost ranks workers by this very text.
+    ranked = sorted(workers, key=lambda address: f"[xgboost.dask-{workers[address]['name']}]:{address}")
+    shares = np.array_split(np.arange(len(parts)), min(len(ranked), len(parts)))
+    matrix.worker_map = {
+        address: [parts[number] for number in share] for address, share in zip(ranked, shares, strict=False)
+    }
+
+
+def read_part(part: Snapshot, *, fold: int, num_folds: int, inputs: Sequence[str]) -> pd.DataFrame:
+    """Return the vehicles of a part outside one fold: what a worker runs."""
+    frames = [_no_vehicles(inputs)]
+    for block in read_blocks(part, inputs=inputs, num_folds=num_folds):
+        kept = block.take(block.folds != fold)
+        frame = pd.DataFrame(kept.features, columns=list(inputs))
+        frames.append(frame.assign(**{VEHICLE_VIEW.label: kept.labels.astype(np.float32)}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _no_vehicles(inputs: Sequence[str]) -> pd.DataFrame:
+    """Return the frame of a part without any vehicle."""
+    return pd.DataFrame(columns=[*inputs, VEHICLE_VIEW.label], dtype=np.float32)

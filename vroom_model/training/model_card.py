@@ -1,0 +1,121 @@
+"""The model card: what a person should know of a model before trusting it, in Markdown and two plots."""
+
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from vroom_model.bundle.manifest import ModelManifest
+
+CARD_NAME = "model_card.md"
+CALIBRATION_NAME = "calibration.png"
+SEGMENTS_NAME = "error_by_segment.png"
+PLOTS = f"""
+## Plots
+
+![Forecast against outcome, by tenth of the forecast]({CALIBRATION_NAME})
+
+![Error by price segment]({SEGMENTS_NAME})
+"""
+INK = "#1f4e79"
+
+
+def write_card(manifest: ModelManifest, directory: Path) -> str:
+    """Write the card with its plots; return the card's text, which stands alone.
+
+    Parameters
+    ----------
+    manifest : ModelManifest
+        Of the model.
+    directory : Path
+        An empty folder.
+    """
+    text = card_text(manifest)
+    (directory / CARD_NAME).write_text(text + PLOTS)
+    _save(_calibration_plot(manifest), directory / CALIBRATION_NAME)
+    _save(_segment_plot(manifest), directory / SEGMENTS_NAME)
+    return text
+
+
+def card_text(manifest: ModelManifest) -> str:
+    """Return the card in Markdown."""
+    metrics = manifest.metrics
+    low, high = manifest.price_ratio
+    left_out = manifest.snapshot.num_left_out
+    beside = f"; {left_out:,} booked from the web form left out" if left_out else ""
+    segments = [
+        [s.segment, f"{s.num_rows:,}", f"{s.mae:.2f}", f"{s.bias:+.2f}", f"{s.coverage:.0%}"]
+        for s in manifest.segments
+    ]
+    folds = [[str(f.fold), f"{f.num_rows:,}", f"{f.mae:.2f}", ", ".join(f.features)] for f in manifest.folds]
+    importances = [
+        [i.feature, f"{i.mae_increase:+.3f}", f"{i.spread:.3f}"] for i in manifest.feature_importances
+    ]
+    parts = [
+        "# Vroom forecast model",
+        "Forecasts the reservations of a vehicle, with a range that holds "
+        f"{manifest.coverage:.0%} of outcomes. Trained {manifest.trained_at:%Y-%m-%d %H:%M} UTC on snapshot "
+        f"`{manifest.snapshot.id}` ({manifest.snapshot.num_rows:,} vehicles{beside}), feature view "
+        f"`{manifest.view.name}:{manifest.view.version}`, seed {manifest.seed}.",
+        "## How good it is",
+        f"Every figure is out of fold. The mean absolute error is **{metrics['mae']:.3f}** reservations "
+        f"(standard error {metrics['mae_standard_error']:.3f}); the median alone gives "
+        f"{metrics['baseline_mae']:.3f}. The range holds {metrics['coverage']:.1%} of outcomes and is "
+        f"{metrics['mean_width']:.1f} reservations wide on average.",
+        _table(["segment", "vehicles", "error", "bias", "held"], segments),
+        _table(["fold", "vehicles", "error", "features its booster was shown"], folds),
+        "## What it looks at",
+        "Rise of the out-of-fold error when a feature is shuffled, and the spread over shuffles.",
+        _table(["feature", "rise", "spread"], importances),
+        "## What it is not",
+        f"- It saw prices from {low:.2f} to {high:.2f} times the market price; beyond them it only repeats "
+        "the nearest.\n- Prices were never set at random: how a forecast changes with the price is an "
+        "association, not what changing a price would do.\n- Reservations are counted over the whole time "
+        "the fleet was watched; it forecasts the like time, and knows no season.",
+        "## How it was made",
+        _table(
+            ["parameter", "value"], [[name, f"{value:g}"] for name, value in sorted(manifest.params.items())]
+        ),
+        _table(["library", "version"], [[name, v] for name, v in sorted(manifest.libraries.items())]),
+        _table(
+            ["file", "SHA-256"], [[name, f"`{sha256}`"] for name, sha256 in sorted(manifest.files.items())]
+        ),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _calibration_plot(manifest: ModelManifest) -> Figure:
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.subplots()
+    forecasts = [point.forecast for point in manifest.calibration]
+    outcomes = [point.outcome for point in manifest.calibration]
+    errors = [1.96 * point.standard_error for point in manifest.calibration]
+    end = max([*forecasts, *outcomes, 1.0]) * 1.1
+    axes.plot([0, end], [0, end], color="0.7", linewidth=1)
+    axes.errorbar(forecasts, outcomes, yerr=errors, fmt="o", color=INK, capsize=3)
+    axes.set(
+        xlim=(0, end), ylim=(0, end), xlabel="forecast, out of fold", ylabel="reservations, mean and 95 %"
+    )
+    axes.set_title("Calibration by tenth of the forecast")
+    return figure
+
+
+def _segment_plot(manifest: ModelManifest) -> Figure:
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    axes = figure.subplots()
+    bars = axes.barh([s.segment for s in manifest.segments], [s.mae for s in manifest.segments], color=INK)
+    axes.bar_label(bars, [f"{s.mae:.2f} ({s.num_rows:,})" for s in manifest.segments], padding=3)
+    axes.axvline(manifest.metrics["mae"], color="0.5", linewidth=1, linestyle="--")
+    axes.margins(x=0.2)
+    axes.invert_yaxis()
+    axes.set(xlabel="mean absolute error (vehicles)", title="Error by price segment; all together dashed")
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    FigureCanvasAgg(figure).print_png(path)  # type: ignore[no-untyped-call]  # Matplotlib's own

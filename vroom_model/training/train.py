@@ -1,0 +1,239 @@
+"""Training: a snapshot in, a model directory out."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import xgboost as xgb
+
+from vroom_features.view import VEHICLE_VIEW
+from vroom_model.bundle.manifest import (
+    SERVING_NAME,
+    Histogram,
+    IntervalLines,
+    ModelManifest,
+    Probe,
+    SnapshotRef,
+    ViewRef,
+    fold_file,
+)
+from vroom_model.bundle.onnx_graph import write_graph
+from vroom_model.bundle.trees import Ensemble
+from vroom_model.data.dataset import (
+    Dataset,
+    TrainingSnapshot,
+    check_learnable,
+    count_csv_vehicles,
+    load_dataset,
+)
+from vroom_model.training.streaming import stream_folds
+from vroom_model.evaluation.interval import fit_lines, out_of_fold_ranges
+from vroom_model.evaluation.metrics import (
+    calibration,
+    fold_metrics,
+    importances,
+    out_of_fold,
+    overall_metrics,
+    segment_metrics,
+)
+from vroom_model.serving.predictor import with_range
+from vroom_model.training.boosting import FoldBooster, TrainingParams, fit_folds, predict_by_fold
+
+Engine = Literal["memory", "stream", "elsewhere"]
+STREAM_ABOVE_ROWS = 200_000
+"""Larger fleets are fitted batch by batch."""
+NUM_PROBES = 8
+NUM_BINS = 10
+
+
+class Fit(Protocol):
+    """Fits the boosters of a snapshot."""
+
+    def __call__(
+        self, snapshot: Any, params: TrainingParams, *, inputs: Sequence[str], seed: int
+    ) -> tuple[FoldBooster, ...]:  # each engine takes the snapshots it can read
+        """Return one booster per fold."""
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model directory that training has written.
+
+    Parameters
+    ----------
+    directory : Path
+        Where it is.
+    manifest : ModelManifest
+        What it holds.
+    manifest_sha256 : str
+        Identifies the directory, every file included.
+    """
+
+    directory: Path
+    manifest: ModelManifest
+    manifest_sha256: str
+
+
+def training_digest(
+    snapshot: TrainingSnapshot,
+    *,
+    params: TrainingParams | None = None,
+    inputs: Sequence[str] = VEHICLE_VIEW.inputs,
+    seed: int = 0,
+    engine: Engine | None = None,
+) -> str:
+    """Return what identifies a training: equal digests make equal models, byte for byte."""
+    params = params or TrainingParams()
+    made_from = {
+        "snapshot": snapshot.digest,
+        "vehicles": "csv",
+        "features": ViewRef.of(VEHICLE_VIEW.select(inputs)).features,
+        "params": params.model_dump(),
+        "seed": seed,
+        "engine": engine or _engine(count_csv_vehicles(snapshot)),
+        "libraries": _libraries(),
+    }
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+
+
+def train(
+    snapshot: TrainingSnapshot,
+    *,
+    directory: Path,
+    as_of: datetime,
+    params: TrainingParams | None = None,
+    inputs: Sequence[str] = VEHICLE_VIEW.inputs,
+    seed: int = 0,
+    fit: Fit | None = None,
+) -> TrainedModel:
+    """Train a model on the csv vehicles of a snapshot and write its directory.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        Of the offline store.
+    directory : Path
+        Where to write; made if it is missing.
+    as_of : datetime
+        The moment of training, with a time zone; it is written down and changes nothing else.
+    params : TrainingParams, optional
+        How to train.
+    inputs : sequence of str
+        Names of the features to take; by default those that the view gives to the next training.
+    seed : int, default 0
+        Of every random choice.
+    fit : callable, optional
+        Fits the boosters elsewhere, such as ``fit_on_dask`` bound to its client.  By default a small fleet is
+        fitted in memory and a large one batch by batch.
+
+    Returns
+    -------
+    TrainedModel
+
+    Raises
+    ------
+    TrainingDataError
+        If the snapshot cannot be learned from; the message says why.
+    """
+    params = params or TrainingParams()
+    dataset = load_dataset(snapshot, inputs=inputs, num_folds=params.num_folds)
+    check_learnable(dataset, num_folds=params.num_folds)
+    num_csv = snapshot.num_rows - dataset.num_left_out
+    engine: Engine = "elsewhere" if fit else _engine(num_csv)
+    if fit:
+        boosters = fit(snapshot, params, inputs=inputs, seed=seed)
+    elif engine == "stream":
+        boosters = stream_folds(snapshot, params, inputs=inputs, seed=seed)
+    else:
+        boosters = fit_folds(dataset, params, seed=seed)
+    raw = out_of_fold(predict_by_fold(boosters, dataset.features), dataset.folds)
+    ranges = out_of_fold_ranges(raw, dataset, coverage=params.coverage)
+    lines = fit_lines(np.maximum(raw, 0.0), dataset.labels, coverage=params.coverage)
+
+    directory.mkdir(parents=True, exist_ok=True)
+    files = _write_files(boosters, directory, dataset.features.shape[1])
+    manifest = ModelManifest(
+        trained_at=as_of,
+        training_digest=training_digest(snapshot, params=params, inputs=inputs, seed=seed, engine=engine),
+        snapshot=SnapshotRef(
+            id=snapshot.id,
+            digest=snapshot.digest,
+            num_rows=num_csv,
+            num_left_out=dataset.num_left_out,
+            created_at=snapshot.created_at,
+        ),
+        view=ViewRef.of(VEHICLE_VIEW.select(inputs)),
+        params=params.model_dump(),
+        seed=seed,
+        num_folds=params.num_folds,
+        interval=lines,
+        price_ratio=(float(dataset.price_ratio.min()), float(dataset.price_ratio.max())),
+        metrics=overall_metrics(ranges, dataset),
+        folds=fold_metrics(ranges, dataset, [booster.features for booster in boosters]),
+        segments=segment_metrics(ranges, dataset),
+        calibration=calibration(ranges, dataset),
+        feature_importances=importances(lambda fold, rows: boosters[fold].predict(rows), dataset, seed=seed),
+        reference=_reference(dataset),
+        libraries=_libraries(),
+        files=files,
+        probes=_probes(boosters, dataset, lines),
+    )
+    return TrainedModel(directory, manifest, manifest.write(directory))
+
+
+def _engine(num_csv: int) -> Engine:
+    return "stream" if num_csv > STREAM_ABOVE_ROWS else "memory"
+
+
+def _write_files(boosters: tuple[FoldBooster, ...], directory: Path, num_features: int) -> dict[str, str]:
+    """Write the boosters and the serving graph; return the SHA-256 of each."""
+    documents = [bytes(fold.booster.save_raw("json")) for fold in boosters]
+    names = [fold_file(fold) for fold in range(len(boosters))]
+    for name, document in zip(names, documents, strict=True):
+        (directory / name).write_bytes(document)
+    ensembles = [Ensemble.from_json(document) for document in documents]
+    write_graph(ensembles, num_features, directory / SERVING_NAME)
+    return {
+        name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in [SERVING_NAME, *names]
+    }
+
+
+def _probes(boosters: tuple[FoldBooster, ...], dataset: Dataset, lines: IntervalLines) -> tuple[Probe, ...]:
+    """Return vehicles from the cheapest to the dearest, with what XGBoost itself forecasts for them."""
+    order = np.argsort(dataset.price_ratio, kind="stable")
+    rows = dataset.features[order[np.linspace(0, len(dataset) - 1, NUM_PROBES).astype(int)]]
+    raw = predict_by_fold(boosters, rows).mean(axis=1)
+    forecasts = with_range(raw, lines)
+    return tuple(
+        Probe(
+            features=dict(zip(dataset.inputs, map(float, row), strict=True)),
+            forecast=float(forecasts.predicted_reservations[i]),
+            low=float(forecasts.low[i]),
+            high=float(forecasts.high[i]),
+        )
+        for i, row in enumerate(rows)
+    )
+
+
+def _reference(dataset: Dataset) -> dict[str, Histogram]:
+    """Return a histogram of each feature between its deciles."""
+    histograms = {}
+    for column, name in enumerate(dataset.inputs):
+        values = dataset.features[:, column].astype(np.float64)
+        inner = np.unique(np.quantile(values, np.linspace(0, 1, NUM_BINS + 1)[1:-1], method="inverted_cdf"))
+        counts = np.bincount(np.searchsorted(inner, values), minlength=len(inner) + 1)
+        histograms[name] = Histogram(edges=tuple(map(float, inner)), counts=tuple(map(int, counts)))
+    return histograms
+
+
+def _libraries() -> dict[str, str]:
+    return {
+        "xgboost": xgb.__version__,
+        **{name: version(name) for name in ("numpy", "onnx", "scipy", "vroom-forecast")},
+    }

@@ -1,0 +1,111 @@
+"""The JSON API's operations: what the operator may start."""
+
+from datetime import datetime
+from uuid import UUID
+
+from flask import Response
+from flask_openapi3 import Tag
+from flask_openapi3.types import ResponseDict
+from pydantic import BaseModel, ConfigDict, Field
+
+from webapp.api.openapi import OPERATOR
+from webapp.api.validation import StrictBlueprint
+from webapp.operations.flow_runs import FlowRun
+from webapp.problems import Problem
+from webapp.security.sign_in import operator_required
+from webapp.services import services
+from webapp.serving.schemas import ID_MAX
+
+operations_api = StrictBlueprint("operations_api", __name__, abp_tags=[Tag(name="operations")])
+REFUSALS: ResponseDict = {401: Problem, 403: Problem, 503: Problem}
+
+
+class RunDocument(BaseModel):
+    """A flow run that was asked for."""
+
+    id: str
+    name: str
+    flow: str
+    state: str
+    url: str = Field(description="its page in Prefect")
+
+
+class RunPath(BaseModel):
+    """A flow run's id."""
+
+    run_id: UUID
+
+
+class AuditQuery(BaseModel):
+    """Which lines of the audit log."""
+
+    model_config = ConfigDict(extra="forbid")
+    limit: int = Field(default=100, ge=1, le=1_000)
+    before: int | None = Field(default=None, ge=1, le=ID_MAX, description="only lines before this id")
+
+
+class AuditDocument(BaseModel):
+    """A line of the audit log, written before what it tells of was done."""
+
+    id: int
+    happened_at: datetime
+    actor: str = Field(description="the operator, by cookie, by token or by password")
+    action: str = Field(description="the endpoint")
+    subject: str = Field(description="the path; of a sign-in or a sign-out the session")
+    client: str
+    request_id: str
+
+
+class AuditPageDocument(BaseModel):
+    """Lines of the audit log."""
+
+    entries: list[AuditDocument]
+
+
+def accepted(run: FlowRun) -> Response:
+    """Return 202 with the run, and where to ask how it stands."""
+    document = RunDocument(id=run.id, name=run.name, flow=run.flow, state=run.state, url=run.url)
+    return Response(
+        document.model_dump_json(),
+        status=202,
+        content_type="application/json",
+        headers={"Location": f"/runs/{run.id}"},
+    )
+
+
+@operations_api.post("/materialize", security=OPERATOR, responses={202: RunDocument, **REFUSALS})
+@operator_required
+def materialize() -> Response:
+    """Start seeding and materializing."""
+    return accepted(services().workflows.start("materialize"))
+
+
+@operations_api.post("/train", security=OPERATOR, responses={202: RunDocument, **REFUSALS})
+@operator_required
+def train() -> Response:
+    """Start the pipeline: training, then promotion."""
+    return accepted(services().workflows.start("train"))
+
+
+@operations_api.post("/rollback", security=OPERATOR, responses={202: RunDocument, **REFUSALS})
+@operator_required
+def rollback() -> Response:
+    """Make the previous champion serve again."""
+    return accepted(services().workflows.start("rollback"))
+
+
+@operations_api.get(
+    "/audit", security=OPERATOR, responses={200: AuditPageDocument, 401: Problem, 422: Problem}
+)
+@operator_required
+def audit(query: AuditQuery) -> BaseModel:
+    """List what the operator did, the last first."""
+    entries = services().audit_log.entries(limit=query.limit, before=query.before)
+    return AuditPageDocument(entries=[AuditDocument(**entry.model_dump()) for entry in entries])
+
+
+@operations_api.get("/runs/<run_id>", responses={200: RunDocument, 404: Problem, 422: Problem, 503: Problem})
+def run(path: RunPath) -> BaseModel:
+    """Tell how a run stands."""
+    found = services().workflows.run(str(path.run_id))
+    return RunDocument(id=found.id, name=found.name, flow=found.flow, state=found.state, url=found.url)

@@ -1,0 +1,204 @@
+"""The server of event streams: ``granian --interface asgi webapp.events.app:app``.
+
+A stream holds its connection for hours, which would take a thread from the workers that forecast; here it
+costs one coroutine.  Each message on a Redis channel becomes one server-sent event for everybody who listens.
+Events are hints, as messages are: who missed some reads the API.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+from werkzeug.sansio.utils import host_is_trusted
+
+from vroom_features.addresses import ServiceAddress
+from vroom_features.messages import Message, MessageError, VehicleDeleted, VehicleMaterialized, VehicleSaved
+from vroom_features.online.redis_client import node_url
+from vroom_features.settings import Settings
+from vroom_model.messages import ModelLoaded, ModelPromoted, PipelineCompleted
+from webapp.operations.parent_watchdog import KILL_STREAMS_AFTER_S, watch_parent
+from webapp.security.hosts import LOOPBACK_HOSTS, host_rule, hostname, trusted_hosts
+
+logger = logging.getLogger(__name__)
+
+EVENTS: dict[str, tuple[str, type[Message]]] = {
+    ModelPromoted.channel: ("model-promoted", ModelPromoted),
+    ModelLoaded.channel: ("model-swapped", ModelLoaded),
+    VehicleSaved.channel: ("vehicle-saved", VehicleSaved),
+    VehicleDeleted.channel: ("vehicle-deleted", VehicleDeleted),
+    VehicleMaterialized.channel: ("vehicle-materialized", VehicleMaterialized),
+    PipelineCompleted.channel: ("run-finished", PipelineCompleted),
+}
+QUEUE_MAX = 256
+KEEPALIVE_S = 15.0
+RECONNECT_S = 1.0
+QUIET_S = 2.0
+UNANSWERED_MAX = 2
+"""After so many pings without an answer a connection is given up; TCP would wait for a quarter of an hour."""
+HELLO = b"retry: 2000\n\n"
+
+
+class Broadcast:
+    """Hand every message on to every stream; a stream that does not keep up is closed and comes back.
+
+    Parameters
+    ----------
+    redis_url : str or ServiceAddress
+        Where messages come from.
+    """
+
+    def __init__(self, redis_url: str | ServiceAddress) -> None:
+        self._redis_url = redis_url
+        self._queues: set[asyncio.Queue[bytes | None]] = set()
+        self.is_subscribed = False
+
+    @property
+    def num_streams(self) -> int:
+        """How many listen."""
+        return len(self._queues)
+
+    async def run(self) -> None:
+        """Follow the channels for ever, whatever happens to Redis."""
+        while True:
+            client: Redis = Redis.from_url(node_url(self._redis_url), socket_connect_timeout=1.0)
+            try:
+                async with client.pubsub() as pubsub:
+                    await self._follow(pubsub)
+            except RedisError as exc:
+                if self.is_subscribed:
+                    logger.warning("event messages lost: %s", exc)
+                self.is_subscribed = False
+                await asyncio.sleep(RECONNECT_S)
+            finally:
+                await client.aclose()
+
+    async def _follow(self, pubsub: PubSub) -> None:
+        await pubsub.subscribe(*EVENTS)
+        num_unanswered = 0
+        while True:
+            message = await pubsub.get_message(timeout=QUIET_S)
+            if message is None:
+                if num_unanswered == UNANSWERED_MAX:
+                    raise RedisTimeoutError("no answer to PING")
+                await pubsub.ping()
+                num_unanswered += 1
+                continue
+            num_unanswered = 0
+            self.is_subscribed = True
+            if message["type"] == "message":
+                with suppress(MessageError):  # garbage on a channel is nobody's event
+                    self._send(encode(message["channel"].decode(), message["data"]))
+
+    def _send(self, event: bytes) -> None:
+        for queue in tuple(self._queues):
+            if queue.full():
+                self._queues.discard(queue)
+                queue.get_nowait()
+                queue.put_nowait(None)
+            else:
+                queue.put_nowait(event)
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """Yield events as they come, and a comment now and then, which shows who has gone."""
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUE_MAX)
+        self._queues.add(queue)
+        try:
+            yield HELLO
+            while True:
+                try:
+                    event = await asyncio.wait_for(queue.get(), KEEPALIVE_S)
+                except TimeoutError:
+                    event = b": still here\n\n"
+                if event is None:
+                    return
+                yield event
+        finally:
+            self._queues.discard(queue)
+
+
+class KnownHostsOnly:
+    """ASGI middleware that refuses a host name that is not ours: a page elsewhere may have rebound it to us.
+
+    Starlette's own reads neither ports nor leading dots in the list that Flask is given.
+
+    Parameters
+    ----------
+    app : ASGI application
+        What it protects.
+    answers_to : callable
+        Tells whether a ``Host`` header is answered to.
+    """
+
+    def __init__(self, app: ASGIApp, answers_to: Callable[[str | None], bool]) -> None:
+        self._app = app
+        self._answers_to = answers_to
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on, or refuse with 400."""
+        if scope["type"] == "http" and not self._answers_to(Headers(scope=scope).get("host")):
+            await PlainTextResponse("this host name is not answered to", 400)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+def encode(channel: str, payload: bytes) -> bytes:
+    """Return a message as a server-sent event.
+
+    Raises
+    ------
+    MessageError
+        If it is not what its channel carries.
+    """
+    name, kind = EVENTS[channel]
+    return f"event: {name}\ndata: {kind.decode(payload).encode()}\n\n".encode()
+
+
+def create_events_app(settings: Settings | None = None) -> Starlette:
+    """Return the ASGI app; it connects to Redis when its server starts it."""
+    settings = settings or Settings()
+    broadcast = Broadcast(settings.redis)
+    trusted_pages = trusted_hosts(settings) or LOOPBACK_HOSTS
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        watch_parent(kill_after_s=KILL_STREAMS_AFTER_S)
+        task = asyncio.create_task(broadcast.run())
+        yield
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    async def events(request: Request) -> Response:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Origin"}
+        origin = request.headers.get("origin", "")
+        authority = origin.partition("://")[2]
+        # The page comes from another port of this machine, or through the same proxy.
+        is_same = (name := hostname(authority)) is not None and name == hostname(request.headers["host"])
+        if is_same or host_is_trusted(authority, trusted_pages):
+            headers["Access-Control-Allow-Origin"] = origin
+        return StreamingResponse(broadcast.stream(), media_type="text/event-stream", headers=headers)
+
+    async def health(_request: Request) -> Response:
+        state = {"status": "ok" if broadcast.is_subscribed else "degraded", "streams": broadcast.num_streams}
+        return JSONResponse(state)
+
+    return Starlette(
+        routes=[Route("/events", events), Route("/health", health)],
+        middleware=[Middleware(KnownHostsOnly, host_rule(settings))],
+        lifespan=lifespan,
+    )
+
+
+app = create_events_app()

@@ -1,0 +1,1 @@
+"""Flow runs, workers, logs and metrics."""

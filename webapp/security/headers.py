@@ -1,0 +1,115 @@
+"""Headers, cookies, hosts and origins: what protects people from pages that are not ours."""
+
+import re
+import secrets
+from io import BytesIO
+from typing import IO
+from urllib.parse import urlsplit
+
+from flask import Flask, Request, Response, g, request
+from flask_talisman import Talisman
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.utils import cached_property
+
+from vroom_features.settings import Settings
+from webapp.problems import ProblemError
+from webapp.security.hosts import hostname, trusted_hosts
+from webapp.security.secrets_file import secret_in
+
+BODY_MAX_BYTES = 4 * 1024 * 1024
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
+
+
+class WholeRequest(Request):
+    """A request whose body is whole, or refused."""
+
+    @cached_property
+    def stream(self) -> IO[bytes]:
+        """Return the body; one that came in chunks is read now, for werkzeug would cut it at the limit.
+
+        Raises
+        ------
+        RequestEntityTooLarge
+            If it is longer than ``MAX_CONTENT_LENGTH``.
+        """
+        if self.content_length is not None:
+            return super().stream
+        body = super().stream.read()
+        if len(body) == self.max_content_length and self.input_stream.read(1):
+            raise RequestEntityTooLarge
+        return BytesIO(body)
+
+
+def events_url(settings: Settings) -> str:
+    """Return where this request's browser finds the event streams: the same host unless set otherwise."""
+    if settings.web_events_url:
+        return settings.web_events_url
+    name = hostname(request.host) or settings.web_host
+    host = f"[{name}]" if ":" in name else name
+    return f"{request.scheme}://{host}:{settings.web_events_port}/events"
+
+
+def _events_source(settings: Settings) -> str:
+    """Return the origin of the event streams, for the content security policy, which no request shapes."""
+    if settings.web_events_url:
+        parts = urlsplit(settings.web_events_url)
+        return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
+    hosts = ["127.0.0.1", "localhost"] if settings.is_loopback else ["*"]
+    return " ".join(f"{host}:{settings.web_events_port}" for host in hosts)
+
+
+def install(app: Flask, settings: Settings, *, style_source: str) -> None:
+    """Protect the app; ``style_source`` is what its content security policy says of styles."""
+    app.request_class = WholeRequest
+    app.config.update(
+        SECRET_KEY=settings.secret_key.get_secret_value() or secret_in(settings.home / "secret-key").value,
+        MAX_CONTENT_LENGTH=BODY_MAX_BYTES,
+        TRUSTED_HOSTS=trusted_hosts(settings),
+        SESSION_COOKIE_NAME="vroom",
+        WTF_CSRF_TIME_LIMIT=None,  # as long as the session: a page may stay open
+    )
+    app.before_request(_name_request)
+    app.before_request(_refuse_foreign_pages)
+    app.after_request(_tell_request_id)
+    Talisman(
+        app,
+        force_https=False,  # the proxy in front does that
+        strict_transport_security=settings.web_tls,
+        session_cookie_secure=settings.web_tls,
+        session_cookie_samesite="Lax",
+        frame_options="DENY",
+        referrer_policy="same-origin",
+        content_security_policy={
+            "default-src": "'none'",
+            "script-src": "'self'",
+            "style-src": style_source,
+            "img-src": "'self' data:",
+            "font-src": "'self'",
+            "connect-src": f"'self' {_events_source(settings)}",
+            "manifest-src": "'self'",
+            "form-action": "'self'",
+            "base-uri": "'none'",
+            "frame-ancestors": "'none'",
+        },
+    )
+
+
+def _name_request() -> None:
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def _refuse_foreign_pages() -> None:
+    """Refuse what a browser sends on behalf of another site's page, if it could change something."""
+    origin = request.headers.get("Origin")
+    if origin is None or request.method in SAFE_METHODS:
+        return
+    authority = origin.partition("://")[2].lower()
+    if not authority or authority != request.host.lower():
+        raise ProblemError(403, "Foreign origin", "this request comes from a page of another site")
+
+
+def _tell_request_id(response: Response) -> Response:
+    response.headers["X-Request-ID"] = g.get("request_id", "")
+    return response

@@ -1,0 +1,1 @@
+"""The model that serves, and everything forecast with it."""

@@ -1,0 +1,129 @@
+"""The short way for forecasts: answers before Flask has set up a request.
+
+It takes what it can answer with 200 and leaves everything else, with the body put back, to the Flask view of
+the same path, whose validation, forecast and document it shares.  So a refused vehicle gets its problem
+document, a host name or a page that may be foreign is looked at, and OpenAPI describes both ways at once.
+"""
+
+import logging
+import secrets
+from collections.abc import Callable, Iterable
+from io import BytesIO
+from time import perf_counter
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+import orjson
+from pydantic import ValidationError
+
+from vroom_features.errors import VroomFeaturesError
+from webapp.api.benchmark import CONSTANT
+from webapp import metrics
+from webapp.security.headers import REQUEST_ID
+from webapp.security.hosts import host_rule
+from webapp.services import Services
+from webapp.serving.forecasts import document, predict_stored
+from webapp.serving.model_slot import Served
+from webapp.serving.schemas import VehicleDocument, VehicleKey
+
+logger = logging.getLogger(__name__)
+
+Answer = Callable[[Served, bytes], dict[str, Any]]
+
+BODY_MAX_BYTES = 4096
+ECHO_PATH = "/benchmark/echo"
+
+
+class FastPath:
+    """WSGI middleware that answers forecasts itself.
+
+    Parameters
+    ----------
+    app : WSGI application
+        What answers everything else.
+    services : Services
+        A client that asks too often by their limit is left to the app, which refuses.
+    """
+
+    def __init__(self, app: WSGIApplication, services: Services) -> None:
+        self._app = app
+        self._services = services
+        self._slot = services.slot
+        self._limit = services.limit
+        self._answers_to = host_rule(services.settings)
+        self._is_logging = services.settings.web_log_forecasts
+        self._answers: dict[str, Answer] = {"/predict": self._predict, "/predict/id": self._predict_id}
+        if services.settings.web_benchmark:
+            self._answers[ECHO_PATH] = self._echo
+        self._observe = {path: metrics.REQUESTS.labels("POST", path, "200").observe for path in self._answers}
+        self._vehicle = VehicleDocument.__pydantic_validator__.validate_json
+        self._key = VehicleKey.__pydantic_validator__.validate_json
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer, or hand on."""
+        path: str = environ["PATH_INFO"]
+        answer = self._answers.get(path)
+        if answer is None or environ["REQUEST_METHOD"] != "POST":
+            return self._app(environ, start_response)
+        started = perf_counter()
+        served = self._slot.current
+        length = environ.get("CONTENT_LENGTH", "")
+        if (
+            served is None
+            or not length.isdigit()
+            or int(length) > BODY_MAX_BYTES
+            or environ.get("CONTENT_TYPE", "").partition(";")[0] != "application/json"
+            or not self._answers_to(host := environ.get("HTTP_HOST"))
+            or ("HTTP_ORIGIN" in environ and environ["HTTP_ORIGIN"].partition("://")[2] != host)
+            or self._limit.wait_s(environ)
+        ):
+            return self._app(environ, start_response)
+        body: bytes = environ["wsgi.input"].read(int(length))
+        try:
+            content = orjson.dumps(answer(served, body))
+        except (ValidationError, VroomFeaturesError):
+            environ["wsgi.input"] = BytesIO(body)
+            return self._app(environ, start_response)
+        given = environ.get("HTTP_X_REQUEST_ID", "")
+        request_id = given if given and REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        start_response(
+            "200 OK",
+            [
+                ("Content-Type", "application/json"),
+                ("Content-Length", str(len(content))),
+                ("X-Content-Type-Options", "nosniff"),
+                ("X-Request-ID", request_id),
+            ],
+        )
+        seconds = perf_counter() - started
+        self._observe[path](seconds)
+        if self._is_logging:
+            _log(environ, seconds, request_id, served.version)
+        return [content]
+
+    def _predict(self, served: Served, body: bytes) -> dict[str, Any]:
+        vehicle = self._vehicle(body)
+        return document(served.predictor.predict_one(vehicle.__dict__), served.version)
+
+    def _predict_id(self, served: Served, body: bytes) -> dict[str, Any]:
+        vehicle_id = self._key(body, strict=True).vehicle_id
+        return predict_stored(self._services, served, vehicle_id)
+
+    def _echo(self, served: Served, body: bytes) -> dict[str, Any]:
+        """Do all that a forecast does except validate and forecast: what benchmarks compare with."""
+        orjson.loads(body)
+        return CONSTANT
+
+
+def _log(environ: WSGIEnvironment, seconds: float, request_id: str, version: int) -> None:
+    """Log a forecast as other requests are logged."""
+    logger.info(
+        "POST %s 200",
+        environ["PATH_INFO"],
+        extra={
+            "milliseconds": round(seconds * 1000, 2),
+            "model_version": version,
+            "client": environ.get("REMOTE_ADDR"),
+            "request_id": request_id,
+        },
+    )

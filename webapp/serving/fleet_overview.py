@@ -1,0 +1,173 @@
+"""The fleet as the model that serves sees it: every forecast beside what happened, for charts and ranks."""
+
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vroom_features.database.vehicles import SourceStore, StoredVehicle
+from webapp.serving.model_slot import Served
+
+SAMPLE_PAGES = 4
+SAMPLE_PAGE_SIZE = 500
+LOOK_AGAIN_S = 10.0
+NUM_BINS = 20
+NUM_GROUPS = 8
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a forecast lies among the forecasts for the fleet, all by one model.
+
+    Parameters
+    ----------
+    share_below : float
+        Share of the fleet with a smaller forecast.
+    num_vehicles : int
+        How many vehicles of the fleet were looked at.
+    bars : tuple of float
+        A histogram of their forecasts, the highest bar being 1.
+    bin : int
+        The bar this forecast falls into.
+    low, high : float
+        The smallest and the largest forecast of the histogram.
+    """
+
+    share_below: float
+    num_vehicles: int
+    bars: tuple[float, ...]
+    bin: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Vehicles with forecasts alike, and what became of them."""
+
+    low: float
+    high: float
+    num_vehicles: int
+    mean_forecast: float
+    mean_outcome: float
+    share_held: float
+
+
+@dataclass(frozen=True, slots=True)
+class Forecasted:
+    """Arrays of shape (n_vehicles,), in ascending order of the forecasts."""
+
+    vehicle_id: npt.NDArray[np.int64]
+    forecast: Array
+    low: Array
+    high: Array
+    outcome: Array
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Forecasts, and what they were made from."""
+
+    version: int
+    revision: str
+    made_at: float
+    forecasted: Forecasted
+
+
+class FleetOverview:
+    """Forecasts of the fleet, or an even sample of a large one, kept while model and vehicles stay the same.
+
+    Parameters
+    ----------
+    source : SourceStore
+        Holds the fleet.
+    look_again_s : float
+        How long forecasts are kept at least, while vehicles keep changing.
+    """
+
+    def __init__(self, source: SourceStore, *, look_again_s: float = LOOK_AGAIN_S) -> None:
+        self._source = source
+        self._look_again_s = look_again_s
+        self._lock = threading.Lock()
+        self._kept: _Kept | None = None
+
+    def standing(self, served: Served, forecast: float) -> Standing | None:
+        """Return where this forecast lies; None while the fleet is empty."""
+        forecasts = self.forecasted(served).forecast
+        if forecasts.size == 0:
+            return None
+        low, high = float(forecasts[0]), float(forecasts[-1])
+        counts, edges = np.histogram(forecasts, bins=NUM_BINS, range=(low, max(high, low + 0.1)))
+        found = int(np.searchsorted(edges, forecast, side="right")) - 1
+        return Standing(
+            share_below=float(np.searchsorted(forecasts, forecast, side="left")) / forecasts.size,
+            num_vehicles=forecasts.size,
+            bars=tuple((counts / counts.max()).round(3).tolist()),
+            bin=min(max(found, 0), NUM_BINS - 1),
+            low=low,
+            high=high,
+        )
+
+    def groups(self, served: Served) -> list[Group]:
+        """Return the fleet in groups of equal size, from the least to the most expected."""
+        fleet = self.forecasted(served)
+        rows = np.array_split(np.arange(fleet.forecast.size), NUM_GROUPS)
+        held = (fleet.low <= fleet.outcome) & (fleet.outcome <= fleet.high)
+        return [
+            Group(
+                low=float(fleet.forecast[part[0]]),
+                high=float(fleet.forecast[part[-1]]),
+                num_vehicles=len(part),
+                mean_forecast=float(fleet.forecast[part].mean()),
+                mean_outcome=float(fleet.outcome[part].mean()),
+                share_held=float(held[part].mean()),
+            )
+            for part in rows
+            if len(part)
+        ]
+
+    def forecasted(self, served: Served) -> Forecasted:
+        """Return the fleet's forecasts by this model."""
+        with self._lock:
+            kept, moment = self._kept, time.monotonic()
+            is_same_model = kept is not None and kept.version == served.version
+            if kept and is_same_model and moment - kept.made_at < self._look_again_s:
+                return kept.forecasted
+            revision = self._source.revision()
+            if kept and is_same_model and kept.revision == revision:
+                return kept.forecasted
+            found = _forecast(served, sample(self._source))
+            self._kept = _Kept(served.version, revision, moment, found)
+            return found
+
+
+def _forecast(served: Served, vehicles: list[StoredVehicle]) -> Forecasted:
+    if not vehicles:
+        nothing = np.empty(0)
+        return Forecasted(np.empty(0, dtype=np.int64), nothing, nothing, nothing, nothing)
+    rows = [vehicle.model_dump() for vehicle in vehicles]
+    names = served.predictor.view.sources
+    columns = {name: np.array([row[name] for row in rows], dtype=float) for name in names}
+    forecasts = served.predictor.predict_many(columns)
+    order = np.argsort(forecasts.predicted_reservations, kind="stable")
+    return Forecasted(
+        vehicle_id=np.array([vehicle.vehicle_id for vehicle in vehicles], dtype=np.int64)[order],
+        forecast=forecasts.predicted_reservations[order],
+        low=forecasts.low[order],
+        high=forecasts.high[order],
+        outcome=np.array([vehicle.num_reservations for vehicle in vehicles], dtype=float)[order],
+    )
+
+
+def sample(source: SourceStore) -> list[StoredVehicle]:
+    """Return the whole fleet while it is small, and evenly spread pages of a large one."""
+    first = source.list_vehicles(kind="fleet", page=1, page_size=SAMPLE_PAGE_SIZE)
+    num_pages = max(1, -(-first.total // SAMPLE_PAGE_SIZE))
+    spread = {round(k * (num_pages - 1) / (SAMPLE_PAGES - 1)) + 1 for k in range(SAMPLE_PAGES)}
+    found = list(first.items)
+    for page in sorted(spread - {1}):
+        found += source.list_vehicles(kind="fleet", page=page, page_size=SAMPLE_PAGE_SIZE).items
+    return found

@@ -1,0 +1,245 @@
+"""The thread that keeps a worker on the champion.
+
+A Redis message is a hint that the champion changed; the registry is the truth.  The thread reads the registry
+when it starts (after it subscribed, so that no promotion falls between), on every message, after every
+reconnect, and every few seconds whatever happens, also while messages never end.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.client import PubSub
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from vroom_features.addresses import ServiceAddress
+from vroom_features.messages import MessageError
+from vroom_features.online.redis_client import node_url
+from vroom_model.errors import BrokenModelError, VroomModelError
+from vroom_model.messages import ModelPromoted
+from vroom_model.registry.registry import Registry
+from vroom_model.registry.model_cache import ChampionRef, ModelCache
+from vroom_model.serving.predictor import Predictor
+from webapp.clock import now
+from webapp import metrics
+from webapp.serving.model_slot import ModelSlot, Served
+
+logger = logging.getLogger(__name__)
+
+RECONNECT_INTERVAL_S = 1.0
+REDIS_TIMEOUT_S = 1.0
+PING_INTERVAL_S = 2
+UNANSWERED_MAX = 3
+"""After so many pings without an answer a connection is given up; TCP would wait for a quarter of an hour."""
+
+
+class ModelListener:
+    """Follow the champion: subscribe, read the registry, load beside, check, swap.
+
+    Parameters
+    ----------
+    registry : Registry
+        Says who is champion.
+    cache : ModelCache
+        Where its files are kept.
+    slot : ModelSlot
+        Where the model goes.
+    redis_url : str or ServiceAddress
+        Where messages come from.
+    on_swap : callable
+        Called after every swap.
+    poll_interval_s : float
+        How often the registry is read at least.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        cache: ModelCache,
+        slot: ModelSlot,
+        *,
+        redis_url: str | ServiceAddress,
+        on_swap: Callable[[], None],
+        poll_interval_s: float,
+    ) -> None:
+        self._registry = registry
+        self._cache = cache
+        self._slot = slot
+        self._on_swap = on_swap
+        self._poll_interval_s = poll_interval_s
+        self._redis = redis.Redis.from_url(
+            node_url(redis_url),
+            socket_timeout=REDIS_TIMEOUT_S,
+            socket_connect_timeout=REDIS_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+            health_check_interval=PING_INTERVAL_S,
+        )
+        self._stopping = threading.Event()
+        self._next_poll = 0.0
+        self._is_told_to_look = False
+        self._refreshing = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="model-listener", daemon=True)
+        self._remembered: ChampionRef | None = None
+        self.is_subscribed = False
+        self.last_message_at: datetime | None = None
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop following."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout=10)
+        self._redis.close()
+
+    def refresh(self) -> None:
+        """Read the registry and, if another model is champion, load it beside and swap it in.
+
+        Whatever goes wrong, the model that serves goes on serving and the slot says why.
+        """
+        with self._refreshing:
+            try:
+                champion = self._registry.champion()
+                self._follow(champion.ref if champion else None)
+                metrics.REGISTRY_READS.labels("ok").inc()
+            except VroomModelError as exc:
+                metrics.REGISTRY_READS.labels("failed").inc()
+                problem = str(exc)
+                if isinstance(exc, BrokenModelError):  # without the folder's name, which differs each time
+                    problem = f"the champion cannot be used: {exc.problem}"
+                if problem != self._slot.problem:
+                    logger.warning("champion not followed: %s", problem)
+                self._slot.problem = problem
+                if self._slot.current is None:
+                    self._restore()
+            finally:
+                self._slot.settled.set()
+
+    def _follow(self, ref: ChampionRef | None) -> None:
+        serving = self._slot.current
+        if ref is None:
+            self._slot.problem = "the registry has no champion" if serving else None
+            return
+        if serving is None or serving.ref != ref:
+            self._load(ref)
+        self._slot.problem = None
+        if self._remembered != ref:
+            self._cache.remember(ref)
+            self._remembered = ref
+
+    def _load(self, ref: ChampionRef) -> None:
+        """Load beside and swap; a copy that rotted on disk is fetched anew."""
+        with metrics.SWAP_TIME.time():
+            was_kept = self._cache.is_kept(ref)
+            try:
+                predictor = self._open(ref)
+            except BrokenModelError:
+                if not was_kept:
+                    raise
+                predictor = self._open(ref)
+            self._swap(ref, predictor)
+
+    def _open(self, ref: ChampionRef) -> Predictor:
+        """Fetch and verify; what is broken is discarded, so that the next try downloads again."""
+        directory = self._cache.fetch(ref)
+        try:
+            return Predictor.load(directory, version=ref.version, manifest_sha256=ref.manifest_sha256)
+        except VroomModelError:
+            metrics.SWAPS.labels("broken").inc()
+            self._cache.discard(ref)
+            raise
+
+    def _swap(self, ref: ChampionRef, predictor: Predictor) -> None:
+        served = Served(predictor=predictor, ref=ref, since=now())
+        previous = self._slot.swap(served)
+        metrics.SWAPS.labels("ok").inc()
+        metrics.MODEL_VERSION.set(ref.version)
+        metrics.MODEL_SINCE.set(served.since.timestamp())
+        logger.info(
+            "champion swapped model_version=%s previous=%s", ref.version, previous and previous.version
+        )
+        self._on_swap()
+
+    def _restore(self) -> None:
+        """Serve what served last on this machine, while the registry is away."""
+        ref = self._cache.last_good()
+        if ref is None:
+            return
+        problem = self._slot.problem
+        try:
+            self._load(ref)
+        except VroomModelError as exc:
+            logger.warning("last good model not restored model_version=%s: %s", ref.version, exc)
+        self._slot.problem = problem
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with self._redis.pubsub() as pubsub:  # type: ignore[no-untyped-call]  # of redis-py
+                    self._listen(pubsub)
+            except RedisError as exc:
+                if self.is_subscribed:
+                    logger.warning("messages lost, the registry is still read: %s", exc)
+                self._set_subscribed(False)
+                self._refresh_when_due()
+                self._stopping.wait(RECONNECT_INTERVAL_S)
+            except Exception:
+                logger.exception("listener met the unexpected and lives on")
+                self._stopping.wait(RECONNECT_INTERVAL_S)
+
+    def _listen(self, pubsub: PubSub) -> None:
+        """Hear messages until the connection breaks."""
+        pubsub.subscribe(ModelPromoted.channel)
+        while not self._stopping.is_set():
+            wait_s = (
+                min(1.0, max(0.0, self._next_poll - time.monotonic()))
+                if self.is_subscribed
+                else REDIS_TIMEOUT_S
+            )
+            message = pubsub.get_message(timeout=wait_s)
+            if pubsub.health_check_response_counter > UNANSWERED_MAX:
+                raise redis.TimeoutError("no answer to PING")
+            if not self.is_subscribed and message is None:
+                raise redis.TimeoutError("no answer to SUBSCRIBE")
+            if message is not None and self._is_reason_to_look(message):
+                self._is_told_to_look = True
+                is_more = pubsub.connection is not None and pubsub.connection.can_read(timeout=0)
+                if is_more and time.monotonic() < self._next_poll:
+                    continue  # one look answers all that was said before it
+            self._refresh_when_due()
+
+    def _is_reason_to_look(self, message: dict[str, Any]) -> bool:
+        """Tell whether a message means that the champion may have changed."""
+        if message["type"] == "subscribe":  # the first one, and one after each reconnect
+            self._set_subscribed(True)
+            return True
+        if message["type"] != "message":
+            return False
+        self.last_message_at = now()
+        metrics.LAST_MESSAGE.set(self.last_message_at.timestamp())
+        try:
+            is_ours = ModelPromoted.decode(message["data"]).model_name == self._registry.model_name
+        except MessageError as exc:
+            metrics.MESSAGES.labels("garbled").inc()
+            logger.warning("message ignored: %s", exc)
+            return False
+        metrics.MESSAGES.labels("promoted" if is_ours else "other_model").inc()
+        return is_ours
+
+    def _set_subscribed(self, is_subscribed: bool) -> None:
+        self.is_subscribed = is_subscribed
+        metrics.SUBSCRIBED.set(is_subscribed)
+
+    def _refresh_when_due(self) -> None:
+        if self._is_told_to_look or time.monotonic() >= self._next_poll:
+            self.refresh()
+            self._is_told_to_look = False
+            self._next_poll = time.monotonic() + self._poll_interval_s

@@ -1,0 +1,143 @@
+"""What both feature stores hold, read without the libraries that write them.
+
+A web worker lists snapshots by their manifests, which are JSON: pyarrow would take more memory than a model.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import BaseModel
+from redis.exceptions import RedisError
+
+from vroom_features.addresses import ServiceAddress
+from vroom_features.errors import OnlineStoreError, UnreadableSnapshotError
+from vroom_features.offline.files import LocalFiles, files_at
+from vroom_features.offline.manifest import Manifest
+from vroom_features.online.redis_client import used_memory
+from vroom_features.online.store import freshness
+from vroom_features.online.sync import LastAudit, last_audit
+from webapp.services import Services
+
+NUM_SNAPSHOTS = 20
+NUM_CHECKED = 100
+
+
+@dataclass(frozen=True)
+class SnapshotState(Manifest):
+    """A snapshot, whether it is the current one, and how much its files take, if that can be told."""
+
+    is_current: bool = False
+    num_bytes: int | None = None
+
+
+class CurrentState(BaseModel):
+    """Which snapshot is the current one."""
+
+    snapshot: str
+
+
+@dataclass(frozen=True, slots=True)
+class OfflineState:
+    """The offline store: its snapshots, newest first, and what could not be read."""
+
+    location: str
+    snapshots: tuple[SnapshotState, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineState:
+    """The online store; without numbers while it is away.
+
+    Parameters
+    ----------
+    num_rows, num_missing : int, optional
+        Rows it holds, and new arrivals without one; fewer than 0 are rows too many.
+    num_checked, num_fresh : int
+        The newest arrivals that were looked at, and how many of their rows were made from them as they are.
+    used_bytes : int, optional
+        Memory of the whole Redis server.
+    audit : LastAudit, optional
+        The last comparison of every row with its vehicle.
+    is_foreign : bool
+        True when the rows are another database's.
+    problem : str
+        Why it cannot be read.
+    """
+
+    num_rows: int | None = None
+    num_missing: int | None = None
+    num_checked: int = 0
+    num_fresh: int = 0
+    used_bytes: int | None = None
+    audit: LastAudit | None = None
+    is_foreign: bool = False
+    problem: str = ""
+
+    @property
+    def is_in_step(self) -> bool:
+        """True when every row that was looked at is there and fresh."""
+        return (
+            not self.problem
+            and not self.is_foreign
+            and self.num_missing == 0
+            and self.num_fresh == self.num_checked
+        )
+
+
+def offline_state(address: ServiceAddress) -> OfflineState:
+    """Return what the offline store holds."""
+    files, location = files_at(address), str(address)
+    try:
+        names = [name for name in files.names("snapshots") if name.endswith(".json")]
+        if not names:
+            return OfflineState(location=location)
+        current = CurrentState.model_validate_json(files.read("current.json")).snapshot
+        found = [
+            SnapshotState.from_json(name.removesuffix(".json"), files.read(f"snapshots/{name}"))
+            for name in names
+        ]
+    except (OSError, ValueError, UnreadableSnapshotError) as exc:
+        return OfflineState(location=location, problem=f"{type(exc).__name__}: {exc}")
+    found.sort(key=lambda snapshot: snapshot.created_at, reverse=True)
+    root = files.root if isinstance(files, LocalFiles) else None
+    shown = tuple(
+        replace(snapshot, is_current=snapshot.id == current, num_bytes=_size(snapshot, root))
+        for snapshot in found[:NUM_SNAPSHOTS]
+    )
+    return OfflineState(location=location, snapshots=shown)
+
+
+def online_state(app: Services) -> OnlineState:
+    """Return what the online store holds, against the new arrivals that it should hold."""
+    if not app.upkeep.is_redis_up:
+        return OnlineState(problem="It did not answer a moment ago, so what it holds is not known.")
+    newest = app.source.list_vehicles(kind="new", descending=True, page_size=NUM_CHECKED)
+    try:
+        num_rows, synced = app.online.count_rows(), app.online.synced()
+        rows = app.online.get_many(vehicle.vehicle_id for vehicle in newest.items)
+        fresh = [freshness(rows.get(vehicle.vehicle_id), vehicle) for vehicle in newest.items]
+        audit = last_audit(app.online)
+        used = used_memory(app.redis)
+    except (OnlineStoreError, RedisError) as exc:
+        app.upkeep.mark_stale()
+        return OnlineState(problem=str(exc))
+    return OnlineState(
+        num_rows=num_rows,
+        num_missing=newest.total - num_rows,
+        num_checked=len(fresh),
+        num_fresh=fresh.count("fresh"),
+        used_bytes=used,
+        audit=audit,
+        is_foreign=synced is not None and synced.database_id != app.source.last_change().database_id,
+    )
+
+
+def _size(snapshot: SnapshotState, root: Path | None) -> int | None:
+    """Return the bytes of a snapshot's files in a local folder; shared files count for each snapshot."""
+    if root is None:
+        return None
+    try:
+        return sum((root / part.file).stat().st_size for part in snapshot.parts)
+    except OSError:  # swept a moment ago
+        return None
