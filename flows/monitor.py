@@ -9,7 +9,7 @@ from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
-from flows.promotion import open_promotions
+from flows.tasks.promotions import open_promotions
 from flows.tasks.report import LEFT_OUT, left_out, table
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.offline.snapshots import OfflineStore

@@ -1,39 +1,19 @@
 """Compare a candidate with the champion, and promote it if it is better."""
 
 from asyncio import to_thread
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 
 from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
-from flows.tasks.messages import publish
+from flows.tasks.promotions import open_promotions
 from flows.tasks.report import LEFT_OUT, left_out, link_model, table
 from flows.tasks.retries import is_worth_repeating
-from vroom_features.database.vehicles import SourceStore
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.settings import Settings
 from vroom_model.evaluation.gate import PromotionRules
 from vroom_model.records import Outcome
-from vroom_model.registry.promotion import PromotionService
-from vroom_model.registry.registry import Registry
-
-
-@contextmanager
-def open_promotions(settings: Settings) -> Iterator[PromotionService]:
-    """Open the registry, the source database and the way to the web workers."""
-    with (
-        closing(SourceStore.open(settings.source_database)) as source,
-        Registry(settings.mlflow, settings.model_name) as registry,
-    ):
-        yield PromotionService(
-            registry,
-            source,
-            publish=lambda message: publish(settings, message),
-            cache_dir=settings.home / "models",
-        )
 
 
 @task(retries=2, retry_delay_seconds=[2, 10], timeout_seconds=600, retry_condition_fn=is_worth_repeating)

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from prefect import State, flow, get_run_logger, task
 from prefect.states import Completed, Failed
 
-from flows.promotion import open_promotions, report_outcome
+from flows.promotion import report_outcome
+from flows.tasks.promotions import open_promotions
 from vroom_features.settings import Settings
 from vroom_model.errors import BrokenModelError, RollbackError
 from vroom_model.records import Outcome

@@ -9,8 +9,8 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
 from flows.tasks.cluster import check_cluster, dask_client
+from flows.tasks.promotions import forget_old
 from flows.tasks.report import LEFT_OUT, left_out, link_model, table
-from flows.tasks.retention import forget_old
 from flows.tasks.retries import is_worth_repeating
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.settings import Settings

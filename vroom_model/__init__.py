@@ -1,5 +1,1 @@
-"""The model: training, honest comparison, registry and prediction.
-
-Import from the modules: ``vroom_model.training.train``, ``vroom_model.serving.predictor`` and their neighbours.  What
-serves forecasts imports neither the trainer nor XGBoost.
-"""
+"""The model: training, evaluation, registry and forecasts; import from the modules."""

@@ -3,12 +3,15 @@
 They are kept as JSON in tags of the registry.  This module is light, so that readers need no copy of it.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from vroom_model.errors import ForceReasonError, LongReasonError
+from vroom_model.errors import BrokenModelError, ForceReasonError, LongReasonError
 
 MIN_ARRIVALS = 100
 """Below so many vehicles a drift index is mostly chance: with ten bins, 9/100 of it on average."""
@@ -17,6 +20,51 @@ REASON_MAX = 500
 """Characters of a person's reason: the decision's JSON fits MLflow's tag with all of them escaped."""
 
 Verdict = Literal["too few", "steady", "some drift", "large drift"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChampionRef:
+    """Which model version is champion, and what its manifest must hash to."""
+
+    version: int
+    run_id: str
+    manifest_sha256: str
+    bundle_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """A registered model version.
+
+    Parameters
+    ----------
+    version : int
+        Its number.
+    run_id : str
+        The MLflow run that recorded it.
+    created_at : datetime
+        When it was registered (UTC).
+    tags : mapping
+        What is written on it: checksums, lineage, and the last decision about it.
+    aliases : tuple of str
+        Names that point to it.
+    """
+
+    version: int
+    run_id: str
+    created_at: datetime
+    tags: Mapping[str, str]
+    aliases: tuple[str, ...]
+
+    @property
+    def ref(self) -> ChampionRef:
+        """What is needed to fetch and verify its files; BrokenModelError if its checksum is not known."""
+        try:
+            sha256 = self.tags["manifest_sha256"]
+        except KeyError as exc:
+            where = Path(f"run {self.run_id}")
+            raise BrokenModelError(where, f"version {self.version} lacks the tag manifest_sha256") from exc
+        return ChampionRef(self.version, self.run_id, sha256, self.tags.get("bundle_path", "bundle"))
 
 
 class Record(BaseModel):

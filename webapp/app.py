@@ -15,9 +15,9 @@ from vroom_features.online.redis_client import connect_redis
 from vroom_features.online.store import OnlineStore
 from vroom_features.settings import Settings
 from vroom_model.messages import ModelPromoted
+from vroom_model.registry.model_cache import ModelCache
 from vroom_model.registry.promotion import PromotionService
 from vroom_model.registry.registry import Registry
-from vroom_model.registry.model_cache import ModelCache
 from webapp import problems
 from webapp.api.benchmark import benchmark
 from webapp.api.forecasts import api
@@ -27,10 +27,10 @@ from webapp.api.operations import operations_api
 from webapp.api.vehicles import vehicles_api
 from webapp.operations import logs, observation
 from webapp.operations.prefect_client import Workflows
-from webapp.serving.worker_heartbeat import Upkeep
-from webapp.rendering import assets
 from webapp.pages.docs import api_docs
 from webapp.pages.pages import pages
+from webapp.rendering import assets
+from webapp.rendering.forecast_details import Insight
 from webapp.security import headers as security
 from webapp.security import sign_in as auth
 from webapp.security.rate_limits import ClientLimit, Counter
@@ -38,10 +38,10 @@ from webapp.security.secrets_file import read_credentials
 from webapp.services import Services
 from webapp.serving.fastpath import FastPath
 from webapp.serving.fleet_overview import FleetOverview
-from webapp.rendering.forecast_details import Insight
 from webapp.serving.listener import REDIS_TIMEOUT_S, ModelListener
 from webapp.serving.model_history import ModelHistory
 from webapp.serving.model_slot import ModelSlot
+from webapp.serving.worker_heartbeat import Upkeep
 
 FIRST_MODEL_TIMEOUT_S = 3.0
 REGISTRY_TIMEOUT_S = 3.0

@@ -8,7 +8,7 @@ import orjson
 from flask import Flask, Response, g, render_template, request
 from flask_wtf.csrf import CSRFError
 from jinja2 import TemplateNotFound
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.exceptions import HTTPException, InternalServerError, NotFound
 
 from vroom_features.errors import (
@@ -59,6 +59,22 @@ class ProblemError(Exception):
         self.errors = list(errors)
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
         super().__init__(f"{status} {title}: {detail}")
+
+
+def invalid(error: ValidationError) -> ProblemError:
+    """Return the problem that names each field that is wrong."""
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    if details and details[0]["type"] == "json_invalid":
+        return ProblemError(400, "Not JSON", details[0]["msg"])
+    errors = [
+        FieldProblem(
+            field=".".join(map(str, detail["loc"])), message=detail["msg"].removeprefix("Value error, ")
+        )
+        for detail in details
+    ]
+    summary = "; ".join(f"{e.field}: {e.message}" if e.field else e.message for e in errors[:3])
+    more = f"; and {len(errors) - 3} more" if len(errors) > 3 else ""
+    return ProblemError(422, "Invalid input", summary + more, errors=errors)
 
 
 def problem_response(problem: ProblemError) -> Response:

@@ -10,18 +10,18 @@ from vroom_features.database.vehicles import SourceStore
 from vroom_features.online.redis_client import RedisClient
 from vroom_features.online.store import OnlineStore
 from vroom_features.settings import Settings
-from webapp.security.rate_limits import ClientLimit, Counter
-from webapp.serving.model_slot import ModelSlot
 
 if TYPE_CHECKING:
     from vroom_model.registry.registry import Registry
     from webapp.operations.prefect_client import Workflows
-    from webapp.serving.worker_heartbeat import Upkeep
+    from webapp.rendering.forecast_details import Insight
+    from webapp.security.rate_limits import ClientLimit, Counter
     from webapp.security.secrets_file import Credentials
     from webapp.serving.fleet_overview import FleetOverview
-    from webapp.rendering.forecast_details import Insight
     from webapp.serving.listener import ModelListener
     from webapp.serving.model_history import ModelHistory
+    from webapp.serving.model_slot import ModelSlot
+    from webapp.serving.worker_heartbeat import Upkeep
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Services:
     source: SourceStore
     online: OnlineStore
     redis: RedisClient
-    slot: ModelSlot
+    slot: "ModelSlot"
     listener: "ModelListener"
     upkeep: "Upkeep"
     workflows: "Workflows"
     registry: "Registry"
     history: "ModelHistory"
-    limit: ClientLimit
-    counter: Counter
+    limit: "ClientLimit"
+    counter: "Counter"
     audit_log: AuditLog
     fleet: "FleetOverview"
     insight: "Insight"

@@ -1,4 +1,4 @@
-"""Prefect's server, closed to pages of other sites: ``uvicorn --factory flows.local.prefect_server:create_app``.
+"""Prefect's server, for ``uvicorn --factory flows.local.prefect_server:create_app``.
 
 It asks for no password, and what is deployed on it is code that the worker runs.  Its command takes no
 middleware, and its protection against forged requests stops no page whose name was rebound to this machine.

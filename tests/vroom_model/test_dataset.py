@@ -13,7 +13,6 @@ from vroom_features.vehicle import UI_VEHICLE_ID_START
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.bundle.manifest import SnapshotRef
 from vroom_model.data.dataset import load_dataset
-from vroom_model.training.streaming import stream_folds
 from vroom_model.errors import TrainingDataError
 from vroom_model.evaluation.drift import watch
 from vroom_model.evaluation.gate import decide
@@ -22,6 +21,7 @@ from vroom_model.records import Decision, MonitorReport
 from vroom_model.serving.predictor import Predictor
 from vroom_model.training import train as training
 from vroom_model.training.boosting import TrainingParams
+from vroom_model.training.streaming import stream_folds
 from vroom_model.training.train import TrainedModel, train, training_digest
 
 NUM_ARRIVALS = 800

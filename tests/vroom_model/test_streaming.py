@@ -20,10 +20,10 @@ from vroom_features.offline.snapshots import OfflineStore, Snapshot
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.data.dataset import load_dataset
 from vroom_model.data.folds import fold_of, in_sample
-from vroom_model.training.streaming import OtherFolds, stream_folds
 from vroom_model.evaluation.metrics import score
 from vroom_model.serving.predictor import Predictor
 from vroom_model.training.boosting import TrainingParams, booster_params, fit_folds, predict_by_fold
+from vroom_model.training.streaming import OtherFolds, stream_folds
 from vroom_model.training.train import STREAM_ABOVE_ROWS, train
 
 if TYPE_CHECKING:

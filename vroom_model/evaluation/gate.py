@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from vroom_model.data.dataset import SEGMENTS, TrainingSnapshot
 from vroom_model.errors import BrokenModelError
 from vroom_model.evaluation.metrics import Evaluation, score
-from vroom_model.records import Decision
-from vroom_model.registry.registry import ModelVersion
+from vroom_model.records import Decision, ModelVersion
 from vroom_model.serving.predictor import Predictor
 
 logger = logging.getLogger(__name__)

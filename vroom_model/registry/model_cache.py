@@ -6,13 +6,14 @@ import re
 import shutil
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from vroom_model.bundle.manifest import MANIFEST_NAME, ModelManifest
 from vroom_model.errors import BrokenModelError, ModelNotFoundError, RegistryError
+from vroom_model.records import ChampionRef
 from vroom_model.registry.mlflow_api import MlflowApi
 
 LAST_GOOD = "last_good.json"
@@ -20,16 +21,6 @@ NUM_CACHED_MAX = 8
 LEFT_BEHIND_S = 3600.0
 FOLDER = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
 """A path inside a run: neither absolute, nor up, nor encoded."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChampionRef:
-    """Which model version is champion, and what its manifest must hash to."""
-
-    version: int
-    run_id: str
-    manifest_sha256: str
-    bundle_path: str
 
 
 class ModelCache:

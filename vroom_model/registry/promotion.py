@@ -22,8 +22,8 @@ from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import LockTimeoutError
 from vroom_model.errors import ModelNotFoundError, PromotionRaceError, RegistryError, RollbackError
 from vroom_model.messages import ModelPromoted
-from vroom_model.records import Decision, Outcome, check_reason
-from vroom_model.registry.registry import ModelVersion, Registry
+from vroom_model.records import Decision, ModelVersion, Outcome, check_reason
+from vroom_model.registry.registry import Registry
 from vroom_model.serving.predictor import Predictor
 
 if TYPE_CHECKING:

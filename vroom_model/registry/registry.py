@@ -2,55 +2,20 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from vroom_features.addresses import ServiceAddress
-from vroom_model.errors import BrokenModelError, ModelNotFoundError, RegistryError
+from vroom_model.errors import ModelNotFoundError, RegistryError
+from vroom_model.records import ModelVersion
 from vroom_model.registry.mlflow_api import ANSWER_TIMEOUT_S, MlflowApi
-from vroom_model.registry.model_cache import ChampionRef, ModelCache
+from vroom_model.registry.model_cache import ModelCache
 
 Alias = Literal["candidate", "champion"]
 TAG_MAX = 5_000
 """Longest tag value that is written; MLflow's own limit depends on its database."""
 PAGE_SIZE = 200
-
-
-@dataclass(frozen=True, slots=True)
-class ModelVersion:
-    """A registered model version.
-
-    Parameters
-    ----------
-    version : int
-        Its number.
-    run_id : str
-        The MLflow run that recorded it.
-    created_at : datetime
-        When it was registered (UTC).
-    tags : mapping
-        What is written on it: checksums, lineage, and the last decision about it.
-    aliases : tuple of str
-        Names that point to it.
-    """
-
-    version: int
-    run_id: str
-    created_at: datetime
-    tags: Mapping[str, str]
-    aliases: tuple[str, ...]
-
-    @property
-    def ref(self) -> ChampionRef:
-        """What is needed to fetch and verify its files; BrokenModelError if its checksum is not known."""
-        try:
-            sha256 = self.tags["manifest_sha256"]
-        except KeyError as exc:
-            where = Path(f"run {self.run_id}")
-            raise BrokenModelError(where, f"version {self.version} lacks the tag manifest_sha256") from exc
-        return ChampionRef(self.version, self.run_id, sha256, self.tags.get("bundle_path", "bundle"))
 
 
 class Registry:

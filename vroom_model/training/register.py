@@ -9,7 +9,8 @@ from pathlib import Path
 from vroom_model.bundle.manifest import ModelManifest
 from vroom_model.data.dataset import TrainingSnapshot
 from vroom_model.errors import BaselineError, BrokenModelError
-from vroom_model.registry.registry import ModelVersion, Registry
+from vroom_model.records import ModelVersion
+from vroom_model.registry.registry import Registry
 from vroom_model.training.boosting import TrainingParams
 from vroom_model.training.run_log import record
 from vroom_model.training.train import Engine, Fit, TrainedModel, train, training_digest

@@ -32,7 +32,6 @@ from vroom_model.data.dataset import (
     count_csv_vehicles,
     load_dataset,
 )
-from vroom_model.training.streaming import stream_folds
 from vroom_model.evaluation.interval import fit_lines, out_of_fold_ranges
 from vroom_model.evaluation.metrics import (
     calibration,
@@ -44,6 +43,7 @@ from vroom_model.evaluation.metrics import (
 )
 from vroom_model.serving.predictor import with_range
 from vroom_model.training.boosting import FoldBooster, TrainingParams, fit_folds, predict_by_fold
+from vroom_model.training.streaming import stream_folds
 
 Engine = Literal["memory", "stream", "elsewhere"]
 STREAM_ABOVE_ROWS = 200_000

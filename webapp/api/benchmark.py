@@ -3,8 +3,9 @@
 import orjson
 from flask import Blueprint, Response, request
 
+from webapp.serving.fastpath import ECHO
+
 benchmark = Blueprint("benchmark", __name__, url_prefix="/benchmark")
-CONSTANT = {"predicted_reservations": 1.0, "model_version": 1}
 
 
 @benchmark.get("/empty-page")
@@ -17,4 +18,4 @@ def empty_page() -> str:
 def flask_echo() -> Response:
     """Parse the body and return a constant."""
     orjson.loads(request.get_data(cache=False))
-    return Response(orjson.dumps(CONSTANT), content_type="application/json")
+    return Response(orjson.dumps(ECHO), content_type="application/json")

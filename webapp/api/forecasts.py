@@ -1,6 +1,5 @@
 """The JSON API: forecasts, the model, the state of the app."""
 
-import logging
 from collections import Counter
 from collections.abc import Mapping
 from typing import Literal
@@ -12,16 +11,14 @@ from flask_openapi3.types import ResponseDict
 from pydantic import BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 
-from vroom_model.messages import ModelPromoted
 from webapp.api.openapi import OPERATOR
 from webapp.api.validation import StrictBlueprint
-from webapp.serving.worker_heartbeat import WorkerState
-from webapp.problems import Problem, ProblemError
+from webapp.problems import Problem
 from webapp.security.headers import events_url
 from webapp.security.sign_in import operator_required
 from webapp.services import Services, services
+from webapp.serving.current_model import no_model, reload_everywhere, serving
 from webapp.serving.forecasts import document, predict_batch, predict_stored
-from webapp.serving.model_slot import Served
 from webapp.serving.schemas import (
     BatchDocument,
     BatchForecastDocument,
@@ -30,8 +27,7 @@ from webapp.serving.schemas import (
     VehicleDocument,
     VehicleKey,
 )
-
-logger = logging.getLogger(__name__)
+from webapp.serving.worker_heartbeat import WorkerState
 
 PROBLEMS: ResponseDict = dict.fromkeys((400, 415, 422), Problem)
 api = StrictBlueprint("api", __name__, abp_tags=[Tag(name="forecasts")])
@@ -94,35 +90,6 @@ class ReloadDocument(BaseModel):
 
     model_version: int | None
     problem: str | None
-
-
-def serving(num_forecasts: int = 1) -> Served:
-    """Return the model that serves, for the whole of this request, which asks for so many forecasts.
-
-    Raises
-    ------
-    ProblemError
-        429 when this client asked too often, 503 while there is no model.
-    """
-    app = services()
-    if wait_s := app.limit.wait_s(request.environ, num_forecasts):
-        raise too_often(wait_s)
-    served = app.slot.current
-    if served is None:
-        raise no_model()
-    return served
-
-
-def too_often(wait_s: int) -> ProblemError:
-    """Return why a client gets no forecast that others get."""
-    detail = f"this client asks for more forecasts than {services().limit.rule}"
-    return ProblemError(429, "Too many requests", detail, Retry_After=str(wait_s))
-
-
-def no_model() -> ProblemError:
-    """Return why there is no forecast."""
-    detail = services().slot.problem or "no champion yet: train and promote a model, and this works at once"
-    return ProblemError(503, "No model yet", detail, Retry_After="2")
 
 
 def json(content: Mapping[str, object]) -> Response:
@@ -235,13 +202,6 @@ def events() -> Response:
 @operator_required
 def reload() -> BaseModel:
     """Read the registry now instead of at the next poll, in this worker and, by message, in all."""
-    app = services()
-    app.listener.refresh()
-    served = app.slot.current
-    if served is not None:
-        hint = ModelPromoted(model_name=app.settings.model_name, version=served.version)
-        try:
-            app.redis.publish(hint.channel, hint.encode())
-        except RedisError as exc:
-            logger.warning("other workers were not told to look, and will at their next poll: %s", exc)
-    return ReloadDocument(model_version=served.version if served else None, problem=app.slot.problem)
+    served = reload_everywhere()
+    problem = services().slot.problem
+    return ReloadDocument(model_version=served.version if served else None, problem=problem)

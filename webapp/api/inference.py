@@ -11,11 +11,11 @@ from flask import Blueprint, Response, request
 from pydantic import ValidationError
 
 from vroom_features.view import VEHICLE_VIEW
-from webapp.api.forecasts import json, serving
+from webapp.api.forecasts import json
 from webapp.api.tensors import OUTPUT_DTYPE, Array, TensorError, read_request, write_response
-from webapp.api.validation import invalid
-from webapp.problems import INFERENCE_PREFIX, ProblemError
+from webapp.problems import INFERENCE_PREFIX, ProblemError, invalid
 from webapp.services import services
+from webapp.serving.current_model import serving
 from webapp.serving.model_slot import Served
 from webapp.serving.schemas import BatchDocument, VehicleDocument
 

@@ -12,26 +12,10 @@ from flask import Response, request
 from flask_openapi3 import APIBlueprint
 from pydantic import BaseModel, ValidationError
 
-from webapp.problems import FieldProblem, ProblemError
+from webapp.problems import ProblemError, invalid
 from webapp.security.guards import guard_of
 
 Model = type[BaseModel]
-
-
-def invalid(error: ValidationError) -> ProblemError:
-    """Return the problem that names each field that is wrong."""
-    details = error.errors(include_url=False, include_context=False, include_input=False)
-    if details and details[0]["type"] == "json_invalid":
-        return ProblemError(400, "Not JSON", details[0]["msg"])
-    errors = [
-        FieldProblem(
-            field=".".join(map(str, detail["loc"])), message=detail["msg"].removeprefix("Value error, ")
-        )
-        for detail in details
-    ]
-    summary = "; ".join(f"{e.field}: {e.message}" if e.field else e.message for e in errors[:3])
-    more = f"; and {len(errors) - 3} more" if len(errors) > 3 else ""
-    return ProblemError(422, "Invalid input", summary + more, errors=errors)
 
 
 def read_json(model: Model) -> BaseModel:

@@ -15,8 +15,8 @@ from vroom_features.view import VEHICLE_VIEW
 from webapp.api.openapi import OPERATOR
 from webapp.api.validation import StrictBlueprint
 from webapp.clock import now
-from webapp.rendering.formats import feature_unit
 from webapp.problems import Problem
+from webapp.rendering.formats import feature_unit
 from webapp.security.sign_in import operator_required, saver_required
 from webapp.services import services
 from webapp.serving import saving

@@ -10,17 +10,17 @@ from redis.exceptions import RedisError
 from werkzeug.wrappers import Response
 
 from vroom_features.view import VEHICLE_VIEW
-from webapp.api import forecasts as api
-from webapp.api.validation import invalid
 from webapp.operations.flow_runs import FlowRun, Step
 from webapp.operations.prefect_client import WorkflowError
-from webapp.serving.worker_heartbeat import WorkerState
+from webapp.problems import invalid
 from webapp.rendering.streaming import page_in_parts
 from webapp.rendering.vehicle_form import DEFAULTS, read_entry
 from webapp.security.sign_in import require_operator
 from webapp.services import services
+from webapp.serving.current_model import reload_everywhere
 from webapp.serving.schemas import ID_MAX
 from webapp.serving.store_state import offline_state, online_state
+from webapp.serving.worker_heartbeat import WorkerState
 
 operations = Blueprint("operations", __name__)
 NUM_LATENCY_REQUESTS = 200
@@ -197,11 +197,9 @@ def start(name: str) -> Response | str:
 @operations.post("/operations/reload")
 def reload() -> Response:
     """Read the registry now instead of at the next poll."""
-    api.reload()
-    app = services()
-    served = app.slot.current
-    if app.slot.problem:
-        flash(f"The registry was read, but: {app.slot.problem}", "warn")
+    served = reload_everywhere()
+    if problem := services().slot.problem:
+        flash(f"The registry was read, but: {problem}", "warn")
     else:
         flash(f"Model {served.version} serves." if served else "The registry has no champion.", "good")
     return redirect(url_for("pages.models"), 303)

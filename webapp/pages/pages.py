@@ -10,20 +10,19 @@ from werkzeug.wrappers import Response
 from vroom_features.database.vehicles import StoredVehicle
 from vroom_features.errors import VehicleNotFoundError
 from vroom_model.serving.predictor import Forecast
-from webapp.api.forecasts import too_often
 from webapp.clock import now
-from webapp.rendering import formats
 from webapp.pages.fleet_export import EXPORT_MAX, csv_lines
-from webapp.rendering.listing import FILTERS, FLEET_COLUMNS, Listing, freshness_of
 from webapp.pages.operations import Action, is_confirmed, operations, progress_of, workers
-from webapp.rendering.page_model import serving_now
+from webapp.problems import ProblemError
+from webapp.rendering import formats
+from webapp.rendering.listing import FILTERS, FLEET_COLUMNS, Listing, freshness_of
 from webapp.rendering.streaming import page_in_parts
 from webapp.rendering.vehicle_form import DEFAULTS, FIELDS, Entry, read_entry
-from webapp.problems import ProblemError
 from webapp.security.headers import events_url
 from webapp.security.sign_in import may_save, require_operator
 from webapp.services import services
 from webapp.serving import saving
+from webapp.serving.current_model import serving_now, too_often
 from webapp.serving.forecasts import predict_vehicles
 
 NUM_ID_DIGITS_MAX = 18

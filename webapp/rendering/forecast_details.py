@@ -7,8 +7,8 @@ from typing import Any
 
 from vroom_features.vehicle import VehicleCreate
 from vroom_model.errors import VroomModelError
-from vroom_model.serving.explain import Explainer, Explanation
 from vroom_model.registry.model_cache import ModelCache
+from vroom_model.serving.explain import Explainer, Explanation
 from vroom_model.serving.predictor import Forecast
 from vroom_model.serving.whatif import what_if
 from webapp.rendering.formats import sentence

@@ -17,7 +17,6 @@ import orjson
 from pydantic import ValidationError
 
 from vroom_features.errors import VroomFeaturesError
-from webapp.api.benchmark import CONSTANT
 from webapp import metrics
 from webapp.security.headers import REQUEST_ID
 from webapp.security.hosts import host_rule
@@ -32,6 +31,7 @@ Answer = Callable[[Served, bytes], dict[str, Any]]
 
 BODY_MAX_BYTES = 4096
 ECHO_PATH = "/benchmark/echo"
+ECHO = {"predicted_reservations": 1.0, "model_version": 1}
 
 
 class FastPath:
@@ -112,7 +112,7 @@ class FastPath:
     def _echo(self, served: Served, body: bytes) -> dict[str, Any]:
         """Do all that a forecast does except validate and forecast: what benchmarks compare with."""
         orjson.loads(body)
-        return CONSTANT
+        return ECHO
 
 
 def _log(environ: WSGIEnvironment, seconds: float, request_id: str, version: int) -> None:

@@ -23,11 +23,12 @@ from vroom_features.messages import MessageError
 from vroom_features.online.redis_client import node_url
 from vroom_model.errors import BrokenModelError, VroomModelError
 from vroom_model.messages import ModelPromoted
+from vroom_model.records import ChampionRef
+from vroom_model.registry.model_cache import ModelCache
 from vroom_model.registry.registry import Registry
-from vroom_model.registry.model_cache import ChampionRef, ModelCache
 from vroom_model.serving.predictor import Predictor
-from webapp.clock import now
 from webapp import metrics
+from webapp.clock import now
 from webapp.serving.model_slot import ModelSlot, Served
 
 logger = logging.getLogger(__name__)

@@ -10,9 +10,8 @@ from pydantic import ValidationError
 from vroom_features.database.tables import PromotionRecord
 from vroom_features.errors import VroomFeaturesError
 from vroom_model.errors import VroomModelError
-from vroom_model.records import Decision, MonitorReport, Record
+from vroom_model.records import Decision, ModelVersion, MonitorReport, Record
 from vroom_model.registry.promotion import PromotionService, explains, last_made
-from vroom_model.registry.registry import ModelVersion
 
 NUM_RECORDS = 20
 Noted = TypeVar("Noted", bound=Record)

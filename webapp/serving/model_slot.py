@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vroom_model.registry.model_cache import ChampionRef
+    from vroom_model.records import ChampionRef
     from vroom_model.serving.predictor import Predictor
 
 

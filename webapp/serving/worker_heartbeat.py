@@ -22,8 +22,8 @@ from vroom_features.online.store import OnlineStore
 from vroom_features.online.sync import sync
 from vroom_model.errors import VroomModelError
 from vroom_model.messages import ModelLoaded
-from webapp.clock import now
 from webapp import metrics
+from webapp.clock import now
 from webapp.serving.model_slot import ModelSlot, Served
 
 logger = logging.getLogger(__name__)

@@ -1,14 +1,34 @@
-"""Keep MLflow from growing without end."""
+"""Open the history of promotions, and keep MLflow from growing without end."""
 
 from asyncio import to_thread
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 from prefect import get_run_logger, task
 
-from flows.promotion import open_promotions
+from flows.tasks.messages import publish
+from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import SourceStoreError
 from vroom_features.settings import Settings
 from vroom_model.errors import RegistryError
+from vroom_model.registry.promotion import PromotionService
+from vroom_model.registry.registry import Registry
 from vroom_model.registry.retention import forget_old_versions
+
+
+@contextmanager
+def open_promotions(settings: Settings) -> Iterator[PromotionService]:
+    """Open the registry, the source database and the way to the web workers."""
+    with (
+        closing(SourceStore.open(settings.source_database)) as source,
+        Registry(settings.mlflow, settings.model_name) as registry,
+    ):
+        yield PromotionService(
+            registry,
+            source,
+            publish=lambda message: publish(settings, message),
+            cache_dir=settings.home / "models",
+        )
 
 
 @task(timeout_seconds=600)
