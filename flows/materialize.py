@@ -12,7 +12,7 @@ from prefect.states import Completed
 
 from flows.local.sample import is_sample_over_fleet
 from flows.tasks.messages import publish
-from flows.tasks.partitions import Spread
+from flows.tasks.partitions import PartitionRunner
 from flows.tasks.report import counted, table
 from flows.tasks.retries import is_worth_repeating
 from vroom_features.database.audit_log import AuditLog
@@ -67,7 +67,7 @@ async def write_stores(settings: Settings, as_of: datetime) -> MaterializeReport
             as_of=as_of,
             partition_vehicles=settings.partition_vehicles,
             keep_snapshots=settings.keep_snapshots,
-            map_ranges=Spread(str(settings.dask_address)),
+            map_ranges=PartitionRunner(str(settings.dask_address)),
         )
 
 

@@ -23,12 +23,12 @@ NUM_ARRIVALS_MAX = 10_000
 
 
 @task(retries=2, retry_delay_seconds=[2, 10], timeout_seconds=600)
-async def look(settings: Settings, as_of: datetime) -> MonitorReport | None:
+async def check_drift(settings: Settings, as_of: datetime) -> MonitorReport | None:
     """Compare; repeating it finds the same."""
-    return await to_thread(_look, settings, as_of)
+    return await to_thread(_check_drift, settings, as_of)
 
 
-def _look(settings: Settings, as_of: datetime) -> MonitorReport | None:
+def _check_drift(settings: Settings, as_of: datetime) -> MonitorReport | None:
     snapshot = OfflineStore(settings.offline_store).current()
     with closing(SourceStore.open(settings.source_database)) as source:
         page = source.list_vehicles(
@@ -55,7 +55,7 @@ async def vroom_forecast_monitor() -> State[MonitorReport | None]:
     State
         Completed, with the report as its data, or None while there is no champion.
     """
-    report = await look(Settings(), datetime.now(UTC))
+    report = await check_drift(Settings(), datetime.now(UTC))
     summary = _summary(report) if report else "there is no champion to watch yet; run the pipeline first"
     get_run_logger().info(summary)
     await acreate_markdown_artifact(f"{_rows(report)}\n\n{summary}", key="monitor")

@@ -9,7 +9,7 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
 from flows.tasks.cluster import check_cluster, dask_client
-from flows.tasks.promotions import forget_old
+from flows.tasks.promotions import delete_old
 from flows.tasks.report import LEFT_OUT, left_out, link_model, table
 from flows.tasks.retries import is_worth_repeating
 from vroom_features.offline.snapshots import OfflineStore
@@ -98,5 +98,5 @@ async def vroom_forecast_training(seed: int = 0) -> State[int]:
     }
     await acreate_markdown_artifact(table("Trained", report), key="training")
     await link_model(settings, number)
-    await forget_old(settings)
+    await delete_old(settings)
     return Completed(message=message, data=number)

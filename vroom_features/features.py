@@ -95,10 +95,10 @@ def observed_count(count: "pd.Series[int]", source: "pd.Series[str]") -> "pd.Ser
     [0, <NA>, 3]
     """
     counted = count.astype("Int64").fillna(0)
-    return counted.where(is_watched(source == "csv", counted)).rename("num_reservations")
+    return counted.where(has_outcome(source == "csv", counted)).rename("num_reservations")
 
 
-def is_watched(is_csv: Flag, count: Any) -> Flag:  # a number, or an array or Series of them
+def has_outcome(is_csv: Flag, count: Any) -> Flag:  # a number, or an array or Series of them
     """Say whether a vehicle's bookings are known: it came from the fleet's files, or was booked.
 
     Parameters
@@ -110,7 +110,7 @@ def is_watched(is_csv: Flag, count: Any) -> Flag:  # a number, or an array or Se
 
     Examples
     --------
-    >>> is_watched(False, 0), is_watched(True, 0), is_watched(False, 2)
+    >>> has_outcome(False, 0), has_outcome(True, 0), has_outcome(False, 2)
     (False, True, True)
     """
     watched: Flag = is_csv | (count > 0)

@@ -36,12 +36,12 @@ PARTITION_VEHICLES = 131_072
 KEEP_SNAPSHOTS = 5
 
 Range = tuple[int, int]
-MapRanges = Callable[[ServiceAddress, ServiceAddress, Sequence[Range]], Iterable["MadePart"]]
+MapRanges = Callable[[ServiceAddress, ServiceAddress, Sequence[Range]], Iterable["WrittenPart"]]
 """Makes the parts of ranges elsewhere; takes the addresses of both stores and the ranges."""
 
 
 @dataclass(frozen=True, slots=True)
-class MadePart:
+class WrittenPart:
     """A part, and the database's change number at the moment it was read."""
 
     part: Part
@@ -108,7 +108,7 @@ def materialize(
         stack.enter_context(offline.writer_lock())
         previous = _current(offline)
         damaged = previous.damaged() if previous else set()
-        elsewhere: dict[Range, MadePart] = {}
+        elsewhere: dict[Range, WrittenPart] = {}
         if map_ranges is not None:
             with source.reading() as connection:
                 plan = _plan(connection, previous, damaged, partition_vehicles)
@@ -168,12 +168,12 @@ def materialize(
 
 def make_ranges(
     database: str | ServiceAddress, root: str | ServiceAddress, ranges: Sequence[Range]
-) -> list[MadePart]:
+) -> list[WrittenPart]:
     """Make the parts of some ranges: what a worker on another machine runs."""
     offline = OfflineStore(root)
     with closing(SourceStore.open(database)) as source, source.reading() as connection:
         _, change_number = _state(connection)
-        return [MadePart(make_part(connection, offline, *span), change_number) for span in ranges]
+        return [WrittenPart(make_part(connection, offline, *span), change_number) for span in ranges]
 
 
 def make_part(connection: Connection, offline: OfflineStore, low: int, high: int) -> Part:
@@ -231,7 +231,7 @@ def _changed_ids(connection: Connection, since: int, low: int = LOWEST, high: in
         yield from connection.execute(query.where(table.c.vehicle_id.between(low, high))).scalars()
 
 
-def _changed(connection: Connection, made: MadePart, change_number: int) -> bool:
+def _changed(connection: Connection, made: WrittenPart, change_number: int) -> bool:
     """Say whether anything in a part's range changed since it was made."""
     if made.change_number == change_number:
         return False

@@ -26,11 +26,11 @@ from webapp.api.openapi import VroomOpenAPI
 from webapp.api.operations import operations_api
 from webapp.api.vehicles import vehicles_api
 from webapp.operations import logs, observation
-from webapp.operations.prefect_client import Workflows
+from webapp.operations.prefect_client import PrefectClient
 from webapp.pages.docs import api_docs
 from webapp.pages.pages import pages
 from webapp.rendering import assets
-from webapp.rendering.forecast_details import Insight
+from webapp.rendering.forecast_details import ForecastDetails
 from webapp.security import headers as security
 from webapp.security import sign_in as auth
 from webapp.security.rate_limits import ClientLimit, Counter
@@ -41,7 +41,7 @@ from webapp.serving.fleet_overview import FleetOverview
 from webapp.serving.listener import REDIS_TIMEOUT_S, ModelListener
 from webapp.serving.model_history import ModelHistory
 from webapp.serving.model_slot import ModelSlot
-from webapp.serving.worker_heartbeat import Upkeep
+from webapp.serving.worker_heartbeat import WorkerHeartbeat
 
 FIRST_MODEL_TIMEOUT_S = 3.0
 REGISTRY_TIMEOUT_S = 3.0
@@ -102,7 +102,7 @@ def open_services(settings: Settings) -> Services:
     promotions = PromotionService(registry, source, publish=publish)
     slot = ModelSlot()
     worker = f"{socket.gethostname()}:{os.getpid()}"
-    upkeep = Upkeep(
+    heartbeat = WorkerHeartbeat(
         client,
         slot,
         model_name=settings.model_name,
@@ -116,7 +116,7 @@ def open_services(settings: Settings) -> Services:
         cache,
         slot,
         redis_url=settings.redis,
-        on_swap=upkeep.beat_soon,
+        on_swap=heartbeat.beat_soon,
         poll_interval_s=settings.web_poll_seconds,
     )
     services = Services(
@@ -126,19 +126,19 @@ def open_services(settings: Settings) -> Services:
         redis=client,
         slot=slot,
         listener=listener,
-        upkeep=upkeep,
-        workflows=Workflows(settings.prefect),
+        heartbeat=heartbeat,
+        prefect=PrefectClient(settings.prefect),
         registry=registry,
         history=ModelHistory(promotions),
         limit=ClientLimit(settings, counter),
         counter=counter,
         audit_log=AuditLog(source.engine, source.address),
         fleet=fleet,
-        insight=Insight(cache, fleet),
+        details=ForecastDetails(cache, fleet),
         operator=read_credentials(settings),
         worker=worker,
     )
-    upkeep.start()
+    heartbeat.start()
     listener.start()
     slot.settled.wait(FIRST_MODEL_TIMEOUT_S)
     return services

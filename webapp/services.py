@@ -13,15 +13,15 @@ from vroom_features.settings import Settings
 
 if TYPE_CHECKING:
     from vroom_model.registry.registry import Registry
-    from webapp.operations.prefect_client import Workflows
-    from webapp.rendering.forecast_details import Insight
+    from webapp.operations.prefect_client import PrefectClient
+    from webapp.rendering.forecast_details import ForecastDetails
     from webapp.security.rate_limits import ClientLimit, Counter
     from webapp.security.secrets_file import Credentials
     from webapp.serving.fleet_overview import FleetOverview
     from webapp.serving.listener import ModelListener
     from webapp.serving.model_history import ModelHistory
     from webapp.serving.model_slot import ModelSlot
-    from webapp.serving.worker_heartbeat import Upkeep
+    from webapp.serving.worker_heartbeat import WorkerHeartbeat
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,15 @@ class Services:
     redis: RedisClient
     slot: "ModelSlot"
     listener: "ModelListener"
-    upkeep: "Upkeep"
-    workflows: "Workflows"
+    heartbeat: "WorkerHeartbeat"
+    prefect: "PrefectClient"
     registry: "Registry"
     history: "ModelHistory"
     limit: "ClientLimit"
     counter: "Counter"
     audit_log: AuditLog
     fleet: "FleetOverview"
-    insight: "Insight"
+    details: "ForecastDetails"
     operator: "Credentials"
     worker: str
     """This worker's name: host and process id."""
@@ -50,8 +50,8 @@ class Services:
     def close(self) -> None:
         """Stop the threads and close the connections."""
         self.listener.stop()
-        self.upkeep.stop()
-        self.workflows.close()
+        self.heartbeat.stop()
+        self.prefect.close()
         self.registry.close()
         self.source.close()
         self.redis.close()

@@ -13,7 +13,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.tasks.cluster import check_cluster, dask_task_runner
 from vroom_features.addresses import ServiceAddress
-from vroom_features.materialize import MadePart, Range, make_ranges
+from vroom_features.materialize import Range, WrittenPart, make_ranges
 
 FEW_RANGES = 3
 """So many are made sooner by the process that has the database open than by handing them out."""
@@ -25,12 +25,12 @@ MAX_THREADS = 4
 
 
 @task(name="make_partitions", retries=2, retry_delay_seconds=[1, 5])
-def make_partitions(database: ServiceAddress, root: ServiceAddress, ranges: list[Range]) -> list[MadePart]:
+def make_partitions(database: ServiceAddress, root: ServiceAddress, ranges: list[Range]) -> list[WrittenPart]:
     """Make the parts of some ranges; repeated, here or elsewhere, it writes the same files again."""
     return make_ranges(database, root, ranges)
 
 
-class Spread:
+class PartitionRunner:
     """Makes parts on a Prefect task runner: what ``materialize`` takes as ``map_ranges``.
 
     Parameters
@@ -51,7 +51,7 @@ class Spread:
 
     def __call__(
         self, database: ServiceAddress, root: ServiceAddress, ranges: Sequence[Range]
-    ) -> Iterable[MadePart]:
+    ) -> Iterable[WrittenPart]:
         """Make the parts of many ranges, and none of a few, which leaves those to the caller."""
         if len(ranges) <= FEW_RANGES:
             return

@@ -13,7 +13,7 @@ from vroom_features.settings import Settings
 from vroom_model.errors import RegistryError
 from vroom_model.registry.promotion import PromotionService
 from vroom_model.registry.registry import Registry
-from vroom_model.registry.retention import forget_old_versions
+from vroom_model.registry.retention import delete_old_versions
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def open_promotions(settings: Settings) -> Iterator[PromotionService]:
 
 
 @task(timeout_seconds=600)
-async def forget_old(settings: Settings) -> None:
+async def delete_old(settings: Settings) -> None:
     """Delete old model versions; where that fails the next training tries again."""
     logger = get_run_logger()
     try:
@@ -44,4 +44,4 @@ async def forget_old(settings: Settings) -> None:
 
 def _forget_old(settings: Settings) -> list[int]:
     with open_promotions(settings) as promotions:
-        return forget_old_versions(promotions, keep=settings.keep_model_versions)
+        return delete_old_versions(promotions, keep=settings.keep_model_versions)

@@ -18,12 +18,12 @@ import pytest
 
 from flows.materialize import vroom_forecast_materialize
 from flows.tasks.cluster import ClusterError
-from flows.tasks.partitions import DASK_MIN_RANGES, FEW_RANGES, Spread
+from flows.tasks.partitions import DASK_MIN_RANGES, FEW_RANGES, PartitionRunner
 from tests.ports import free_port
 from tests.snapshots import SAMPLE
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.ingest.seed import seed
-from vroom_features.materialize import MadePart, Range, make_ranges, materialize
+from vroom_features.materialize import Range, WrittenPart, make_ranges, materialize
 from vroom_features.offline.snapshots import OfflineStore, Snapshot
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def test_any_number_of_dask_workers_makes_the_same_bytes(
     cluster.scale(num_workers)
     client.wait_for_workers(num_workers, timeout=WAIT_S)
 
-    def on_workers(url: str, root: str, ranges: Sequence[Range]) -> Iterator[MadePart]:
+    def on_workers(url: str, root: str, ranges: Sequence[Range]) -> Iterator[WrittenPart]:
         for future in [client.submit(make_ranges, url, root, [span]) for span in ranges]:
             yield from future.result(timeout=WAIT_S)
 
@@ -199,7 +199,7 @@ def kill_a_busy_worker(client: "Client", store: OfflineStore) -> tuple[int, int]
 
 def test_a_few_ranges_are_left_to_the_process_that_asks(database: str, tmp_path: Path) -> None:
     ranges = [(low, low + 9) for low in range(0, 10 * FEW_RANGES, 10)]
-    assert list(Spread("")(database, str(tmp_path), ranges)) == []
+    assert list(PartitionRunner("")(database, str(tmp_path), ranges)) == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -216,4 +216,4 @@ def test_a_missing_extra_is_a_clear_error() -> None:
 @with_dask
 def test_an_address_that_is_none_is_a_clear_error() -> None:
     with pytest.raises(ClusterError, match="expected VROOM_DASK_ADDRESS as tcp://host:8786"):
-        Spread("locall")
+        PartitionRunner("locall")

@@ -13,7 +13,7 @@ from prefect.settings import get_current_settings
 from prefect.states import Scheduled
 
 from webapp.clock import now
-from webapp.operations.prefect_client import RunNotFoundError, Workflows
+from webapp.operations.prefect_client import PrefectClient, RunNotFoundError
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 ACTION = "monitor"
@@ -39,21 +39,21 @@ def prefect_url() -> str:
 
 
 @pytest.fixture
-def workflows(prefect_url: str) -> Iterator[Workflows]:
+def workflows(prefect_url: str) -> Iterator[PrefectClient]:
     """Return the web app's way to it."""
-    opened = Workflows(prefect_url)
+    opened = PrefectClient(prefect_url)
     yield opened
     opened.close()
 
 
-def test_all_who_ask_at_once_get_the_same_run(workflows: Workflows) -> None:
+def test_all_who_ask_at_once_get_the_same_run(workflows: PrefectClient) -> None:
     with ThreadPoolExecutor(8) as together:
         runs = list(together.map(lambda _: workflows.start(ACTION), range(32)))
     assert len({run.id for run in runs}) == 1
     assert runs[0] in workflows.recent(action=ACTION)
 
 
-def test_a_run_that_is_scheduled_for_later_holds_nobody_up(workflows: Workflows) -> None:
+def test_a_run_that_is_scheduled_for_later_holds_nobody_up(workflows: PrefectClient) -> None:
     async def plan() -> str:
         async with get_client() as client:
             deployment = await client.read_deployment_by_name(f"{NAME}/{NAME}")
@@ -68,6 +68,6 @@ def test_a_run_that_is_scheduled_for_later_holds_nobody_up(workflows: Workflows)
     assert workflows.start(ACTION).id == started.id
 
 
-def test_a_run_that_is_not_there_is_told_from_a_prefect_that_is_away(workflows: Workflows) -> None:
+def test_a_run_that_is_not_there_is_told_from_a_prefect_that_is_away(workflows: PrefectClient) -> None:
     with pytest.raises(RunNotFoundError, match="Prefect has no run"):
         workflows.run(str(uuid.uuid4()))

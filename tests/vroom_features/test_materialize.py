@@ -23,9 +23,9 @@ from vroom_features.errors import (
     OfflineStoreError,
     SkewError,
 )
-from vroom_features.features import is_watched
+from vroom_features.features import has_outcome
 from vroom_features.ingest.seed import seed
-from vroom_features.materialize import MadePart, make_ranges, materialize
+from vroom_features.materialize import WrittenPart, make_ranges, materialize
 from vroom_features.offline.partition import check_skew
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.online.store import OnlineStore
@@ -306,7 +306,7 @@ def test_a_disk_that_is_full_leaves_the_old_snapshot(
     assert run(seeded, offline).digest != before.digest
 
 
-def shuffled(url: str, root: str, ranges: Sequence[tuple[int, int]]) -> Iterable[MadePart]:
+def shuffled(url: str, root: str, ranges: Sequence[tuple[int, int]]) -> Iterable[WrittenPart]:
     """Make parts elsewhere and out of order."""
     for span in sorted(ranges, key=lambda span: -span[0] % 7):
         yield from make_ranges(url, root, [span])
@@ -327,7 +327,7 @@ def test_parts_made_elsewhere_give_the_same_bytes(
 def test_a_part_that_changed_since_it_was_made_elsewhere_is_made_again(
     seeded: SourceStore, offline: OfflineStore, tmp_path: Path
 ) -> None:
-    def then_changed(url: str, root: str, ranges: Sequence[tuple[int, int]]) -> Iterable[MadePart]:
+    def then_changed(url: str, root: str, ranges: Sequence[tuple[int, int]]) -> Iterable[WrittenPart]:
         parts = list(shuffled(url, root, ranges))
         seed(seeded, write_csvs(tmp_path / "new", [vehicle_line(1, actual_price=99), *FLEET[1:]], BOOKED))
         return parts
@@ -346,8 +346,8 @@ def test_a_skew_between_batch_and_request_stops_the_run() -> None:
 
 @given(is_csv=st.booleans(), count=st.integers(0, 3))
 def test_the_label_rule_is_one_for_rows_arrays_and_series(is_csv: bool, count: int) -> None:
-    single = is_watched(is_csv, count)
-    assert single == is_watched(np.array([is_csv]), np.array([count])).item()
+    single = has_outcome(is_csv, count)
+    assert single == has_outcome(np.array([is_csv]), np.array([count])).item()
     vehicles = pd.DataFrame({"vehicle_id": [1], "source": ["csv" if is_csv else "ui"]})
     label = num_reservations(vehicles, pd.DataFrame({"vehicle_id": [1] * count + [2]}))
     assert single == label.notna().item()

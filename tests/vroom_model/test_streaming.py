@@ -23,7 +23,7 @@ from vroom_model.data.folds import fold_of, in_sample
 from vroom_model.evaluation.metrics import score
 from vroom_model.serving.predictor import Predictor
 from vroom_model.training.boosting import TrainingParams, booster_params, fit_folds, predict_by_fold
-from vroom_model.training.streaming import OtherFolds, stream_folds
+from vroom_model.training.streaming import OutOfFoldBlocks, stream_folds
 from vroom_model.training.train import STREAM_ABOVE_ROWS, train
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ ALL_FEATURES = TrainingParams(select_above_se=-1_000)
 
 def test_blocks_hold_every_vehicle_but_those_of_the_fold(fleet: FrameSnapshot) -> None:
     seen: list[int] = []
-    blocks = OtherFolds(fleet, 3, 5, inputs=VEHICLE_VIEW.inputs)
+    blocks = OutOfFoldBlocks(fleet, 3, 5, inputs=VEHICLE_VIEW.inputs)
     blocks.reset()
     while blocks.next(lambda data, label: seen.append(len(data))):
         pass

@@ -148,7 +148,7 @@ def test_the_same_key_saves_once_and_another_body_is_a_conflict(client: FlaskCli
 
 @on_both_databases
 def test_features_are_sent_again_only_when_they_changed(client: FlaskClient, services: Services) -> None:
-    wait_until(lambda: services.upkeep.is_redis_up)
+    wait_until(lambda: services.heartbeat.is_redis_up)
     vehicle_id = client.post("/vehicles", json=VEHICLE).json["vehicle_id"]
     path = f"/vehicles/{vehicle_id}/features"
     etag = client.get(path).headers["ETag"]

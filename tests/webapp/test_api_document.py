@@ -55,7 +55,7 @@ def shape(document: Any) -> Any:
 
 @pytest.mark.usefixtures("champion")
 def test_the_examples_give_what_the_document_shows(client: FlaskClient, services: Services) -> None:
-    wait_until(lambda: services.upkeep.is_redis_up and services.listener.is_subscribed)
+    wait_until(lambda: services.heartbeat.is_redis_up and services.listener.is_subscribed)
     first = client.post("/vehicles", json=VEHICLE).json["vehicle_id"]
     assert first == UI_VEHICLE_ID_START
     examples = EXAMPLE.findall(DOCUMENT)

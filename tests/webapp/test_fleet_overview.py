@@ -15,13 +15,13 @@ from vroom_features.ingest.seed import seed
 from webapp.clock import now
 from webapp.services import Services
 from webapp.serving.fleet_overview import FleetOverview
-from webapp.serving.model_slot import Served
+from webapp.serving.model_slot import LoadedModel
 
 DATA = Path(__file__).resolve().parent.parent.parent / "data"
 
 
 @pytest.fixture
-def served(champion: int, app: Flask, services: Services, tmp_path: Path) -> Served:
+def served(champion: int, app: Flask, services: Services, tmp_path: Path) -> LoadedModel:
     """Return the model that serves, beside the sample fleet."""
     seed(services.source, DATA, quarantine_dir=tmp_path / "quarantine")
     found = services.slot.current
@@ -29,32 +29,34 @@ def served(champion: int, app: Flask, services: Services, tmp_path: Path) -> Ser
     return found
 
 
-def test_forecasts_are_kept_until_a_vehicle_changes(served: Served, services: Services) -> None:
+def test_forecasts_are_kept_until_a_vehicle_changes(served: LoadedModel, services: Services) -> None:
     overview = FleetOverview(services.source, look_again_s=0)
-    first = overview.forecasted(served)
+    first = overview.predictions(served)
     assert len(first.forecast) == 1_000
-    assert overview.forecasted(served) is first
+    assert overview.predictions(served) is first
     services.source.save_vehicle(make_vehicle(), saved_at=now())
-    assert overview.forecasted(served) is not first
+    assert overview.predictions(served) is not first
 
 
 def test_vehicles_that_keep_changing_do_not_make_them_anew_each_time(
-    served: Served, services: Services
+    served: LoadedModel, services: Services
 ) -> None:
     overview = FleetOverview(services.source, look_again_s=1_000)
-    first = overview.forecasted(served)
+    first = overview.predictions(served)
     services.source.save_vehicle(make_vehicle(), saved_at=now())
-    assert overview.forecasted(served) is first
+    assert overview.predictions(served) is first
 
 
-def test_another_model_makes_them_anew_at_once(served: Served, services: Services, models: Models) -> None:
+def test_another_model_makes_them_new_at_once(
+    served: LoadedModel, services: Services, models: Models
+) -> None:
     overview = FleetOverview(services.source, look_again_s=1_000)
-    assert set(overview.forecasted(served).forecast) == {5.0}
+    assert set(overview.predictions(served).forecast) == {5.0}
     models.crown(models.register(7.0))
     services.listener.refresh()
     other = services.slot.current
     assert other is not None
-    assert set(overview.forecasted(other).forecast) == {7.0}
+    assert set(overview.predictions(other).forecast) == {7.0}
 
 
 @on_both_databases

@@ -21,7 +21,7 @@ from vroom_features.settings import Settings
 from vroom_model.errors import RegistryError
 from vroom_model.registry.registry import Registry
 from webapp.app import create_app
-from webapp.operations.prefect_client import WorkflowError, Workflows
+from webapp.operations.prefect_client import PrefectClient, WorkflowError
 from webapp.security.rate_limits import Counter
 
 READ = (
@@ -153,16 +153,16 @@ def test_user_and_password_are_sent_to_mlflow_and_prefect(
     asked: tuple[str, list[str | None]],
 ) -> None:
     url, headers = asked
-    workflows = Workflows(url)
+    prefect = PrefectClient(url)
     with Registry(url, "vroom") as registry:
         for ask, error in (
             (registry.champion, RegistryError),
-            (workflows.recent, WorkflowError),
+            (prefect.recent, WorkflowError),
         ):
             with pytest.raises(error) as refusal:
                 ask()
             assert_nothing_secret(f"{refusal.value} {refusal.value.__cause__}")
-    workflows.close()
+    prefect.close()
     login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
     assert headers == [f"Basic {login}"] * 2
 

@@ -65,7 +65,7 @@ def test_the_form_of_a_stored_car_takes_its_own_price(
 
 @pytest.mark.usefixtures("champion")
 def test_workers_moments_are_written_for_people(client: FlaskClient, services: Services) -> None:
-    wait_until(lambda: services.upkeep.is_redis_up and any(services.upkeep.workers()))
+    wait_until(lambda: services.heartbeat.is_redis_up and any(services.heartbeat.workers()))
     roster = client.get("/models").text.partition('id="roster"')[2]
     written = re.findall(r"<time[^>]*>([^<]*)</time>", roster)
     assert len(written) >= 2

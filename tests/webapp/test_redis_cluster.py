@@ -33,7 +33,7 @@ def settings(settings: Settings, redis_cluster_url: str) -> Settings:
 def services(champion: int, app: Flask) -> Services:
     """Return the services of an app that serves, hears messages and has caught up."""
     found: Services = app.extensions["vroom"]
-    wait_until(lambda: found.listener.is_subscribed and found.upkeep.is_redis_up, timeout_s=30)
+    wait_until(lambda: found.listener.is_subscribed and found.heartbeat.is_redis_up, timeout_s=30)
     return found
 
 
@@ -48,11 +48,11 @@ def test_saves_reach_all_nodes_and_are_forecast_from_there(services: Services, c
 
 
 def test_the_roster_reads_workers_of_all_nodes(services: Services) -> None:
-    beat = services.upkeep._state()
+    beat = services.heartbeat._state()
     for number in range(12):
         other = beat.model_copy(update={"worker": f"other:{number}"})
         services.redis.set(f"vroom-forecast:worker:other:{number}", other.model_dump_json())
-    assert len({state.worker for state in services.upkeep.workers()}) == 13
+    assert len({state.worker for state in services.heartbeat.workers()}) == 13
 
 
 def test_a_promotion_published_by_a_flow_is_heard(

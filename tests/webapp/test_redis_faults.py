@@ -81,7 +81,7 @@ def app(settings: Settings, champion: int) -> Iterator[Flask]:
     """Return an app that serves, hears messages and has caught up."""
     made = create_app(settings)
     services: Services = made.extensions["vroom"]
-    wait_until(lambda: services.listener.is_subscribed and services.upkeep.is_redis_up)
+    wait_until(lambda: services.listener.is_subscribed and services.heartbeat.is_redis_up)
     yield made
     services.close()
 
@@ -127,7 +127,7 @@ def test_redis_emptied_under_a_running_worker_is_filled_again(
 ) -> None:
     vehicle_id = client.post("/vehicles", json=VEHICLE).json["vehicle_id"]
     own_redis.client.flushall()
-    services.upkeep.beat_soon()
+    services.heartbeat.beat_soon()
     wait_until(lambda: list(services.online.vehicle_ids()) == [vehicle_id])
 
 
@@ -148,11 +148,11 @@ def test_a_hanging_redis_holds_up_one_request_and_no_more(
     vehicle_id = client.post("/vehicles", json=VEHICLE).json["vehicle_id"]
     own_redis.hang()
     assert client.post("/predict/id", json={"vehicle_id": vehicle_id}).json["source"] == "database"
-    assert not services.upkeep.is_redis_up
+    assert not services.heartbeat.is_redis_up
     assert client.post("/predict/id", json={"vehicle_id": vehicle_id}).json["source"] == "database"
     assert client.post("/vehicles", json=VEHICLE).status_code == 201
     own_redis.go_on()
-    wait_until(lambda: services.upkeep.is_redis_up and services.listener.is_subscribed)
+    wait_until(lambda: services.heartbeat.is_redis_up and services.listener.is_subscribed)
     version = promote(models, own_redis, 6.0)
     wait_until(lambda: version_of(client) == version)
 
@@ -165,7 +165,7 @@ def test_a_hanging_redis_holds_up_one_look_and_no_more(
     own_redis.hang()
     page = {"headers": {"Accept": "text/html"}} if "health" not in path else {}
     assert client.get(path, **page).text  # a page in parts looks while it is read
-    assert not services.upkeep.is_redis_up
+    assert not services.heartbeat.is_redis_up
     started = time.monotonic()
     answers = [client.get(path, **page).text for _ in range(5)]
     assert time.monotonic() - started < 5 * REDIS_TIMEOUT_S  # each would wait for it twice
@@ -242,8 +242,8 @@ def test_a_forged_vehicle_message_puts_nothing_in_the_online_store(
 ) -> None:
     message = VehicleSaved(vehicle_id=4242)
     own_redis.client.publish(message.channel, message.encode())
-    services.upkeep.mark_stale()
-    wait_until(lambda: services.upkeep.is_redis_up)
+    services.heartbeat.mark_stale()
+    wait_until(lambda: services.heartbeat.is_redis_up)
     assert list(services.online.vehicle_ids()) == []
     assert client.post("/predict/id", json={"vehicle_id": 4242}).status_code == 404
 
@@ -263,7 +263,7 @@ def test_a_worker_starts_and_serves_while_redis_is_away(
 
 def test_every_worker_tells_what_it_serves(settings: Settings, client: FlaskClient, champion: int) -> None:
     other = create_app(settings)
-    wait_until(lambda: other.extensions["vroom"].upkeep.is_redis_up)
+    wait_until(lambda: other.extensions["vroom"].heartbeat.is_redis_up)
     # Both live in this process, so they share a name; in production each has its own.
     (worker,) = client.get("/health?all=1").json["workers"]
     assert worker["model_version"] == champion

@@ -29,7 +29,7 @@ def machines(settings: Settings, champion: int, tmp_path: Path) -> Iterator[tupl
     ]
     for app in apps:
         services = app.extensions["vroom"]
-        wait_until(lambda: services.listener.is_subscribed and services.upkeep.is_redis_up)  # noqa: B023
+        wait_until(lambda: services.listener.is_subscribed and services.heartbeat.is_redis_up)  # noqa: B023
     yield apps[0].test_client(), apps[1].test_client()
     for app in apps:
         app.extensions["vroom"].close()

@@ -18,7 +18,7 @@ pytestmark = on_both_databases
 
 
 def test_a_saved_vehicle_is_in_step(client: FlaskClient, services: Services) -> None:
-    wait_until(lambda: services.upkeep.is_redis_up)
+    wait_until(lambda: services.heartbeat.is_redis_up)
     assert client.post("/vehicles", json=VEHICLE).status_code == 201
     state = online_state(services)
     assert (state.num_rows, state.num_missing, state.num_fresh, state.num_checked) == (1, 0, 1, 1)
@@ -26,15 +26,15 @@ def test_a_saved_vehicle_is_in_step(client: FlaskClient, services: Services) -> 
 
 
 def test_a_missing_row_is_counted_and_written_by_the_next_beat(services: Services) -> None:
-    wait_until(lambda: services.upkeep.is_redis_up)
+    wait_until(lambda: services.heartbeat.is_redis_up)
     services.source.save_vehicle(make_vehicle(), saved_at=now())
     assert online_state(services).num_missing == 1
-    services.upkeep.beat_soon()
+    services.heartbeat.beat_soon()
     wait_until(lambda: online_state(services).is_in_step)
 
 
 def test_rows_of_another_database_are_named_as_such(client: FlaskClient, services: Services) -> None:
-    wait_until(lambda: services.upkeep.is_redis_up)
+    wait_until(lambda: services.heartbeat.is_redis_up)
     services.online.mark_synced(Synced("another", 1))
     assert not online_state(services).is_in_step
     page = client.get("/feature-stores", headers={"Accept": "text/html"}).text
@@ -56,7 +56,7 @@ def test_a_pointer_that_names_no_snapshot_is_told(
 
 
 def test_the_last_audit_is_told_with_its_differences(client: FlaskClient, services: Services) -> None:
-    wait_until(lambda: services.upkeep.is_redis_up)
+    wait_until(lambda: services.heartbeat.is_redis_up)
     page = client.get("/feature-stores", headers={"Accept": "text/html"}).text
     assert "Materialize ends with one" in page
     remember_audit(services.online, AuditReport(5, missing=2, stale=0, wrong=1, orphaned=0), as_of=now())

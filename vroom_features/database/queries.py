@@ -20,7 +20,7 @@ from sqlalchemy import (
 
 from vroom_features.database.engine import TABLES
 from vroom_features.database.rows import Kind, StoredVehicle, VehicleFilter
-from vroom_features.features import is_watched
+from vroom_features.features import has_outcome
 
 vehicles, reservations, state, deletions, keys, *_ = TABLES
 BIGGEST_ID = 2**63 - 1
@@ -66,7 +66,7 @@ def stored(row: Row[Any]) -> StoredVehicle:
     """Turn a selected row into what callers get; no booking means 0 only where somebody watched."""
     values = dict(row._mapping)
     counted = values.pop("counted") or 0
-    watched = is_watched(values["source"] == "csv", counted)
+    watched = has_outcome(values["source"] == "csv", counted)
     return StoredVehicle.model_construct(**values, num_reservations=counted if watched else None)
 
 

@@ -3,7 +3,7 @@
 from vroom_model.registry.promotion import PromotionService
 
 
-def forget_old_versions(promotions: PromotionService, *, keep: int) -> list[int]:
+def delete_old_versions(promotions: PromotionService, *, keep: int) -> list[int]:
     """Delete all but the newest versions; those with an alias or in the history of champions stay too.
 
     A version goes last, after its files and its run, so that a deletion cut short is gone on with next time.

@@ -13,7 +13,7 @@ from vroom_model.data.dataset import Dataset, TrainingSnapshot, read_blocks
 from vroom_model.training.boosting import FoldBooster, TrainingParams, booster_params
 
 
-class OtherFolds(xgb.DataIter):
+class OutOfFoldBlocks(xgb.DataIter):
     """The vehicles outside one fold, a block at a time; XGBoost keeps one byte of each feature.
 
     Parameters
@@ -74,7 +74,7 @@ def stream_folds(
     """
     boosters = []
     for fold in range(params.num_folds):
-        blocks = OtherFolds(snapshot, fold, params.num_folds, inputs=inputs)
+        blocks = OutOfFoldBlocks(snapshot, fold, params.num_folds, inputs=inputs)
         matrix = xgb.QuantileDMatrix(blocks, nthread=params.num_threads)
         settings = booster_params(params, inputs=inputs, num_rows=matrix.num_row(), seed=seed)
         booster = xgb.train(settings, matrix, params.num_rounds)

@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 
 from webapp.api.openapi import OPERATOR
-from webapp.api.validation import StrictBlueprint
+from webapp.api.validation import ValidatedBlueprint
 from webapp.problems import Problem
 from webapp.security.headers import events_url
 from webapp.security.sign_in import operator_required
 from webapp.services import Services, services
-from webapp.serving.current_model import no_model, reload_everywhere, serving
+from webapp.serving.current_model import no_model, reload_everywhere, require_model
 from webapp.serving.forecasts import document, predict_batch, predict_stored
 from webapp.serving.schemas import (
     BatchDocument,
@@ -30,7 +30,7 @@ from webapp.serving.schemas import (
 from webapp.serving.worker_heartbeat import WorkerState
 
 PROBLEMS: ResponseDict = dict.fromkeys((400, 415, 422), Problem)
-api = StrictBlueprint("api", __name__, abp_tags=[Tag(name="forecasts")])
+api = ValidatedBlueprint("api", __name__, abp_tags=[Tag(name="forecasts")])
 
 
 class HealthQuery(BaseModel):
@@ -100,7 +100,7 @@ def json(content: Mapping[str, object]) -> Response:
 @api.post("/predict", responses={200: ForecastDocument, 429: Problem, 503: Problem, **PROBLEMS})
 def predict(body: VehicleDocument) -> Response:
     """Forecast a vehicle."""
-    served = serving()
+    served = require_model()
     return json(document(served.predictor.predict_one(body.model_dump()), served.version))
 
 
@@ -110,13 +110,13 @@ def predict(body: VehicleDocument) -> Response:
 )
 def predict_id(body: VehicleKey) -> Response:
     """Forecast a stored vehicle."""
-    return json(predict_stored(services(), serving(), body.vehicle_id))
+    return json(predict_stored(services(), require_model(), body.vehicle_id))
 
 
 @api.post("/predict/batch", responses={200: BatchForecastDocument, 429: Problem, 503: Problem, **PROBLEMS})
 def predict_many(body: BatchDocument) -> Response:
     """Forecast up to 1,000 vehicles, all by one model."""
-    return json(predict_batch(serving(len(body.root)), body))
+    return json(predict_batch(require_model(len(body.root)), body))
 
 
 @api.get("/health", tags=[Tag(name="state")], responses={200: HealthDocument, 422: Problem})
@@ -126,7 +126,7 @@ def health(query: HealthQuery) -> BaseModel:
     served, slot = app.slot.current, app.slot
     workers = _workers(app) if query.all else None
     reasons = [slot.problem] if slot.problem else []
-    if not app.upkeep.is_redis_up:
+    if not app.heartbeat.is_redis_up:
         reasons.append("the online store is away: answers come from the database")
     if served is None:
         status: Literal["ok", "loading", "no_model", "degraded"]
@@ -140,7 +140,7 @@ def health(query: HealthQuery) -> BaseModel:
         model_version=served.version if served else None,
         since=served.since.isoformat() if served else None,
         mlflow_uri=str(app.settings.mlflow),
-        online_store="up" if app.upkeep.is_redis_up else "down",
+        online_store="up" if app.heartbeat.is_redis_up else "down",
         listener="subscribed" if app.listener.is_subscribed else "polling",
         worker=app.worker,
         workers=workers,
@@ -150,7 +150,7 @@ def health(query: HealthQuery) -> BaseModel:
 
 def _workers(app: Services) -> list[WorkerState] | None:
     try:
-        return list(app.upkeep.workers())
+        return list(app.heartbeat.workers())
     except RedisError:
         return None
 

@@ -15,8 +15,8 @@ from webapp.api.forecasts import json
 from webapp.api.tensors import OUTPUT_DTYPE, Array, TensorError, read_request, write_response
 from webapp.problems import INFERENCE_PREFIX, ProblemError, invalid
 from webapp.services import services
-from webapp.serving.current_model import serving
-from webapp.serving.model_slot import Served
+from webapp.serving.current_model import require_model
+from webapp.serving.model_slot import LoadedModel
 from webapp.serving.schemas import BatchDocument, VehicleDocument
 
 inference_api = Blueprint("inference_api", __name__, url_prefix=INFERENCE_PREFIX)
@@ -95,7 +95,7 @@ def infer(name: str, version: str | None = None) -> Response:
     header_length = request.headers.get(HEADER_LENGTH, type=int)
     try:
         asked, tensors = read_request(request.get_data(cache=False), header_length)
-        serving(max(map(len, tensors.values()), default=1))
+        require_model(max(map(len, tensors.values()), default=1))
         forecasts = served.predictor.predict_many(_vehicles(tensors))
         outputs = {output: getattr(forecasts, output) for output in OUTPUTS}
         header = {"model_name": name, "model_version": str(served.version)}
@@ -109,11 +109,11 @@ def infer(name: str, version: str | None = None) -> Response:
     return Response(content, content_type=content_type, headers=headers)
 
 
-def _served(name: str, version: str | None) -> Served:
+def _served(name: str, version: str | None) -> LoadedModel:
     """Return the model under this name, or refuse."""
     if name != services().settings.model_name:
         raise ProblemError(404, "No such model", f"there is no model {name!r}")
-    served = serving()
+    served = require_model()
     if version is not None and version != str(served.version):
         raise ProblemError(404, "No such version", f"version {version} does not serve; {served.version} does")
     return served

@@ -9,14 +9,14 @@ from flask_openapi3.types import ResponseDict
 from pydantic import BaseModel, ConfigDict, Field
 
 from webapp.api.openapi import OPERATOR
-from webapp.api.validation import StrictBlueprint
+from webapp.api.validation import ValidatedBlueprint
 from webapp.operations.flow_runs import FlowRun
 from webapp.problems import Problem
 from webapp.security.sign_in import operator_required
 from webapp.services import services
 from webapp.serving.schemas import ID_MAX
 
-operations_api = StrictBlueprint("operations_api", __name__, abp_tags=[Tag(name="operations")])
+operations_api = ValidatedBlueprint("operations_api", __name__, abp_tags=[Tag(name="operations")])
 REFUSALS: ResponseDict = {401: Problem, 403: Problem, 503: Problem}
 
 
@@ -77,21 +77,21 @@ def accepted(run: FlowRun) -> Response:
 @operator_required
 def materialize() -> Response:
     """Start seeding and materializing."""
-    return accepted(services().workflows.start("materialize"))
+    return accepted(services().prefect.start("materialize"))
 
 
 @operations_api.post("/train", security=OPERATOR, responses={202: RunDocument, **REFUSALS})
 @operator_required
 def train() -> Response:
     """Start the pipeline: training, then promotion."""
-    return accepted(services().workflows.start("train"))
+    return accepted(services().prefect.start("train"))
 
 
 @operations_api.post("/rollback", security=OPERATOR, responses={202: RunDocument, **REFUSALS})
 @operator_required
 def rollback() -> Response:
     """Make the previous champion serve again."""
-    return accepted(services().workflows.start("rollback"))
+    return accepted(services().prefect.start("rollback"))
 
 
 @operations_api.get(
@@ -107,5 +107,5 @@ def audit(query: AuditQuery) -> BaseModel:
 @operations_api.get("/runs/<run_id>", responses={200: RunDocument, 404: Problem, 422: Problem, 503: Problem})
 def run(path: RunPath) -> BaseModel:
     """Tell how a run stands."""
-    found = services().workflows.run(str(path.run_id))
+    found = services().prefect.run(str(path.run_id))
     return RunDocument(id=found.id, name=found.name, flow=found.flow, state=found.state, url=found.url)

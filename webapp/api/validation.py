@@ -36,7 +36,7 @@ def read_json(model: Model) -> BaseModel:
         raise invalid(exc) from exc
 
 
-class StrictBlueprint(APIBlueprint):
+class ValidatedBlueprint(APIBlueprint):
     """An :class:`~flask_openapi3.APIBlueprint` with strict validation and problem documents."""
 
     @staticmethod

@@ -13,7 +13,7 @@ from vroom_features.online.store import VIEW_ID, OnlineRow, online_row
 from vroom_features.vehicle import VehicleCreate
 from vroom_features.view import VEHICLE_VIEW
 from webapp.api.openapi import OPERATOR
-from webapp.api.validation import StrictBlueprint
+from webapp.api.validation import ValidatedBlueprint
 from webapp.clock import now
 from webapp.problems import Problem
 from webapp.rendering.formats import feature_unit
@@ -32,7 +32,7 @@ from webapp.serving.schemas import (
 )
 from webapp.serving.store_state import offline_state
 
-vehicles_api = StrictBlueprint("vehicles_api", __name__, abp_tags=[Tag(name="vehicles")])
+vehicles_api = ValidatedBlueprint("vehicles_api", __name__, abp_tags=[Tag(name="vehicles")])
 
 
 class PageQuery(BaseModel):
@@ -179,11 +179,11 @@ def vehicle_features(path: VehiclePath) -> Response:
     """Return a vehicle's features, from the online store when it holds them."""
     app = services()
     row: OnlineRow | None = None
-    if app.upkeep.is_redis_up:
+    if app.heartbeat.is_redis_up:
         try:
             row = app.online.get(path.vehicle_id)
         except OnlineStoreError:
-            app.upkeep.mark_stale()
+            app.heartbeat.mark_stale()
     source: Literal["online_store", "database"] = "online_store"
     if row is None:
         vehicle = app.source.get_vehicle(path.vehicle_id)
@@ -214,11 +214,11 @@ def stores() -> BaseModel:
     """Describe both stores and the feature view."""
     app = services()
     num_online: int | None = None
-    if app.upkeep.is_redis_up:
+    if app.heartbeat.is_redis_up:
         try:
             num_online = app.online.count_rows()
         except OnlineStoreError:
-            app.upkeep.mark_stale()
+            app.heartbeat.mark_stale()
     snapshots = offline_state(app.settings.offline_store).snapshots
     num_offline = next((snapshot.num_rows for snapshot in snapshots if snapshot.is_current), None)
     return StoresDocument(

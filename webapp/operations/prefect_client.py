@@ -65,7 +65,7 @@ class _Run(BaseModel):
     expected_start_time: datetime | None = None
 
 
-class Workflows:
+class PrefectClient:
     """Start and follow the deployments of prefect.yaml.
 
     Parameters

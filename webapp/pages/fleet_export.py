@@ -10,14 +10,14 @@ from vroom_features.vehicle import COLUMNS
 from vroom_features.view import VEHICLE_VIEW
 from webapp.rendering.listing import Listing
 from webapp.serving.forecasts import predict_vehicles
-from webapp.serving.model_slot import Served
+from webapp.serving.model_slot import LoadedModel
 
 EXPORT_MAX = 50_000
 BATCH_SIZE = 1_000
 FIELDS = ("vehicle_id", *COLUMNS, VEHICLE_VIEW.label)
 
 
-def csv_lines(source: SourceStore, listing: Listing, served: Served | None) -> Iterator[str]:
+def csv_lines(source: SourceStore, listing: Listing, served: LoadedModel | None) -> Iterator[str]:
     """Yield the file a batch at a time: the vehicles of a list, in its order, all forecast by one model.
 
     The order is that of the moment it begins; a vehicle that is gone when its batch is read is left out.
@@ -28,7 +28,7 @@ def csv_lines(source: SourceStore, listing: Listing, served: Served | None) -> I
         Where vehicles are.
     listing : Listing
         Which vehicles, in which order; up to ``EXPORT_MAX``, whatever its page.
-    served : Served or None
+    served : LoadedModel or None
         The model; without one the forecasts are left empty.
     """
     version = served.version if served else ""

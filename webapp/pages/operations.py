@@ -34,7 +34,7 @@ class Action:
     Parameters
     ----------
     name : str
-        As in ``workflows.FLOWS``, if it starts a run.
+        As in ``prefect.FLOWS``, if it starts a run.
     button, question : str
         What the button says, and what is asked before.
     does : str
@@ -106,13 +106,13 @@ class Progress:
 
 def progress_of(*names: str) -> list[Progress]:
     """Return how the latest run of each action stands; Prefect being away is part of the answer."""
-    workflows = services().workflows
+    prefect = services().prefect
     found: list[Progress] = []
     try:
-        latest = workflows.latest(names)
+        latest = prefect.latest(names)
         for name in names:
             run = latest.get(name)
-            steps = tuple(workflows.steps(run.id)) if run and run.is_active else ()
+            steps = tuple(prefect.steps(run.id)) if run and run.is_active else ()
             found.append(Progress(ACTIONS[name], run, steps))
     except WorkflowError as exc:
         return [Progress(ACTIONS[each], None, problem=str(exc)) for each in names]
@@ -122,7 +122,7 @@ def progress_of(*names: str) -> list[Progress]:
 def workers() -> list[WorkerState]:
     """Return every worker with what it serves; none while Redis, where they meet, is away."""
     try:
-        return sorted(services().upkeep.workers(), key=lambda worker: worker.worker)
+        return sorted(services().heartbeat.workers(), key=lambda worker: worker.worker)
     except RedisError:
         return []
 
@@ -130,7 +130,7 @@ def workers() -> list[WorkerState]:
 def recent_runs() -> tuple[list[FlowRun], str]:
     """Return the last runs of our flows; or none, and why."""
     try:
-        return services().workflows.recent(limit=NUM_RUNS), ""
+        return services().prefect.recent(limit=NUM_RUNS), ""
     except WorkflowError as exc:
         return [], str(exc)
 
@@ -188,7 +188,7 @@ def start(name: str) -> Response | str:
     if not confirmed:
         return render_template("confirm.html", action=action)
     try:
-        services().workflows.start(name, parameters)
+        services().prefect.start(name, parameters)
     except WorkflowError as exc:
         flash(f"Not started. {exc}", "poor")
     return redirect(url_for(action.page, _anchor="operations"), 303)

@@ -22,7 +22,7 @@ from webapp.security.headers import events_url
 from webapp.security.sign_in import may_save, require_operator
 from webapp.services import services
 from webapp.serving import saving
-from webapp.serving.current_model import serving_now, too_often
+from webapp.serving.current_model import current_model, too_often
 from webapp.serving.forecasts import predict_vehicles
 
 NUM_ID_DIGITS_MAX = 18
@@ -48,7 +48,7 @@ def frame() -> dict[str, Any]:
     return {
         "navigation": NAVIGATION,
         "events_url": events_url(services().settings),
-        "served": serving_now(),
+        "served": current_model(),
         "theme": theme if theme in {"light", "dark"} else None,
     }
 
@@ -119,13 +119,13 @@ def _forecast_page(entry: Entry, *, status: int = 200, save_problem: str = "") -
 
 def _answer(entry: Entry) -> dict[str, Any]:
     """Return what the templates say of a vehicle."""
-    served = serving_now()
+    served = current_model()
     if served is None or entry.vehicle is None:
         return {"forecast": None, "scale_top": formats.scale_top()}
     if wait_s := services().limit.wait_s(request.environ):
         return {"forecast": None, "wait_s": wait_s, "scale_top": formats.scale_top()}
     found = served.predictor.predict_one(entry.vehicle.model_dump())
-    beside = services().insight.beside(served, entry.vehicle, found)
+    beside = services().details.build(served, entry.vehicle, found)
     return {"forecast": found, "scale_top": formats.scale_top(found.high), **beside}
 
 
@@ -182,7 +182,7 @@ def delete_vehicle(vehicle_id: int) -> Response | str:
 def fleet() -> str:
     """List the vehicles with a booking history: forecast against what happened."""
     asked = Listing.of(request.args, kind="fleet", sort="vehicle_id", descending=False)
-    source, served = services().source, serving_now()
+    source, served = services().source, current_model()
     listing, found = asked.shown(source)
     forecasts = _forecasts(found.items)
     rows = [{"vehicle": vehicle, "forecast": forecasts.get(vehicle.vehicle_id)} for vehicle in found.items]
@@ -211,7 +211,7 @@ def fleet() -> str:
 def fleet_csv() -> Response:
     """Return the list as a file, in the same order."""
     listing = Listing.of(request.args, kind="fleet", sort="vehicle_id", descending=False)
-    lines = csv_lines(services().source, listing, serving_now())
+    lines = csv_lines(services().source, listing, current_model())
     name = {"Content-Disposition": "attachment; filename=fleet.csv"}
     return Response(lines, content_type="text/csv; charset=utf-8", headers=name)
 
@@ -219,10 +219,10 @@ def fleet_csv() -> Response:
 @pages.get("/fleet/points")
 def fleet_points() -> dict[str, list[float]]:
     """Return forecasts and outcomes of the fleet, for the chart."""
-    served = serving_now()
+    served = current_model()
     if served is None:
         return {"forecast": [], "outcome": [], "vehicle_id": []}
-    fleet = services().fleet.forecasted(served)
+    fleet = services().fleet.predictions(served)
     return {
         "forecast": fleet.forecast.round(2).tolist(),
         "outcome": fleet.outcome.tolist(),
@@ -246,7 +246,7 @@ def models() -> Response:
 
 def _forecasts(vehicles: tuple[StoredVehicle, ...]) -> dict[int, Forecast]:
     """Forecast stored vehicles by id; none without a model."""
-    served = serving_now()
+    served = current_model()
     if served is None:
         return {}
     made = predict_vehicles(served, vehicles)

@@ -13,13 +13,13 @@ from vroom_model.serving.predictor import Forecast
 from vroom_model.serving.whatif import what_if
 from webapp.rendering.formats import sentence
 from webapp.serving.fleet_overview import FleetOverview
-from webapp.serving.model_slot import Served
+from webapp.serving.model_slot import LoadedModel
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Push:
+class ContributionBar:
     """How far one fact moves the forecast, and where its bar lies in a drawing with 0 in the middle."""
 
     text: str
@@ -28,7 +28,7 @@ class Push:
     width: str
 
 
-class Insight:
+class ForecastDetails:
     """Everything a page tells beside a forecast.
 
     Parameters
@@ -44,7 +44,7 @@ class Insight:
         self._explainer = lru_cache(maxsize=1)(lambda ref: Explainer.load(cache.fetch(ref)))
         self._fleet = fleet
 
-    def beside(self, served: Served, vehicle: VehicleCreate, forecast: Forecast) -> dict[str, Any]:
+    def build(self, served: LoadedModel, vehicle: VehicleCreate, forecast: Forecast) -> dict[str, Any]:
         """Return what the page shows beside a forecast, by the same model."""
         row = vehicle.model_dump()
         try:
@@ -53,21 +53,21 @@ class Insight:
             logger.warning("no reasons model_version=%s: %s", served.version, exc)
             explanation = None  # the page leaves the reasons out and shows the rest
         return {
-            "standing": self._fleet.standing(served, forecast.predicted_reservations),
+            "percentile": self._fleet.percentile(served, forecast.predicted_reservations),
             "explanation": explanation,
-            "pushes": pushes(explanation) if explanation else [],
+            "contribution_bars": contribution_bars(explanation) if explanation else [],
             "curve": what_if(served.predictor, row),
         }
 
 
-def pushes(explanation: Explanation) -> list[Push]:
+def contribution_bars(explanation: Explanation) -> list[ContributionBar]:
     """Return a bar for each reason, all on one scale."""
     widest = max((abs(reason.contribution) for reason in explanation.reasons), default=0.0) or 1.0
     found = []
     for reason in explanation.reasons:
         length = abs(reason.contribution) / widest * 50
         found.append(
-            Push(
+            ContributionBar(
                 text=sentence(reason.fact),
                 contribution=reason.contribution,
                 start=f"{50 - length if reason.contribution < 0 else 50:.1f}%",

@@ -179,11 +179,11 @@ class Listing:
 def freshness_of(vehicles: Iterable[StoredVehicle], app: Services) -> dict[int, Freshness]:
     """Tell by vehicle id whether the online store holds today's row; unknown while it is away."""
     by_id = {vehicle.vehicle_id: vehicle for vehicle in vehicles}
-    if app.upkeep.is_redis_up:
+    if app.heartbeat.is_redis_up:
         try:
             rows = app.online.get_many(by_id)
         except OnlineStoreError:
-            app.upkeep.mark_stale()
+            app.heartbeat.mark_stale()
         else:
             return {number: freshness(rows.get(number), vehicle) for number, vehicle in by_id.items()}
     return dict.fromkeys(by_id, "unknown")

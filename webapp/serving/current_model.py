@@ -8,20 +8,20 @@ from redis.exceptions import RedisError
 from vroom_model.messages import ModelPromoted
 from webapp.problems import ProblemError
 from webapp.services import services
-from webapp.serving.model_slot import Served
+from webapp.serving.model_slot import LoadedModel
 
 logger = logging.getLogger(__name__)
 
 
-def serving_now() -> Served | None:
+def current_model() -> LoadedModel | None:
     """Return the model that serves, as this request first saw it; None while there is none."""
     if "served" not in g:
         g.served = services().slot.current
-    served: Served | None = g.served
+    served: LoadedModel | None = g.served
     return served
 
 
-def serving(num_forecasts: int = 1) -> Served:
+def require_model(num_forecasts: int = 1) -> LoadedModel:
     """Return the model that serves, for the whole of this request, which asks for so many forecasts.
 
     Raises
@@ -50,7 +50,7 @@ def no_model() -> ProblemError:
     return ProblemError(503, "No model yet", detail, Retry_After="2")
 
 
-def reload_everywhere() -> Served | None:
+def reload_everywhere() -> LoadedModel | None:
     """Read the registry now, in this worker and, by a message, in all; return the model that serves here."""
     app = services()
     app.listener.refresh()

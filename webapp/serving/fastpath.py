@@ -22,12 +22,12 @@ from webapp.security.headers import REQUEST_ID
 from webapp.security.hosts import host_rule
 from webapp.services import Services
 from webapp.serving.forecasts import document, predict_stored
-from webapp.serving.model_slot import Served
+from webapp.serving.model_slot import LoadedModel
 from webapp.serving.schemas import VehicleDocument, VehicleKey
 
 logger = logging.getLogger(__name__)
 
-Answer = Callable[[Served, bytes], dict[str, Any]]
+Answer = Callable[[LoadedModel, bytes], dict[str, Any]]
 
 BODY_MAX_BYTES = 4096
 ECHO_PATH = "/benchmark/echo"
@@ -101,15 +101,15 @@ class FastPath:
             _log(environ, seconds, request_id, served.version)
         return [content]
 
-    def _predict(self, served: Served, body: bytes) -> dict[str, Any]:
+    def _predict(self, served: LoadedModel, body: bytes) -> dict[str, Any]:
         vehicle = self._vehicle(body)
         return document(served.predictor.predict_one(vehicle.__dict__), served.version)
 
-    def _predict_id(self, served: Served, body: bytes) -> dict[str, Any]:
+    def _predict_id(self, served: LoadedModel, body: bytes) -> dict[str, Any]:
         vehicle_id = self._key(body, strict=True).vehicle_id
         return predict_stored(self._services, served, vehicle_id)
 
-    def _echo(self, served: Served, body: bytes) -> dict[str, Any]:
+    def _echo(self, served: LoadedModel, body: bytes) -> dict[str, Any]:
         """Do all that a forecast does except validate and forecast: what benchmarks compare with."""
         orjson.loads(body)
         return ECHO

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vroom_features.database.vehicles import SourceStore, StoredVehicle
-from webapp.serving.model_slot import Served
+from webapp.serving.model_slot import LoadedModel
 
 SAMPLE_PAGES = 4
 SAMPLE_PAGE_SIZE = 500
@@ -19,7 +19,7 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class FleetPercentile:
     """Where a forecast lies among the forecasts for the fleet, all by one model.
 
     Parameters
@@ -57,7 +57,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Forecasted:
+class FleetPredictions:
     """Arrays of shape (n_vehicles,), in ascending order of the forecasts."""
 
     vehicle_id: npt.NDArray[np.int64]
@@ -74,7 +74,7 @@ class _Kept:
     version: int
     revision: str
     made_at: float
-    forecasted: Forecasted
+    predictions: FleetPredictions
 
 
 class FleetOverview:
@@ -94,15 +94,15 @@ class FleetOverview:
         self._lock = threading.Lock()
         self._kept: _Kept | None = None
 
-    def standing(self, served: Served, forecast: float) -> Standing | None:
+    def percentile(self, served: LoadedModel, forecast: float) -> FleetPercentile | None:
         """Return where this forecast lies; None while the fleet is empty."""
-        forecasts = self.forecasted(served).forecast
+        forecasts = self.predictions(served).forecast
         if forecasts.size == 0:
             return None
         low, high = float(forecasts[0]), float(forecasts[-1])
         counts, edges = np.histogram(forecasts, bins=NUM_BINS, range=(low, max(high, low + 0.1)))
         found = int(np.searchsorted(edges, forecast, side="right")) - 1
-        return Standing(
+        return FleetPercentile(
             share_below=float(np.searchsorted(forecasts, forecast, side="left")) / forecasts.size,
             num_vehicles=forecasts.size,
             bars=tuple((counts / counts.max()).round(3).tolist()),
@@ -111,9 +111,9 @@ class FleetOverview:
             high=high,
         )
 
-    def groups(self, served: Served) -> list[Group]:
+    def groups(self, served: LoadedModel) -> list[Group]:
         """Return the fleet in groups of equal size, from the least to the most expected."""
-        fleet = self.forecasted(served)
+        fleet = self.predictions(served)
         rows = np.array_split(np.arange(fleet.forecast.size), NUM_GROUPS)
         held = (fleet.low <= fleet.outcome) & (fleet.outcome <= fleet.high)
         return [
@@ -129,31 +129,31 @@ class FleetOverview:
             if len(part)
         ]
 
-    def forecasted(self, served: Served) -> Forecasted:
+    def predictions(self, served: LoadedModel) -> FleetPredictions:
         """Return the fleet's forecasts by this model."""
         with self._lock:
             kept, moment = self._kept, time.monotonic()
             is_same_model = kept is not None and kept.version == served.version
             if kept and is_same_model and moment - kept.made_at < self._look_again_s:
-                return kept.forecasted
+                return kept.predictions
             revision = self._source.revision()
             if kept and is_same_model and kept.revision == revision:
-                return kept.forecasted
+                return kept.predictions
             found = _forecast(served, sample(self._source))
             self._kept = _Kept(served.version, revision, moment, found)
             return found
 
 
-def _forecast(served: Served, vehicles: list[StoredVehicle]) -> Forecasted:
+def _forecast(served: LoadedModel, vehicles: list[StoredVehicle]) -> FleetPredictions:
     if not vehicles:
         nothing = np.empty(0)
-        return Forecasted(np.empty(0, dtype=np.int64), nothing, nothing, nothing, nothing)
+        return FleetPredictions(np.empty(0, dtype=np.int64), nothing, nothing, nothing, nothing)
     rows = [vehicle.model_dump() for vehicle in vehicles]
     names = served.predictor.view.sources
     columns = {name: np.array([row[name] for row in rows], dtype=float) for name in names}
     forecasts = served.predictor.predict_many(columns)
     order = np.argsort(forecasts.predicted_reservations, kind="stable")
-    return Forecasted(
+    return FleetPredictions(
         vehicle_id=np.array([vehicle.vehicle_id for vehicle in vehicles], dtype=np.int64)[order],
         forecast=forecasts.predicted_reservations[order],
         low=forecasts.low[order],

@@ -11,7 +11,7 @@ from vroom_features.online.store import VIEW_ID
 from vroom_model.serving.predictor import Forecast
 from webapp import metrics
 from webapp.services import Services
-from webapp.serving.model_slot import Served
+from webapp.serving.model_slot import LoadedModel
 from webapp.serving.schemas import BatchDocument, VehicleDocument
 
 _HIT = metrics.ONLINE_READS.labels("hit")
@@ -29,7 +29,7 @@ def document(forecast: Forecast, version: int) -> dict[str, Any]:
     }
 
 
-def predict_stored(app: Services, served: Served, vehicle_id: int) -> dict[str, Any]:
+def predict_stored(app: Services, served: LoadedModel, vehicle_id: int) -> dict[str, Any]:
     """Forecast from the online store; from the database when the store has no such row or is away.
 
     Raises
@@ -38,11 +38,11 @@ def predict_stored(app: Services, served: Served, vehicle_id: int) -> dict[str, 
         If there is no such vehicle.
     """
     row = None
-    if app.upkeep.is_redis_up:
+    if app.heartbeat.is_redis_up:
         try:
             row = app.online.get(vehicle_id)
         except OnlineStoreError:
-            app.upkeep.mark_stale()
+            app.heartbeat.mark_stale()
     if row is not None and row.view == VIEW_ID:
         _HIT.inc()
         forecast, source = served.predictor.predict_features(row.features), "online_store"
@@ -50,19 +50,19 @@ def predict_stored(app: Services, served: Served, vehicle_id: int) -> dict[str, 
         vehicle = app.source.get_vehicle(vehicle_id)
         if vehicle is None:
             raise VehicleNotFoundError(vehicle_id)
-        (_STALE if row is not None else _MISS if app.upkeep.is_redis_up else _AWAY).inc()
+        (_STALE if row is not None else _MISS if app.heartbeat.is_redis_up else _AWAY).inc()
         forecast, source = served.predictor.predict_one(vehicle.model_dump()), "database"
     return {"vehicle_id": vehicle_id, "source": source, **document(forecast, served.version)}
 
 
-def predict_batch(served: Served, batch: BatchDocument) -> dict[str, Any]:
+def predict_batch(served: LoadedModel, batch: BatchDocument) -> dict[str, Any]:
     """Forecast many vehicles with one call: a ``BatchForecastDocument``."""
     predictions = [document(made, served.version) for made in predict_vehicles(served, batch.root)]
     return {"predictions": predictions, "model_version": served.version}
 
 
 def predict_vehicles(
-    served: Served, vehicles: Sequence[VehicleDocument | StoredVehicle]
+    served: LoadedModel, vehicles: Sequence[VehicleDocument | StoredVehicle]
 ) -> Iterator[Forecast]:
     """Yield a forecast for each vehicle, made with one call: for the API, the lists and their files alike."""
     if not vehicles:

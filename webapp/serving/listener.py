@@ -29,7 +29,7 @@ from vroom_model.registry.registry import Registry
 from vroom_model.serving.predictor import Predictor
 from webapp import metrics
 from webapp.clock import now
-from webapp.serving.model_slot import ModelSlot, Served
+from webapp.serving.model_slot import LoadedModel, ModelSlot
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +159,7 @@ class ModelListener:
             raise
 
     def _swap(self, ref: ChampionRef, predictor: Predictor) -> None:
-        served = Served(predictor=predictor, ref=ref, since=now())
+        served = LoadedModel(predictor=predictor, ref=ref, since=now())
         previous = self._slot.swap(served)
         metrics.SWAPS.labels("ok").inc()
         metrics.MODEL_VERSION.set(ref.version)

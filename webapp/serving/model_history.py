@@ -60,7 +60,7 @@ class History:
     problem: str = ""
 
     @property
-    def withheld(self) -> dict[str, str]:
+    def disabled_actions(self) -> dict[str, str]:
         """Why an action cannot be started now, by its name."""
         made = last_made(self.records)
         has_earlier = made is not None and (made.previous is not None or self.moved_by_hand is not None)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class LoadedModel:
     """A model that serves, and since when.  A request reads it once and uses nothing else."""
 
     predictor: "Predictor"
@@ -31,13 +31,13 @@ class ModelSlot:
     """
 
     def __init__(self) -> None:
-        self.current: Served | None = None
+        self.current: LoadedModel | None = None
         self.problem: str | None = None
         """Why the champion is not the model that serves; None while all is well."""
         self.settled = threading.Event()
         """Set once the first attempt to find a model has ended, whatever its outcome."""
 
-    def swap(self, served: Served) -> Served | None:
+    def swap(self, served: LoadedModel) -> LoadedModel | None:
         """Let this model answer from now on, and return the one before."""
         previous, self.current = self.current, served
         self.problem = None

@@ -35,8 +35,8 @@ def save(
         return saved
     metrics.SAVES.inc()
     logger.info("vehicle saved vehicle_id=%s", saved.vehicle.vehicle_id)
-    if not services.upkeep.is_redis_up:
-        services.upkeep.mark_stale()
+    if not services.heartbeat.is_redis_up:
+        services.heartbeat.mark_stale()
         return saved
     try:
         services.online.put([online_row(saved.vehicle, materialized_at=saved_at)])
@@ -44,7 +44,7 @@ def save(
         services.redis.publish(message.channel, message.encode())
     except (OnlineStoreError, RedisError) as exc:
         logger.warning("online store missed a save vehicle_id=%s: %s", saved.vehicle.vehicle_id, exc)
-        services.upkeep.mark_stale()
+        services.heartbeat.mark_stale()
     return saved
 
 
@@ -60,8 +60,8 @@ def delete(services: Services, vehicle_id: int) -> None:
     """
     row_version = services.source.delete_vehicle(vehicle_id)
     logger.info("vehicle deleted vehicle_id=%s", vehicle_id)
-    if not services.upkeep.is_redis_up:
-        services.upkeep.mark_stale()
+    if not services.heartbeat.is_redis_up:
+        services.heartbeat.mark_stale()
         return
     try:
         services.online.delete([vehicle_id], row_version=row_version)
@@ -69,4 +69,4 @@ def delete(services: Services, vehicle_id: int) -> None:
         services.redis.publish(message.channel, message.encode())
     except (OnlineStoreError, RedisError) as exc:
         logger.warning("online store missed a deletion vehicle_id=%s: %s", vehicle_id, exc)
-        services.upkeep.mark_stale()
+        services.heartbeat.mark_stale()

@@ -110,7 +110,7 @@ def offline_state(address: ServiceAddress) -> OfflineState:
 
 def online_state(app: Services) -> OnlineState:
     """Return what the online store holds, against the new arrivals that it should hold."""
-    if not app.upkeep.is_redis_up:
+    if not app.heartbeat.is_redis_up:
         return OnlineState(problem="It did not answer a moment ago, so what it holds is not known.")
     newest = app.source.list_vehicles(kind="new", descending=True, page_size=NUM_CHECKED)
     try:
@@ -120,7 +120,7 @@ def online_state(app: Services) -> OnlineState:
         audit = last_audit(app.online)
         used = used_memory(app.redis)
     except (OnlineStoreError, RedisError) as exc:
-        app.upkeep.mark_stale()
+        app.heartbeat.mark_stale()
         return OnlineState(problem=str(exc))
     return OnlineState(
         num_rows=num_rows,

@@ -24,7 +24,7 @@ from vroom_model.errors import VroomModelError
 from vroom_model.messages import ModelLoaded
 from webapp import metrics
 from webapp.clock import now
-from webapp.serving.model_slot import ModelSlot, Served
+from webapp.serving.model_slot import LoadedModel, ModelSlot
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class WorkerState(BaseModel):
     seen_at: datetime
 
 
-class Upkeep:
+class WorkerHeartbeat:
     """Tell Redis that this worker lives, and keep the online store up to date.
 
     Parameters
@@ -74,7 +74,7 @@ class Upkeep:
         self._slot = slot
         self._model_name = model_name
         self._worker = worker
-        self._announced: Served | None = None
+        self._announced: LoadedModel | None = None
         self._source = source
         self._online = online
         self._finish_promotion = finish_promotion
@@ -82,7 +82,7 @@ class Upkeep:
         self._stopping = False
         self._wake = threading.Event()
         self._needs_resync = True
-        self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self.is_redis_up = False
 
     def start(self) -> None:
@@ -148,7 +148,7 @@ class Upkeep:
                 try:
                     duty()
                 except Exception:
-                    logger.exception("upkeep met the unexpected and lives on")
+                    logger.exception("heartbeat met the unexpected and lives on")
             self._wake.wait(BEAT_INTERVAL_S if self.is_redis_up else RETRY_INTERVAL_S)
 
     def _tend_the_store(self) -> None:
