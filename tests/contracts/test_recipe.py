@@ -43,7 +43,7 @@ def apply_recipe(copy: Path) -> None:
     last, new = f"{SCHEMA_VERSION:04}", f"{SCHEMA_VERSION + 1:04}"
     migration = re.sub(r'^revision = ".*"', f'revision = "{new}"', migration, flags=re.MULTILINE)
     migration = re.sub(r'^down_revision = ".*"', f'down_revision = "{last}"', migration, flags=re.MULTILINE)
-    (copy / f"vroom_features/migrations/versions/r{new}_doors.py").write_text(migration)
+    (copy / f"vroom_features/database/migrations/versions/r{new}_doors.py").write_text(migration)
     insert(copy / "data/generate.py", drawn, before=r'^            "ratio": ratio')
     insert(copy / "data/generate.py", schema, before=r"^    \]\n\)\n_BOOKING")
     insert(copy / "data/README.md", dictionary, before=r"\n## reservations.csv")
