@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import xgboost as xgb
 
-from vroom_model.bundle.trees import Ensemble
 from vroom_model.serving.shapley import TreeShap
 from vroom_model.training.boosting import TrainingParams
+from vroom_model.trees import Ensemble
 
 NUM_TRAINED, NUM_EXPLAINED, NUM_TIMES = 4_000, 100, 5
 Row = npt.NDArray[np.float32]

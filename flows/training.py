@@ -33,7 +33,7 @@ async def train_and_register(settings: Settings, seed: int, as_of: datetime) -> 
 
 def _train_and_register(settings: Settings, seed: int, as_of: datetime) -> "Registered":
     # `prefect deploy` imports this file: these would cost it 1.9 s and 177 MB, a run pays them anyway.
-    from vroom_model.data.dataset import count_csv_vehicles  # noqa: PLC0415
+    from vroom_model.dataset import count_csv_vehicles  # noqa: PLC0415
     from vroom_model.training.register import train_candidate  # noqa: PLC0415
 
     snapshot = OfflineStore(settings.offline_store).current()

@@ -11,10 +11,10 @@ from sklearn.model_selection import KFold
 
 from tests.snapshots import SAMPLE, read_fleet
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.bundle.manifest import ModelManifest
-from vroom_model.data.dataset import Dataset, load_dataset
+from vroom_model.dataset import Dataset, load_dataset
 from vroom_model.evaluation.interval import fit_lines
 from vroom_model.evaluation.metrics import out_of_fold
+from vroom_model.manifest import ModelManifest
 from vroom_model.serving.predictor import Forecasts, Predictor, with_range
 from vroom_model.training.boosting import TrainingParams, fit_folds, predict_by_fold
 from vroom_model.training.train import train

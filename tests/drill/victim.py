@@ -25,8 +25,8 @@ from tests import operations
 from tests.drill.clock import now
 from vroom_features.errors import VroomFeaturesError
 from vroom_features.settings import Settings
-from vroom_model.bundle.manifest import MANIFEST_NAME, ModelManifest
 from vroom_model.errors import VroomModelError
+from vroom_model.manifest import MANIFEST_NAME, ModelManifest
 from vroom_model.registry.registry import Registry
 from vroom_model.training.register import register_candidate
 from vroom_model.training.train import TrainedModel, train

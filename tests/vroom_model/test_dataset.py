@@ -11,12 +11,12 @@ from tests.snapshots import FrameSnapshot, with_booked_arrivals
 from tests.vroom_model.conftest import AS_OF
 from vroom_features.vehicle import UI_VEHICLE_ID_START
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.bundle.manifest import SnapshotRef
-from vroom_model.data.dataset import load_dataset
+from vroom_model.dataset import load_dataset
 from vroom_model.errors import TrainingDataError
 from vroom_model.evaluation.drift import watch
 from vroom_model.evaluation.gate import decide
 from vroom_model.evaluation.metrics import score
+from vroom_model.manifest import SnapshotRef
 from vroom_model.records import Decision, MonitorReport
 from vroom_model.serving.predictor import Predictor
 from vroom_model.training import train as training

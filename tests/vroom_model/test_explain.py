@@ -5,8 +5,8 @@ import pytest
 
 from tests.factories import VEHICLE
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.bundle.manifest import fold_file
 from vroom_model.errors import BrokenModelError
+from vroom_model.manifest import fold_file
 from vroom_model.serving.explain import Explainer
 from vroom_model.serving.predictor import Predictor
 from vroom_model.training.train import TrainedModel

@@ -12,11 +12,11 @@ from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import Champions
 from tests.vroom_model.conftest import AS_OF
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.bundle.manifest import MANIFEST_NAME, ModelManifest, ViewRef
-from vroom_model.data.dataset import load_dataset
+from vroom_model.dataset import load_dataset
 from vroom_model.evaluation.drift import watch
 from vroom_model.evaluation.gate import decide
 from vroom_model.evaluation.metrics import score
+from vroom_model.manifest import MANIFEST_NAME, ModelManifest, ViewRef
 from vroom_model.serving.explain import Explainer
 from vroom_model.serving.predictor import Predictor
 from vroom_model.serving.whatif import what_if

@@ -14,8 +14,8 @@ from tests.factories import VEHICLE
 from tests.imported import imported_by
 from vroom_features.vehicle import COLUMNS, PRICE_MAX
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.bundle.manifest import MANIFEST_NAME, SERVING_NAME, IntervalLines, fold_file
 from vroom_model.errors import BrokenModelError
+from vroom_model.manifest import MANIFEST_NAME, SERVING_NAME, IntervalLines, fold_file
 from vroom_model.serving.predictor import Predictor, with_range
 from vroom_model.training.train import TrainedModel
 

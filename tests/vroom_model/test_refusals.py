@@ -13,7 +13,7 @@ import pytest
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import Champions
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.bundle.manifest import ModelManifest, ViewRef, fold_file
+from vroom_model.manifest import ModelManifest, ViewRef, fold_file
 from vroom_model.training.train import TrainedModel
 
 Change = Callable[[ModelManifest], dict[str, Any]]

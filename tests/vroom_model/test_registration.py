@@ -14,7 +14,7 @@ import pytest
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import AS_OF, Champions
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.data.dataset import load_dataset
+from vroom_model.dataset import load_dataset
 from vroom_model.errors import BaselineError, BrokenModelError, ModelNotFoundError, RegistryError
 from vroom_model.registry.mlflow_api import MlflowApi
 from vroom_model.registry.registry import Registry

@@ -5,8 +5,8 @@ import numpy.typing as npt
 import pytest
 import xgboost as xgb
 
-from vroom_model.bundle.trees import LEAF, Ensemble, Tree
 from vroom_model.serving.shapley import TreeShap
+from vroom_model.trees import LEAF, Ensemble, Tree
 
 NUM_ROWS = 2_000
 Boosters = list[xgb.Booster]

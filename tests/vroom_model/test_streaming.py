@@ -18,9 +18,9 @@ from vroom_features.ingest.seed import seed
 from vroom_features.materialize import materialize
 from vroom_features.offline.snapshots import OfflineStore, Snapshot
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.data.dataset import load_dataset
-from vroom_model.data.folds import fold_of, in_sample
+from vroom_model.dataset import load_dataset
 from vroom_model.evaluation.metrics import score
+from vroom_model.folds import fold_of, in_sample
 from vroom_model.serving.predictor import Predictor
 from vroom_model.training.boosting import TrainingParams, booster_params, fit_folds, predict_by_fold
 from vroom_model.training.streaming import OutOfFoldBlocks, stream_folds

@@ -10,11 +10,11 @@ import pytest
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.conftest import AS_OF
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.bundle.manifest import MANIFEST_NAME, ModelManifest
-from vroom_model.data.dataset import load_dataset
+from vroom_model.dataset import load_dataset
 from vroom_model.errors import TrainingDataError
 from vroom_model.evaluation.gate import decide
 from vroom_model.evaluation.metrics import out_of_fold, score
+from vroom_model.manifest import MANIFEST_NAME, ModelManifest
 from vroom_model.serving.predictor import Predictor
 from vroom_model.training.boosting import TrainingParams
 from vroom_model.training.train import TrainedModel, train

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.bundle.manifest import (
+from vroom_model.manifest import (
     SERVING_NAME,
     IntervalLines,
     ModelManifest,
@@ -15,8 +15,8 @@ from vroom_model.bundle.manifest import (
     ViewRef,
     fold_file,
 )
-from vroom_model.bundle.onnx_graph import write_graph
-from vroom_model.bundle.trees import LEAF, Ensemble, Tree
+from vroom_model.training.onnx_graph import write_graph
+from vroom_model.trees import LEAF, Ensemble, Tree
 
 AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
 LINES = IntervalLines(coverage=0.8, low_intercept=-1.0, low_slope=1.0, high_intercept=1.0, high_slope=1.0)

@@ -15,7 +15,7 @@ from tests.webapp.registry import Models, Spoil
 from tests.webapp.waiting import wait_until
 from vroom_features.settings import Settings
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.bundle.manifest import MANIFEST_NAME, SERVING_NAME, Probe, ViewRef
+from vroom_model.manifest import MANIFEST_NAME, SERVING_NAME, Probe, ViewRef
 from vroom_model.messages import ModelPromoted
 from vroom_model.registry.model_cache import LAST_GOOD
 from webapp.app import create_app

@@ -12,8 +12,8 @@ import pytest
 
 from tests.webapp.faults import FaultyProxy
 from tests.webapp.registry import Models
-from vroom_model.bundle.manifest import MANIFEST_NAME, SERVING_NAME
 from vroom_model.errors import BrokenModelError, RegistryError
+from vroom_model.manifest import MANIFEST_NAME, SERVING_NAME
 from vroom_model.registry.model_cache import LAST_GOOD, LEFT_BEHIND_S, NUM_CACHED_MAX, ChampionRef, ModelCache
 from vroom_model.registry.registry import Registry
 from vroom_model.serving.predictor import Predictor

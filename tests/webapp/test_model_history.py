@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 
 from tests.webapp.records import add_record
 from tests.webapp.registry import Models
-from vroom_model.bundle.manifest import SnapshotRef
+from vroom_model.manifest import SnapshotRef
 from vroom_model.records import Decision, FeatureDrift, MonitorReport, Outcomes
 from vroom_model.registry.registry import Registry
 from webapp.services import Services

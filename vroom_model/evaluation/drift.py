@@ -6,9 +6,9 @@ from datetime import datetime
 import numpy as np
 import numpy.typing as npt
 
-from vroom_model.bundle.manifest import Histogram
-from vroom_model.data.dataset import TrainingSnapshot
+from vroom_model.dataset import TrainingSnapshot
 from vroom_model.evaluation.metrics import score
+from vroom_model.manifest import Histogram
 from vroom_model.records import MIN_ARRIVALS, FeatureDrift, MonitorReport, Outcomes, Verdict
 from vroom_model.serving.predictor import Predictor
 

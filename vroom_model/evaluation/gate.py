@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from vroom_model.data.dataset import SEGMENTS, TrainingSnapshot
+from vroom_model.dataset import SEGMENTS, TrainingSnapshot
 from vroom_model.errors import BrokenModelError
 from vroom_model.evaluation.metrics import Evaluation, score
 from vroom_model.records import Decision, ModelVersion

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 
-from vroom_model.bundle.manifest import IntervalLines
-from vroom_model.data.dataset import Dataset
+from vroom_model.dataset import Dataset
+from vroom_model.manifest import IntervalLines
 from vroom_model.serving.predictor import Forecasts, with_range
 
 Array = npt.NDArray[np.float64]

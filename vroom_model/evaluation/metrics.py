@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vroom_model.bundle.manifest import CalibrationPoint, FoldMetrics, Importance, SegmentMetrics
-from vroom_model.data.dataset import SEGMENTS, Dataset, TrainingSnapshot, load_dataset
+from vroom_model.dataset import SEGMENTS, Dataset, TrainingSnapshot, load_dataset
 from vroom_model.errors import BrokenModelError
+from vroom_model.manifest import CalibrationPoint, FoldMetrics, Importance, SegmentMetrics
 from vroom_model.serving.predictor import Forecasts, Predictor, with_range
 
 Array = npt.NDArray[np.float64]

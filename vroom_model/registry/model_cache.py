@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from vroom_model.bundle.manifest import MANIFEST_NAME, ModelManifest
 from vroom_model.errors import BrokenModelError, ModelNotFoundError, RegistryError
+from vroom_model.manifest import MANIFEST_NAME, ModelManifest
 from vroom_model.records import ChampionRef
 from vroom_model.registry.mlflow_api import MlflowApi
 

@@ -27,7 +27,7 @@ from vroom_model.registry.registry import Registry
 from vroom_model.serving.predictor import Predictor
 
 if TYPE_CHECKING:
-    from vroom_model.data.dataset import TrainingSnapshot
+    from vroom_model.dataset import TrainingSnapshot
     from vroom_model.evaluation.gate import PromotionRules
 
 logger = logging.getLogger(__name__)

@@ -13,10 +13,10 @@ import numpy as np
 
 from vroom_features.vehicle import COLUMNS
 from vroom_features.view import VEHICLE_VIEW, FeatureView
-from vroom_model.bundle.manifest import ModelManifest, fold_file
-from vroom_model.bundle.trees import Ensemble
 from vroom_model.errors import BrokenModelError
+from vroom_model.manifest import ModelManifest, fold_file
 from vroom_model.serving.shapley import TreeShap
+from vroom_model.trees import Ensemble
 
 CENT = 0.01
 """Prices closer than half of it are the same."""

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.bundle.manifest import SERVING_NAME, IntervalLines, ModelManifest
 from vroom_model.errors import BrokenModelError
+from vroom_model.manifest import SERVING_NAME, IntervalLines, ModelManifest
 
 Array = npt.NDArray[np.float64]
 PROBE_TOLERANCE = 1e-4

@@ -17,7 +17,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from vroom_model.bundle.trees import Ensemble
+from vroom_model.trees import Ensemble
 
 Array = npt.NDArray[np.float64]
 

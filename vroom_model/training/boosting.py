@@ -10,8 +10,8 @@ import numpy.typing as npt
 import xgboost as xgb
 from pydantic import BaseModel, ConfigDict, Field
 
-from vroom_model.data.dataset import PRICE, Dataset
-from vroom_model.data.folds import NUM_FOLDS
+from vroom_model.dataset import PRICE, Dataset
+from vroom_model.folds import NUM_FOLDS
 
 Array = npt.NDArray[np.float64]
 SHUFFLES = 8

@@ -13,7 +13,7 @@ from vroom_features.offline.manifest import Part
 from vroom_features.offline.snapshots import Snapshot
 from vroom_features.vehicle import UI_VEHICLE_ID_START
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.data.dataset import count_csv_vehicles, read_blocks
+from vroom_model.dataset import count_csv_vehicles, read_blocks
 from vroom_model.training.boosting import FoldBooster, TrainingParams, booster_params
 
 

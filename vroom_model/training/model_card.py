@@ -5,7 +5,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from vroom_model.bundle.manifest import ModelManifest
+from vroom_model.manifest import ModelManifest
 
 CARD_NAME = "model_card.md"
 CALIBRATION_NAME = "calibration.png"

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from vroom_model.bundle.manifest import ModelManifest
-from vroom_model.data.dataset import TrainingSnapshot
+from vroom_model.dataset import TrainingSnapshot
 from vroom_model.errors import BaselineError, BrokenModelError
+from vroom_model.manifest import ModelManifest
 from vroom_model.records import ModelVersion
 from vroom_model.registry.registry import Registry
 from vroom_model.training.boosting import TrainingParams

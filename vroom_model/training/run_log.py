@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vroom_model.bundle.manifest import SERVING_NAME, ModelManifest
 from vroom_model.errors import AlreadyRecordedError, ModelNotFoundError, RegistryError
+from vroom_model.manifest import SERVING_NAME, ModelManifest
 from vroom_model.registry.mlflow_api import MlflowApi
 from vroom_model.registry.registry import Registry
 from vroom_model.training.model_card import write_card

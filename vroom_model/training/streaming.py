@@ -9,7 +9,7 @@ import numpy as np
 import xgboost as xgb
 
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.data.dataset import Dataset, TrainingSnapshot, read_blocks
+from vroom_model.dataset import Dataset, TrainingSnapshot, read_blocks
 from vroom_model.training.boosting import FoldBooster, TrainingParams, booster_params
 
 

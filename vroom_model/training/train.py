@@ -13,19 +13,7 @@ import numpy as np
 import xgboost as xgb
 
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.bundle.manifest import (
-    SERVING_NAME,
-    Histogram,
-    IntervalLines,
-    ModelManifest,
-    Probe,
-    SnapshotRef,
-    ViewRef,
-    fold_file,
-)
-from vroom_model.bundle.onnx_graph import write_graph
-from vroom_model.bundle.trees import Ensemble
-from vroom_model.data.dataset import (
+from vroom_model.dataset import (
     Dataset,
     TrainingSnapshot,
     check_learnable,
@@ -41,9 +29,21 @@ from vroom_model.evaluation.metrics import (
     overall_metrics,
     segment_metrics,
 )
+from vroom_model.manifest import (
+    SERVING_NAME,
+    Histogram,
+    IntervalLines,
+    ModelManifest,
+    Probe,
+    SnapshotRef,
+    ViewRef,
+    fold_file,
+)
 from vroom_model.serving.predictor import with_range
 from vroom_model.training.boosting import FoldBooster, TrainingParams, fit_folds, predict_by_fold
+from vroom_model.training.onnx_graph import write_graph
 from vroom_model.training.streaming import stream_folds
+from vroom_model.trees import Ensemble
 
 Engine = Literal["memory", "stream", "elsewhere"]
 STREAM_ABOVE_ROWS = 200_000

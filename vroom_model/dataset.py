@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from vroom_features.vehicle import UI_VEHICLE_ID_START
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.data.folds import NUM_FOLDS, fold_of, in_sample
 from vroom_model.errors import TrainingDataError
+from vroom_model.folds import NUM_FOLDS, fold_of, in_sample
 
 KEY = VEHICLE_VIEW.join_key
 SAMPLE_MAX_ROWS = 500_000

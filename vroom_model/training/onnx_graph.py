@@ -9,7 +9,7 @@ from pathlib import Path
 
 from onnx import TensorProto, helper
 
-from vroom_model.bundle.trees import LEAF, Ensemble
+from vroom_model.trees import LEAF, Ensemble
 
 OPSET, ML_OPSET, IR_VERSION = 17, 3, 8
 

@@ -1,1 +1,0 @@
-"""What a model learns from: datasets of snapshots, and their folds."""
