@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.materialize import seed_source, write_stores
-from flows.monitor import look
+from flows.monitor import check_drift
 from flows.promotion import compare_and_promote
 from flows.rollback import go_back
 from flows.training import train_and_register
@@ -66,7 +66,7 @@ WORKS: dict[str, Work] = {
         compare_and_promote.fn(settings, order["version"], "the drill wants it", now())
     ),
     "rollback": lambda settings, _: asyncio.run(go_back.fn(settings, "the drill goes back", now())),
-    "monitor": lambda settings, _: asyncio.run(look.fn(settings, now())),
+    "monitor": lambda settings, _: asyncio.run(check_drift.fn(settings, now())),
 }
 """What can be ordered."""
 

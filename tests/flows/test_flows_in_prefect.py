@@ -12,7 +12,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from flows.materialize import vroom_forecast_materialize
-from flows.monitor import look, vroom_forecast_monitor
+from flows.monitor import check_drift, vroom_forecast_monitor
 from flows.pipeline import vroom_forecast_pipeline
 from flows.promotion import compare_and_promote, vroom_forecast_promotion
 from flows.rollback import go_back, vroom_forecast_rollback
@@ -30,7 +30,7 @@ from vroom_model.errors import ForceReasonError, RollbackError
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 SAMPLE = Path(__file__).parents[2] / "data"
-MODEL_TASKS = (train_and_register, compare_and_promote, go_back, look)
+MODEL_TASKS = (train_and_register, compare_and_promote, go_back, check_drift)
 MODEL_FLOWS = (
     vroom_forecast_training,
     vroom_forecast_promotion,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.monitor import look
+from flows.monitor import check_drift
 from flows.promotion import compare_and_promote, open_promotions
 from flows.training import fit_for, train_and_register
 from tests.factories import make_vehicle
@@ -46,12 +46,12 @@ def settings(tmp_path: Path, mlflow_server: str, redis_url: str) -> Settings:
 
 
 def test_a_fleet_is_trained_on_promoted_and_watched(settings: Settings) -> None:
-    assert asyncio.run(look.fn(settings, AS_OF)) is None
+    assert asyncio.run(check_drift.fn(settings, AS_OF)) is None
     registered = asyncio.run(train_and_register.fn(settings, 0, AS_OF))
     assert registered.manifest.snapshot.num_rows == 1_000
     outcome = asyncio.run(compare_and_promote.fn(settings, None, None, AS_OF))
     assert outcome.promoted
-    report = asyncio.run(look.fn(settings, AS_OF))
+    report = asyncio.run(check_drift.fn(settings, AS_OF))
     assert report is not None
     assert report.version == registered.version.version
     assert report.num_arrivals == MIN_ARRIVALS
@@ -66,7 +66,7 @@ def test_a_monitor_watches_a_champion_moved_by_hand_and_moves_nothing(settings: 
     other = asyncio.run(train_and_register.fn(settings, 1, AS_OF)).version.version
     with open_promotions(settings) as promotions:
         promotions.registry.set_alias("champion", other)
-        report = asyncio.run(look.fn(settings, AS_OF))
+        report = asyncio.run(check_drift.fn(settings, AS_OF))
         champion = promotions.registry.champion()
         assert report is not None
         assert champion is not None
