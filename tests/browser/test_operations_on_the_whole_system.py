@@ -20,7 +20,7 @@ from tests.conftest import REAL_FLEET
 from tests.factories import VEHICLE
 from tests.whole_system import WholeSystem
 
-pytestmark = [pytest.mark.browser, pytest.mark.system, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(500)]
 RUN_TIMEOUT_MS = 90_000
 
 

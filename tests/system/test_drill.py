@@ -16,7 +16,7 @@ from tests.whole_system import WholeSystem
 from vroom_features.database.rows import StoredVehicle
 from vroom_features.online.rows import online_row
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(500)]
+pytestmark = pytest.mark.timeout(500)
 
 
 @pytest.fixture(scope="module")

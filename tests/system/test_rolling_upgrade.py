@@ -17,7 +17,7 @@ BEFORE = "27fd5a9"
 MODEL = "rolling"
 DATA = Path(__file__).parents[2] / "data"
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.packaging, pytest.mark.timeout(900)]
 
 
 @pytest.fixture

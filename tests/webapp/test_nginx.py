@@ -34,9 +34,12 @@ http {{
 }}
 """
 
-pytestmark = pytest.mark.skipif(
-    NGINX is None or shutil.which("openssl") is None, reason="nginx or openssl is not installed"
-)
+pytestmark = [
+    pytest.mark.packaging,
+    pytest.mark.skipif(
+        NGINX is None or shutil.which("openssl") is None, reason="nginx or openssl is not installed"
+    ),
+]
 
 
 @pytest.fixture
