@@ -18,7 +18,7 @@ from vroom_model.messages import ModelPromoted
 from vroom_model.registry.model_cache import ModelCache
 from vroom_model.registry.promotion import PromotionService
 from vroom_model.registry.registry import Registry
-from webapp import problems
+from webapp import pages, problems
 from webapp.api.benchmark import benchmark
 from webapp.api.forecasts import api
 from webapp.api.inference import inference_api
@@ -27,9 +27,7 @@ from webapp.api.operations import operations_api
 from webapp.api.vehicles import vehicles_api
 from webapp.operations import logs, observation
 from webapp.operations.prefect_client import PrefectClient
-from webapp.pages.docs import api_docs
-from webapp.pages.pages import pages
-from webapp.rendering import assets
+from webapp.rendering import assets, formats
 from webapp.rendering.forecast_details import ForecastDetails
 from webapp.security import headers as security
 from webapp.security import sign_in as auth
@@ -61,8 +59,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     problems.install(app)
     observation.install(app)
     auth.install(app)
-    app.register_blueprint(pages)
-    app.register_blueprint(api_docs)
+    formats.install(app)
+    pages.install(app)
     app.register_blueprint(inference_api)
     for blueprint in (api, vehicles_api, operations_api):
         auth.csrf.exempt(blueprint)

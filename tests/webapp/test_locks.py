@@ -22,20 +22,20 @@ ANYBODY = {
     "benchmark.flask_echo",
     "inference_api.index",
     "inference_api.infer",
-    "pages.details",
+    "forecast.details",
 }
 """They take a body and change nothing."""
-SESSION = {"auth.sign_in", "auth.sign_out"}
-SAVERS = {"pages.submit", "vehicles_api.save_vehicle"}
+SESSION = {"sign_in.show", "sign_in.sign_out"}
+SAVERS = {"forecast.submit", "vehicles_api.save_vehicle"}
 """Anybody on loopback, else the operator."""
 OPERATOR = {
     "api.reload",
     "operations_api.materialize",
     "operations_api.rollback",
     "operations_api.train",
-    "pages.delete_vehicle",
-    "pages.operations.reload",
-    "pages.operations.start",
+    "arrivals.delete",
+    "operations.reload",
+    "operations.start",
     "vehicles_api.delete_vehicle",
 }
 ARGUMENTS = {"vehicle_id": "1", "name": "train"}

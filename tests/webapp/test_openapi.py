@@ -8,7 +8,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator
 
-PAGES = {"pages", "pages.operations", "auth", "api_docs", None}
+from webapp.pages import BLUEPRINTS
+
+PAGES = {blueprint.name for blueprint in BLUEPRINTS}
 NOT_CALLED = {"static", "openapi"}
 
 

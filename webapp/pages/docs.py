@@ -1,4 +1,4 @@
-"""The page that describes the API, made from its OpenAPI document; it needs no script."""
+"""``/docs``: the API, described from its OpenAPI document; it needs no script."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, current_app, render_template
 
-api_docs = Blueprint("api_docs", __name__)
+bp = Blueprint("docs", __name__)
 Document = dict[str, Any]
 
 
@@ -44,13 +44,13 @@ class Operation:
     answers: list[Answer]
 
 
-@api_docs.get("/docs")
-def page() -> str:
+@bp.get("/docs")
+def show() -> str:
     """Describe the API to people."""
     document: Document = current_app.api_doc  # type: ignore[attr-defined]  # flask-openapi3's app has it
     schemas = document["components"]["schemas"]
     return render_template(
-        "docs.html",
+        "docs/show.html",
         groups=groups(document),
         schemas={name: list(fields(schema)) for name, schema in sorted(schemas.items())},
         kinds={name: kind(schema) for name, schema in schemas.items()},

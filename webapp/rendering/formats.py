@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from math import ceil
 
-from flask import Blueprint
+from flask import Flask
 
 from vroom_features.vehicle import COLUMNS
 from vroom_features.view import VEHICLE_VIEW
@@ -200,9 +200,9 @@ def metric(value: float, name: str) -> str:
     return percent(value) if name in _SHARES else whole(value) if value >= 1000 else f"{value:,.2f}"
 
 
-def install(blueprint: Blueprint) -> None:
+def install(app: Flask) -> None:
     """Make these available to every template."""
-    blueprint.add_app_template_filter(size, "bytes")
+    app.add_template_filter(size, "bytes")
     for function in (
         count,
         whole,
@@ -219,4 +219,4 @@ def install(blueprint: Blueprint) -> None:
         feature_unit,
         sentence,
     ):
-        blueprint.add_app_template_filter(function)
+        app.add_template_filter(function)

@@ -1,6 +1,6 @@
 """A page of a list of vehicles: which one, in which order, and how to link to the next."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any, Literal, Self
@@ -11,7 +11,10 @@ from vroom_features.database.vehicles import SourceStore, StoredVehicle, Vehicle
 from vroom_features.errors import OnlineStoreError
 from vroom_features.online.store import freshness
 from vroom_features.vehicle import COLUMNS
+from vroom_model.serving.predictor import Forecast
 from webapp.services import Services
+from webapp.serving.forecasts import predict_vehicles
+from webapp.serving.model_slot import LoadedModel
 
 PAGE_SIZE = 25
 LAST_PAGE = 1_000_000
@@ -174,6 +177,14 @@ class Listing:
             "page": self.page,
         }
         return url_for(endpoint, **(here | changes))
+
+
+def forecasts_of(vehicles: Sequence[StoredVehicle], served: LoadedModel | None) -> dict[int, Forecast]:
+    """Forecast stored vehicles by id; none without a model."""
+    made = predict_vehicles(served, vehicles) if served else []
+    return {
+        vehicle.vehicle_id: forecast for vehicle, forecast in zip(vehicles, made, strict=served is not None)
+    }
 
 
 def freshness_of(vehicles: Iterable[StoredVehicle], app: Services) -> dict[int, Freshness]:

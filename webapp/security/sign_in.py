@@ -7,16 +7,11 @@ bearer token.
 
 import hmac
 import logging
-import re
 import secrets
 
-from flask import Blueprint, Flask, g, redirect, render_template, request, session, url_for
+from flask import Flask, g, request, session
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
-from flask_wtf import FlaskForm
 from flask_wtf.csrf import CSRFProtect
-from werkzeug.wrappers import Response
-from wtforms import HiddenField, PasswordField
-from wtforms.validators import InputRequired
 
 from webapp.clock import now
 from webapp.problems import ProblemError
@@ -25,14 +20,12 @@ from webapp.security.headers import SAFE_METHODS
 from webapp.services import services
 
 logger = logging.getLogger(__name__)
+SIGN_IN = "auth.sign_in"
 SIGN_OUT = "auth.sign_out"
+"""Actions in the audit log."""
 SIGNED_IN_AT = "signed_in_at"
 SESSION_ID = "session_id"
 LINK_MAX_AGE_S = 24 * 3600.0
-LOCAL_TARGET = re.compile(r"/(?![/\\])[^\x00-\x20\\]*")
-"""A path of this site: no host, and no control character that a URL parser would drop to find one."""
-
-auth = Blueprint("auth", __name__)
 csrf = CSRFProtect()
 login_manager = LoginManager()
 
@@ -44,19 +37,10 @@ class Operator(UserMixin):  # type: ignore[misc]  # flask-login is not typed
         self.id = identity
 
 
-class SignInForm(FlaskForm):  # type: ignore[misc]  # flask-wtf is not typed
-    """Password, and where to go afterwards."""
-
-    password = PasswordField("Operator password", validators=[InputRequired()])
-    next = HiddenField()
-
-
 def install(app: Flask) -> None:
     """Set up sign-in."""
     csrf.init_app(app)
     login_manager.init_app(app)
-    login_manager.login_view = "auth.sign_in"
-    app.register_blueprint(auth)
 
 
 @login_manager.user_loader  # type: ignore[untyped-decorator]
@@ -81,9 +65,9 @@ def is_operator() -> bool:
     """
     token = _bearer_token()
     if token is not None:
-        _refuse_frequent_guesses()
-        if not _is_password(token):
-            _count_wrong_guess()
+        refuse_frequent_guesses()
+        if not is_password(token):
+            count_wrong_guess()
             raise ProblemError(
                 401, "Wrong token", "the bearer token is not the operator's", WWW_Authenticate="Bearer"
             )
@@ -109,7 +93,7 @@ def require_operator(*, changes: bool = True) -> None:
     if not by_token:  # a browser sends a cookie, and Basic credentials, for any page
         csrf.protect()
     if changes:
-        _write_down("token" if by_token else "cookie", request.endpoint or "")
+        write_down("token" if by_token else "cookie", request.endpoint or "")
 
 
 def _bearer_token() -> str | None:
@@ -140,60 +124,39 @@ saver_required = guarded_by(require_saver)
 """Refuses whoever may not save."""
 
 
-@auth.route("/sign-in", methods=["GET", "POST"])
-def sign_in() -> Response | str | tuple[str, int]:
-    """Ask for the password, or take the token of the link printed at a start."""
-    form = SignInForm(next=request.args.get("next", ""))
-    token = request.args.get("token")
-    if token is not None and request.method == "GET":  # HEAD only looks at the link, POST sends the password
-        _refuse_frequent_guesses()
-        if _is_from_link(token):
-            return _enter("")
-        _count_wrong_guess()
-        return render_template("sign_in.html", form=form, error="This sign-in link is not valid."), 401
-    if form.validate_on_submit():
-        _refuse_frequent_guesses()
-        if _is_password(form.password.data):
-            return _enter(form.next.data or "")
-        _count_wrong_guess()
-        return render_template("sign_in.html", form=form, error="That is not the operator's password."), 401
-    return render_template("sign_in.html", form=form, error=None)
-
-
-@auth.post("/sign-out")
-def sign_out() -> Response:
-    """End the session, for copies of its cookie too: the line in the audit log is what ends it."""
-    if current_user.is_authenticated:
-        _write_down("cookie", SIGN_OUT, session[SESSION_ID])
-    logout_user()
-    session.clear()
-    return redirect(url_for("pages.forecast"))
-
-
-def _enter(target: str) -> Response:
+def enter() -> None:
+    """Begin a session of the operator, of a new id and with a new CSRF token."""
     session_id = secrets.token_hex(8)
-    _write_down("password", "auth.sign_in", session_id)
-    session.clear()  # with it goes the CSRF token of before
+    write_down("password", SIGN_IN, session_id)
+    session.clear()
     session[SESSION_ID] = session_id
     session[SIGNED_IN_AT] = now().timestamp()
     login_user(Operator(services().operator.identity))
     logger.info("operator signed in from %s", request.remote_addr)
-    return redirect(target if LOCAL_TARGET.fullmatch(target) else url_for("pages.forecast"))
 
 
-def _refuse_frequent_guesses() -> None:
+def leave() -> None:
+    """End the session, for copies of its cookie too: the line in the audit log is what ends it."""
+    if current_user.is_authenticated:
+        write_down("cookie", SIGN_OUT, session[SESSION_ID])
+    logout_user()
+    session.clear()
+
+
+def refuse_frequent_guesses() -> None:
     """Refuse whoever guessed wrong too often; to compare before would tell whether this guess is right."""
     wait_s = services().counter.guess_wait_s(request.remote_addr or "")
     if wait_s:
         raise ProblemError(429, "Too many attempts", "wait before you try again", Retry_After=str(wait_s))
 
 
-def _count_wrong_guess() -> None:
+def count_wrong_guess() -> None:
+    """Count a wrong password, token or link against this client."""
     logger.info("a wrong password or token from %s", request.remote_addr)
     services().counter.count_guess(request.remote_addr or "")
 
 
-def _write_down(actor: str, action: str, subject: str | None = None) -> None:
+def write_down(actor: str, action: str, subject: str | None = None) -> None:
     """Add a line to the audit log, of this path unless it is about something else."""
     services().audit_log.record(
         now(),
@@ -205,11 +168,12 @@ def _write_down(actor: str, action: str, subject: str | None = None) -> None:
     )
 
 
-def _is_password(given: str) -> bool:
+def is_password(given: str) -> bool:
+    """Tell whether this is the operator's password."""
     return bool(given) and hmac.compare_digest(given.encode(), services().operator.password.encode())
 
 
-def _is_from_link(given: str) -> bool:
+def is_from_link(given: str) -> bool:
     """Tell whether this is the token of a link that was printed lately, and use it up."""
     path = services().settings.sign_in_token
     try:

@@ -1,0 +1,22 @@
+"""``/latency``: how long this server takes to answer, measured by the reader's browser."""
+
+from flask import Blueprint, render_template
+
+from webapp.rendering.vehicle_form import DEFAULTS, read_entry
+from webapp.services import services
+
+NUM_REQUESTS = 200
+bp = Blueprint("latency", __name__)
+
+
+@bp.get("/latency")
+def show() -> str:
+    """Show the page that measures."""
+    newest = services().source.list_vehicles(page_size=1, descending=True).items  # new arrivals have high ids
+    vehicle = read_entry(DEFAULTS).vehicle
+    return render_template(
+        "latency/show.html",
+        num_requests=NUM_REQUESTS,
+        vehicle=vehicle.model_dump() if vehicle else {},
+        vehicle_id=newest[0].vehicle_id if newest else None,
+    )

@@ -1,0 +1,25 @@
+"""``/runs``: the last runs of the flows."""
+
+from flask import Blueprint, Response
+
+from webapp.operations.flow_runs import FlowRun
+from webapp.operations.prefect_client import WorkflowError
+from webapp.rendering.streaming import page_in_parts
+from webapp.services import services
+
+NUM_RUNS = 30
+bp = Blueprint("runs", __name__)
+
+
+@bp.get("/runs")
+def show() -> Response:
+    """List them."""
+    return page_in_parts("runs/show.html", read_runs=recent_runs, prefect=services().settings.prefect)
+
+
+def recent_runs() -> tuple[list[FlowRun], str]:
+    """Return the last runs of our flows; or none, and why."""
+    try:
+        return services().prefect.recent(limit=NUM_RUNS), ""
+    except WorkflowError as exc:
+        return [], str(exc)

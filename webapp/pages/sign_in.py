@@ -1,0 +1,55 @@
+"""``/sign-in`` and ``/sign-out``."""
+
+import re
+
+from flask import Blueprint, redirect, render_template, request, url_for
+from flask_wtf import FlaskForm
+from werkzeug.wrappers import Response
+from wtforms import HiddenField, PasswordField
+from wtforms.validators import InputRequired
+
+from webapp.security import sign_in as auth
+
+LOCAL_TARGET = re.compile(r"/(?![/\\])[^\x00-\x20\\]*")
+"""A path of this site: no host, and no control character that a URL parser would drop to find one."""
+
+bp = Blueprint("sign_in", __name__)
+
+
+class SignInForm(FlaskForm):  # type: ignore[misc]  # flask-wtf is not typed
+    """Password, and where to go afterwards."""
+
+    password = PasswordField("Operator password", validators=[InputRequired()])
+    next = HiddenField()
+
+
+@bp.route("/sign-in", methods=["GET", "POST"])
+def show() -> Response | str | tuple[str, int]:
+    """Ask for the password, or take the token of the link printed at a start."""
+    form = SignInForm(next=request.args.get("next", ""))
+    token = request.args.get("token")
+    error = None
+    if token is not None and request.method == "GET":  # HEAD only checks the link, POST sends the password
+        auth.refuse_frequent_guesses()
+        if auth.is_from_link(token):
+            auth.enter()
+            return redirect(url_for("forecast.show"))
+        error = "This sign-in link is not valid."
+    elif form.validate_on_submit():
+        auth.refuse_frequent_guesses()
+        if auth.is_password(form.password.data):
+            auth.enter()
+            target = form.next.data or ""
+            return redirect(target if LOCAL_TARGET.fullmatch(target) else url_for("forecast.show"))
+        error = "That is not the operator's password."
+    if error is None:
+        return render_template("sign_in/show.html", form=form, error=None)
+    auth.count_wrong_guess()
+    return render_template("sign_in/show.html", form=form, error=error), 401
+
+
+@bp.post("/sign-out")
+def sign_out() -> Response:
+    """End the session."""
+    auth.leave()
+    return redirect(url_for("forecast.show"))
