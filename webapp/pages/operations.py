@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response
 from webapp.operations.flow_runs import FlowRun, Step
 from webapp.operations.prefect_client import WorkflowError
 from webapp.problems import invalid
-from webapp.security.sign_in import require_operator
+from webapp.security.sign_in import operator_required, require_operator
 from webapp.services import services
 from webapp.serving.current_model import reload_everywhere
 from webapp.serving.schemas import ID_MAX
@@ -137,6 +137,7 @@ def start(name: str) -> Response | str:
 
 
 @bp.post("/reload")
+@operator_required
 def reload() -> Response:
     """Read the registry now instead of at the next poll."""
     served = reload_everywhere()
