@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 
 from vroom_features.materialize import PARTITION_VEHICLES
-from vroom_features.offline.files import files_at
-from vroom_features.offline.manifest import Part
+from vroom_features.offline.files import Part, files_at
 from vroom_features.offline.partition import digest_of, fleet_rows, order_free_checksum
 from vroom_features.offline.snapshots import OfflineStore, Snapshot
 from vroom_features.vehicle import EXAMPLE

@@ -18,13 +18,15 @@ from rich.progress import Progress
 
 from vroom_features.addresses import ServiceAddress, check_database, check_redis
 from vroom_features.database import backup as backups
-from vroom_features.database.migrations import SCHEMA_VERSION
 from vroom_features.database.mlflow_backup import DATABASE, back_up_mlflow, refuse_loss, restore_mlflow
+from vroom_features.database.tables import SCHEMA_VERSION
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import SettingsError, SourceStoreError, VroomFeaturesError
+from vroom_features.ingest.seed import seed as seed_database
+from vroom_features.materialize import materialize as materialize_stores
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.online.store import OnlineStore
-from vroom_features.online.sync import audit as run_audit
+from vroom_features.online.sync import audit as audit_store
 from vroom_features.settings import read_settings
 
 app = App(name="vroom_features", help="Seed the source database, write both stores, audit and back up.")
@@ -55,13 +57,11 @@ def seed(
     as_json: Json = False,
 ) -> None:
     """Bring the database to what vehicles.csv and reservations.csv say."""
-    from vroom_features.ingest.seed import seed as run  # noqa: PLC0415 - brings pandas, half a second
-
     started = time.perf_counter()
     settings = read_settings()
     source = SourceStore.open(_database(db))
     with _progress(quiet=as_json) as progress:
-        report = run(
+        report = seed_database(
             source,
             data_dir or settings.data_dir,
             max_bad_share=settings.max_bad_share if max_bad_share is None else max_bad_share,
@@ -92,12 +92,10 @@ def materialize(
     as_json: Json = False,
 ) -> None:
     """Compute the features; write the fleet to the offline store and new arrivals to the online store."""
-    from vroom_features.materialize import materialize as run  # noqa: PLC0415 - as above
-
     started = time.perf_counter()
     settings = read_settings()
     with closing(_existing_source(db)) as source:
-        report = run(
+        report = materialize_stores(
             source,
             OfflineStore(offline or settings.offline_store),
             _online(redis_url),
@@ -124,7 +122,7 @@ def audit(*, db: Db = None, redis_url: RedisUrl = None, as_json: Json = False) -
     if online is None:
         raise VroomFeaturesError("audit needs the online store; give --redis-url")
     with closing(_existing_source(db)) as source:
-        report = run_audit(source, online, as_of=datetime.now(UTC))
+        report = audit_store(source, online, as_of=datetime.now(UTC))
     state = "clean" if report.is_clean else "rows differ; run materialize and audit again"
     _print("audit", state, asdict(report), started, as_json=as_json)
     return 0 if report.is_clean else 1

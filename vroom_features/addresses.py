@@ -9,8 +9,8 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
-
-from vroom_features.errors import SourceStoreError
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 REDIS_SCHEMES = frozenset({"redis", "rediss", "unix", "redis+cluster", "rediss+cluster"})
 DATABASES = frozenset({"sqlite", "postgresql", "postgres"})
@@ -101,26 +101,6 @@ class ServiceAddress:
         )
 
 
-def libpq_conninfo(address: ServiceAddress) -> str:
-    """Return what libpq connects with, every value quoted; of a URL, its errors repeat what it cannot read.
-
-    Raises
-    ------
-    SourceStoreError
-        If the URL has a parameter that libpq does not know.
-    """
-    from psycopg import ProgrammingError  # noqa: PLC0415 - only PostgreSQL needs it
-    from psycopg.conninfo import make_conninfo  # noqa: PLC0415 - as above
-    from sqlalchemy.engine import make_url  # noqa: PLC0415 - as above
-
-    parsed = make_url(address.url).set(drivername="postgresql+psycopg")
-    _, parameters = parsed.get_dialect()().create_connect_args(parsed)
-    try:
-        return make_conninfo(**parameters)
-    except ProgrammingError as exc:
-        raise SourceStoreError(f"database {address}: {exc}") from exc
-
-
 def check_redis(address: ServiceAddress) -> ServiceAddress:
     """Return an address of Redis, or none; ValueError for anything else."""
     if address:
@@ -144,9 +124,6 @@ def check_database(address: ServiceAddress) -> ServiceAddress:
     """Return an address of a source database, or none; ValueError for anything else."""
     if not address:
         return address
-    from sqlalchemy.engine import make_url  # noqa: PLC0415 - slow to import, and who sets a database uses it
-    from sqlalchemy.exc import ArgumentError  # noqa: PLC0415 - as above
-
     expected = "expected sqlite:///path/to/file.db or postgresql://user:password@host:5432/name"
     try:
         parsed = make_url(address.url)

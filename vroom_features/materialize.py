@@ -16,7 +16,7 @@ from vroom_features.addresses import ServiceAddress
 from vroom_features.database.queries import deletions, state, vehicles
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import NoSnapshotError, UnreadableSnapshotError
-from vroom_features.offline.manifest import Part
+from vroom_features.offline.files import Part
 from vroom_features.offline.partition import (
     HIGHEST,
     LOWEST,

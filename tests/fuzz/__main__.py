@@ -15,7 +15,8 @@ import atheris  # type: ignore[import-not-found]  # installed for the run
 
 with atheris.instrument_imports(include=["vroom_features", "vroom_model", "webapp"]):
     from vroom_features.errors import DataContractError, OnlineStoreError
-    from vroom_features.ingest.contract import RESERVATION_COLUMNS, VEHICLE_COLUMNS, check_file
+    from vroom_features.ingest.contract import RESERVATION_COLUMNS, VEHICLE_COLUMNS
+    from vroom_features.ingest.csv_files import check_file
     from vroom_features.messages import MessageError
     from vroom_features.online.rows import decode
     from webapp.events.app import EVENTS, encode

@@ -13,7 +13,7 @@ from tests.drill.clock import now
 from tests.drill.system import System, attached
 from tests.factories import VEHICLE
 from tests.whole_system import WholeSystem
-from vroom_features.database.rows import StoredVehicle
+from vroom_features.database.queries import StoredVehicle
 from vroom_features.online.rows import online_row
 
 pytestmark = pytest.mark.timeout(500)

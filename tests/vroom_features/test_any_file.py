@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tests.vroom_features.files import RESERVATION_HEADER, VEHICLE_HEADER, vehicle_line, write_csvs
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import DataContractError, VroomFeaturesError
-from vroom_features.ingest.contract import RESERVATION_COLUMNS, check_file
-from vroom_features.ingest.csv_files import UNZIPPED_ALWAYS_BYTES
+from vroom_features.ingest.contract import RESERVATION_COLUMNS
+from vroom_features.ingest.csv_files import UNZIPPED_ALWAYS_BYTES, check_file
 from vroom_features.ingest.seed import seed
 
 HEADERS = {"vehicles": VEHICLE_HEADER, "reservations": RESERVATION_HEADER}

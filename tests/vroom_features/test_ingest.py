@@ -22,7 +22,8 @@ from tests.vroom_features.files import (
 from tests.vroom_features.stores import contents, rows
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import DataContractError
-from vroom_features.ingest.contract import RESERVATION_COLUMNS, check_file
+from vroom_features.ingest.contract import RESERVATION_COLUMNS
+from vroom_features.ingest.csv_files import check_file
 from vroom_features.ingest.seed import SeedReport, seed
 from vroom_features.vehicle import UI_VEHICLE_ID_START
 

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from vroom_features.database.locks import promotion_lock
+from vroom_features.database.engine import promotion_lock
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import LockTimeoutError
 
 HOLD = """
 import sys, time
-from vroom_features.database.locks import promotion_lock
+from vroom_features.database.engine import promotion_lock
 from vroom_features.database.vehicles import SourceStore
-with promotion_lock(SourceStore.open(sys.argv[1])):
+source = SourceStore.open(sys.argv[1])
+with promotion_lock(source.engine, source.address):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -35,9 +36,9 @@ def test_the_lock_keeps_others_out_also_while_its_holder_is_stopped_and_ends_wit
         assert holder.stdout.readline() == "held\n"
         holder.send_signal(signal.SIGSTOP)
         with pytest.raises(LockTimeoutError, match="another promotion or rollback"):
-            promotion_lock(source, timeout_s=0.2).__enter__()
+            promotion_lock(source.engine, source.address, timeout_s=0.2).__enter__()
         holder.kill()
     for _ in range(2):
-        with promotion_lock(source):
+        with promotion_lock(source.engine, source.address):
             pass
     source.close()

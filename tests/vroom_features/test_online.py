@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.factories import VEHICLE
-from vroom_features.database.rows import StoredVehicle
+from vroom_features.database.queries import StoredVehicle
 from vroom_features.errors import OnlineStoreError
-from vroom_features.online.store import OnlineRow, OnlineStore, Synced, freshness, online_row
+from vroom_features.online.rows import OnlineRow, freshness, online_row
+from vroom_features.online.store import OnlineStore, Synced
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 

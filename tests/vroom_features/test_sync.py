@@ -21,7 +21,8 @@ from vroom_features.errors import (
 )
 from vroom_features.ingest.seed import seed
 from vroom_features.offline.snapshots import OfflineStore
-from vroom_features.online.store import OnlineStore, online_row
+from vroom_features.online.rows import online_row
+from vroom_features.online.store import OnlineStore
 from vroom_features.online.sync import AuditReport, SyncReport, sync
 
 

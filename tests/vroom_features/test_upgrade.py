@@ -12,8 +12,7 @@ from sqlmodel import Session, SQLModel, select
 
 from tests.factories import make_vehicle
 from tests.vroom_features.stores import NOW
-from vroom_features.database.migrations import SCHEMA_VERSION
-from vroom_features.database.tables import PromotionRecord
+from vroom_features.database.tables import SCHEMA_VERSION, PromotionRecord
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import SourceStoreError
 from vroom_features.vehicle import UI_VEHICLE_ID_START

@@ -4,7 +4,7 @@ import pytest
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import AS_OF, Champions
 from tests.vroom_model.killing import SteppingProxy
-from vroom_features.database.locks import promotion_lock
+from vroom_features.database.engine import promotion_lock
 from vroom_model.errors import ForceReasonError, LongReasonError, RegistryError, RollbackError
 from vroom_model.messages import ModelPromoted
 from vroom_model.training.boosting import TrainingParams
@@ -247,7 +247,7 @@ def test_whoever_reads_next_finishes_what_was_cut_off_before_the_alias(
     champions.promote(fleet)
     version = champions.register(fleet)
     cut_off = champions.open_record(fleet, version)
-    with promotion_lock(champions.source):
+    with promotion_lock(champions.source.engine, champions.source.address):
         champions.service.finish()  # its process may live
         assert champions.champion() != version
     for _ in range(2):

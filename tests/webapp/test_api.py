@@ -15,7 +15,7 @@ from tests.factories import VEHICLE, vehicles
 from tests.webapp.conftest import Promote, on_both_databases
 from tests.webapp.registry import Models
 from tests.webapp.waiting import wait_until
-from vroom_features.online.store import online_row
+from vroom_features.online.rows import online_row
 from vroom_features.settings import Settings
 from webapp.app import create_app
 from webapp.services import Services

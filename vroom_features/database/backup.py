@@ -1,25 +1,30 @@
-"""Backups of the source database: a copy taken while others write, and its way back.
+"""Backups of the source database: a copy taken while others write, and how it is restored.
 
 A SQLite backup is a SQLite file, copied by SQLite itself inside one read transaction; a PostgreSQL backup is
 what ``pg_dump`` writes.  Neither counts as made before it was read back.
 """
 
 import os
+import shutil
 import sqlite3
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import make_url
 
 from vroom_features.addresses import ServiceAddress
-from vroom_features.database import postgres_backup
 from vroom_features.database.engine import connect, translated
-from vroom_features.database.migrations import SCHEMA_VERSION
-from vroom_features.errors import BackupError, DamagedDatabaseError
+from vroom_features.database.tables import SCHEMA_VERSION
+from vroom_features.durable import replaced_whole
+from vroom_features.errors import BackupError, DamagedDatabaseError, SourceStoreError
 
 LOCK_TIMEOUT_S = 30.0
 STATE_SQL = "SELECT schema_version, database_id, change_number FROM database_state"
@@ -43,7 +48,7 @@ def back_up(url: str | ServiceAddress, to: Path) -> State:
     url : str or ServiceAddress
         As for ``SourceStore.open``.
     to : Path
-        The file to make, for its owner's eyes only; it appears whole or not at all.
+        The file to make, readable by its owner alone; it appears whole or not at all.
 
     Returns
     -------
@@ -61,24 +66,24 @@ def back_up(url: str | ServiceAddress, to: Path) -> State:
         raise BackupError(f"{to} exists already; give another name")
     address = ServiceAddress(url)
     source = sqlite_path(address)
-    with translated(address), written_aside(to) as aside:
+    with translated(address), replaced_whole(to) as new:
         if source is None:
-            postgres_backup.dump(address, aside)
-            state = State(*postgres_backup.state_of(aside))
+            owner = ("--no-owner", "--no-privileges")
+            _run_postgres(address, "pg_dump", "--format=custom", *owner, "--file", str(new))
+            state = _state_of_dump(new)
         elif not source.is_file():
             raise BackupError(f"there is no database {source}")
         else:
-            copy_to_one_file(source, aside)
-            state = state_of(aside)
-        publish(aside, to)
+            copy_to_one_file(source, new)
+            state = _state_of_file(new)
     return state
 
 
 def restore(url: str | ServiceAddress, origin: Path, *, force: bool = False) -> State:
-    """Put a backup in the place of a database.
+    """Replace a database by a backup.
 
-    It comes in one transaction: whoever has the database open sees the old or the new.  The result counts as
-    another database, so that the next materialization fills both stores anew.
+    It is one transaction: a program that has the database open sees the old one or the new one.  The result
+    counts as another database, so that the next materialization fills both stores anew.
 
     Parameters
     ----------
@@ -93,7 +98,7 @@ def restore(url: str | ServiceAddress, origin: Path, *, force: bool = False) -> 
     Raises
     ------
     BackupError
-        If the backup is not sound, or what is there would be lost.
+        If the backup is not sound, or changes would be lost.
     SourceStoreError
         If the database cannot be written.
     """
@@ -104,12 +109,12 @@ def restore(url: str | ServiceAddress, origin: Path, *, force: bool = False) -> 
     target = sqlite_path(address)
     with translated(address):
         if target is None:
-            state = State(*postgres_backup.state_of(origin))
-            if (found := postgres_backup.state_in(address)) is not None:
-                _refuse_loss(State(*found), state, force=force)
-            postgres_backup.load(address, origin, then=identity)
+            state = _state_of_dump(origin)
+            if (found := _state_on_server(address)) is not None and not force:
+                _refuse_loss(found, state)
+            _restore_dump(address, origin, identity)
         else:
-            state = state_of(origin)
+            state = _state_of_file(origin)
             _restore_file(target, origin, state, identity, force=force)
         connect(address).dispose()  # upgrades the schema of an old backup
     return state
@@ -121,35 +126,7 @@ def sqlite_path(address: ServiceAddress) -> Path | None:
     return Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
 
 
-def state_of(path: Path) -> State:
-    """Read a whole SQLite file, and return what it holds.
-
-    Raises
-    ------
-    DamagedDatabaseError
-        If it is not a sound database of ours.
-    """
-    try:
-        with closing(open_database(path)) as connection:
-            (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-            if verdict != "ok":
-                raise DamagedDatabaseError(path, verdict)
-            if connection.execute("PRAGMA foreign_key_check").fetchone() is not None:
-                raise DamagedDatabaseError(path, "bookings of vehicles that are not there")
-            row = connection.execute(STATE_SQL).fetchone()
-    except sqlite3.DatabaseError as exc:
-        raise DamagedDatabaseError(path, str(exc)) from exc
-    if row is None:
-        raise DamagedDatabaseError(path, "its state is missing")
-    if row[0] > SCHEMA_VERSION:
-        raise BackupError(f"{path} has schema version {row[0]}, this program knows {SCHEMA_VERSION}")
-    return State(*row)
-
-
-def _refuse_loss(found: State, wanted: State, *, force: bool) -> None:
-    """Raise where a restore would lose something, unless it is wanted."""
-    if force:
-        return
+def _refuse_loss(found: State, wanted: State) -> None:
     if found.database_id != wanted.database_id:
         raise BackupError("the backup is of another database than the one that is there; --force replaces it")
     if found.change_number > wanted.change_number:
@@ -159,25 +136,47 @@ def _refuse_loss(found: State, wanted: State, *, force: bool) -> None:
         )
 
 
+# SQLite
+
+
+def _state_of_file(path: Path) -> State:
+    """Check a whole SQLite file, and return which database it holds."""
+    with checked_database(path) as connection:
+        if connection.execute("PRAGMA foreign_key_check").fetchone() is not None:
+            raise DamagedDatabaseError(path, "bookings of vehicles that are not there")
+        row = connection.execute(STATE_SQL).fetchone()
+    if row is None:
+        raise DamagedDatabaseError(path, "its state is missing")
+    if row[0] > SCHEMA_VERSION:
+        raise BackupError(f"{path} has schema version {row[0]}, this program knows {SCHEMA_VERSION}")
+    return State(*row)
+
+
 def _restore_file(target: Path, origin: Path, state: State, identity: str, *, force: bool) -> None:
-    """Make the new content aside, then bring it in."""
+    """Make the new content in a file of its own, then copy it in."""
     if target.exists():
         try:
-            _refuse_loss(state_of(target), state, force=force)
+            found = _state_of_file(target)
         except DamagedDatabaseError as exc:
             if not force:
                 raise BackupError(f"{exc}; stop what uses it, then --force moves it aside") from exc
             move_aside(target)
-    with written_aside(target) as aside:
-        copy_to_one_file(origin, aside)
-        with closing(open_database(aside)) as connection:
+        else:
+            if not force:
+                _refuse_loss(found, state)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=target.parent) as folder:
+        prepared = Path(folder) / target.name
+        copy_to_one_file(origin, prepared)
+        with closing(open_database(prepared)) as connection:
             connection.execute(identity)
-        state_of(aside)
+        _state_of_file(prepared)
         if target.exists():
-            with closing(open_database(aside)) as source, closing(open_database(target)) as destination:
+            with closing(open_database(prepared)) as source, closing(open_database(target)) as destination:
                 copy_pages(source, destination)
         else:
-            publish(aside, target)
+            with replaced_whole(target) as new:
+                copy_to_one_file(prepared, new)
 
 
 def open_database(path: Path) -> sqlite3.Connection:
@@ -185,6 +184,19 @@ def open_database(path: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise DamagedDatabaseError(path, "there is no such file")
     return sqlite3.connect(path, timeout=LOCK_TIMEOUT_S, isolation_level=None)
+
+
+@contextmanager
+def checked_database(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a file whose every page is sound; DamagedDatabaseError for any other."""
+    try:
+        with closing(open_database(path)) as connection:
+            (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            if verdict != "ok":
+                raise DamagedDatabaseError(path, verdict)
+            yield connection
+    except sqlite3.DatabaseError as exc:
+        raise DamagedDatabaseError(path, str(exc)) from exc
 
 
 def copy_pages(source: sqlite3.Connection, to: sqlite3.Connection) -> None:
@@ -199,39 +211,86 @@ def copy_pages(source: sqlite3.Connection, to: sqlite3.Connection) -> None:
 
 
 def copy_to_one_file(source: Path, to: Path) -> None:
-    """Copy a database, whatever is in its journal included, to a file that needs no journal beside it."""
+    """Copy a database with what is in its journal to a file that needs no journal."""
+    to.touch(0o600)
     with closing(open_database(source)) as connection, closing(open_database(to)) as copy:
         copy_pages(connection, copy)
         copy.execute("PRAGMA journal_mode=DELETE")
 
 
-@contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
-    """Give an empty file beside a path, its owner's alone; it is gone at the end unless it was renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
-    os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    try:
-        yield aside
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def publish(aside: Path, path: Path) -> None:
-    """Bring a file to the disk, then to its name."""
-    for name, flags in ((aside, os.O_RDWR), (path.parent, os.O_RDONLY)):
-        descriptor = os.open(name, flags)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        if name is aside:
-            aside.replace(path)
-
-
 def move_aside(path: Path) -> None:
-    """Give a damaged database and its journal names that nothing opens."""
+    """Rename a damaged database and its journal."""
     suffix = f".damaged-{time.time_ns()}"
     for name in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
         if name.exists():
             name.rename(name.with_name(name.name + suffix))
+
+
+# PostgreSQL, by its own programs
+
+
+def _state_of_dump(dump_file: Path) -> State:
+    """Read a whole dump, and return which database it holds."""
+    lines = iter(_run_postgres(None, "pg_restore", "--file", "-", str(dump_file)).splitlines())
+    for line in lines:
+        if line.startswith("COPY public.database_state ("):
+            names = line[line.index("(") + 1 : line.index(")")].split(", ")
+            row = dict(zip(names, next(lines).split("\t"), strict=True))
+            return State(int(row["schema_version"]), row["database_id"], int(row["change_number"]))
+    raise BackupError(f"{dump_file} is no dump of a source database")
+
+
+def _state_on_server(address: ServiceAddress) -> State | None:
+    """Return which database is there, or None where there is no schema yet."""
+    try:
+        with psycopg.connect(_conninfo(address)) as connection:
+            if connection.execute("SELECT to_regclass('public.database_state')").fetchone() == (None,):
+                return None
+            row = connection.execute(STATE_SQL).fetchone()
+    except psycopg.Error as exc:
+        raise BackupError(f"database {address}: {str(exc).splitlines()[0]}") from exc
+    return None if row is None else State(*row)
+
+
+def _restore_dump(address: ServiceAddress, dump_file: Path, identity: str) -> None:
+    """Replace a database by a dump, and give it a new identity, all in one transaction."""
+    replacing = ("--clean", "--if-exists", "--no-owner", "--no-privileges", "--file", "-")
+    script = _run_postgres(None, "pg_restore", *replacing, str(dump_file))
+    # Every writer takes this lock first.
+    begin = "DO $$ BEGIN LOCK TABLE public.database_state; EXCEPTION WHEN undefined_table THEN END $$;"
+    whole = f"{begin}\n{script}\nSET search_path = public;\n{identity};\n"
+    options = ("--quiet", "--no-psqlrc", "--single-transaction", "--set=ON_ERROR_STOP=1", "--file=-")
+    _run_postgres(address, "psql", *options, stdin=whole)
+
+
+def _conninfo(address: ServiceAddress) -> str:
+    """Return quoted parameters for libpq, whose errors would repeat a URL that it cannot read."""
+    parsed = make_url(address.url).set(drivername="postgresql+psycopg")
+    _, parameters = parsed.get_dialect()().create_connect_args(parsed)
+    try:
+        return make_conninfo(**parameters)
+    except psycopg.ProgrammingError as exc:
+        raise SourceStoreError(f"database {address}: {exc}") from exc
+
+
+def _run_postgres(
+    address: ServiceAddress | None, name: str, *arguments: str, stdin: str | None = None
+) -> str:
+    """Run one of PostgreSQL's programs; the password is in its environment, which other users cannot list."""
+    program = shutil.which(name)
+    if program is None:
+        raise BackupError(f"{name} is not installed; install PostgreSQL's client programs")
+    environment = dict(os.environ)
+    command = [program, *arguments]
+    if address is not None:
+        parameters = conninfo_to_dict(_conninfo(address))
+        if (password := parameters.pop("password", None)) is not None:
+            environment["PGPASSWORD"] = str(password)
+        command.append(f"--dbname={make_conninfo('', **parameters)}")
+    done = subprocess.run(  # noqa: S603 - found on the PATH, arguments of ours
+        command, env=environment, input=stdin, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()
+        raise BackupError(f"{name}: {reason[0] if reason else f'exit code {done.returncode}'}")
+    return done.stdout

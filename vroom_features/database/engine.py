@@ -3,11 +3,12 @@
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from filelock import FileLock, Timeout
 from sqlalchemy import (
     Connection,
     Engine,
@@ -21,15 +22,15 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from vroom_features.addresses import ServiceAddress
 from vroom_features.database import tables
-from vroom_features.database.migrations import SCHEMA_VERSION
-from vroom_features.errors import SourceStoreError
+from vroom_features.database.tables import SCHEMA_VERSION
+from vroom_features.errors import LockTimeoutError, SourceStoreError
 from vroom_features.vehicle import UI_VEHICLE_ID_START
 
 LOCK_TIMEOUT_S = 10.0
@@ -47,7 +48,9 @@ TABLES: tuple[Table, ...] = tuple(
         tables.AuditEntry,
     )
 )
-_SCHEMA_LOCK = 0x76726F6F6D  # number of the advisory lock on PostgreSQL
+PROMOTION_TIMEOUT_S = 30.0
+_SCHEMA_LOCK, _PROMOTION_LOCK = 0x76726F6F6D, 0x76726F6F6E  # numbers of advisory locks on PostgreSQL
+_LOCK_NOT_AVAILABLE = "55P03"
 
 
 def connect(address: ServiceAddress) -> Engine:
@@ -173,7 +176,7 @@ def _bring_schema_up(connection: Connection) -> None:
             " use the newer program that made it, or restore a backup"
         )
     elif found < SCHEMA_VERSION:
-        from vroom_features.database.migrations.upgrade import upgrade  # noqa: PLC0415 - Alembic is needed this once
+        from vroom_features.database.migrations import upgrade  # noqa: PLC0415 - Alembic takes 0.14 s
 
         upgrade(connection, found)
         connection.execute(update(state).values(schema_version=SCHEMA_VERSION))
@@ -198,3 +201,39 @@ def _create_schema(connection: Connection) -> None:
             text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :seq)"),
             {"name": vehicles.name, "seq": UI_VEHICLE_ID_START - 1},
         )
+
+
+@contextmanager
+def promotion_lock(
+    engine: Engine, address: ServiceAddress, *, timeout_s: float = PROMOTION_TIMEOUT_S
+) -> Iterator[None]:
+    """Let one process change the champion: a file beside a SQLite database, an advisory lock on PostgreSQL.
+
+    An advisory lock is lost when its connection dies, so what is done under it must bear that.
+
+    Raises
+    ------
+    LockTimeoutError
+        If another process held it all the time.
+    """
+    busy = LockTimeoutError(f"another promotion or rollback is under way since {timeout_s:g} s; try again")
+    with ExitStack() as held:
+        with translated(address):
+            if engine.dialect.name == "sqlite":
+                path = f"{engine.url.database}.promotion-lock"
+                try:
+                    held.enter_context(FileLock(path, timeout=timeout_s))
+                except Timeout as exc:
+                    raise busy from exc
+            else:
+                connection = held.enter_context(engine.connect())
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+                connection.detach()  # closed at the end, not given back to the pool with its lock
+                connection.execute(text(f"SET lock_timeout = {max(1, int(timeout_s * 1000))}"))
+                try:
+                    connection.execute(text("SELECT pg_advisory_lock(:number)"), {"number": _PROMOTION_LOCK})
+                except OperationalError as exc:
+                    if getattr(exc.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+                        raise
+                    raise busy from exc
+        yield

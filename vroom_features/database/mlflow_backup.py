@@ -1,7 +1,6 @@
 """Backups of the MLflow that `make run` starts: its database and its artifacts, in one tar file."""
 
 import shutil
-import sqlite3
 import tarfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -9,17 +8,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from vroom_features.database.backup import (
+    checked_database,
     copy_pages,
     copy_to_one_file,
     move_aside,
     open_database,
-    publish,
-    written_aside,
 )
+from vroom_features.durable import replaced_whole
 from vroom_features.errors import BackupError, DamagedDatabaseError
 
 DATABASE, ARTIFACTS = "mlflow.db", "artifacts"
-Versions = set[tuple[str, int, str]]
 
 
 def back_up_mlflow(folder: Path, to: Path) -> None:
@@ -39,16 +37,15 @@ def back_up_mlflow(folder: Path, to: Path) -> None:
     """
     if to.exists():
         raise BackupError(f"{to} exists already; give another name")
-    with written_aside(to) as aside, TemporaryDirectory(dir=to.parent) as name:
+    with replaced_whole(to) as new, TemporaryDirectory(dir=to.parent) as name:
         database = Path(name) / DATABASE
-        database.touch()
         copy_to_one_file(folder / DATABASE, database)
-        with tarfile.open(aside, "w") as tar:
+        with tarfile.open(new, "w") as tar:
             tar.add(database, DATABASE)
             if (folder / ARTIFACTS).is_dir():  # after the database: what it names is there by now
                 tar.add(folder / ARTIFACTS, ARTIFACTS)
-        with _unpacked(aside):
-            publish(aside, to)
+        with _unpacked(new):
+            pass  # it can be read back
 
 
 def refuse_loss(origin: Path, folder: Path) -> None:
@@ -107,13 +104,7 @@ def _unpacked(origin: Path) -> Iterator[Path]:
         yield Path(name)
 
 
-def _versions(database: Path) -> Versions:
-    """Read a whole database of MLflow, and return its model versions."""
-    try:
-        with closing(open_database(database)) as connection:
-            (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-            if verdict != "ok":
-                raise DamagedDatabaseError(database, verdict)
-            return set(connection.execute("SELECT name, version, run_id FROM model_versions"))
-    except sqlite3.DatabaseError as exc:
-        raise DamagedDatabaseError(database, str(exc)) from exc
+def _versions(database: Path) -> set[tuple[str, int, str]]:
+    """Check a whole database of MLflow, and return its model versions."""
+    with checked_database(database) as connection:
+        return set(connection.execute("SELECT name, version, run_id FROM model_versions"))

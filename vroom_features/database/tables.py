@@ -5,6 +5,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import BigInteger, CheckConstraint, DateTime, Dialect, Identity, Integer
@@ -13,6 +14,10 @@ from sqlmodel import Field, SQLModel
 
 from vroom_features.vehicle import UI_VEHICLE_ID_START, VehicleBase
 
+SCHEMA_VERSION = max(
+    int(file.name[1:5]) for file in Path(__file__).parent.glob("migrations/versions/r[0-9]*.py")
+)
+"""Kept in the database: an older one is upgraded when it is opened, a newer one refused."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 

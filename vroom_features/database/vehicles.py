@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, delete, func, insert, not_, select
 from vroom_features.addresses import ServiceAddress
 from vroom_features.database import queries
 from vroom_features.database.engine import connect, reading, translated, writing
-from vroom_features.database.rows import (
+from vroom_features.database.queries import (
     Changes,
     Kind,
     LastChange,

@@ -1,36 +1,93 @@
-"""The data contract of the two CSV files, checked as they are read.
-
-Arrow reads a block of lines at once.  Where it cannot, or a value is out of range, halves of the block are
-tried, and what remains is read row by row.  A cell that does not fit costs its row and no other.
-"""
+"""The data contract of the two CSV files: what a column must hold, and what happens to rows that break it."""
 
 import csv
-import io
-from array import array
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import astuple, dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-from pyarrow import csv as arrow_csv
 
 from vroom_features.errors import DataContractError
-from vroom_features.ingest.cells import Array, Column, Kind
-from vroom_features.ingest.csv_files import ContentReader, opened
-from vroom_features.vehicle import COLUMNS, UI_VEHICLE_ID_START
+from vroom_features.vehicle import COLUMNS, UI_VEHICLE_ID_START, RawColumn
 
-Mask = npt.NDArray[np.bool_]
-
-BLOCK_CHARS = 1 << 20
-ROW_BY_ROW_LINES = 1024
 PROBLEMS_KEPT = 100_000
-_ARROW_TYPES: dict[Kind, pa.DataType] = {int: pa.int64(), float: pa.float64(), datetime: pa.timestamp("us")}
-_ARROW_TYPES_ZONED = _ARROW_TYPES | {datetime: pa.timestamp("us", "UTC")}
+Mask = npt.NDArray[np.bool_]
+Array = npt.NDArray[Any]
+Kind = type[int] | type[float] | type[datetime]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def read_cell(cell: str, kind: Kind) -> int | float | None:
+    """Return what a cell says; None when it is not of this kind.
+
+    Parameters
+    ----------
+    cell : str
+        A number, or a date and time of ISO 8601, which is UTC without a zone; white space around it counts
+        for nothing.
+    kind : type
+        ``int``, ``float``, or ``datetime``, which becomes microseconds since 1970.
+
+    Examples
+    --------
+    >>> [read_cell(cell, int) for cell in ("12", " 7 ", "0x1F", "seven")]
+    [12, 7, None, None]
+    >>> read_cell("1970-01-01T02:00+01:00", datetime)
+    3600000000
+    """
+    if not cell.isascii() or "_" in cell:  # Python takes digits of every script, and 1_000
+        return None
+    try:
+        if kind is datetime:
+            moment = datetime.fromisoformat(cell.strip())
+            moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+            return (moment - _EPOCH) // _MICROSECOND
+        return float(cell) if kind is float else int(cell)
+    except (ValueError, OverflowError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What a column must hold: its type, and a range, both ends included; of moments as microseconds."""
+
+    name: str
+    kind: Kind
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, column: RawColumn) -> Self:
+        """Return what a raw column of a vehicle must hold."""
+        low = float(np.nextafter(column.low, np.inf)) if column.is_low_excluded else column.low
+        return cls(column.name, column.kind, low, column.high)
+
+    @property
+    def expected(self) -> str:
+        """What to say when a cell does not fit."""
+        if self.kind is datetime:
+            return "a date and time such as 2023-05-01 12:30:00"
+        noun = "a number" if self.kind is float else "an integer"
+        return f"{noun} from {self.low:g} to {self.high:g}"
+
+    @property
+    def type_code(self) -> str:
+        """How `array.array` and NumPy call its values."""
+        return "d" if self.kind is float else "q"
+
+    def read(self, cell: str) -> int | float | None:
+        """Return the value of a cell; None when the column must not hold it."""
+        value = read_cell(cell, self.kind)
+        return value if value is not None and self.low <= value <= self.high else None
+
+    def holds_all(self, values: Array) -> bool:
+        """Return whether every value is in the range."""
+        return bool(((values >= self.low) & (values <= self.high)).all())
 
 
 _YEARS_1_TO_9999 = [
@@ -111,165 +168,80 @@ class CheckedFile:
             self.columns = self.columns[~is_out]
 
 
-def check_file(
-    path: Path, columns: Sequence[Column], *, progress: Callable[[int], None] | None = None
-) -> CheckedFile:
-    """Read a file and hold it to the contract.
+def write_quarantine(path: Path, file: CheckedFile, folder: Path, max_bad_share: float) -> list[Path]:
+    """Write the bad rows of a file with line, column and reason; an old list goes when there are none.
 
     Parameters
     ----------
     path : Path
-    columns : sequence of Column
-        Those that must be there, ``vehicle_id`` among them, in any order; others are left out.
-    progress : callable, optional
-        Called with the number of bytes just read.
+        The CSV.
+    file : CheckedFile
+        What was found in it.
+    folder : Path
+        Where to write.
+    max_bad_share : float
+        More bad rows than this share of the file's rows are refused.
+
+    Returns
+    -------
+    list of Path
+        Where they are, if there are any.
 
     Raises
     ------
     DataContractError
-        If it is no CSV with these columns, or a row of it goes over more than one line.
+        If they are too many, or the folder cannot be written.
     """
-    with opened(path) as file:
-        content = ContentReader(file)
-        text = content.lines()
-        line, header = _read_header(path, text, columns)
-        rows = _Rows(path, columns, header)
-        num_told = 0
-        while lines := text.readlines(BLOCK_CHARS):
-            rows.add(line + 1, lines)
-            line += len(lines)
-            if progress is not None:
-                progress(content.num_bytes - num_told)
-                num_told = content.num_bytes
-    return rows.checked(content.sha256.hexdigest())
-
-
-def _read_header(path: Path, text: io.TextIOWrapper, columns: Sequence[Column]) -> tuple[int, list[str]]:
-    """Return the first line that is not blank, and its number; raise unless it names every column once."""
-    expected = [column.name for column in columns]
-    line, header = next(
-        ((n, row) for n, line in enumerate(text, 1) if (row := _split(path, n, line))), (0, [])
-    )
-    if not header:
-        raise DataContractError(f"{path} is empty; expected a header with {expected}")
-    if missing := [name for name in expected if name not in header]:
-        raise DataContractError(f"{path}: columns {missing} are missing; got {[c[:40] for c in header[:40]]}")
-    if twice := [name for name in expected if header.count(name) > 1]:
-        raise DataContractError(f"{path}: columns {twice} stand in the header more than once")
-    return line, header
-
-
-def _split(path: Path, number: int, line: str) -> list[str]:
-    """Return the cells of a line, none when it is blank; raise when a quoted cell goes on in the next."""
-    if line.isspace():
-        return []
+    target = folder / f"{path.name.removesuffix('.gz').removesuffix('.csv')}.rejected.csv"
     try:
-        (row,) = csv.reader([line])
-    except csv.Error as exc:  # a cell longer than any number or moment is
-        raise DataContractError(f"{path}, line {number}: {exc}") from exc
-    if row[-1].endswith(("\n", "\r")):
+        first = _write_rows(file, target)
+    except OSError as exc:
         raise DataContractError(
-            f"{path}, line {number}: a quoted cell goes on in the next line and takes in the rows that"
-            " follow; close the quote, and write each row on one line"
+            f"{path}: the list of its {file.num_bad} bad rows cannot be written: {exc}."
+            f" Nothing was taken; make {folder} a folder that can be written"
+        ) from exc
+    if not file.num_bad:
+        return []
+    if file.num_bad > max_bad_share * file.num_rows_in_file:
+        raise DataContractError(
+            f"{path}: {file.num_bad} of {file.num_rows_in_file} rows break the data contract, more than"
+            f" {max_bad_share:.1%}; nothing was taken. {first}. All of them: {target}"
         )
-    return row
+    return [target]
 
 
-class _Rows:
-    """The rows of a file, the good ones in columns that grow in place: to join parts takes twice the room."""
+def _write_rows(file: CheckedFile, target: Path) -> str:
+    """Write them and return the first as a sentence; remove an old list when there are none."""
+    if not file.num_bad:
+        if target.is_file():
+            target.unlink()
+        return ""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("w", newline="", encoding="utf-8") as list_file:
+        writer = csv.writer(list_file)
+        writer.writerow(["line", "column", "value", "reason"])
+        problems = sorted(file.problems, key=lambda problem: problem.line)
+        writer.writerows(map(astuple, problems))
+    first = problems[0]
+    return f"line {first.line}: {first.column} {first.value[:80]!r}: {first.reason}"
 
-    def __init__(self, path: Path, columns: Sequence[Column], header: list[str]) -> None:
-        self._path = path
-        self._header = header
-        self._columns = {column: header.index(column.name) for column in columns}
-        self._lines: list[pd.Index] = []
-        self._values: dict[str, array[Any]] = {column.name: array(column.type_code) for column in columns}
-        self._problems: list[Problem] = []
-        self._num_bad = 0
-        self._bad_ids = array("q")
-        types = [{c.name: types[c.kind] for c in columns} for types in (_ARROW_TYPES, _ARROW_TYPES_ZONED)]
-        self._types = types if types[0] != types[1] else types[:1]
 
-    def checked(self, sha256: str) -> CheckedFile:
-        """Return what was found, when all lines are added."""
-        values = {name: np.asarray(column) for name, column in self._values.items()}
-        lines = pd.RangeIndex(0).append(self._lines)
-        return CheckedFile(
-            columns=pd.DataFrame(values, lines, copy=False),
-            problems=self._problems,
-            num_bad=self._num_bad,
-            bad_ids=np.asarray(self._bad_ids),
-            num_without_id=self._num_bad - len(self._bad_ids),
-            num_rows_in_file=self._num_bad + len(lines),
-            sha256=sha256,
-        )
+def sort_out_unknown(file: CheckedFile, known_ids: list[Array], vehicles: CheckedFile) -> int:
+    """Set aside the bookings of unknown vehicles that a bad row may be about, and reject the others.
 
-    def add(self, first: int, lines: list[str]) -> None:
-        """Read lines, the first of which has this number."""
-        if self._add_at_once(first, lines):
-            return
-        if len(lines) <= ROW_BY_ROW_LINES:
-            self._add_row_by_row(first, lines)
-            return
-        middle = len(lines) // 2
-        self.add(first, lines[:middle])
-        self.add(first + middle, lines[middle:])
+    A bad row whose id can be read is about that vehicle; one without an id may be about any, but only about
+    one: bookings of more vehicles than there are such rows are not excused by them.
 
-    def _add_at_once(self, first: int, lines: list[str]) -> bool:
-        """Add lines that are all good rows of the usual form; return whether they are."""
-        text = "".join(lines)
-        if text.isspace():
-            return True
-        if "0x" in text or "0X" in text:  # Arrow takes hexadecimal numbers
-            return False
-        content = pa.BufferOutputStream()  # memory of Arrow's own: its threads hold no object of Python
-        content.write(text.encode())
-        for types in self._types:
-            try:
-                table = arrow_csv.read_csv(
-                    pa.BufferReader(content.getvalue()),
-                    arrow_csv.ReadOptions(column_names=self._header, use_threads=False),
-                    convert_options=arrow_csv.ConvertOptions(
-                        include_columns=list(types), column_types=types, null_values=[], check_utf8=False
-                    ),
-                )
-            except pa.ArrowInvalid:
-                continue
-            values = {c: np.asarray(table[c.name]).view(c.type_code) for c in self._columns}
-            if table.num_rows != len(lines) or not all(c.holds_all(values[c]) for c in values):
-                return False
-            _split(self._path, first + len(lines) - 1, lines[-1])  # where Arrow closes an open quote itself
-            for column, part in values.items():
-                self._values[column.name].frombytes(part.tobytes())
-            self._lines.append(pd.RangeIndex(first, first + len(lines)))
-            return True
-        return False
-
-    def _add_row_by_row(self, first: int, lines: list[str]) -> None:
-        """Add the good rows, and a problem for each bad one."""
-        good_lines = []
-        for number, line in enumerate(lines, first):
-            row = _split(self._path, number, line)
-            if not row:
-                continue
-            if len(row) != len(self._header):
-                reason = f"expected {len(self._header)} cells, got {len(row)}"
-                self._add_problem(Problem(number, "", ",".join(row), reason))
-                continue
-            values = {column.name: column.read(row[place]) for column, place in self._columns.items()}
-            bad = next((column for column in self._columns if values[column.name] is None), None)
-            if bad is None:
-                for name, value in values.items():
-                    self._values[name].append(value)
-                good_lines.append(number)
-                continue
-            cell = row[self._columns[bad]]
-            self._add_problem(Problem(number, bad.name, cell, f"expected {bad.expected}"))
-            if values["vehicle_id"] is not None:
-                self._bad_ids.append(int(values["vehicle_id"]))
-        self._lines.append(pd.Index(good_lines, dtype=np.int64))
-
-    def _add_problem(self, problem: Problem) -> None:
-        self._num_bad += 1
-        if len(self._problems) < PROBLEMS_KEPT:
-            self._problems.append(problem)
+    Returns
+    -------
+    int
+        How many are set aside.
+    """
+    ids = file.columns["vehicle_id"]
+    is_unknown = ~ids.isin(np.concatenate(known_ids))
+    is_excused = is_unknown & ids.isin(vehicles.bad_ids)
+    if ids[is_unknown & ~is_excused].nunique() <= vehicles.num_without_id:
+        is_excused = is_unknown
+    file.leave_out(is_excused)
+    file.reject((is_unknown & ~is_excused)[~is_excused], "there is no such vehicle")
+    return int(is_excused.sum())

@@ -1,16 +1,29 @@
-"""CSV files on the disk: found, unzipped, hashed while they are read."""
+"""CSV files: found, unzipped, hashed, and checked against the data contract as they are read.
 
+Arrow reads a block of lines at once.  Where it cannot, or a value is out of range, halves of the block are
+tried, and what remains is read row by row.  A cell that does not fit costs its row and no other.
+"""
+
+import csv
 import gzip
 import hashlib
 import io
 import os
 import zlib
-from collections.abc import Iterator
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyarrow import csv as arrow_csv
+
 from vroom_features.errors import DataContractError
+from vroom_features.ingest.contract import PROBLEMS_KEPT, CheckedFile, Column, Kind, Problem
 
 BinaryFile = io.BufferedReader | gzip.GzipFile | io.BytesIO
 
@@ -18,6 +31,10 @@ UNZIPPED_RATIO_MAX = 200
 """How many times its size a gzipped CSV may unpack to: real ones reach 20, a bomb 1,000."""
 UNZIPPED_ALWAYS_BYTES = 64 * 1024 * 1024
 """What any gzipped CSV may unpack to."""
+BLOCK_CHARS = 1 << 20
+ROW_BY_ROW_LINES = 1024
+_ARROW_TYPES: dict[Kind, pa.DataType] = {int: pa.int64(), float: pa.float64(), datetime: pa.timestamp("us")}
+_ARROW_TYPES_ZONED = _ARROW_TYPES | {datetime: pa.timestamp("us", "UTC")}
 
 
 def find_csv(folder: Path, name: str) -> Path:
@@ -107,3 +124,167 @@ class ContentReader(io.RawIOBase):
     def lines(self) -> io.TextIOWrapper:
         """Return the text, whose lines keep the line ends that they have: LF, CR LF or CR."""
         return io.TextIOWrapper(io.BufferedReader(self), "utf-8-sig", errors="replace", newline="")
+
+
+def check_file(
+    path: Path, columns: Sequence[Column], *, progress: Callable[[int], None] | None = None
+) -> CheckedFile:
+    """Read a file and hold it to the contract.
+
+    Parameters
+    ----------
+    path : Path
+    columns : sequence of Column
+        Those that must be there, ``vehicle_id`` among them, in any order; others are left out.
+    progress : callable, optional
+        Called with the number of bytes just read.
+
+    Raises
+    ------
+    DataContractError
+        If it is no CSV with these columns, or a row of it goes over more than one line.
+    """
+    with opened(path) as file:
+        content = ContentReader(file)
+        text = content.lines()
+        line, header = _read_header(path, text, columns)
+        rows = _Rows(path, columns, header)
+        num_told = 0
+        while lines := text.readlines(BLOCK_CHARS):
+            rows.add(line + 1, lines)
+            line += len(lines)
+            if progress is not None:
+                progress(content.num_bytes - num_told)
+                num_told = content.num_bytes
+    return rows.checked(content.sha256.hexdigest())
+
+
+def _read_header(path: Path, text: io.TextIOWrapper, columns: Sequence[Column]) -> tuple[int, list[str]]:
+    """Return the first line that is not blank, and its number; raise unless it names every column once."""
+    expected = [column.name for column in columns]
+    line, header = next(
+        ((n, row) for n, line in enumerate(text, 1) if (row := _split(path, n, line))), (0, [])
+    )
+    if not header:
+        raise DataContractError(f"{path} is empty; expected a header with {expected}")
+    if missing := [name for name in expected if name not in header]:
+        raise DataContractError(f"{path}: columns {missing} are missing; got {[c[:40] for c in header[:40]]}")
+    if twice := [name for name in expected if header.count(name) > 1]:
+        raise DataContractError(f"{path}: columns {twice} stand in the header more than once")
+    return line, header
+
+
+def _split(path: Path, number: int, line: str) -> list[str]:
+    """Return the cells of a line, none when it is blank; raise when a quoted cell goes on in the next."""
+    if line.isspace():
+        return []
+    try:
+        (row,) = csv.reader([line])
+    except csv.Error as exc:  # a cell longer than any number or moment is
+        raise DataContractError(f"{path}, line {number}: {exc}") from exc
+    if row[-1].endswith(("\n", "\r")):
+        raise DataContractError(
+            f"{path}, line {number}: a quoted cell goes on in the next line and takes in the rows that"
+            " follow; close the quote, and write each row on one line"
+        )
+    return row
+
+
+class _Rows:
+    """The rows of a file, the good ones in columns that grow in place: to join parts takes twice the room."""
+
+    def __init__(self, path: Path, columns: Sequence[Column], header: list[str]) -> None:
+        self._path = path
+        self._header = header
+        self._columns = {column: header.index(column.name) for column in columns}
+        self._lines: list[pd.Index] = []
+        self._values: dict[str, array[Any]] = {column.name: array(column.type_code) for column in columns}
+        self._problems: list[Problem] = []
+        self._num_bad = 0
+        self._bad_ids = array("q")
+        types = [{c.name: types[c.kind] for c in columns} for types in (_ARROW_TYPES, _ARROW_TYPES_ZONED)]
+        self._types = types if types[0] != types[1] else types[:1]
+
+    def checked(self, sha256: str) -> CheckedFile:
+        """Return what was found, when all lines are added."""
+        values = {name: np.asarray(column) for name, column in self._values.items()}
+        lines = pd.RangeIndex(0).append(self._lines)
+        return CheckedFile(
+            columns=pd.DataFrame(values, lines, copy=False),
+            problems=self._problems,
+            num_bad=self._num_bad,
+            bad_ids=np.asarray(self._bad_ids),
+            num_without_id=self._num_bad - len(self._bad_ids),
+            num_rows_in_file=self._num_bad + len(lines),
+            sha256=sha256,
+        )
+
+    def add(self, first: int, lines: list[str]) -> None:
+        """Read lines, the first of which has this number."""
+        if self._add_at_once(first, lines):
+            return
+        if len(lines) <= ROW_BY_ROW_LINES:
+            self._add_row_by_row(first, lines)
+            return
+        middle = len(lines) // 2
+        self.add(first, lines[:middle])
+        self.add(first + middle, lines[middle:])
+
+    def _add_at_once(self, first: int, lines: list[str]) -> bool:
+        """Add lines that are all good rows of the usual form; return whether they are."""
+        text = "".join(lines)
+        if text.isspace():
+            return True
+        if "0x" in text or "0X" in text:  # Arrow takes hexadecimal numbers
+            return False
+        content = pa.BufferOutputStream()  # memory of Arrow's own: its threads hold no object of Python
+        content.write(text.encode())
+        for types in self._types:
+            try:
+                table = arrow_csv.read_csv(
+                    pa.BufferReader(content.getvalue()),
+                    arrow_csv.ReadOptions(column_names=self._header, use_threads=False),
+                    convert_options=arrow_csv.ConvertOptions(
+                        include_columns=list(types), column_types=types, null_values=[], check_utf8=False
+                    ),
+                )
+            except pa.ArrowInvalid:
+                continue
+            values = {c: np.asarray(table[c.name]).view(c.type_code) for c in self._columns}
+            if table.num_rows != len(lines) or not all(c.holds_all(values[c]) for c in values):
+                return False
+            _split(self._path, first + len(lines) - 1, lines[-1])  # where Arrow closes an open quote itself
+            for column, part in values.items():
+                self._values[column.name].frombytes(part.tobytes())
+            self._lines.append(pd.RangeIndex(first, first + len(lines)))
+            return True
+        return False
+
+    def _add_row_by_row(self, first: int, lines: list[str]) -> None:
+        """Add the good rows, and a problem for each bad one."""
+        good_lines = []
+        for number, line in enumerate(lines, first):
+            row = _split(self._path, number, line)
+            if not row:
+                continue
+            if len(row) != len(self._header):
+                reason = f"expected {len(self._header)} cells, got {len(row)}"
+                self._add_problem(Problem(number, "", ",".join(row), reason))
+                continue
+            values = {column.name: column.read(row[place]) for column, place in self._columns.items()}
+            bad = next((column for column in self._columns if values[column.name] is None), None)
+            if bad is None:
+                for name, value in values.items():
+                    self._values[name].append(value)
+                good_lines.append(number)
+                continue
+            cell = row[self._columns[bad]]
+            self._add_problem(Problem(number, bad.name, cell, f"expected {bad.expected}"))
+            if values["vehicle_id"] is not None:
+                self._bad_ids.append(int(values["vehicle_id"]))
+        self._lines.append(pd.Index(good_lines, dtype=np.int64))
+
+    def _add_problem(self, problem: Problem) -> None:
+        self._num_bad += 1
+        if len(self._problems) < PROBLEMS_KEPT:
+            self._problems.append(problem)

@@ -19,18 +19,24 @@ from vroom_features.database.queries import state
 from vroom_features.database.queries import vehicles as vehicles_table
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import DataContractError
-from vroom_features.ingest.contract import RESERVATION_COLUMNS, VEHICLE_COLUMNS, CheckedFile, check_file
-from vroom_features.ingest.csv_files import file_sha256, find_csv
-from vroom_features.ingest.quarantine import sort_out_unknown, write_quarantine
-from vroom_features.ingest.removals import Removal, refuse_mass_removal
+from vroom_features.ingest.contract import (
+    RESERVATION_COLUMNS,
+    VEHICLE_COLUMNS,
+    CheckedFile,
+    sort_out_unknown,
+    write_quarantine,
+)
+from vroom_features.ingest.csv_files import check_file, file_sha256, find_csv
 from vroom_features.ingest.upsert import (
     Counts,
+    Removal,
     compare_bookings,
+    refuse_mass_removal,
     remove_vehicles,
     upsert_vehicles,
     write_bookings,
 )
-from vroom_features.limits import MAX_BAD_SHARE, MAX_REMOVED_RESERVATION_SHARE, MAX_REMOVED_VEHICLE_SHARE
+from vroom_features.settings import MAX_BAD_SHARE, MAX_REMOVED_RESERVATION_SHARE, MAX_REMOVED_VEHICLE_SHARE
 
 FILES = ("vehicles.csv", "reservations.csv")
 Progress = Callable[[str, int, int], None]

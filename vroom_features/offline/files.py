@@ -1,14 +1,21 @@
-"""Files of the offline store: a local folder, or any fsspec URL."""
+"""Files of the offline store (a local folder, or any fsspec URL), and the manifest of a snapshot.
 
-import os
+Both are light: a web worker reads manifests without pyarrow.
+"""
+
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Protocol, cast
-from uuid import uuid4
+from typing import Any, BinaryIO, Literal, Protocol, Self, cast
+
+import fsspec
+from pydantic import AwareDatetime, ConfigDict, ValidationError, create_model
 
 from vroom_features.addresses import ENCODE, ServiceAddress
-from vroom_features.errors import OfflineStoreError
+from vroom_features.durable import replaced_whole
+from vroom_features.errors import OfflineStoreError, UnreadableSnapshotError
 
 
 class Files(Protocol):
@@ -45,24 +52,9 @@ class LocalFiles:
         return (self.root / name).open("rb")
 
     def write(self, name: str, content: bytes) -> None:
-        """Write aside, bring it to the disk, rename, and bring the rename to the disk."""
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
-        try:
-            with aside.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(path)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        """Write a file."""
+        with replaced_whole(self.root / name, mode=0o666) as new:  # the umask decides
+            new.write_bytes(content)
 
     def names(self, folder: str) -> list[str]:
         """Return the sorted names of a folder's files."""
@@ -79,8 +71,6 @@ class RemoteFiles:
     """Files under an fsspec URL; object stores show an object whole or not at all."""
 
     def __init__(self, address: ServiceAddress) -> None:
-        import fsspec  # noqa: PLC0415 - a local folder does not pay for it
-
         if address.is_unclear:
             raise OfflineStoreError(f"offline store {address}: an @ comes after the host; {ENCODE}")
         url, options = address.url, {}
@@ -146,3 +136,68 @@ def files_at(root: ServiceAddress) -> Files:
     if root.url.startswith("file://"):
         return LocalFiles(Path(root.url.removeprefix("file://")))
     return RemoteFiles(root) if "://" in root.url else LocalFiles(Path(root.url))
+
+
+FORMAT = 1
+"""Version of the manifest's shape."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The fleet vehicles of one range of ids, ``low`` to ``high``, both included.
+
+    ``sums`` add up over the parts of a snapshot to what its digest is made of; ``num_vehicles`` counts the
+    range's new arrivals too.
+    """
+
+    low: int
+    high: int
+    num_vehicles: int
+    num_rows: int
+    sums: tuple[int, int]
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One state of the fleet.
+
+    ``digest`` depends on the rows and the view alone: not on the partitions, the engine or the day.
+    ``database_id`` and ``change_number`` say which state of which database it was made from.
+    """
+
+    id: str
+    num_rows: int
+    digest: str
+    created_at: AwareDatetime
+    source: str
+    database_id: str
+    change_number: int
+    view_name: str
+    view_version: int
+    columns: tuple[str, ...]
+    parts: tuple[Part, ...]
+
+    def to_json(self) -> bytes:
+        """Return it as it is kept."""
+        values = {each.name: getattr(self, each.name) for each in fields(Manifest)}
+        values |= {"created_at": self.created_at.isoformat(), "parts": [asdict(part) for part in self.parts]}
+        return json.dumps({"format": FORMAT} | values, indent=1).encode()
+
+    @classmethod
+    def from_json(cls, snapshot_id: str, content: bytes, **more: Any) -> Self:  # fields of a subclass
+        """Read it back; UnreadableSnapshotError if it is none of this release."""
+        try:
+            found = dict(_DOCUMENT.model_validate_json(content))
+        except ValidationError as exc:
+            first = exc.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "manifest"
+            raise UnreadableSnapshotError(snapshot_id, f"{where}: {first['msg']}") from exc
+        if found["id"] != snapshot_id:
+            raise UnreadableSnapshotError(snapshot_id, f"its manifest is of {found['id']!r}")
+        return cls(**{name: value for name, value in found.items() if name != "format"}, **more)
+
+
+_FIELDS: dict[str, Any] = {each.name: each.type for each in fields(Manifest)} | {"format": Literal[FORMAT]}
+_DOCUMENT = create_model("Manifest", __config__=ConfigDict(strict=True, extra="forbid"), **_FIELDS)

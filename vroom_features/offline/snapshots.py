@@ -23,8 +23,7 @@ from filelock import FileLock
 
 from vroom_features.addresses import ServiceAddress
 from vroom_features.errors import NoSnapshotError, OfflineStoreError, UnreadableSnapshotError
-from vroom_features.offline.files import Files, LocalFiles, files_at
-from vroom_features.offline.manifest import Manifest, Part
+from vroom_features.offline.files import Files, LocalFiles, Manifest, Part, files_at
 
 if TYPE_CHECKING:
     import pandas as pd

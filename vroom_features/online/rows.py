@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 import orjson
 
-from vroom_features.database.rows import StoredVehicle
+from vroom_features.database.queries import StoredVehicle
 from vroom_features.errors import OnlineStoreError
 from vroom_features.view import VEHICLE_VIEW
 

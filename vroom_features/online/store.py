@@ -19,26 +19,7 @@ from redis.exceptions import RedisClusterException
 from vroom_features.addresses import ServiceAddress
 from vroom_features.errors import OnlineStoreError
 from vroom_features.online.redis_client import RedisClient, connect_redis
-from vroom_features.online.rows import (
-    VIEW_ID,
-    Freshness,
-    OnlineRow,
-    decode,
-    encode,
-    freshness,
-    online_row,
-)
-from vroom_features.online.scripts import DELETE, PUT, REPLACE
-
-__all__ = [
-    "VIEW_ID",
-    "Freshness",
-    "OnlineRow",
-    "OnlineStore",
-    "Synced",
-    "freshness",
-    "online_row",
-]
+from vroom_features.online.rows import VIEW_ID, OnlineRow, decode, encode
 
 NUM_BUCKETS = 256
 _ROWS = tuple(f"vroom-forecast:{{{bucket:03}}}:rows" for bucket in range(NUM_BUCKETS))
@@ -51,6 +32,52 @@ _ROWS_A_CALL = 500
 _SYNCED = "vroom-forecast:synced"
 _REDIS_ERRORS = (redis.RedisError, RedisClusterException, OSError)
 LAST_AUDIT = "vroom-forecast:last-audit"
+
+# What Redis does with a bucket in one step: KEYS are its rows and its deletions.
+_PUT = """
+local written = 0
+for i = 1, #ARGV, 3 do
+  local id, version = ARGV[i], tonumber(ARGV[i + 1])
+  local now, gone = redis.call('HGET', KEYS[1], id), redis.call('HGET', KEYS[2], id)
+  local newest = now and tonumber(string.match(now, '^(%d+) {')) or 0
+  if version >= newest and (not gone or version > (tonumber(gone) or 0)) then
+    redis.call('HSET', KEYS[1], id, ARGV[i + 2])
+    if gone then redis.call('HDEL', KEYS[2], id) end
+    written = written + 1
+  end
+end
+return written
+"""
+
+_DELETE = """
+local removed = 0
+for i = 2, #ARGV, 2 do
+  local id, version = ARGV[i], tonumber(ARGV[i + 1])
+  local now, gone = redis.call('HGET', KEYS[1], id), redis.call('HGET', KEYS[2], id)
+  local newest = now and tonumber(string.match(now, '^(%d+) {')) or 0
+  if version >= newest then
+    removed = removed + redis.call('HDEL', KEYS[1], id)
+    if not gone or version > (tonumber(gone) or 0) then redis.call('HSET', KEYS[2], id, ARGV[i + 1]) end
+  end
+end
+redis.call('EXPIRE', KEYS[2], ARGV[1])
+return removed
+"""
+
+_REPLACE = """
+local replaced = 0
+for i = 1, #ARGV, 3 do
+  if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then
+    if ARGV[i + 2] == '' then
+      redis.call('HDEL', KEYS[1], ARGV[i])
+    else
+      redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2])
+    end
+    replaced = replaced + 1
+  end
+end
+return replaced
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +100,9 @@ class OnlineStore:
 
     def __init__(self, client: RedisClient) -> None:
         self.client = client
-        self._put = client.register_script(PUT)
-        self._delete = client.register_script(DELETE)
-        self._replace = client.register_script(REPLACE)
+        self._put = client.register_script(_PUT)
+        self._delete = client.register_script(_DELETE)
+        self._replace = client.register_script(_REPLACE)
 
     @classmethod
     def connect(cls, url: str | ServiceAddress) -> Self:

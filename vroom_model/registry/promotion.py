@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sqlmodel import Session, col, select
 
-from vroom_features.database.engine import translated
-from vroom_features.database.locks import promotion_lock
+from vroom_features.database.engine import promotion_lock, translated
 from vroom_features.database.tables import PromotionRecord
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import LockTimeoutError
@@ -133,7 +132,10 @@ class PromotionService:
     def finish(self) -> None:
         """Finish what was cut off, unless its process is still at work; web workers call it now and then."""
         if any(not record.is_closed for record in self.history(limit=1)):
-            with suppress(LockTimeoutError), promotion_lock(self._source, timeout_s=0):
+            with (
+                suppress(LockTimeoutError),
+                promotion_lock(self._source.engine, self._source.address, timeout_s=0),
+            ):
                 self._finish()
 
     def load(self, version: ModelVersion) -> Predictor:
@@ -146,7 +148,7 @@ class PromotionService:
     def _change(self, kind: Kind, choose: Choose, as_of: datetime, version: int | None = None) -> Outcome:
         """Decide without the lock, then make the change under it if nothing was changed in between."""
         for _ in range(ATTEMPTS):
-            with promotion_lock(self._source):
+            with promotion_lock(self._source.engine, self._source.address):
                 champion, history, finished = self._read(as_of)
             for old in history:
                 is_repeated = old.decided_at == as_of and version in {None, old.version}
@@ -158,7 +160,7 @@ class PromotionService:
                 if decision.candidate_version != decision.champion_version:  # who keeps why it became one
                     self.registry.set_tags(decision.candidate_version, decision.tags(as_of))
                 return Outcome(decision=decision)
-            with promotion_lock(self._source):
+            with promotion_lock(self._source.engine, self._source.address):
                 champion_now, history_now, _ = self._read(as_of)
                 if len(history_now) == len(history) and bool(champion_now) == bool(champion):
                     record = self._add(history, kind, decision, previous, as_of)

@@ -9,7 +9,7 @@ import pandas as pd
 from distributed import Client
 from xgboost import dask as dxgb
 
-from vroom_features.offline.manifest import Part
+from vroom_features.offline.files import Part
 from vroom_features.offline.snapshots import Snapshot
 from vroom_features.vehicle import UI_VEHICLE_ID_START
 from vroom_features.view import VEHICLE_VIEW

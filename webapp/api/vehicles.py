@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vroom_features.database.vehicles import StoredVehicle
 from vroom_features.errors import OnlineStoreError, VehicleNotFoundError
-from vroom_features.online.store import VIEW_ID, OnlineRow, online_row
+from vroom_features.online.rows import VIEW_ID, OnlineRow, online_row
 from vroom_features.vehicle import VehicleCreate
 from vroom_features.view import VEHICLE_VIEW
 from webapp.api.openapi import OPERATOR

@@ -9,7 +9,7 @@ from flask import url_for
 
 from vroom_features.database.vehicles import SourceStore, StoredVehicle, VehicleFilter, VehiclePage
 from vroom_features.errors import OnlineStoreError
-from vroom_features.online.store import freshness
+from vroom_features.online.rows import freshness
 from vroom_features.vehicle import COLUMNS
 from vroom_model.serving.predictor import Forecast
 from webapp.services import Services

@@ -7,7 +7,7 @@ import numpy as np
 
 from vroom_features.database.vehicles import StoredVehicle
 from vroom_features.errors import OnlineStoreError, VehicleNotFoundError
-from vroom_features.online.store import VIEW_ID
+from vroom_features.online.rows import VIEW_ID
 from vroom_model.serving.predictor import Forecast
 from webapp import metrics
 from webapp.services import Services

@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 from vroom_features.database.vehicles import SavedVehicle
 from vroom_features.errors import OnlineStoreError
 from vroom_features.messages import VehicleDeleted, VehicleSaved
-from vroom_features.online.store import online_row
+from vroom_features.online.rows import online_row
 from vroom_features.vehicle import VehicleCreate
 from webapp import metrics
 from webapp.services import Services

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model
 
-from vroom_features.database.rows import StoredVehicle
+from vroom_features.database.queries import StoredVehicle
 from vroom_features.database.vehicles import SORTS
 from vroom_features.vehicle import EXAMPLE, VehicleCreate
 

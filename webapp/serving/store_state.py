@@ -11,10 +11,9 @@ from redis.exceptions import RedisError
 
 from vroom_features.addresses import ServiceAddress
 from vroom_features.errors import OnlineStoreError, UnreadableSnapshotError
-from vroom_features.offline.files import LocalFiles, files_at
-from vroom_features.offline.manifest import Manifest
+from vroom_features.offline.files import LocalFiles, Manifest, files_at
 from vroom_features.online.redis_client import used_memory
-from vroom_features.online.store import freshness
+from vroom_features.online.rows import freshness
 from vroom_features.online.sync import LastAudit, last_audit
 from webapp.services import Services
 

@@ -7,6 +7,24 @@ A new database is created as ``tables`` says, and a test holds that an upgraded 
 
 from pathlib import Path
 
-FOLDER = Path(__file__).parent
-SCHEMA_VERSION = max(int(file.name[1:5]) for file in FOLDER.glob("versions/r[0-9]*.py"))
-"""Kept in the database: an older one is upgraded when it is opened, a newer one refused."""
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+
+def upgrade(connection: Connection, found: int) -> None:
+    """Bring a schema of an older version up to date, inside the connection's transaction.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection
+        In a transaction that nobody else's opening runs beside.
+    found : int
+        Version the database has.
+    """
+    scripts = ScriptDirectory(str(Path(__file__).parent))
+    steps = list(scripts.iterate_revisions("head", f"{found:04d}"))
+    with Operations.context(MigrationContext.configure(connection)):
+        for step in reversed(steps):
+            step.module.upgrade()
