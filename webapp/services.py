@@ -1,6 +1,7 @@
-"""What a request can use: the one object that holds every service of the app."""
+"""What a request can use: the one object that holds every service of the app, and the time."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from flask import current_app
@@ -61,3 +62,8 @@ def services() -> Services:
     """Return the services of the app that handles this request."""
     found: Services = current_app.extensions["vroom"]
     return found
+
+
+def now() -> datetime:
+    """Return the present moment, in UTC; the web app asks the clock nowhere else."""
+    return datetime.now(UTC)

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser.conftest import BLANK, Window
 from tests.browser.site import Site
 from tests.factories import make_vehicle
-from webapp.clock import now
+from webapp.services import now
 
 pytestmark = pytest.mark.browser
 PAGES = (

@@ -13,7 +13,7 @@ from tests.browser.conftest import Window
 from tests.browser.site import Site
 from tests.factories import make_vehicle
 from vroom_features.database.vehicles import VehicleFilter
-from webapp.clock import now
+from webapp.services import now
 
 pytestmark = pytest.mark.browser
 

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 from tests.browser.conftest import Window
 from tests.browser.site import PASSWORD, Site
 from tests.factories import make_vehicle
-from webapp.clock import now
+from webapp.services import now
 from webapp.serving.worker_heartbeat import KEY, WorkerState
 
 pytestmark = pytest.mark.browser

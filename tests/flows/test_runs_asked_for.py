@@ -12,8 +12,8 @@ from prefect.client.orchestration import get_client
 from prefect.settings import get_current_settings
 from prefect.states import Scheduled
 
-from webapp.clock import now
 from webapp.operations.prefect_client import PrefectClient, RunNotFoundError
+from webapp.services import now
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 ACTION = "monitor"

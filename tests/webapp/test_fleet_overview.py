@@ -12,8 +12,7 @@ from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
 from tests.webapp.conftest import on_both_databases
 from tests.webapp.registry import Models
 from vroom_features.ingest.seed import seed
-from webapp.clock import now
-from webapp.services import Services
+from webapp.services import Services, now
 from webapp.serving.fleet_overview import FleetOverview
 from webapp.serving.model_slot import LoadedModel
 

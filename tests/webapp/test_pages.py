@@ -12,10 +12,9 @@ from tests.webapp.records import add_record
 from tests.webapp.test_auth import csrf_token, sign_in
 from tests.webapp.waiting import wait_until
 from vroom_features.vehicle import PRICE_MAX
-from webapp.clock import now
 from webapp.rendering.formats import duration, size
 from webapp.rendering.listing import PAGE_SIZE
-from webapp.services import Services
+from webapp.services import Services, now
 
 
 def save(services: Services, **changes: object) -> int:

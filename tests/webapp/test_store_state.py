@@ -10,8 +10,7 @@ from tests.webapp.conftest import on_both_databases
 from tests.webapp.waiting import wait_until
 from vroom_features.online.store import Synced
 from vroom_features.online.sync import AuditReport, remember_audit
-from webapp.clock import now
-from webapp.services import Services
+from webapp.services import Services, now
 from webapp.serving.store_state import online_state
 
 pytestmark = on_both_databases

@@ -14,11 +14,10 @@ from vroom_features.vehicle import VehicleCreate
 from vroom_features.view import VEHICLE_VIEW
 from webapp.api.openapi import OPERATOR
 from webapp.api.validation import ValidatedBlueprint
-from webapp.clock import now
 from webapp.problems import Problem
 from webapp.rendering.formats import feature_unit
 from webapp.security.sign_in import operator_required, saver_required
-from webapp.services import services
+from webapp.services import now, services
 from webapp.serving import saving
 from webapp.serving.schemas import (
     FeaturesDocument,

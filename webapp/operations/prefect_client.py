@@ -12,8 +12,8 @@ from pydantic import BaseModel, ValidationError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from vroom_features.addresses import ServiceAddress
-from webapp.clock import now
 from webapp.operations.flow_runs import FlowRun, ModelLink, Step
+from webapp.services import now
 
 FLOWS = {
     "materialize": "vroom_forecast_materialize",

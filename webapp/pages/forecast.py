@@ -7,7 +7,7 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from vroom_features.errors import VehicleNotFoundError
-from webapp.clock import now
+from webapp.services import now
 from webapp.problems import ProblemError
 from webapp.rendering import formats
 from webapp.rendering.vehicle_form import DEFAULTS, FIELDS, Entry, read_entry

@@ -13,11 +13,10 @@ from flask import Flask, g, request, session
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 from flask_wtf.csrf import CSRFProtect
 
-from webapp.clock import now
 from webapp.problems import ProblemError
 from webapp.security.guards import guarded_by
 from webapp.security.headers import SAFE_METHODS
-from webapp.services import services
+from webapp.services import now, services
 
 logger = logging.getLogger(__name__)
 SIGN_IN = "auth.sign_in"

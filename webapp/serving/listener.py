@@ -28,7 +28,7 @@ from vroom_model.registry.model_cache import ModelCache
 from vroom_model.registry.registry import Registry
 from vroom_model.serving.predictor import Predictor
 from webapp import metrics
-from webapp.clock import now
+from webapp.services import now
 from webapp.serving.model_slot import LoadedModel, ModelSlot
 
 logger = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from vroom_features.online.sync import sync
 from vroom_model.errors import VroomModelError
 from vroom_model.messages import ModelLoaded
 from webapp import metrics
-from webapp.clock import now
+from webapp.services import now
 from webapp.serving.model_slot import LoadedModel, ModelSlot
 
 logger = logging.getLogger(__name__)
