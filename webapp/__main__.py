@@ -1,8 +1,13 @@
 """Start the web app: ``python -m webapp`` serves it, ``python -m webapp events`` serves its event streams."""
 
 import argparse
+import logging
+import multiprocessing
 import os
+import signal
 import sys
+import threading
+import time
 from tempfile import TemporaryDirectory
 
 from granian.constants import HTTPModes, Interfaces
@@ -10,15 +15,20 @@ from granian.server import Server
 
 from vroom_features.errors import SettingsError
 from vroom_features.settings import Settings, read_settings
-from webapp.operations.parent_watchdog import KILL_AFTER_S, KILL_STREAMS_AFTER_S
+
+logger = logging.getLogger(__name__)
 
 THREADS_A_WORKER = 32
+KILL_AFTER_S = 15
+"""How long a worker that was asked to stop may take to finish its requests."""
+KILL_STREAMS_AFTER_S = 1
+"""Streams do not end by themselves."""
 
 
 def serve(settings: Settings) -> None:
     """Serve the app until SIGTERM or SIGINT."""
     with TemporaryDirectory(prefix="vroom-metrics-") as folder:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # the workers' counters, summed by any of them
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # where workers write their counters
         Server(
             "webapp.wsgi:app",
             address=settings.web_host,
@@ -35,7 +45,7 @@ def serve(settings: Settings) -> None:
 def serve_events(settings: Settings) -> None:
     """Serve the event streams until SIGTERM or SIGINT."""
     Server(
-        "webapp.events.app:app",
+        "webapp.events:app",
         address=settings.web_host,
         port=settings.web_events_port,
         interface=Interfaces.ASGI,
@@ -45,12 +55,34 @@ def serve_events(settings: Settings) -> None:
     ).serve()
 
 
+def watch_parent(*, kill_after_s: float) -> None:
+    """Stop this worker when its server is killed; granian's workers would live on and keep the port.
+
+    Parameters
+    ----------
+    kill_after_s : float
+        How long it may take to stop by itself.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:  # no server started it
+        return
+
+    def wait_and_stop() -> None:
+        parent.join()
+        logger.warning("the server is gone, so this worker stops")
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(kill_after_s)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=wait_and_stop, name="parent-watchdog", daemon=True).start()
+
+
 def main() -> None:
-    """Read the command line."""
+    """Read the command line and serve."""
     parser = argparse.ArgumentParser(prog="python -m webapp", description=__doc__)
     parser.add_argument("what", nargs="?", choices=["app", "events"], default="app")
-    os.umask(0o077)  # what it writes is for its owner alone
     what = parser.parse_args().what
+    os.umask(0o077)  # only the owner may read what the server writes
     try:
         settings = read_settings()
     except SettingsError as exc:

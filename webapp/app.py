@@ -1,4 +1,4 @@
-"""Putting the web app together."""
+"""The web app put together: blueprints, services and threads."""
 
 import os
 import socket
@@ -18,27 +18,27 @@ from vroom_model.messages import ModelPromoted
 from vroom_model.registry.model_cache import ModelCache
 from vroom_model.registry.promotion import PromotionService
 from vroom_model.registry.registry import Registry
-from webapp import pages, problems
-from webapp.api.benchmark import benchmark
-from webapp.api.forecasts import api
+from webapp import observability, pages, problems
+from webapp.api.health import health_api
 from webapp.api.inference import inference_api
+from webapp.api.model import model_api
 from webapp.api.openapi import VroomOpenAPI
 from webapp.api.operations import operations_api
+from webapp.api.predict import benchmark, predict_api
+from webapp.api.stores import stores_api
 from webapp.api.vehicles import vehicles_api
-from webapp.operations import logs, observation
-from webapp.operations.prefect_client import PrefectClient
+from webapp.prefect_client import PrefectClient
 from webapp.rendering import assets, formats
 from webapp.rendering.forecast_details import ForecastDetails
-from webapp.security import headers as security
-from webapp.security import sign_in as auth
+from webapp.security import headers, sign_in
 from webapp.security.rate_limits import ClientLimit, Counter
-from webapp.security.secrets_file import read_credentials
+from webapp.security.sign_in import csrf, read_credentials
 from webapp.services import Services
+from webapp.serving.current_model import ModelSlot
 from webapp.serving.fastpath import FastPath
 from webapp.serving.fleet_overview import FleetOverview
 from webapp.serving.listener import REDIS_TIMEOUT_S, ModelListener
 from webapp.serving.model_history import ModelHistory
-from webapp.serving.model_slot import ModelSlot
 from webapp.serving.worker_heartbeat import WorkerHeartbeat
 
 FIRST_MODEL_TIMEOUT_S = 3.0
@@ -48,31 +48,29 @@ REGISTRY_TIMEOUT_S = 3.0
 def create_app(settings: Settings | None = None) -> Flask:
     """Return the app, with its model loaded if one could be found in time.
 
-    The threads that follow the champion and tend the online store run from here on;
-    ``app.extensions["vroom"].close()`` ends them.
+    The threads that follow the champion and sync the online store run from now on;
+    ``app.extensions["vroom"].close()`` stops them.
     """
     settings = settings or Settings()
-    logs.configure(settings)
+    observability.configure_logs(settings)
     settings.home.mkdir(parents=True, exist_ok=True)
     app = VroomOpenAPI("webapp")
-    security.install(app, settings, style_source=assets.install(app).style_source)
+    headers.install(app, settings, style_source=assets.install(app).style_source)
     problems.install(app)
-    observation.install(app)
-    auth.install(app)
+    observability.install(app)
+    sign_in.install(app, settings)
     formats.install(app)
     pages.install(app)
-    app.register_blueprint(inference_api)
-    for blueprint in (api, vehicles_api, operations_api):
-        auth.csrf.exempt(blueprint)
-        app.register_api(blueprint)
-    auth.csrf.exempt(inference_api)
-    if settings.web_benchmark:
-        app.register_blueprint(benchmark)
-        auth.csrf.exempt(benchmark)
+    for api in (predict_api, health_api, model_api, vehicles_api, stores_api, operations_api):
+        csrf.exempt(api)
+        app.register_api(api)
+    for blueprint in (inference_api, benchmark) if settings.web_benchmark else (inference_api,):
+        csrf.exempt(blueprint)
+        app.register_blueprint(blueprint)
     services = open_services(settings)
     app.extensions["vroom"] = services
     app.wsgi_app = FastPath(app.wsgi_app, services)  # type: ignore[method-assign]  # as Flask documents
-    if settings.web_proxies:  # outermost: everything inside sees the client's address
+    if settings.web_proxies:  # outermost, so that everything inside gets the client's address
         n = settings.web_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=n, x_proto=n, x_host=n)  # type: ignore[method-assign]
     return app
@@ -85,7 +83,7 @@ def open_services(settings: Settings) -> Services:
         settings.redis,
         socket_timeout=REDIS_TIMEOUT_S,
         socket_connect_timeout=REDIS_TIMEOUT_S,
-        # once more, for a connection that the server closed meanwhile; a time-out is not waited for twice
+        # one retry, for a connection that the server closed meanwhile; none after a time-out
         retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
     )
     online = OnlineStore(client)

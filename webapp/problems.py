@@ -17,7 +17,7 @@ from vroom_features.errors import (
     SourceStoreError,
     VehicleNotFoundError,
 )
-from webapp.operations.prefect_client import RunNotFoundError, WorkflowError
+from webapp.prefect_client import RunNotFoundError, WorkflowError
 
 logger = logging.getLogger(__name__)
 

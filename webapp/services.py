@@ -14,14 +14,14 @@ from vroom_features.settings import Settings
 
 if TYPE_CHECKING:
     from vroom_model.registry.registry import Registry
-    from webapp.operations.prefect_client import PrefectClient
+    from webapp.prefect_client import PrefectClient
     from webapp.rendering.forecast_details import ForecastDetails
     from webapp.security.rate_limits import ClientLimit, Counter
-    from webapp.security.secrets_file import Credentials
+    from webapp.security.sign_in import Credentials
+    from webapp.serving.current_model import ModelSlot
     from webapp.serving.fleet_overview import FleetOverview
     from webapp.serving.listener import ModelListener
     from webapp.serving.model_history import ModelHistory
-    from webapp.serving.model_slot import ModelSlot
     from webapp.serving.worker_heartbeat import WorkerHeartbeat
 
 

@@ -3,8 +3,8 @@
 import gc
 import sys
 
+from webapp.__main__ import KILL_AFTER_S, watch_parent
 from webapp.app import create_app
-from webapp.operations.parent_watchdog import KILL_AFTER_S, watch_parent
 
 SWITCH_INTERVAL_S = 0.001
 """How long a thread that loads a model may keep a request waiting for Python's lock; 0.005 by default."""
@@ -13,6 +13,6 @@ sys.setswitchinterval(SWITCH_INTERVAL_S)
 watch_parent(kill_after_s=KILL_AFTER_S)
 app = create_app()
 
-# What is here now stays: without this a full collection walks all of it and holds every request up for 90 ms.
+# Without this, a full collection walks through everything imported so far and delays requests by 90 ms.
 gc.collect()
 gc.freeze()

@@ -12,7 +12,7 @@ from prefect.client.orchestration import get_client
 from prefect.settings import get_current_settings
 from prefect.states import Scheduled
 
-from webapp.operations.prefect_client import PrefectClient, RunNotFoundError
+from webapp.prefect_client import PrefectClient, RunNotFoundError
 from webapp.services import now
 
 pytestmark = pytest.mark.usefixtures("prefect_server")

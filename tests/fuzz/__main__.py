@@ -19,7 +19,7 @@ with atheris.instrument_imports(include=["vroom_features", "vroom_model", "webap
     from vroom_features.ingest.csv_files import check_file
     from vroom_features.messages import MessageError
     from vroom_features.online.rows import decode
-    from webapp.events.app import EVENTS, encode
+    from webapp.events import EVENTS, encode
 
 SEEDS = {
     "csv": (

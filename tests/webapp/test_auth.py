@@ -16,8 +16,7 @@ from tests.factories import VEHICLE
 from tests.webapp.conftest import PASSWORD
 from vroom_features.settings import Settings
 from webapp.app import create_app
-from webapp.security.secrets_file import Secret, SecretFileError, secret_in
-from webapp.security.sign_in import LINK_MAX_AGE_S
+from webapp.security.sign_in import LINK_MAX_AGE_S, Secret, SecretFileError, secret_in
 from webapp.services import Services
 
 

@@ -20,7 +20,7 @@ from tests.webapp.waiting import wait_until
 from vroom_features.messages import Message, VehicleDeleted, VehicleMaterialized, VehicleSaved
 from vroom_features.settings import Settings
 from vroom_model.messages import ModelLoaded, ModelPromoted, PipelineCompleted
-from webapp.events.app import encode
+from webapp.events import encode
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MESSAGES: list[tuple[Message, str]] = [

@@ -13,8 +13,8 @@ from tests.webapp.conftest import on_both_databases
 from tests.webapp.registry import Models
 from vroom_features.ingest.seed import seed
 from webapp.services import Services, now
+from webapp.serving.current_model import LoadedModel
 from webapp.serving.fleet_overview import FleetOverview
-from webapp.serving.model_slot import LoadedModel
 
 DATA = Path(__file__).resolve().parent.parent.parent / "data"
 

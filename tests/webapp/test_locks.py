@@ -18,7 +18,7 @@ from webapp.services import Services
 ANYBODY = {
     "api.predict",
     "api.predict_id",
-    "api.predict_many",
+    "api.predict_batch",
     "benchmark.flask_echo",
     "inference_api.index",
     "inference_api.infer",
@@ -29,7 +29,7 @@ SESSION = {"sign_in.show", "sign_in.sign_out"}
 SAVERS = {"forecast.submit", "vehicles_api.save_vehicle"}
 """Anybody on loopback, else the operator."""
 OPERATOR = {
-    "api.reload",
+    "operations_api.reload",
     "operations_api.materialize",
     "operations_api.rollback",
     "operations_api.train",

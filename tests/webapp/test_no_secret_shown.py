@@ -21,7 +21,7 @@ from vroom_features.settings import Settings
 from vroom_model.errors import RegistryError
 from vroom_model.registry.registry import Registry
 from webapp.app import create_app
-from webapp.operations.prefect_client import PrefectClient, WorkflowError
+from webapp.prefect_client import PrefectClient, WorkflowError
 from webapp.security.rate_limits import Counter
 
 READ = (

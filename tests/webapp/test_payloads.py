@@ -22,8 +22,8 @@ from tests.webapp.test_auth import csrf_token
 from vroom_features.messages import MessageError
 from vroom_features.settings import Settings
 from vroom_features.vehicle import COLUMNS
-from webapp.events.app import EVENTS, encode
-from webapp.operations.logs import configure
+from webapp.events import EVENTS, encode
+from webapp.observability import configure_logs
 from webapp.services import Services
 
 pytestmark = pytest.mark.usefixtures("champion")
@@ -173,7 +173,7 @@ def test_a_hostile_reason_is_text_on_every_page(
 
 def test_a_log_line_is_one_line_whatever_is_in_it() -> None:
 
-    configure(Settings(_env_file=None, log_format="json"))
+    configure_logs(Settings(_env_file=None, log_format="json"))
     handler = next(h for h in logging.getLogger().handlers if h.get_name() == "vroom")
     record = logging.LogRecord("webapp", logging.INFO, "f", 1, "name=%s", ("x\n[info] forged\x1b[31m",), None)
     line = handler.format(record)
@@ -190,7 +190,7 @@ def test_a_path_forges_no_log_line_and_sends_a_terminal_no_code(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    configure(Settings(_env_file=None, log_format=log_format))
+    configure_logs(Settings(_env_file=None, log_format=log_format))
     for character in ("\n", "\r", "\x1b[2J", "\x9b2J", "\u2028", "\u202e"):
         client.get(f"/x{quote(character)}forged")
         (line,) = capsys.readouterr().err.splitlines()

@@ -1,136 +1,276 @@
-"""The Open Inference Protocol v2 (REST): what stock inference clients speak.
+"""The Open Inference Protocol v2 (REST), for stock inference clients.
 
-Inputs are a vehicle's raw columns, one tensor each; outputs are the forecast and its range.
+Inputs are a vehicle's raw columns, one tensor each; outputs are the forecast and its range.  Tensors come in
+JSON or in the protocol's binary extension: there a body is a JSON document, as long as
+``Inference-Header-Content-Length`` says, then the bytes of the tensors that have a ``binary_data_size``,
+little-endian, in order.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 from flask import Blueprint, Response, request
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
+from vroom_features.vehicle import COLUMNS
 from vroom_features.view import VEHICLE_VIEW
-from webapp.api.forecasts import json
-from webapp.api.tensors import OUTPUT_DTYPE, Array, TensorError, read_request, write_response
 from webapp.problems import INFERENCE_PREFIX, ProblemError, invalid
 from webapp.services import services
-from webapp.serving.current_model import require_model
-from webapp.serving.model_slot import LoadedModel
-from webapp.serving.schemas import BatchDocument, VehicleDocument
+from webapp.serving.current_model import LoadedModel, require_model
+from webapp.serving.forecasts import BatchDocument
 
 inference_api = Blueprint("inference_api", __name__, url_prefix=INFERENCE_PREFIX)
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 OUTPUTS = ("predicted_reservations", "low", "high")
-INTEGERS = frozenset(name for name, field in VehicleDocument.model_fields.items() if field.annotation is int)
+OUTPUT_DTYPE = "FP64"
+Array = npt.NDArray[Any]
+DTYPES: dict[str, "np.dtype[Any]"] = {
+    "FP64": np.dtype("<f8"),
+    "FP32": np.dtype("<f4"),
+    "INT64": np.dtype("<i8"),
+    "INT32": np.dtype("<i4"),
+    "INT16": np.dtype("<i2"),
+    "INT8": np.dtype("<i1"),
+    "UINT8": np.dtype("<u1"),
+}
+
+
+class TensorError(ValueError):
+    """An inference request is not what the protocol defines."""
+
+
+class InputTensor(BaseModel):
+    """One input."""
+
+    name: str
+    shape: list[int] = Field(min_length=1, max_length=2)
+    datatype: str
+    parameters: dict[str, Any] = {}
+    data: list[Any] | None = None
+
+
+class OutputRequest(BaseModel):
+    """One output that is asked for."""
+
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+class InferenceRequest(BaseModel):
+    """What to infer."""
+
+    id: str | None = None
+    parameters: dict[str, Any] = {}
+    inputs: list[InputTensor] = Field(min_length=1, max_length=64)
+    outputs: list[OutputRequest] = []
 
 
 @inference_api.get("")
-def server() -> Response:
+def server() -> dict[str, object]:
     """Describe this server."""
-    return json(
-        {"name": "vroom-forecast", "version": "2", "extensions": ["binary_tensor_data", "model_repository"]}
-    )
+    extensions = ["binary_tensor_data", "model_repository"]
+    return {"name": "vroom-forecast", "version": "2", "extensions": extensions}
 
 
 @inference_api.get("/health/live")
-def live() -> Response:
-    """Tell that this process answers."""
-    return json({"live": True})
+def live() -> dict[str, object]:
+    """Answer while this process runs."""
+    return {"live": True}
 
 
 @inference_api.get("/health/ready")
-def ready() -> Response:
-    """Tell whether forecasts can be asked for: there is a model."""
+def ready() -> tuple[dict[str, object], int]:
+    """Report whether there is a model."""
     is_ready = services().slot.current is not None
-    response = json({"ready": is_ready})
-    response.status_code = 200 if is_ready else 503
-    return response
+    return {"ready": is_ready}, 200 if is_ready else 503
 
 
 @inference_api.post("/repository/index")
-def index() -> Response:
+def index() -> list[dict[str, str]]:
     """List the models: the one that serves."""
-    served = services().slot.current
+    model = services().slot.current
     name = services().settings.model_name
-    models = (
-        [{"name": name, "version": str(served.version), "state": "READY", "reason": ""}] if served else []
-    )
-    return Response(orjson.dumps(models), content_type="application/json")
+    return [{"name": name, "version": str(model.version), "state": "READY", "reason": ""}] if model else []
 
 
 @inference_api.get("/models/<name>")
 @inference_api.get("/models/<name>/versions/<version>")
-def metadata(name: str, version: str | None = None) -> Response:
+def metadata(name: str, version: str | None = None) -> dict[str, object]:
     """Describe the model that serves."""
-    served = _served(name, version)
-    return json(
-        {
-            "name": name,
-            "versions": [str(served.version)],
-            "platform": "onnxruntime_onnx",
-            "inputs": [
-                {"name": column, "datatype": "INT64" if column in INTEGERS else "FP64", "shape": [-1]}
-                for column in VEHICLE_VIEW.sources
-            ],
-            "outputs": [{"name": output, "datatype": OUTPUT_DTYPE, "shape": [-1]} for output in OUTPUTS],
-        }
-    )
+    model = _model(name, version)
+    return {
+        "name": name,
+        "versions": [str(model.version)],
+        "platform": "onnxruntime_onnx",
+        "inputs": [
+            {"name": column, "datatype": "INT64" if COLUMNS[column].is_whole else "FP64", "shape": [-1]}
+            for column in VEHICLE_VIEW.sources
+        ],
+        "outputs": [{"name": output, "datatype": OUTPUT_DTYPE, "shape": [-1]} for output in OUTPUTS],
+    }
 
 
 @inference_api.get("/models/<name>/ready")
 @inference_api.get("/models/<name>/versions/<version>/ready")
-def model_ready(name: str, version: str | None = None) -> Response:
-    """Tell whether the model serves."""
-    served = _served(name, version)
-    return json({"name": name, "version": str(served.version), "ready": True})
+def model_ready(name: str, version: str | None = None) -> dict[str, object]:
+    """Report whether the model serves."""
+    return {"name": name, "version": str(_model(name, version).version), "ready": True}
 
 
 @inference_api.post("/models/<name>/infer")
 @inference_api.post("/models/<name>/versions/<version>/infer")
 def infer(name: str, version: str | None = None) -> Response:
     """Forecast up to 1,000 vehicles."""
-    served = _served(name, version)
+    model = _model(name, version)
     header_length = request.headers.get(HEADER_LENGTH, type=int)
     try:
         asked, tensors = read_request(request.get_data(cache=False), header_length)
         require_model(max(map(len, tensors.values()), default=1))
-        forecasts = served.predictor.predict_many(_vehicles(tensors))
+        forecasts = model.predictor.predict_many(_check_vehicles(tensors))
         outputs = {output: getattr(forecasts, output) for output in OUTPUTS}
-        header = {"model_name": name, "model_version": str(served.version)}
+        header = {"model_name": name, "model_version": str(model.version)}
         if asked.id is not None:
             header["id"] = asked.id
         content, length = write_response(header, outputs, asked)
     except TensorError as exc:
         raise ProblemError(400, "Not an inference request", str(exc)) from exc
-    headers = {HEADER_LENGTH: str(length)} if length is not None else {}
-    content_type = "application/octet-stream" if length is not None else "application/json"
-    return Response(content, content_type=content_type, headers=headers)
+    if length is None:
+        return Response(content, content_type="application/json")
+    headers = {HEADER_LENGTH: str(length)}
+    return Response(content, content_type="application/octet-stream", headers=headers)
 
 
-def _served(name: str, version: str | None) -> LoadedModel:
-    """Return the model under this name, or refuse."""
+def _model(name: str, version: str | None) -> LoadedModel:
     if name != services().settings.model_name:
         raise ProblemError(404, "No such model", f"there is no model {name!r}")
-    served = require_model()
-    if version is not None and version != str(served.version):
-        raise ProblemError(404, "No such version", f"version {version} does not serve; {served.version} does")
-    return served
+    model = require_model()
+    if version is not None and version != str(model.version):
+        raise ProblemError(404, "No such version", f"version {version} does not serve; {model.version} does")
+    return model
 
 
-def _vehicles(tensors: dict[str, Array]) -> dict[str, Array]:
-    """Return the columns of vehicles that are in range, every one."""
+def _check_vehicles(tensors: dict[str, Array]) -> dict[str, Array]:
+    """Return the columns if every vehicle is in range."""
     names = set(VEHICLE_VIEW.sources)
     if set(tensors) != names:
         raise TensorError(f"inputs must be {sorted(names)}, got {sorted(tensors)}")
     columns: dict[str, list[Any]] = {}
     for name, values in tensors.items():
-        whole = name in INTEGERS and bool(np.all(np.isfinite(values) & (values == np.round(values))))
-        columns[name] = values.astype(np.int64).tolist() if whole else values.tolist()
+        is_whole = COLUMNS[name].is_whole and bool(np.all(np.isfinite(values) & (values == np.round(values))))
+        columns[name] = values.astype(np.int64).tolist() if is_whole else values.tolist()
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     try:
         BatchDocument.model_validate(rows)
     except ValidationError as exc:
         raise TensorError(invalid(exc).detail) from exc
     return tensors
+
+
+def read_request(body: bytes, header_length: int | None) -> tuple[InferenceRequest, dict[str, Array]]:
+    """Read a request and its tensors, each as an array of shape (n_rows,).
+
+    Raises
+    ------
+    TensorError
+        If it is not what the protocol says.
+    """
+    head, tail = (body, b"") if header_length is None else (body[:header_length], body[header_length:])
+    try:
+        request = InferenceRequest.model_validate_json(head)
+    except ValidationError as exc:
+        error = exc.errors()[0]
+        raise TensorError(f"{'.'.join(map(str, error['loc']))}: {error['msg']}") from exc
+    tensors: dict[str, Array] = {}
+    for tensor in request.inputs:
+        size = tensor.parameters.get("binary_data_size")
+        if isinstance(size, int):
+            values, tail = _from_bytes(tensor, tail[:size]), tail[size:]
+        else:
+            values = _from_json(tensor)
+        if tensor.name in tensors:
+            raise TensorError(f"input {tensor.name} comes twice")
+        tensors[tensor.name] = values
+    if len({len(values) for values in tensors.values()}) > 1:
+        raise TensorError("inputs differ in their number of rows")
+    return request, tensors
+
+
+def write_response(
+    header: Mapping[str, Any], outputs: Mapping[str, Array], request: InferenceRequest
+) -> tuple[bytes, int | None]:
+    """Return the body of an answer, and the length of its JSON part if tensors follow it as bytes.
+
+    Raises
+    ------
+    TensorError
+        If an output is asked for that there is not, or twice.
+    """
+    wanted: Sequence[OutputRequest] = request.outputs or [
+        OutputRequest(
+            name=name, parameters={"binary_data": bool(request.parameters.get("binary_data_output"))}
+        )
+        for name in outputs
+    ]
+    documents, tail = [], b""
+    asked: set[str] = set()
+    for output in wanted:
+        if output.name not in outputs:
+            raise TensorError(f"there is no output {output.name}; there are {sorted(outputs)}")
+        if output.name in asked:
+            raise TensorError(f"output {output.name} is asked for twice")
+        asked.add(output.name)
+        values = np.ascontiguousarray(outputs[output.name], DTYPES[OUTPUT_DTYPE])
+        document: dict[str, Any] = {"name": output.name, "datatype": OUTPUT_DTYPE, "shape": [len(values)]}
+        if output.parameters.get("binary_data"):
+            content = values.tobytes()
+            document["parameters"] = {"binary_data_size": len(content)}
+            tail += content
+        else:
+            document["data"] = values.tolist()
+        documents.append(document)
+    head = orjson.dumps({**header, "outputs": documents})
+    return head + tail, len(head) if tail else None
+
+
+def _dtype(tensor: InputTensor) -> "np.dtype[Any]":
+    dtype = DTYPES.get(tensor.datatype)
+    if dtype is None:
+        raise TensorError(f"input {tensor.name}: datatype {tensor.datatype} is not one of {sorted(DTYPES)}")
+    return dtype
+
+
+def _num_rows(tensor: InputTensor) -> int:
+    num_rows = tensor.shape[0]
+    if num_rows < 1 or tensor.shape[1:] not in ([], [1]):
+        raise TensorError(f"input {tensor.name}: shape {tensor.shape} is neither [n] nor [n, 1]")
+    return num_rows
+
+
+def _from_bytes(tensor: InputTensor, content: bytes) -> Array:
+    dtype = _dtype(tensor)
+    if len(content) != _num_rows(tensor) * dtype.itemsize:
+        raise TensorError(
+            f"input {tensor.name}: {len(content)} bytes do not make {tensor.shape} {tensor.datatype}"
+        )
+    return np.frombuffer(content, dtype)
+
+
+def _from_json(tensor: InputTensor) -> Array:
+    dtype, data = _dtype(tensor), tensor.data or []
+    values = [row[0] if isinstance(row, list) and len(row) == 1 else row for row in data]
+    if len(values) != _num_rows(tensor):
+        raise TensorError(f"input {tensor.name}: {len(values)} values do not make shape {tensor.shape}")
+    if not all(type(value) in (int, float) for value in values):  # bool is an int, and no number here
+        raise TensorError(f"input {tensor.name}: every value must be a number")
+    try:
+        array = np.array(values, np.float64)
+        cast = array.astype(dtype)
+    except OverflowError as exc:
+        raise TensorError(f"input {tensor.name}: {exc}") from exc
+    if dtype.kind in "iu" and not np.array_equal(cast, array):
+        raise TensorError(f"input {tensor.name}: the values do not fit {tensor.datatype}")
+    return cast

@@ -1,17 +1,29 @@
-"""The OpenAPI document: what flask-openapi3 gathers from the views, and what it cannot know."""
+"""How the API validates its inputs and describes itself: both from the types of a view's parameters.
 
-from typing import Any
+A view names what it takes by parameter: ``path``, ``query``, ``header``, ``body``, each a pydantic model.
+JSON bodies are validated in strict mode (``"45"`` and ``true`` are no numbers), by pydantic's own reader.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import orjson
 from flask import Response, request
-from flask_openapi3 import Info, OpenAPI
+from flask_openapi3 import APIBlueprint, Info, OpenAPI
 from flask_openapi3.types import SecuritySchemesDict
+from pydantic import BaseModel, ValidationError
 
-from webapp.api.tensors import InferenceRequest
+from webapp.api.inference import InferenceRequest
 from webapp.problems import CONTENT_TYPE as PROBLEM_TYPE
-from webapp.problems import Problem
+from webapp.problems import Problem, ProblemError, invalid
+from webapp.security.sign_in import require_operator, require_saver
 
 Document = dict[str, Any]
+Model = type[BaseModel]
+Guard = Callable[[], None]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 REF = "#/components/schemas/{model}"
 PROBLEM_REF = {"$ref": REF.format(model="Problem")}
@@ -31,8 +43,100 @@ INFERENCE_TAG = {
 }
 
 
+def guarded_by(guard: Guard) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return a decorator that calls a guard before the view; the guard raises to refuse."""
+
+    def decorate(view: Callable[P, R]) -> Callable[P, R]:
+        @wraps(view)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            guard()
+            return view(*args, **kwargs)
+
+        guarded.guard = guard  # type: ignore[attr-defined]  # for ValidatedBlueprint, which calls it earlier
+        return guarded
+
+    return decorate
+
+
+operator_required = guarded_by(require_operator)
+"""Refuses everyone but the operator, and forged requests in the operator's name."""
+saver_required = guarded_by(require_saver)
+"""Refuses whoever may not save."""
+
+
+class ValidatedBlueprint(APIBlueprint):
+    """An :class:`~flask_openapi3.APIBlueprint` with strict validation and problem documents."""
+
+    @staticmethod
+    def create_view_func(  # type: ignore[no-untyped-def,override]  # a method without types
+        func, header, _cookie, path, query, _form, body, *_args, **_kwargs
+    ) -> Callable[..., Any]:
+        """Return the view with its inputs checked."""
+        inputs: dict[str, Model] = {
+            name: model for name, model in (("path", path), ("query", query), ("header", header)) if model
+        }
+        guard: Guard | None = getattr(func, "guard", None)
+        work = func.__wrapped__ if guard else func
+
+        @wraps(func)
+        def view(**kwargs: Any) -> Response:
+            if guard:  # before the validation: its errors are for those who may call the view
+                guard()
+            checked: dict[str, BaseModel] = {}
+            try:
+                for name, model in inputs.items():
+                    checked[name] = model.model_validate(_given(name, kwargs))
+            except ValidationError as exc:
+                raise invalid(exc) from exc
+            if body is not None:
+                checked["body"] = read_json(body)
+            answer = work(**checked)
+            if isinstance(answer, Response):
+                return answer
+            content = answer.model_dump_json() if isinstance(answer, BaseModel) else orjson.dumps(answer)
+            return Response(content, content_type="application/json")
+
+        return view
+
+
+def _given(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+    if name == "path":
+        return kwargs
+    if name == "query":
+        return request.args.to_dict()
+    return dict(request.headers.items())
+
+
+def read_json(model: Model) -> BaseModel:
+    """Return this request's JSON body as the model.
+
+    Raises
+    ------
+    ProblemError
+        415 for another content type, 400 for what is no JSON, 422 for what the model refuses.
+    """
+    if not request.is_json:
+        raise ProblemError(
+            415, "Not JSON", f"send Content-Type: application/json, not {request.mimetype or 'none'}"
+        )
+    try:
+        return model.model_validate_json(request.get_data(cache=False), strict=True)
+    except ValidationError as exc:
+        raise invalid(exc) from exc
+
+
+def unless_known(document: Callable[[], BaseModel], revision: str) -> Response:
+    """Return a document, made only if the client does not hold the one of this revision."""
+    response = Response(content_type="application/json")
+    response.set_etag(revision, weak=True)
+    response.make_conditional(request)
+    if response.status_code == 200:
+        response.set_data(document().model_dump_json())
+    return response
+
+
 class VroomOpenAPI(OpenAPI):
-    """Flask with an OpenAPI document that tells all there is to call."""
+    """Flask with an OpenAPI document of every path that is no page."""
 
     def __init__(self, import_name: str) -> None:
         super().__init__(
@@ -46,7 +150,7 @@ class VroomOpenAPI(OpenAPI):
         self.add_url_rule("/openapi.json", "openapi", self.openapi_view)
 
     def generate_spec_json(self) -> None:
-        """Gather the document, once."""
+        """Make the document, once."""
         super().generate_spec_json()  # type: ignore[no-untyped-call]  # of flask-openapi3
         document: Document = self.spec_json
         for operations in document["paths"].values():
@@ -66,7 +170,7 @@ class VroomOpenAPI(OpenAPI):
 
 
 def _name_problems(operation: Document) -> None:
-    """Give problem documents their content type; what takes no input refuses none."""
+    """Set the content type of problem documents; an operation without input never answers 422."""
     responses = operation["responses"]
     if not operation.get("parameters") and "requestBody" not in operation:
         responses.pop("422", None)
@@ -83,7 +187,7 @@ def _answers(description: str, *, media: str = "application/json", kind: str = "
 
 
 def _other_paths() -> Document:
-    """Describe the paths whose views speak another protocol than ours."""
+    """Return the paths whose views flask-openapi3 does not know: metrics, and the inference protocol."""
 
     def operation(name: str, summary: str, *parameters: Document, **more: Any) -> Document:
         tags = [INFERENCE_TAG["name"]]
@@ -109,15 +213,21 @@ def _other_paths() -> Document:
             }
         },
         "/v2": {"get": operation("v2_server", "Describe this server.")},
-        "/v2/health/live": {"get": operation("v2_live", "Tell that this process answers.")},
-        "/v2/health/ready": {"get": operation("v2_ready", "Tell whether forecasts can be asked for.")},
+        "/v2/health/live": {"get": operation("v2_live", "Answer while this process runs.")},
+        "/v2/health/ready": {"get": operation("v2_ready", "Report whether there is a model.")},
         "/v2/repository/index": {"post": operation("v2_index", "List the models.", responses=index)},
         **{
             path: {verb: operation(f"v2_{name}{'_version' if found else ''}", summary, MODEL, *found, **more)}
             for version, found in (("", ()), ("/versions/{version}", (VERSION,)))
             for path, verb, name, summary, more in (
                 (f"/v2/models/{{name}}{version}", "get", "model", "Describe the model that serves.", {}),
-                (f"/v2/models/{{name}}{version}/ready", "get", "model_ready", "Tell whether it serves.", {}),
+                (
+                    f"/v2/models/{{name}}{version}/ready",
+                    "get",
+                    "model_ready",
+                    "Report whether it serves.",
+                    {},
+                ),
                 (f"/v2/models/{{name}}{version}/infer", "post", "infer", infer, {"requestBody": body}),
             )
         },

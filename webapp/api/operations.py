@@ -1,4 +1,4 @@
-"""The JSON API's operations: what the operator may start."""
+"""What the operator may do: POST /materialize, /train, /rollback, /reload; GET /runs/{id} and /audit."""
 
 from datetime import datetime
 from uuid import UUID
@@ -8,16 +8,15 @@ from flask_openapi3 import Tag
 from flask_openapi3.types import ResponseDict
 from pydantic import BaseModel, ConfigDict, Field
 
-from webapp.api.openapi import OPERATOR
-from webapp.api.validation import ValidatedBlueprint
-from webapp.operations.flow_runs import FlowRun
+from webapp.api.openapi import OPERATOR, ValidatedBlueprint, operator_required
+from webapp.prefect_client import FlowRun
 from webapp.problems import Problem
-from webapp.security.sign_in import operator_required
 from webapp.services import services
-from webapp.serving.schemas import ID_MAX
+from webapp.serving.current_model import reload_everywhere
+from webapp.serving.forecasts import ID_MAX
 
 operations_api = ValidatedBlueprint("operations_api", __name__, abp_tags=[Tag(name="operations")])
-REFUSALS: ResponseDict = {401: Problem, 403: Problem, 503: Problem}
+REFUSALS: ResponseDict = {401: Problem, 403: Problem}
 
 
 class RunDocument(BaseModel):
@@ -36,6 +35,13 @@ class RunPath(BaseModel):
     run_id: UUID
 
 
+class ReloadDocument(BaseModel):
+    """The model after a reload."""
+
+    model_version: int | None
+    problem: str | None
+
+
 class AuditQuery(BaseModel):
     """Which lines of the audit log."""
 
@@ -45,7 +51,7 @@ class AuditQuery(BaseModel):
 
 
 class AuditDocument(BaseModel):
-    """A line of the audit log, written before what it tells of was done."""
+    """A line of the audit log, written before the change that it records."""
 
     id: int
     happened_at: datetime
@@ -62,50 +68,63 @@ class AuditPageDocument(BaseModel):
     entries: list[AuditDocument]
 
 
-def accepted(run: FlowRun) -> Response:
-    """Return 202 with the run, and where to ask how it stands."""
-    document = RunDocument(id=run.id, name=run.name, flow=run.flow, state=run.state, url=run.url)
+def _document(run: FlowRun) -> RunDocument:
+    return RunDocument(id=run.id, name=run.name, flow=run.flow, state=run.state, url=run.url)
+
+
+def _start(action: str) -> Response:
+    """Start a flow, and return 202 with the run and the path of its state."""
+    document = _document(services().prefect.start(action))
     return Response(
         document.model_dump_json(),
         status=202,
         content_type="application/json",
-        headers={"Location": f"/runs/{run.id}"},
+        headers={"Location": f"/runs/{document.id}"},
     )
 
 
-@operations_api.post("/materialize", security=OPERATOR, responses={202: RunDocument, **REFUSALS})
+@operations_api.post(
+    "/materialize", security=OPERATOR, responses={202: RunDocument, 503: Problem, **REFUSALS}
+)
 @operator_required
 def materialize() -> Response:
     """Start seeding and materializing."""
-    return accepted(services().prefect.start("materialize"))
+    return _start("materialize")
 
 
-@operations_api.post("/train", security=OPERATOR, responses={202: RunDocument, **REFUSALS})
+@operations_api.post("/train", security=OPERATOR, responses={202: RunDocument, 503: Problem, **REFUSALS})
 @operator_required
 def train() -> Response:
     """Start the pipeline: training, then promotion."""
-    return accepted(services().prefect.start("train"))
+    return _start("train")
 
 
-@operations_api.post("/rollback", security=OPERATOR, responses={202: RunDocument, **REFUSALS})
+@operations_api.post("/rollback", security=OPERATOR, responses={202: RunDocument, 503: Problem, **REFUSALS})
 @operator_required
 def rollback() -> Response:
     """Make the previous champion serve again."""
-    return accepted(services().prefect.start("rollback"))
+    return _start("rollback")
+
+
+@operations_api.post("/reload", security=OPERATOR, responses={200: ReloadDocument, **REFUSALS})
+@operator_required
+def reload() -> ReloadDocument:
+    """Read the registry now instead of at the next poll, in this worker and, by message, in all."""
+    model = reload_everywhere()
+    return ReloadDocument(model_version=model.version if model else None, problem=services().slot.problem)
+
+
+@operations_api.get("/runs/<run_id>", responses={200: RunDocument, 404: Problem, 422: Problem, 503: Problem})
+def run(path: RunPath) -> RunDocument:
+    """Return the state of a run."""
+    return _document(services().prefect.run(str(path.run_id)))
 
 
 @operations_api.get(
     "/audit", security=OPERATOR, responses={200: AuditPageDocument, 401: Problem, 422: Problem}
 )
 @operator_required
-def audit(query: AuditQuery) -> BaseModel:
+def audit(query: AuditQuery) -> AuditPageDocument:
     """List what the operator did, the last first."""
     entries = services().audit_log.entries(limit=query.limit, before=query.before)
     return AuditPageDocument(entries=[AuditDocument(**entry.model_dump()) for entry in entries])
-
-
-@operations_api.get("/runs/<run_id>", responses={200: RunDocument, 404: Problem, 422: Problem, 503: Problem})
-def run(path: RunPath) -> BaseModel:
-    """Tell how a run stands."""
-    found = services().prefect.run(str(path.run_id))
-    return RunDocument(id=found.id, name=found.name, flow=found.flow, state=found.state, url=found.url)

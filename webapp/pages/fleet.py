@@ -15,9 +15,8 @@ from vroom_features.view import VEHICLE_VIEW
 from webapp.rendering.formats import scale_top
 from webapp.rendering.listing import FILTERS, FLEET_COLUMNS, Listing, forecasts_of
 from webapp.services import services
-from webapp.serving.current_model import current_model
+from webapp.serving.current_model import LoadedModel, current_model
 from webapp.serving.forecasts import predict_vehicles
-from webapp.serving.model_slot import LoadedModel
 
 EXPORT_MAX = 50_000
 EXPORT_BATCH_SIZE = 1_000

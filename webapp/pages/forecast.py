@@ -7,7 +7,6 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from vroom_features.errors import VehicleNotFoundError
-from webapp.services import now
 from webapp.problems import ProblemError
 from webapp.rendering import formats
 from webapp.rendering.vehicle_form import DEFAULTS, FIELDS, Entry, read_entry
@@ -49,7 +48,7 @@ def submit() -> Response:
         return _page(entry, status=403, save_problem=problem)
     # The key holds for this form and this content: the same twice is one car, a changed one is another.
     key = f"form-{request.form.get('form_key', '')[:64]}-{entry.digest}"
-    saved = saving.save(services(), entry.vehicle, saved_at=now(), idempotency_key=key)
+    saved = saving.save(services(), entry.vehicle, idempotency_key=key)
     vehicle_id = saved.vehicle.vehicle_id
     flash(f"Saved as car {vehicle_id}." if saved.created else f"Car {vehicle_id} was saved already.", "good")
     return redirect(url_for("arrivals.show", saved=vehicle_id), 303)

@@ -1,7 +1,6 @@
 """``/models``: the model that serves, the candidate, and those that served before."""
 
 from flask import Blueprint, Response
-from redis.exceptions import RedisError
 
 from webapp.pages.operations import progress_of
 from webapp.rendering.streaming import page_in_parts
@@ -27,7 +26,4 @@ def show() -> Response:
 
 def workers() -> list[WorkerState]:
     """Return every worker with what it serves; none while Redis, where they meet, cannot be reached."""
-    try:
-        return sorted(services().heartbeat.workers(), key=lambda worker: worker.worker)
-    except RedisError:
-        return []
+    return services().heartbeat.workers() or []

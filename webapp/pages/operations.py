@@ -7,13 +7,12 @@ from flask import Blueprint, abort, flash, redirect, render_template, request, u
 from pydantic import BaseModel, Field, ValidationError
 from werkzeug.wrappers import Response
 
-from webapp.operations.flow_runs import FlowRun, Step
-from webapp.operations.prefect_client import WorkflowError
+from webapp.prefect_client import FlowRun, Step, WorkflowError
 from webapp.problems import invalid
-from webapp.security.sign_in import operator_required, require_operator
+from webapp.security.sign_in import require_operator
 from webapp.services import services
 from webapp.serving.current_model import reload_everywhere
-from webapp.serving.schemas import ID_MAX
+from webapp.serving.forecasts import ID_MAX
 
 bp = Blueprint("operations", __name__, url_prefix="/operations")
 
@@ -137,9 +136,9 @@ def start(name: str) -> Response | str:
 
 
 @bp.post("/reload")
-@operator_required
 def reload() -> Response:
     """Read the registry now instead of at the next poll."""
+    require_operator()
     served = reload_everywhere()
     if problem := services().slot.problem:
         flash(f"The registry was read, but: {problem}", "warn")

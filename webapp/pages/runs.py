@@ -2,8 +2,7 @@
 
 from flask import Blueprint, Response
 
-from webapp.operations.flow_runs import FlowRun
-from webapp.operations.prefect_client import WorkflowError
+from webapp.prefect_client import FlowRun, WorkflowError
 from webapp.rendering.streaming import page_in_parts
 from webapp.services import services
 

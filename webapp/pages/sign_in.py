@@ -30,26 +30,19 @@ def show() -> Response | str | tuple[str, int]:
     token = request.args.get("token")
     error = None
     if token is not None and request.method == "GET":  # HEAD only checks the link, POST sends the password
-        auth.refuse_frequent_guesses()
-        if auth.is_from_link(token):
-            auth.enter()
+        if auth.sign_in_by_link(token):
             return redirect(url_for("forecast.show"))
         error = "This sign-in link is not valid."
     elif form.validate_on_submit():
-        auth.refuse_frequent_guesses()
-        if auth.is_password(form.password.data):
-            auth.enter()
+        if auth.sign_in_by_password(form.password.data):
             target = form.next.data or ""
             return redirect(target if LOCAL_TARGET.fullmatch(target) else url_for("forecast.show"))
         error = "That is not the operator's password."
-    if error is None:
-        return render_template("sign_in/show.html", form=form, error=None)
-    auth.count_wrong_guess()
-    return render_template("sign_in/show.html", form=form, error=error), 401
+    return render_template("sign_in/show.html", form=form, error=error), 401 if error else 200
 
 
 @bp.post("/sign-out")
 def sign_out() -> Response:
     """End the session."""
-    auth.leave()
+    auth.sign_out()
     return redirect(url_for("forecast.show"))

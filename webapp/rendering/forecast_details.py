@@ -12,8 +12,8 @@ from vroom_model.serving.explain import Explainer, Explanation
 from vroom_model.serving.predictor import Forecast
 from vroom_model.serving.whatif import what_if
 from webapp.rendering.formats import sentence
+from webapp.serving.current_model import LoadedModel
 from webapp.serving.fleet_overview import FleetOverview
-from webapp.serving.model_slot import LoadedModel
 
 logger = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from flask import Flask
 
 from vroom_features.vehicle import COLUMNS
 from vroom_features.view import VEHICLE_VIEW
+from webapp.serving.store_state import feature_unit
 
 MARKS_STEP = 5
 
@@ -173,20 +174,6 @@ def feature_name(name: str) -> str:
     """
     known = COLUMNS.get(name) or VEHICLE_VIEW.feature(name)
     return known.label if known else name.replace("_", " ").capitalize()
-
-
-def feature_unit(name: str) -> str:
-    """Say what a value of 1 is, or which values there are.
-
-    Examples
-    --------
-    >>> feature_unit("num_images"), feature_unit("technology")
-    ('photos', '0 or 1')
-    """
-    if name in COLUMNS:
-        return COLUMNS[name].unit or COLUMNS[name].range_in_words
-    feature = VEHICLE_VIEW.feature(name)
-    return feature.unit if feature else ""
 
 
 def metric(value: float, name: str) -> str:

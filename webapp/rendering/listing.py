@@ -13,8 +13,8 @@ from vroom_features.online.rows import freshness
 from vroom_features.vehicle import COLUMNS
 from vroom_model.serving.predictor import Forecast
 from webapp.services import Services
+from webapp.serving.current_model import LoadedModel
 from webapp.serving.forecasts import predict_vehicles
-from webapp.serving.model_slot import LoadedModel
 
 PAGE_SIZE = 25
 LAST_PAGE = 1_000_000

@@ -1,4 +1,4 @@
-"""Headers, cookies, hosts and origins: what protects people from pages that are not ours."""
+"""Headers, cookies and origins: what protects people from pages of other sites."""
 
 import re
 import secrets
@@ -14,7 +14,6 @@ from werkzeug.utils import cached_property
 from vroom_features.settings import Settings
 from webapp.problems import ProblemError
 from webapp.security.hosts import hostname, trusted_hosts
-from webapp.security.secrets_file import secret_in
 
 BODY_MAX_BYTES = 4 * 1024 * 1024
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
@@ -22,11 +21,11 @@ REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 
 
 class WholeRequest(Request):
-    """A request whose body is whole, or refused."""
+    """A request whose body is read whole, or refused."""
 
     @cached_property
     def stream(self) -> IO[bytes]:
-        """Return the body; one that came in chunks is read now, for werkzeug would cut it at the limit.
+        """Return the body; werkzeug would silently cut one that comes in chunks at the limit.
 
         Raises
         ------
@@ -51,7 +50,7 @@ def events_url(settings: Settings) -> str:
 
 
 def _events_source(settings: Settings) -> str:
-    """Return the origin of the event streams, for the content security policy, which no request shapes."""
+    """Return the origin of the event streams for the content security policy, whatever a request says."""
     if settings.web_events_url:
         parts = urlsplit(settings.web_events_url)
         return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
@@ -60,18 +59,18 @@ def _events_source(settings: Settings) -> str:
 
 
 def install(app: Flask, settings: Settings, *, style_source: str) -> None:
-    """Protect the app; ``style_source`` is what its content security policy says of styles."""
+    """Set headers and cookie flags, and refuse foreign hosts and origins.
+
+    Parameters
+    ----------
+    style_source : str
+        Source of styles for the content security policy.
+    """
     app.request_class = WholeRequest
-    app.config.update(
-        SECRET_KEY=settings.secret_key.get_secret_value() or secret_in(settings.home / "secret-key").value,
-        MAX_CONTENT_LENGTH=BODY_MAX_BYTES,
-        TRUSTED_HOSTS=trusted_hosts(settings),
-        SESSION_COOKIE_NAME="vroom",
-        WTF_CSRF_TIME_LIMIT=None,  # as long as the session: a page may stay open
-    )
-    app.before_request(_name_request)
-    app.before_request(_refuse_foreign_pages)
-    app.after_request(_tell_request_id)
+    app.config.update(MAX_CONTENT_LENGTH=BODY_MAX_BYTES, TRUSTED_HOSTS=trusted_hosts(settings))
+    app.before_request(_set_request_id)
+    app.before_request(_refuse_foreign_origins)
+    app.after_request(_send_request_id)
     Talisman(
         app,
         force_https=False,  # the proxy in front does that
@@ -95,13 +94,13 @@ def install(app: Flask, settings: Settings, *, style_source: str) -> None:
     )
 
 
-def _name_request() -> None:
+def _set_request_id() -> None:
     given = request.headers.get("X-Request-ID", "")
     g.request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 
 
-def _refuse_foreign_pages() -> None:
-    """Refuse what a browser sends on behalf of another site's page, if it could change something."""
+def _refuse_foreign_origins() -> None:
+    """Refuse what a browser sends for another site's page, if it could change something."""
     origin = request.headers.get("Origin")
     if origin is None or request.method in SAFE_METHODS:
         return
@@ -110,6 +109,6 @@ def _refuse_foreign_pages() -> None:
         raise ProblemError(403, "Foreign origin", "this request comes from a page of another site")
 
 
-def _tell_request_id(response: Response) -> Response:
+def _send_request_id(response: Response) -> Response:
     response.headers["X-Request-ID"] = g.get("request_id", "")
     return response

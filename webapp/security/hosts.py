@@ -1,4 +1,4 @@
-"""Which host names are answered to: one rule for Flask, the short way to a forecast and the event streams."""
+"""Which host names are answered to: one rule for Flask, the fast path and the event streams."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -9,14 +9,14 @@ from werkzeug.sansio.utils import host_is_trusted
 from vroom_features.settings import Settings
 
 LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
-NUM_HOSTS_MAX = 16
+NUM_HOSTS_CACHED = 16
 """Few, since each may be as long as a header can be."""
 
 
 def trusted_hosts(settings: Settings) -> list[str] | None:
     """Return the host names answered to, None for all; on loopback a foreign name means a rebound DNS entry.
 
-    Loopback's own are always among them: a health check of the machine or the container asks by them.
+    Loopback's own are always among them: a health check of the machine or the container uses them.
     """
     if settings.web_trusted_hosts:
         given = [host.strip() for host in settings.web_trusted_hosts.split(",") if host.strip()]
@@ -25,12 +25,9 @@ def trusted_hosts(settings: Settings) -> list[str] | None:
 
 
 def host_rule(settings: Settings) -> Callable[[str | None], bool]:
-    """Return what tells whether a ``Host`` header is well-formed and answered to, as Flask does.
-
-    It remembers what it was asked lately: forecasts ask for each request.
-    """
+    """Return a function that checks a ``Host`` header as Flask does, with a cache for the fast path."""
     hosts = trusted_hosts(settings)
-    return lru_cache(NUM_HOSTS_MAX)(lambda host: host_is_trusted(host, hosts))
+    return lru_cache(NUM_HOSTS_CACHED)(lambda host: host_is_trusted(host, hosts))
 
 
 def hostname(authority: str) -> str | None:

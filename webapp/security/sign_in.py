@@ -2,19 +2,26 @@
 
 A person signs in with the password, or by the link that a start prints, which works once; a program sends the
 password as a bearer token.  What a person does by cookie also needs the CSRF token; no page can forge a
-bearer token.
+bearer token.  Password, link and the key that signs cookies are files in VROOM_HOME that only their owner can
+read, made at the first start.
 """
 
+import hashlib
 import hmac
 import logging
+import os
 import secrets
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 from flask import Flask, g, request, session
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 from flask_wtf.csrf import CSRFProtect
 
+from vroom_features.settings import Settings
 from webapp.problems import ProblemError
-from webapp.security.guards import guarded_by
 from webapp.security.headers import SAFE_METHODS
 from webapp.services import now, services
 
@@ -25,19 +32,107 @@ SIGN_OUT = "auth.sign_out"
 SIGNED_IN_AT = "signed_in_at"
 SESSION_ID = "session_id"
 LINK_MAX_AGE_S = 24 * 3600.0
+
 csrf = CSRFProtect()
 login_manager = LoginManager()
 
 
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A secret, and whether this call made it."""
+
+    value: str
+    is_new: bool
+
+
+class SecretFileError(Exception):
+    """A file that should hold a secret holds none."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} holds no secret, which is ASCII text: write one into it, or delete it to have one made"
+        )
+
+
+def secret_in(path: Path) -> Secret:
+    """Return the secret kept in a file, made now if there is none.
+
+    Of several processes that start at once, one makes it and all return the same.
+
+    Raises
+    ------
+    SecretFileError
+        If the file is empty, or holds what no header can carry.
+    """
+    try:
+        return Secret(_read(path), is_new=False)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(24))
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut could leave an empty file under its name
+        try:
+            path.hardlink_to(name)  # fails where a rename would overwrite the other process's secret
+        except FileExistsError:
+            return Secret(_read(path), is_new=False)
+    finally:
+        Path(name).unlink()
+    return Secret(_read(path), is_new=True)
+
+
+def _read(path: Path) -> str:
+    secret = path.read_bytes().strip()
+    if not secret or not secret.isascii():
+        raise SecretFileError(path)
+    return secret.decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The operator's password, and the identity of whoever signed in with it."""
+
+    password: str
+
+    @property
+    def identity(self) -> str:
+        """What a cookie names; a new password ends every session."""
+        return hashlib.sha256(b"operator:" + self.password.encode()).hexdigest()
+
+    def is_password(self, given: str) -> bool:
+        """Compare in constant time."""
+        return bool(given) and hmac.compare_digest(given.encode(), self.password.encode())
+
+
+def read_credentials(settings: Settings) -> Credentials:
+    """Return the operator's password, and print a sign-in link when it was made just now."""
+    if given := settings.operator_password.get_secret_value():
+        return Credentials(given)
+    path = settings.home / "operator-password"
+    secret = secret_in(path)
+    if secret.is_new:
+        token = secret_in(settings.sign_in_token).value
+        link = f"http://{settings.web_host}:{settings.web_port}/sign-in?token={token}"
+        logger.warning("operator sign-in link, good once: %s (password in %s)", link, path)
+    return Credentials(secret.value)
+
+
 class Operator(UserMixin):  # type: ignore[misc]  # flask-login is not typed
-    """The one user.  The id changes with the password, so that a new password ends every session."""
+    """The one user."""
 
     def __init__(self, identity: str) -> None:
         self.id = identity
 
 
-def install(app: Flask) -> None:
-    """Set up sign-in."""
+def install(app: Flask, settings: Settings) -> None:
+    """Set up sessions, CSRF tokens and sign-in."""
+    app.config.update(
+        SECRET_KEY=settings.secret_key.get_secret_value() or secret_in(settings.home / "secret-key").value,
+        SESSION_COOKIE_NAME="vroom",
+        WTF_CSRF_TIME_LIMIT=None,  # as long as the session: a page may stay open
+    )
     csrf.init_app(app)
     login_manager.init_app(app)
 
@@ -55,7 +150,7 @@ def load_operator(identity: str) -> Operator | None:
 
 
 def is_operator() -> bool:
-    """Tell whether this request comes from the operator, by cookie or by bearer token.
+    """Return whether the operator sent this request, by cookie or by bearer token.
 
     Raises
     ------
@@ -63,24 +158,22 @@ def is_operator() -> bool:
         If a bearer token came and is wrong, or this client guesses too often.
     """
     token = _bearer_token()
-    if token is not None:
-        refuse_frequent_guesses()
-        if not is_password(token):
-            count_wrong_guess()
-            raise ProblemError(
-                401, "Wrong token", "the bearer token is not the operator's", WWW_Authenticate="Bearer"
-            )
-        return True
-    return bool(current_user.is_authenticated)
+    if token is None:
+        return bool(current_user.is_authenticated)
+    if not _is_right(lambda: services().operator.is_password(token)):
+        raise ProblemError(
+            401, "Wrong token", "the bearer token is not the operator's", WWW_Authenticate="Bearer"
+        )
+    return True
 
 
 def require_operator(*, changes: bool = True) -> None:
-    """Raise unless the operator asks; a cookie needs its CSRF token as well.
+    """Raise unless the operator sent this request; a cookie needs its CSRF token as well.
 
     Parameters
     ----------
     changes : bool
-        Whether this request, if its method allows, changes something: then it is written down before.
+        Whether this request changes something, if its method allows: it is recorded in the audit log before.
     """
     if not is_operator():
         raise ProblemError(
@@ -88,98 +181,111 @@ def require_operator(*, changes: bool = True) -> None:
         )
     if request.method in SAFE_METHODS:
         return
-    by_token = _bearer_token() is not None
-    if not by_token:  # a browser sends a cookie, and Basic credentials, for any page
+    is_by_token = _bearer_token() is not None
+    if not is_by_token:  # a browser sends a cookie, and Basic credentials, for any page
         csrf.protect()
     if changes:
-        write_down("token" if by_token else "cookie", request.endpoint or "")
-
-
-def _bearer_token() -> str | None:
-    """Return the token as it was sent; Werkzeug takes one with an equals sign inside for parameters."""
-    kind, _, token = request.headers.get("Authorization", "").partition(" ")
-    return token.strip() if kind.lower() == "bearer" else None
+        _record("token" if is_by_token else "cookie", request.endpoint or "", request.path)
 
 
 def may_save() -> bool:
-    """Tell whether this request may save a vehicle: anyone while bound to loopback, else the operator."""
-    return _saving_is_open() or is_operator()
+    """Return whether this request may save a vehicle: any while bound to loopback, else the operator's."""
+    return _is_saving_open() or is_operator()
 
 
 def require_saver() -> None:
     """Raise unless this request may save a vehicle."""
-    if not _saving_is_open():
-        require_operator(changes=False)  # the vehicle's row itself says when it was saved
+    if not _is_saving_open():
+        require_operator(changes=False)  # the vehicle's row itself has the time of the save
 
 
-def _saving_is_open() -> bool:
-    settings = services().settings
-    return settings.web_open_saving == "yes" or (settings.web_open_saving == "auto" and settings.is_loopback)
+def sign_in_by_password(given: str) -> bool:
+    """Sign the operator in if this is the password; return whether it is.
+
+    Raises
+    ------
+    ProblemError
+        If this client guesses too often.
+    """
+    is_right = _is_right(lambda: services().operator.is_password(given))
+    if is_right:
+        _start_session()
+    return is_right
 
 
-operator_required = guarded_by(require_operator)
-"""Refuses everyone but the operator, and forged requests in the operator's name."""
-saver_required = guarded_by(require_saver)
-"""Refuses whoever may not save."""
+def sign_in_by_link(token: str) -> bool:
+    """Sign the operator in if this is the token of a link that was printed lately, and use it up.
+
+    Raises
+    ------
+    ProblemError
+        If this client guesses too often.
+    """
+    is_right = _is_right(lambda: _use_link(token))
+    if is_right:
+        _start_session()
+    return is_right
 
 
-def enter() -> None:
-    """Begin a session of the operator, of a new id and with a new CSRF token."""
-    session_id = secrets.token_hex(8)
-    write_down("password", SIGN_IN, session_id)
+def sign_out() -> None:
+    """End the session; the line in the audit log ends it for copies of its cookie too."""
+    if current_user.is_authenticated:
+        _record("cookie", SIGN_OUT, session[SESSION_ID])
+    logout_user()
     session.clear()
+
+
+def _start_session() -> None:
+    session_id = secrets.token_hex(8)
+    _record("password", SIGN_IN, session_id)
+    session.clear()  # the CSRF token of the visitor's session ends with it
     session[SESSION_ID] = session_id
     session[SIGNED_IN_AT] = now().timestamp()
     login_user(Operator(services().operator.identity))
     logger.info("operator signed in from %s", request.remote_addr)
 
 
-def leave() -> None:
-    """End the session, for copies of its cookie too: the line in the audit log is what ends it."""
-    if current_user.is_authenticated:
-        write_down("cookie", SIGN_OUT, session[SESSION_ID])
-    logout_user()
-    session.clear()
-
-
-def refuse_frequent_guesses() -> None:
-    """Refuse whoever guessed wrong too often; to compare before would tell whether this guess is right."""
-    wait_s = services().counter.guess_wait_s(request.remote_addr or "")
-    if wait_s:
+def _is_right(compare: Callable[[], bool]) -> bool:
+    """Return whether a guess is right; after too many wrong ones it is refused before it is compared."""
+    client = request.remote_addr or ""
+    if wait_s := services().counter.guess_wait_s(client):
         raise ProblemError(429, "Too many attempts", "wait before you try again", Retry_After=str(wait_s))
+    if compare():
+        return True
+    logger.info("a wrong password or token from %s", client)
+    services().counter.count_guess(client)
+    return False
 
 
-def count_wrong_guess() -> None:
-    """Count a wrong password, token or link against this client."""
-    logger.info("a wrong password or token from %s", request.remote_addr)
-    services().counter.count_guess(request.remote_addr or "")
+def _use_link(token: str) -> bool:
+    path = services().settings.sign_in_token
+    try:
+        is_fresh = now().timestamp() - path.stat().st_mtime < LINK_MAX_AGE_S
+        if not token or not is_fresh or not hmac.compare_digest(token.encode(), path.read_bytes().strip()):
+            return False
+        path.unlink()  # of several requests at once, one succeeds
+    except FileNotFoundError:
+        return False
+    return True
 
 
-def write_down(actor: str, action: str, subject: str | None = None) -> None:
-    """Add a line to the audit log, of this path unless it is about something else."""
+def _bearer_token() -> str | None:
+    """Return the token as it was sent; Werkzeug would parse one that contains an equals sign."""
+    kind, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else None
+
+
+def _is_saving_open() -> bool:
+    settings = services().settings
+    return settings.web_open_saving == "yes" or (settings.web_open_saving == "auto" and settings.is_loopback)
+
+
+def _record(actor: str, action: str, subject: str) -> None:
     services().audit_log.record(
         now(),
         actor=actor,
         action=action,
-        subject=subject or request.path,
+        subject=subject,
         client=request.remote_addr or "",
         request_id=g.get("request_id", ""),
     )
-
-
-def is_password(given: str) -> bool:
-    """Tell whether this is the operator's password."""
-    return bool(given) and hmac.compare_digest(given.encode(), services().operator.password.encode())
-
-
-def is_from_link(given: str) -> bool:
-    """Tell whether this is the token of a link that was printed lately, and use it up."""
-    path = services().settings.sign_in_token
-    try:
-        is_fresh = now().timestamp() - path.stat().st_mtime < LINK_MAX_AGE_S
-        if not given or not is_fresh or not hmac.compare_digest(given.encode(), path.read_bytes().strip()):
-            return False
-        path.unlink()  # of several who come at once, one can
-    except FileNotFoundError:
-        return False
-    return True

@@ -1,6 +1,10 @@
-"""The model of one request: one and the same for its whole answer."""
+"""The model that serves: one reference, replaced as a whole, and read once by each request."""
 
 import logging
+import threading
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 from flask import g, request
 from redis.exceptions import RedisError
@@ -8,21 +12,58 @@ from redis.exceptions import RedisError
 from vroom_model.messages import ModelPromoted
 from webapp.problems import ProblemError
 from webapp.services import services
-from webapp.serving.model_slot import LoadedModel
+
+if TYPE_CHECKING:
+    from vroom_model.records import ChampionRef
+    from vroom_model.serving.predictor import Predictor
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that serves, and since when."""
+
+    predictor: "Predictor"
+    ref: "ChampionRef"
+    since: datetime
+
+    @property
+    def version(self) -> int:
+        """The registered version."""
+        return self.ref.version
+
+
+class ModelSlot:
+    """Hold the serving model of this worker.
+
+    Assigning a reference is atomic in Python, so readers need no lock: they see the old model or the new one.
+    """
+
+    def __init__(self) -> None:
+        self.current: LoadedModel | None = None
+        self.problem: str | None = None
+        """Why the champion is not the model that serves; None if it is."""
+        self.settled = threading.Event()
+        """Set once the first attempt to load a model has ended, whatever its outcome."""
+
+    def swap(self, model: LoadedModel) -> LoadedModel | None:
+        """Let this model answer from now on, and return the one before."""
+        previous, self.current = self.current, model
+        self.problem = None
+        return previous
+
+
 def current_model() -> LoadedModel | None:
-    """Return the model that serves, as this request first saw it; None while there is none."""
-    if "served" not in g:
-        g.served = services().slot.current
-    served: LoadedModel | None = g.served
-    return served
+    """Return the same model for the whole of this request; None while there is none."""
+    if "model" not in g:
+        g.model = services().slot.current
+    model: LoadedModel | None = g.model
+    return model
 
 
 def require_model(num_forecasts: int = 1) -> LoadedModel:
-    """Return the model that serves, for the whole of this request, which asks for so many forecasts.
+    """Return the model that serves, for a request of so many forecasts.
 
     Raises
     ------
@@ -32,20 +73,20 @@ def require_model(num_forecasts: int = 1) -> LoadedModel:
     app = services()
     if wait_s := app.limit.wait_s(request.environ, num_forecasts):
         raise too_often(wait_s)
-    served = app.slot.current
-    if served is None:
+    model = app.slot.current
+    if model is None:
         raise no_model()
-    return served
+    return model
 
 
 def too_often(wait_s: int) -> ProblemError:
-    """Return why a client gets no forecast that others get."""
+    """Return the refusal of a client that asked for too many forecasts."""
     detail = f"this client asks for more forecasts than {services().limit.rule}"
     return ProblemError(429, "Too many requests", detail, Retry_After=str(wait_s))
 
 
 def no_model() -> ProblemError:
-    """Return why there is no forecast."""
+    """Return the refusal while there is no model."""
     detail = services().slot.problem or "no champion yet: train and promote a model, and this works at once"
     return ProblemError(503, "No model yet", detail, Retry_After="2")
 
@@ -54,11 +95,11 @@ def reload_everywhere() -> LoadedModel | None:
     """Read the registry now, in this worker and, by a message, in all; return the model that serves here."""
     app = services()
     app.listener.refresh()
-    served = app.slot.current
-    if served is not None:
-        hint = ModelPromoted(model_name=app.settings.model_name, version=served.version)
+    model = app.slot.current
+    if model is not None:
+        message = ModelPromoted(model_name=app.settings.model_name, version=model.version)
         try:
-            app.redis.publish(hint.channel, hint.encode())
+            app.redis.publish(message.channel, message.encode())
         except RedisError as exc:
-            logger.warning("the others read the registry at their next poll: %s", exc)
-    return served
+            logger.warning("the other workers read the registry at their next poll: %s", exc)
+    return model

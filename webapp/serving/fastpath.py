@@ -17,13 +17,12 @@ import orjson
 from pydantic import ValidationError
 
 from vroom_features.errors import VroomFeaturesError
-from webapp import metrics
+from webapp.observability import REQUESTS
 from webapp.security.headers import REQUEST_ID
 from webapp.security.hosts import host_rule
 from webapp.services import Services
-from webapp.serving.forecasts import document, predict_stored
-from webapp.serving.model_slot import LoadedModel
-from webapp.serving.schemas import VehicleDocument, VehicleKey
+from webapp.serving.current_model import LoadedModel
+from webapp.serving.forecasts import VehicleDocument, VehicleKey, forecast_document, predict_stored
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +54,7 @@ class FastPath:
         self._answers: dict[str, Answer] = {"/predict": self._predict, "/predict/id": self._predict_id}
         if services.settings.web_benchmark:
             self._answers[ECHO_PATH] = self._echo
-        self._observe = {path: metrics.REQUESTS.labels("POST", path, "200").observe for path in self._answers}
+        self._observe = {path: REQUESTS.labels("POST", path, "200").observe for path in self._answers}
         self._vehicle = VehicleDocument.__pydantic_validator__.validate_json
         self._key = VehicleKey.__pydantic_validator__.validate_json
 
@@ -103,7 +102,7 @@ class FastPath:
 
     def _predict(self, served: LoadedModel, body: bytes) -> dict[str, Any]:
         vehicle = self._vehicle(body)
-        return document(served.predictor.predict_one(vehicle.__dict__), served.version)
+        return forecast_document(served.predictor.predict_one(vehicle.__dict__), served.version)
 
     def _predict_id(self, served: LoadedModel, body: bytes) -> dict[str, Any]:
         vehicle_id = self._key(body, strict=True).vehicle_id

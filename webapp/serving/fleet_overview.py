@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vroom_features.database.vehicles import SourceStore, StoredVehicle
-from webapp.serving.model_slot import LoadedModel
+from webapp.serving.current_model import LoadedModel
 
 SAMPLE_PAGES = 4
 SAMPLE_PAGE_SIZE = 500

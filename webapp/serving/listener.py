@@ -27,9 +27,18 @@ from vroom_model.records import ChampionRef
 from vroom_model.registry.model_cache import ModelCache
 from vroom_model.registry.registry import Registry
 from vroom_model.serving.predictor import Predictor
-from webapp import metrics
+from webapp.observability import (
+    LAST_MESSAGE,
+    MESSAGES,
+    MODEL_SINCE,
+    MODEL_VERSION,
+    REGISTRY_READS,
+    SUBSCRIBED,
+    SWAP_TIME,
+    SWAPS,
+)
 from webapp.services import now
-from webapp.serving.model_slot import LoadedModel, ModelSlot
+from webapp.serving.current_model import LoadedModel, ModelSlot
 
 logger = logging.getLogger(__name__)
 
@@ -110,9 +119,9 @@ class ModelListener:
             try:
                 champion = self._registry.champion()
                 self._follow(champion.ref if champion else None)
-                metrics.REGISTRY_READS.labels("ok").inc()
+                REGISTRY_READS.labels("ok").inc()
             except VroomModelError as exc:
-                metrics.REGISTRY_READS.labels("failed").inc()
+                REGISTRY_READS.labels("failed").inc()
                 problem = str(exc)
                 if isinstance(exc, BrokenModelError):  # without the folder's name, which differs each time
                     problem = f"the champion cannot be used: {exc.problem}"
@@ -138,7 +147,7 @@ class ModelListener:
 
     def _load(self, ref: ChampionRef) -> None:
         """Load beside and swap; a copy that rotted on disk is fetched anew."""
-        with metrics.SWAP_TIME.time():
+        with SWAP_TIME.time():
             was_kept = self._cache.is_kept(ref)
             try:
                 predictor = self._open(ref)
@@ -154,16 +163,16 @@ class ModelListener:
         try:
             return Predictor.load(directory, version=ref.version, manifest_sha256=ref.manifest_sha256)
         except VroomModelError:
-            metrics.SWAPS.labels("broken").inc()
+            SWAPS.labels("broken").inc()
             self._cache.discard(ref)
             raise
 
     def _swap(self, ref: ChampionRef, predictor: Predictor) -> None:
         served = LoadedModel(predictor=predictor, ref=ref, since=now())
         previous = self._slot.swap(served)
-        metrics.SWAPS.labels("ok").inc()
-        metrics.MODEL_VERSION.set(ref.version)
-        metrics.MODEL_SINCE.set(served.since.timestamp())
+        SWAPS.labels("ok").inc()
+        MODEL_VERSION.set(ref.version)
+        MODEL_SINCE.set(served.since.timestamp())
         logger.info(
             "champion swapped model_version=%s previous=%s", ref.version, previous and previous.version
         )
@@ -225,19 +234,19 @@ class ModelListener:
         if message["type"] != "message":
             return False
         self.last_message_at = now()
-        metrics.LAST_MESSAGE.set(self.last_message_at.timestamp())
+        LAST_MESSAGE.set(self.last_message_at.timestamp())
         try:
             is_ours = ModelPromoted.decode(message["data"]).model_name == self._registry.model_name
         except MessageError as exc:
-            metrics.MESSAGES.labels("garbled").inc()
+            MESSAGES.labels("garbled").inc()
             logger.warning("message ignored: %s", exc)
             return False
-        metrics.MESSAGES.labels("promoted" if is_ours else "other_model").inc()
+        MESSAGES.labels("promoted" if is_ours else "other_model").inc()
         return is_ours
 
     def _set_subscribed(self, is_subscribed: bool) -> None:
         self.is_subscribed = is_subscribed
-        metrics.SUBSCRIBED.set(is_subscribed)
+        SUBSCRIBED.set(is_subscribed)
 
     def _refresh_when_due(self) -> None:
         if self._is_told_to_look or time.monotonic() >= self._next_poll:

@@ -15,6 +15,8 @@ from vroom_features.offline.files import LocalFiles, Manifest, files_at
 from vroom_features.online.redis_client import used_memory
 from vroom_features.online.rows import freshness
 from vroom_features.online.sync import LastAudit, last_audit
+from vroom_features.vehicle import COLUMNS
+from vroom_features.view import VEHICLE_VIEW
 from webapp.services import Services
 
 NUM_SNAPSHOTS = 20
@@ -82,6 +84,20 @@ class OnlineState:
             and self.num_missing == 0
             and self.num_fresh == self.num_checked
         )
+
+
+def feature_unit(name: str) -> str:
+    """Return what a value of 1 is, or which values there are.
+
+    Examples
+    --------
+    >>> feature_unit("num_images"), feature_unit("technology")
+    ('photos', '0 or 1')
+    """
+    if name in COLUMNS:
+        return COLUMNS[name].unit or COLUMNS[name].range_in_words
+    feature = VEHICLE_VIEW.feature(name)
+    return feature.unit if feature else ""
 
 
 def offline_state(address: ServiceAddress) -> OfflineState:

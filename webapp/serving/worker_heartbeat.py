@@ -1,30 +1,30 @@
-"""The thread that tells Redis that a worker lives, syncs the online store, and finishes promotions.
+"""The thread that registers this worker in Redis, syncs the online store, and finishes promotions.
 
-While Redis is away, saves go on; what the online store missed is made good as soon as Redis answers again,
-also when it comes back empty.  A promotion whose process died half-way is finished.
+While Redis is not reachable, saves go on.  The online store is synced as soon as Redis answers again, also
+when it comes back empty.  A promotion whose process was killed half-way is finished.
 """
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from typing import ParamSpec, TypeVar
 
-import redis
 from pydantic import BaseModel, ValidationError
 from redis.exceptions import RedisError
 
 from vroom_features.database.vehicles import SourceStore
-from vroom_features.errors import VroomFeaturesError
+from vroom_features.errors import OnlineStoreError, VroomFeaturesError
 from vroom_features.messages import PREFIX, VehicleMaterialized
 from vroom_features.online.redis_client import RedisClient
 from vroom_features.online.store import OnlineStore
 from vroom_features.online.sync import sync
 from vroom_model.errors import VroomModelError
 from vroom_model.messages import ModelLoaded
-from webapp import metrics
+from webapp.observability import CAUGHT_UP, ONLINE_UP
 from webapp.services import now
-from webapp.serving.model_slot import LoadedModel, ModelSlot
+from webapp.serving.current_model import LoadedModel, ModelSlot
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +32,12 @@ BEAT_INTERVAL_S = 5.0
 RETRY_INTERVAL_S = 1.0
 BEAT_TTL_S = 15
 KEY = f"{PREFIX}:worker:"
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class WorkerState(BaseModel):
-    """What a worker says of itself."""
+    """What a worker reports of itself."""
 
     worker: str
     model_version: int | None
@@ -45,18 +47,18 @@ class WorkerState(BaseModel):
 
 
 class WorkerHeartbeat:
-    """Tell Redis that this worker lives, and keep the online store up to date.
+    """Register this worker in Redis, and keep the online store up to date.
 
     Parameters
     ----------
     client : redis.Redis or ClusterClient
         With short time-outs.
     source, online : SourceStore, OnlineStore
-        The online store is synced with each beat, for another program may have written to the database; in
-        full only when this worker starts or the store missed something: two servers that share a Redis by
-        mistake do not empty it in turns.
+        The online store is synced with each beat, for another program may have written to the database.  It
+        is synced in full only when this worker starts or the store missed something: two servers that share
+        a Redis by mistake do not empty it in turns.
     finish_promotion : callable
-        Finishes a change of champion that was cut off; it is called with each beat.
+        Finishes a change of champion that was cut off; called with each beat.
     """
 
     def __init__(
@@ -86,11 +88,11 @@ class WorkerHeartbeat:
         self.is_redis_up = False
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End, and take this worker off the roster."""
+        """Stop the thread, and remove this worker from Redis."""
         self._stopping = True
         self._wake.set()
         if self._thread.ident is not None:
@@ -98,45 +100,49 @@ class WorkerHeartbeat:
         with suppress(RedisError):  # the key expires by itself
             self._redis.delete(KEY + self._worker)
 
+    def beat_soon(self) -> None:
+        """Report a change without waiting for the next beat."""
+        self._wake.set()
+
     def mark_stale(self) -> None:
-        """Note that the online store missed something; requests leave Redis alone until it answers again."""
+        """Record that the online store missed something; Redis is not called before it answers a beat."""
         self._needs_resync = True
         self._set_redis_up(False)
         self._wake.set()
 
-    def beat_soon(self) -> None:
-        """Tell the others of a change without waiting for the next beat."""
-        self._wake.set()
+    def try_redis(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:
+        """Return what a call to Redis returns, or None while Redis is not reachable."""
+        if self.is_redis_up:
+            try:
+                return call(*args, **kwargs)
+            except (OnlineStoreError, RedisError) as exc:
+                logger.warning("Redis not reachable: %s", exc)
+                self.mark_stale()
+        return None
 
-    def workers(self) -> Iterator[WorkerState]:
-        """Yield the state of every worker that lives.
-
-        Raises
-        ------
-        redis.RedisError
-            If Redis is away; it is not asked while it is known to be.
-        """
-        if not self.is_redis_up:
-            raise redis.ConnectionError("Redis did not answer, and is left alone until it does")
-        try:
-            keys = sorted(self._redis.scan_iter(match=f"{KEY}*", count=1000))
-            values = [self._redis.get(key) for key in keys]  # of a cluster, each may be on another node
-        except RedisError:
-            self.mark_stale()
-            raise
+    def workers(self) -> list[WorkerState] | None:
+        """Return the state of every running worker, by name; None while Redis is not reachable."""
+        values = self.try_redis(self._read_workers)
+        if values is None:
+            return None
+        states = []
         for value in values:
-            if value is not None:
-                try:
-                    yield WorkerState.model_validate_json(value)
-                except ValidationError:
-                    logger.warning("a worker's state cannot be read")
+            try:
+                states.append(WorkerState.model_validate_json(value or b""))
+            except ValidationError:  # expired meanwhile, or not ours
+                continue
+        return sorted(states, key=lambda state: state.worker)
+
+    def _read_workers(self) -> list[bytes | str | None]:
+        keys = self._redis.scan_iter(match=f"{KEY}*", count=1000)
+        return [self._redis.get(key) for key in keys]  # one by one: a cluster may have them on several nodes
 
     def _state(self) -> WorkerState:
-        served = self._slot.current
+        model = self._slot.current
         return WorkerState(
             worker=self._worker,
-            model_version=served.version if served else None,
-            since=served.since if served else None,
+            model_version=model.version if model else None,
+            since=model.since if model else None,
             problem=self._slot.problem,
             seen_at=now(),
         )
@@ -144,55 +150,57 @@ class WorkerHeartbeat:
     def _run(self) -> None:
         while not self._stopping:
             self._wake.clear()
-            for duty in (self._tend_the_store, self._tend_promotions):
+            for duty in (self._sync_store, self._finish_promotions):
                 try:
                     duty()
                 except Exception:
-                    logger.exception("heartbeat met the unexpected and lives on")
+                    logger.exception("unexpected error in the heartbeat, which goes on")
             self._wake.wait(BEAT_INTERVAL_S if self.is_redis_up else RETRY_INTERVAL_S)
 
-    def _tend_the_store(self) -> None:
+    def _sync_store(self) -> None:
         try:
             self._beat()
         except (RedisError, VroomFeaturesError) as exc:
             if self.is_redis_up:
-                logger.warning("online store away, answering from the database: %s", exc)
+                logger.warning("online store not reachable, answering from the database: %s", exc)
             self._set_redis_up(False)
 
     def _beat(self) -> None:
         before = self._redis.set(KEY + self._worker, self._state().model_dump_json(), ex=BEAT_TTL_S, get=True)
-        served = self._slot.current
-        if served is not None and served is not self._announced:
-            loaded = ModelLoaded(model_name=self._model_name, version=served.version, worker=self._worker)
+        model = self._slot.current
+        if model is not None and model is not self._announced:
+            loaded = ModelLoaded(model_name=self._model_name, version=model.version, worker=self._worker)
             self._redis.publish(loaded.channel, loaded.encode())
-            self._announced = served
-        # A beat that finds its own key gone has met a Redis that was emptied, or was away for long.
+            self._announced = model
+        # If this worker's own key is gone, Redis was emptied or not reachable for long.
         if before is None:
             self._needs_resync = True
-        full, self._needs_resync = self._needs_resync, False  # first: what is missed meanwhile counts
+        full, self._needs_resync = (
+            self._needs_resync,
+            False,
+        )  # before the sync: what is missed meanwhile counts
         try:
             report = sync(self._source, self._online, as_of=now(), full=full)
         except BaseException:
             self._needs_resync = True
             raise
         if report.num_changed:
-            metrics.CAUGHT_UP.inc(report.num_changed)
+            CAUGHT_UP.inc(report.num_changed)
             logger.info("online store caught up num_rows=%s", report.num_changed)
             message = VehicleMaterialized(vehicle_ids=(), materialized_at=now())
             self._redis.publish(message.channel, message.encode())
         self._set_redis_up(not self._needs_resync)
 
-    def _tend_promotions(self) -> None:
-        """Finish what was cut off; what goes wrong at each try is said once."""
+    def _finish_promotions(self) -> None:
         problem = ""
         try:
             self._finish_promotion()
         except (VroomModelError, VroomFeaturesError, RedisError) as exc:
             problem = str(exc)
-            if problem != self._promotion_problem:
-                logger.warning("a promotion that was cut off waits to be finished: %s", problem)
+            if problem != self._promotion_problem:  # logged once, not at each beat
+                logger.warning("a promotion that was cut off is not finished yet: %s", problem)
         self._promotion_problem = problem
 
     def _set_redis_up(self, is_up: bool) -> None:
         self.is_redis_up = is_up
-        metrics.ONLINE_UP.set(is_up)
+        ONLINE_UP.set(is_up)

@@ -1,4 +1,4 @@
-"""The server of event streams: ``granian --interface asgi webapp.events.app:app``.
+"""The ASGI server of event streams: ``python -m webapp events``.
 
 A stream holds its connection for hours, which would take a thread from the workers that forecast; here it
 costs one coroutine.  Each message on a Redis channel becomes one server-sent event for everybody who listens.
@@ -28,7 +28,7 @@ from vroom_features.messages import Message, MessageError, VehicleDeleted, Vehic
 from vroom_features.online.redis_client import node_url
 from vroom_features.settings import Settings
 from vroom_model.messages import ModelLoaded, ModelPromoted, PipelineCompleted
-from webapp.operations.parent_watchdog import KILL_STREAMS_AFTER_S, watch_parent
+from webapp.__main__ import KILL_STREAMS_AFTER_S, watch_parent
 from webapp.security.hosts import LOOPBACK_HOSTS, host_rule, hostname, trusted_hosts
 
 logger = logging.getLogger(__name__)

@@ -1,9 +1,9 @@
-"""Flow runs: started and followed through Prefect's REST API, over plain HTTP."""
+"""Flow runs: started and followed through Prefect's REST API."""
 
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,7 +12,6 @@ from pydantic import BaseModel, ValidationError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from vroom_features.addresses import ServiceAddress
-from webapp.operations.flow_runs import FlowRun, ModelLink, Step
 from webapp.services import now
 
 FLOWS = {
@@ -22,12 +21,14 @@ FLOWS = {
     "rollback": "vroom_forecast_rollback",
     "monitor": "vroom_forecast_monitor",
 }
+ACTIVE = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
 MODEL_LINK_KEY = "mlflow-run"
 MODEL_LINK = re.compile(r"\[(?P<text>[^\]]+)\]\((?P<url>https?://[^\s)]+)\)")
 BUSY = frozenset({429, 502, 503})
 BUSY_FOR_S = 5.0
 SOON = timedelta(minutes=1)
 """A run that starts within it counts as under way, and Prefect's clock may be ahead by it."""
+NUM_RECENT = 30
 
 
 class WorkflowError(Exception):
@@ -39,11 +40,68 @@ class RunNotFoundError(WorkflowError):
 
 
 class _MissingError(WorkflowError):
-    """Prefect has no such thing."""
+    pass
 
 
 class _BusyError(WorkflowError):
-    """Prefect would answer another time."""
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLink:
+    """Where MLflow shows a model, as the flow run recorded it."""
+
+    text: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRun:
+    """A run of a flow.
+
+    Parameters
+    ----------
+    id, name, flow : str
+        Prefect's id and name of the run, and the flow's name.
+    state, state_type : str
+        As Prefect shows it, and its kind: ``COMPLETED``, ``FAILED``, ``RUNNING``, ...
+    message : str
+        What the run reports of its outcome.
+    started_at, ended_at : datetime, optional
+        In UTC; None before.
+    duration_s : float
+        How long it has run so far.
+    url : str
+        Its page in Prefect.
+    models : tuple of ModelLink
+        The MLflow runs of the model versions that it made or compared.
+    """
+
+    id: str
+    name: str
+    flow: str
+    state: str
+    state_type: str
+    message: str
+    started_at: datetime | None
+    ended_at: datetime | None
+    duration_s: float
+    url: str
+    models: tuple[ModelLink, ...] = ()
+
+    @property
+    def is_active(self) -> bool:
+        """True until it has ended."""
+        return self.state_type in ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A task or subflow of a run."""
+
+    name: str
+    state: str
+    state_type: str
 
 
 class _State(BaseModel):
@@ -53,7 +111,7 @@ class _State(BaseModel):
 
 
 class _Run(BaseModel):
-    """What is read of a flow run or a task run."""
+    """The fields of a flow run or a task run that are read here."""
 
     id: str
     name: str
@@ -62,11 +120,12 @@ class _Run(BaseModel):
     start_time: datetime | None = None
     end_time: datetime | None = None
     estimated_run_time: float = 0.0
-    expected_start_time: datetime | None = None
 
 
 class PrefectClient:
     """Start and follow the deployments of prefect.yaml.
+
+    Every method raises `WorkflowError` when Prefect does not answer as expected.
 
     Parameters
     ----------
@@ -77,27 +136,14 @@ class PrefectClient:
     def __init__(self, address: str | ServiceAddress, *, timeout_s: float = 5.0) -> None:
         self._address = ServiceAddress(address)
         self._http = httpx.Client(
-            base_url=f"{self._address}/api",  # httpx logs each URL and repeats it in errors
+            base_url=f"{self._address}/api",  # without the password, for httpx logs each URL
             auth=self._address.credentials,
             timeout=timeout_s,
         )
         self._flow_names: dict[str, str] = {}
 
     def start(self, action: str, parameters: Mapping[str, object] | None = None) -> FlowRun:
-        """Ask for a run; while one is under way, return that one instead of starting another.
-
-        Parameters
-        ----------
-        action : str
-            One of ``FLOWS``.
-        parameters : mapping, optional
-            Of the flow.
-
-        Raises
-        ------
-        WorkflowError
-            If the run was not scheduled.
-        """
+        """Start a run of one of ``FLOWS``; while one is under way, return that one instead."""
         flow = FLOWS[action]
         deployment = self._call("GET", f"/deployments/name/{flow}/{flow}")
         latest = self._filter({"deployment_id": {"any_": [deployment["id"]]}}, limit=1)
@@ -107,22 +153,19 @@ class PrefectClient:
             "parameters": dict(parameters or {}),
             "state": {"type": "SCHEDULED"},
             "tags": ["web"],
-            # Two who ask at once have seen the same latest run: Prefect makes one run for them.
+            # Two requests at once have seen the same latest run: Prefect makes one run for them.
             "idempotency_key": f"web-after-{latest[0]['id'] if latest else 'none'}",
         }
-        return self._flow_run(
-            self._call("POST", f"/deployments/{deployment['id']}/create_flow_run", body), flow
-        )
+        made = self._call("POST", f"/deployments/{deployment['id']}/create_flow_run", body)
+        return self._flow_run(made, flow)
 
     def run(self, run_id: str) -> FlowRun:
-        """Return how a run stands.
+        """Return a run.
 
         Raises
         ------
         RunNotFoundError
-            If there is no such run, or no more.
-        WorkflowError
-            If Prefect does not say.
+            If there is no such run, or no longer.
         """
         try:
             found = self._call("GET", f"/flow_runs/{run_id}")
@@ -130,53 +173,29 @@ class PrefectClient:
             raise RunNotFoundError(f"Prefect has no run {run_id}") from exc
         return self._flow_run(found, self._names([found["flow_id"]]).get(found["flow_id"], ""))
 
-    def recent(self, *, action: str | None = None, limit: int = 30) -> list[FlowRun]:
-        """Return the last runs of our flows, or of one action's, newest first.
-
-        Raises
-        ------
-        WorkflowError
-            If Prefect does not say.
-        """
+    def recent(self, *, action: str | None = None, limit: int = NUM_RECENT) -> list[FlowRun]:
+        """Return the last runs of our flows, or of one action's, newest first."""
         wanted = {"name": {"any_": [FLOWS[action]]}} if action else {"name": {"like_": "vroom_forecast_"}}
         found = self._filter({}, flows=wanted, limit=limit)
         names = self._names([run["flow_id"] for run in found])
         models = self._models([run["id"] for run in found])
-        return [
-            replace(self._flow_run(run, names.get(run["flow_id"], "")), models=models[run["id"]])
-            for run in found
-        ]
+        return [self._flow_run(run, names.get(run["flow_id"], ""), models[run["id"]]) for run in found]
 
-    def latest(self, actions: Iterable[str], *, looked_at: int = 30) -> dict[str, FlowRun]:
-        """Return the latest run of each of these actions that ever ran.
-
-        One question answers for all of them, unless an action's last run lies further back than what
-        it looks at.
-
-        Raises
-        ------
-        WorkflowError
-            If Prefect does not say.
-        """
-        runs = self.recent(limit=looked_at)
+    def latest(self, actions: Iterable[str]) -> dict[str, FlowRun]:
+        """Return the latest run of each of these actions that ever ran."""
+        runs = self.recent()
         by_flow = {run.flow: run for run in reversed(runs)}
         found = {}
         for action in actions:
             run = by_flow.get(FLOWS[action])
-            if run is None and len(runs) == looked_at:
+            if run is None and len(runs) == NUM_RECENT:  # it may be older than all of them
                 run = next(iter(self.recent(action=action, limit=1)), None)
             if run is not None:
                 found[action] = run
         return found
 
     def steps(self, run_id: str) -> list[Step]:
-        """Return the tasks and subflows of a run, in the order they began.
-
-        Raises
-        ------
-        WorkflowError
-            If Prefect does not say.
-        """
+        """Return the tasks and subflows of a run, in the order they began."""
         body = {"flow_runs": {"id": {"any_": [run_id]}}, "limit": 50, "sort": "EXPECTED_START_TIME_ASC"}
         found = [self._read(task) for task in self._call("POST", "/task_runs/filter", body)]
         return [
@@ -191,14 +210,14 @@ class PrefectClient:
     def _filter(
         self, wanted: Mapping[str, object], *, limit: int, flows: Mapping[str, object] | None = None
     ) -> list[dict[str, Any]]:
-        """Return the last runs, newest first, without those that a schedule has start later."""
+        """Return the last runs, newest first, without those that are scheduled for later."""
         due = {**wanted, "expected_start_time": {"before_": (now() + SOON).isoformat()}}
         body = {"flows": flows, "flow_runs": due, "limit": limit, "sort": "EXPECTED_START_TIME_DESC"}
         found: list[dict[str, Any]] = self._call("POST", "/flow_runs/filter", body)
         return found
 
     def _names(self, flow_ids: list[str]) -> dict[str, str]:
-        """Return the names of flows by id; a flow keeps its name, so each is asked for once."""
+        """Return the names of flows by id; a flow keeps its name, so each is read once."""
         unknown = sorted(set(flow_ids) - self._flow_names.keys())
         if unknown:
             body = {"flows": {"id": {"any_": unknown}}, "limit": 100}
@@ -207,7 +226,7 @@ class PrefectClient:
         return self._flow_names
 
     def _models(self, run_ids: list[str]) -> defaultdict[str, tuple[ModelLink, ...]]:
-        """Return the links to models that runs left, by run."""
+        """Return the links to models that runs recorded, by run."""
         found: defaultdict[str, tuple[ModelLink, ...]] = defaultdict(tuple)
         if run_ids:
             wanted = {"flow_run_id": {"any_": run_ids}, "key": {"any_": [MODEL_LINK_KEY]}}
@@ -216,7 +235,9 @@ class PrefectClient:
                     found[artifact["flow_run_id"]] += (ModelLink(link["text"], link["url"]),)
         return found
 
-    def _flow_run(self, answer: Mapping[str, object], flow: str) -> FlowRun:
+    def _flow_run(
+        self, answer: Mapping[str, object], flow: str, models: tuple[ModelLink, ...] = ()
+    ) -> FlowRun:
         run = self._read(answer)
         state = run.state or _State()
         return FlowRun(
@@ -230,6 +251,7 @@ class PrefectClient:
             ended_at=run.end_time,
             duration_s=run.estimated_run_time,
             url=f"{self._address}/runs/flow-run/{run.id}",
+            models=models,
         )
 
     def _read(self, answer: Mapping[str, object]) -> _Run:
@@ -237,7 +259,7 @@ class PrefectClient:
             return _Run.model_validate(answer)
         except ValidationError as exc:
             raise WorkflowError(
-                f"Prefect at {self._address} answers what is no run: {exc.error_count()} errors"
+                f"Prefect at {self._address} sent what is not a run: {exc.error_count()} errors"
             ) from exc
 
     @retry(
@@ -247,9 +269,9 @@ class PrefectClient:
         reraise=True,
     )
     def _call(self, method: str, path: str, body: object = None) -> Any:  # whatever JSON Prefect answers with
-        """Ask Prefect; while it is busy, again: whatever is asked here may be asked twice.
+        """Send a request, again while Prefect is busy; each of them may be repeated safely.
 
-        On SQLite it answers 503 to one of two who write at once, and then closes that connection unannounced.
+        On SQLite it answers 503 to one of two that write at once, and then closes that connection.
         """
         asked = f"{method} {path}"
         try:

@@ -1,1 +1,0 @@
-"""Flow runs, workers, logs and metrics."""
