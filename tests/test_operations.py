@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests import operations
-from tests.drill.case import chosen
-from tests.drill.cases_kill_points import cases
 
 pytestmark = pytest.mark.skipif(not operations.is_supported(), reason="operations are not counted here")
 
@@ -54,11 +52,3 @@ def test_an_error_that_nobody_foresaw_is_told_from_a_clear_one(
 ) -> None:
     assert operations.run(lambda: publish(tmp_path / "nowhere"), at=0).how == "crashed"
     assert "FileNotFoundError" in capfd.readouterr().err
-
-
-def test_cases_are_chosen_by_words_of_their_group_or_name() -> None:
-    names = {case.name for case in chosen(cases(), "monitor, disk")}
-    assert names == {
-        "monitor killed at its n-th operation",
-        "materialize without disk space from its n-th write on",
-    }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.ports import free_ports
-from tests.promises.system import PORTS, ROOT, STOP_TIMEOUT_S, System, running, wait_until
+from tests.promises.system import ROOT, STOP_TIMEOUT_S, System, running, wait_until
 from vroom_features.settings import Settings
 
 __all__ = ["STOP_TIMEOUT_S", "WholeSystem", "system_settings", "whole_system"]
@@ -60,7 +60,7 @@ def whole_system(
     home: Path, data_dir: Path = ROOT / "data", more: Mapping[str, str] | None = None
 ) -> Iterator[WholeSystem]:
     """Run everything, with more variables, until it has done the main job; stop it at the end."""
-    settings = system_settings(home, data_dir)
-    ports = {name: getattr(settings, name.removeprefix("VROOM_").lower()) for name in PORTS}
-    with running(home, data_dir, {**ports, **(more or {})}) as system:
-        yield WholeSystem(settings, system)
+    with running(home, data_dir, more) as system:
+        variables = {name: system.environment.get(f"VROOM_{name.upper()}") for name in Settings.model_fields}
+        given = {name: value for name, value in variables.items() if value is not None}
+        yield WholeSystem(Settings(_env_file=None, **given), system)

@@ -1,31 +1,20 @@
-"""A fault: how it comes, what goes on meanwhile, how it ends; and what came of trying it."""
+"""A fault that is tried so many times, a step of a flow that is stopped anywhere, and what came of each."""
 
-import subprocess
 import time
-import xmlrpc.client
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
 
-import httpx
-import psutil
 import redis
+import tenacity
 
+from tests import operations
 from tests.drill import promises
 from tests.drill.system import System
 from tests.drill.traffic import Traffic
 
 RECOVERY_TIMEOUT_S = 90.0
-SURPRISES = (
-    OSError,
-    RuntimeError,
-    redis.RedisError,
-    httpx.HTTPError,
-    psutil.Error,
-    subprocess.SubprocessError,
-    xmlrpc.client.Fault,
-)
+NUM_PROBLEMS_MAX = 3
 
 
 @dataclass
@@ -33,7 +22,6 @@ class Result:
     """What came of a case."""
 
     fault: str
-    group: str
     tried: int = 0
     survived: int = 0
     seconds: float = 0.0
@@ -44,115 +32,140 @@ class Result:
     @property
     def is_survived(self) -> bool:
         """Whether every try was survived, and there was one."""
-        return bool(self.skipped) or (self.tried > 0 and self.survived == self.tried)
+        return bool(self.skipped) or 0 < self.tried == self.survived
 
-
-class Case(Protocol):
-    """One row of the drill's table."""
-
-    @property
-    def name(self) -> str:
-        """What is broken."""
-
-    @property
-    def group(self) -> str:
-        """What to select it by, beside its name."""
-
-    def run(self, system: System) -> Result:
-        """Break it, and see what happens."""
+    def attempt(self, recover: Callable[[], float]) -> bool:
+        """Count a try, which returns the seconds it took to recover; return whether it was survived."""
+        self.tried += 1
+        try:
+            self.seconds = max(self.seconds, recover())
+        except Exception as exc:  # noqa: BLE001 - an error of the drill itself proves nothing either
+            self.problems.append(str(exc) if isinstance(exc, AssertionError) else repr(exc))
+            return False
+        self.survived += 1
+        return True
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that is broken for a while.
+    """Something that is broken for a while, while clients save and ask.
 
     Parameters
     ----------
-    name, group : str
-    broken : callable
-        Given the system, a context: it breaks on entering and is whole again after leaving.
-    meanwhile : callable
-        What goes on in between, beside the clients; by default they are let work for a while.
-    refuses : frozenset of str
-        Whose requests may be put off (503, or a broken connection) meanwhile: 'save', 'predict' or, of
-        those, only 'predict/id'.
-    tries : int
-    skip : callable, optional
-        Why it cannot be tried here, or an empty string.
+    group, name : str
+    happen : callable
+        Given the system and its clients: breaks something, lets them go on, and mends what does not mend
+        itself.
+    refuses : str
+        Whose requests may be put off (503, or a broken connection) meanwhile, as words: 'save', 'predict' or,
+        of those, only 'predict/id'.
+    skip : callable
+        Returns why it cannot be tried here, or an empty string.
     """
 
-    name: str
     group: str
-    broken: Callable[[System], AbstractContextManager[object]]
-    meanwhile: Callable[[System, Traffic], None] = lambda _, traffic: traffic.wait_for(saves=5, forecasts=10)
-    refuses: frozenset[str] = frozenset()
+    name: str
+    happen: Callable[[System, Traffic], None]
+    refuses: str = ""
     tries: int = 1
     num_savers: int = 2
     skip: Callable[[System], str] = lambda _: ""
 
     def run(self, system: System) -> Result:
         """Try it, and check every promise after each try."""
-        result = Result(self.name, self.group, skipped=self.skip(system))
-        if result.skipped:
-            return result
-        for _ in range(self.tries):
-            result.tried += 1
-            try:
-                seconds = self._try(system)
-            except AssertionError as exc:
-                result.problems.append(str(exc))
-                wait_for_rest(system)
-            except SURPRISES as exc:  # the drill's own hands slipped, which proves nothing
-                result.problems.append(f"{type(exc).__name__}: {exc}")
-                wait_for_rest(system)
-            else:
-                result.survived += 1
-                result.seconds = max(result.seconds, seconds)
+        result = Result(self.name, skipped=self.skip(system))
+        for _ in range(0 if result.skipped else self.tries):
+            if not result.attempt(lambda: self._recover(system)):
+                with suppress(Exception):  # the next case gets a system that works, or fails too
+                    promises.runs_converge(system)
+                    settle(system, timeout_s=20)
         return result
 
-    def _try(self, system: System) -> float:
-        """Break, let go on, mend, check; return how long it took from mended to all promises kept."""
+    def _recover(self, system: System) -> float:
+        """Return the seconds from mended to all promises kept."""
         with Traffic(system.url, system.kept, num_savers=self.num_savers) as traffic:
-            traffic.wait_for(saves=1, forecasts=2)
-            with self.broken(system):
-                self.meanwhile(system, traffic)
+            traffic.go_on(saves=1, forecasts=2)
+            self.happen(system, traffic)
             mended = time.monotonic()
-            traffic.wait_for(saves=1, forecasts=2)
+            traffic.go_on(saves=1, forecasts=2)
         settle(system)
         seconds = time.monotonic() - mended
-        promises.answers_were_true(system, traffic.heard)
-        names = {what.partition(":")[0] for what in traffic.heard.refused}
-        if any(self.refuses.isdisjoint({name, name.split("/")[0]}) for name in names):
-            raise promises.BrokenPromiseError(f"refused meanwhile: {dict(traffic.heard.refused)}")
+        promises.answers_were_true(system, traffic)
+        names = {what.partition(":")[0] for what in traffic.refused}
+        refused = {name for name in names if not {name, name.split("/")[0]} & set(self.refuses.split())}
+        assert not refused, f"refused meanwhile: {dict(traffic.refused)}"
         promises.runs_converge(system)
         promises.check_all(system)
         return seconds
 
 
+@dataclass(frozen=True)
+class KillPoints:
+    """A step of a flow that is stopped at one operation after the other, until it finishes.
+
+    Parameters
+    ----------
+    group, name : str
+    step : callable
+        Runs it, given the try's number and the operation to stop at.
+    again : callable
+        Runs it once more, unharmed, and checks what came of it.
+    at_most : int
+        Operations to stop at; more than that are sampled evenly, the first among them.
+    expected : str
+        How a try that was stopped must end.
+    """
+
+    group: str
+    name: str
+    step: Callable[[System, int, int], operations.Ended]
+    again: Callable[[System, int], None]
+    at_most: int
+    expected: operations.End = "killed"
+
+    def run(self, system: System) -> Result:
+        """Stop it at each operation, and check every promise after each."""
+        result = Result(self.name)
+        if not operations.is_supported():
+            result.skipped = "operations are counted on Linux on x86_64 and aarch64"
+            return result
+        clean = self.step(system, 0, 0)
+        self.again(system, 0)
+        stride = max(1, -(-clean.num_operations // self.at_most))
+        result.note = f"{clean.num_operations} operations" + (f", every {stride}." if stride > 1 else "")
+        at = 1
+        while (ended := self.step(system, at, at)).how != "finished":
+
+            def recover(at: int = at, ended: operations.Ended = ended) -> float:
+                where = f"operation {at}, {ended.last}"
+                assert ended.how == self.expected, f"{where}: it {ended.how}, expected is {self.expected}"
+                began = time.monotonic()
+                self.again(system, at)
+                settle(system)
+                return time.monotonic() - began
+
+            result.attempt(recover)
+            if len(result.problems) == NUM_PROBLEMS_MAX:
+                return result
+            at += stride
+        self.again(system, at)
+        return result
+
+
+Case = Fault | KillPoints
+
+
 def settle(system: System, *, timeout_s: float = RECOVERY_TIMEOUT_S) -> None:
     """Wait until every promise holds; raise what is broken if it stays so."""
-    until = time.monotonic() + timeout_s
-    while True:
-        try:
-            promises.check_all(system)
-        except (promises.BrokenPromiseError, redis.RedisError):
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.1)
-        else:
-            return
+    tenacity.Retrying(
+        wait=tenacity.wait_fixed(0.1),
+        stop=tenacity.stop_after_delay(timeout_s),
+        retry=tenacity.retry_if_exception_type((AssertionError, redis.RedisError)),
+        reraise=True,
+    )(promises.check_all, system)
 
 
-def wait_for_rest(system: System) -> None:
-    """After a broken promise, give the next case a system that works, where it can be had."""
-    with suppress(AssertionError, *SURPRISES):  # the next case will say so itself
-        promises.runs_converge(system)
-        settle(system, timeout_s=20)
-
-
-def chosen(cases: Iterator[Case], only: str) -> list[Case]:
+def chosen(cases: Iterable[Case], only: str) -> list[Case]:
     """Return the cases whose group or name holds one of some words (commas between); all without any."""
-    words = [word.strip().lower() for word in only.split(",") if word.strip()]
-    return [
-        case for case in cases if not words or any(w in f"{case.group} {case.name}".lower() for w in words)
-    ]
+    words = [word.strip().lower() for word in only.split(",")]
+    return [case for case in cases if any(word in f"{case.group} {case.name}".lower() for word in words)]

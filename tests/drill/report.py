@@ -1,4 +1,4 @@
-"""The drill's table, for a terminal and for docs/drill.md."""
+"""docs/drill.md: what the last drill and the last soak saw."""
 
 import os
 import platform
@@ -6,81 +6,46 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from rich.table import Table
-
 from tests.drill.case import Result
 
-TITLE = "# The fault drill"
 DRILL, SOAK = "## Faults", "## Soak"
+EXPLAINED = """
+A run of some faults (`ONLY=`) renews their rows alone; each row says when it was tried (UTC), and
+the machine's load over the minute before its end.
+"""
 
 
-def table(results: Sequence[Result]) -> Table:
-    """Return the results as a table for a terminal."""
-    made = Table("fault", "tried", "survived", "seconds to recover", "remarks", title="The drill")
-    for result in results:
-        style = "" if result.is_survived else "red"
-        made.add_row(*_cells(result), style=style)
-    return made
+def keep(path: Path, results: Sequence[Result], names: Sequence[str], at: datetime, command: str) -> None:
+    """Put results in the place of the same faults' earlier rows; the rows of names that are gone go too."""
+    earlier = [_cells(line) for line in path.read_text().splitlines() if line.startswith("| ")]
+    rows = {name: [name, "", "", "", "not tried", ""] for name in names}
+    rows |= {row[0]: row for row in earlier if row[0] in rows}
+    when = f"{at:%Y-%m-%d %H:%M}, load {os.getloadavg()[0]:.1f}"
+    rows |= {result.fault: [*_row(result), when] for result in results}
+    tried = [row for row in rows.values() if row[1]]
+    survived = sum(row[1] == row[2] for row in tried)
+    summary = (
+        f"{survived} of {len(rows)} faults survived each time, {len(tried) - survived} not, "
+        f"{len(rows) - len(tried)} not tried. Last: {signature(at, command)}\n"
+    )
+    header = ("fault", "times tried", "survived", "seconds to recover (the longest)", "remarks", "tried")
+    write(path, DRILL, summary + EXPLAINED, header, list(rows.values()))
 
 
-def _cells(result: Result) -> tuple[str, ...]:
+def _row(result: Result) -> list[str]:
     if result.skipped:
-        return result.fault, "", "", "", f"skipped: {result.skipped}"
+        return [result.fault, "", "", "", f"skipped: {result.skipped}"]
     remarks = "; ".join(filter(None, [result.note, *result.problems[:1]]))
     seconds = f"{result.seconds:.1f}" if result.survived else ""
-    return result.fault, str(result.tried), str(result.survived), seconds, remarks
+    return [result.fault, str(result.tried), str(result.survived), seconds, remarks]
 
 
-def keep(path: Path, results: Sequence[Result], every: Sequence[str], *, at: datetime, command: str) -> None:
-    """Put results in the place of the same faults' earlier rows, and leave the other rows as they are.
-
-    Parameters
-    ----------
-    path : Path
-        The report.
-    results : sequence of Result
-    every : sequence of str
-        All faults there are, in their order; rows of others go.
-    at : datetime
-    command : str
-    """
-    text = path.read_text() if path.exists() else ""
-    rows = {_split(line)[0]: line for line in text.splitlines() if line.startswith("| ")}
-    when = f"{at:%Y-%m-%d %H:%M}, load {os.getloadavg()[0]:.1f}"
-    for result in results:
-        rows[result.fault] = _row([*_cells(result), when])
-    write(path, DRILL, _section([(name, rows.get(name)) for name in every], signature(at, command)))
-
-
-def _section(rows: Sequence[tuple[str, str | None]], last: str) -> str:
-    tried = [cells for cells in (_split(row) for _, row in rows if row is not None) if cells[1]]
-    survived = sum(cells[1] == cells[2] for cells in tried)
-    lines = [
-        DRILL,
-        "",
-        f"{survived} of {len(rows)} faults survived each time, {len(tried) - survived} not, "
-        f"{len(rows) - len(tried)} not tried. Last: {last}",
-        "",
-        "A run of some faults (`ONLY=`) renews their rows alone; each row says when it was tried (UTC), and",
-        "the machine's load over the minute before its end.",
-        "",
-        "| fault | times tried | survived | seconds to recover (the longest) | remarks | tried |",
-        "|---|---|---|---|---|---|",
-        *(row or _row([name, "", "", "", "not tried", ""]) for name, row in rows),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(" ".join(cell.replace("|", "/").split()) for cell in cells) + " |"
-
-
-def _split(row: str) -> list[str]:
-    return [cell.strip() for cell in row.strip().strip("|").split("|")]
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
 
 
 def signature(at: datetime, command: str) -> str:
-    """Say when, by which command and on what machine."""
+    """Return when, by which command and on what machine something was seen."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
         f"`{command}`, {at:%Y-%m-%d}, {platform.system()} {platform.machine()}, "
@@ -88,9 +53,14 @@ def signature(at: datetime, command: str) -> str:
     )
 
 
-def write(path: Path, heading: str, section: str) -> None:
-    """Put a section in the place of the one with its heading, or at the end."""
-    text = path.read_text() if path.exists() else f"{TITLE}\n"
-    before, _, rest = text.partition(f"\n{heading}\n")
+def write(
+    path: Path, heading: str, text: str, header: Sequence[str], rows: Sequence[Sequence[object]]
+) -> None:
+    """Put a text and a table in the place of the section with their heading."""
+    lines = [header, ["---"] * len(header), *rows]
+    cells = [[" ".join(str(cell).replace("|", "/").split()) for cell in line] for line in lines]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in cells)
+    before, _, rest = path.read_text().partition(f"{heading}\n")
     _, mark, after = rest.partition("\n## ")
-    path.write_text(f"{before.rstrip()}\n\n{section}" + (f"\n## {after}" if mark else ""))
+    section = f"{heading}\n\n{text}\n{table}\n"
+    path.write_text(f"{before}{section}" + (f"\n## {after}" if mark else ""))

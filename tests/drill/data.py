@@ -1,0 +1,277 @@
+"""Faults of the database, disks and clocks; many at once; and each step of each flow killed anywhere."""
+
+import errno
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from datetime import timedelta
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import httpx
+
+from tests import operations
+from tests.drill import promises, victim
+from tests.drill.case import Case, Fault, KillPoints
+from tests.drill.services import WEB
+from tests.drill.system import System, kill, now
+from tests.drill.traffic import Traffic
+from tests.factories import VEHICLE
+from tests.promises.system import wait_until
+from vroom_features.database.backup import back_up, restore
+from vroom_features.errors import VroomFeaturesError
+
+PAGE_BYTES = 16_384
+NUM_DELETED = 10
+PROMOTION_TIMEOUT_S = 240
+"""Each starts a Python of its own, which takes long on a busy machine."""
+
+
+@contextmanager
+def write_lock(system: System) -> Iterator[None]:
+    """Hold the database's write lock, from a moment when its write-ahead log is empty."""
+    log = _write_ahead_log(system)
+    with closing(sqlite3.connect(system.database, isolation_level=None, timeout=10)) as connection:
+        while True:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.execute("BEGIN IMMEDIATE")
+            if not log.exists() or log.stat().st_size == 0:
+                break
+            connection.execute("ROLLBACK")
+        yield
+
+
+def _write_ahead_log(system: System) -> Path:
+    return system.database.with_name(f"{system.database.name}-wal")
+
+
+def locked(system: System, traffic: Traffic, *, seconds: float) -> None:
+    """Forecasts go on; a save waits for the lock, or is answered to try later."""
+    with write_lock(system):
+        traffic.go_on(saves=0)
+        time.sleep(seconds)
+
+
+def log_cut(system: System, traffic: Traffic) -> None:
+    """The workers die, and half a frame stands at the end of the write-ahead log.
+
+    That is what a crash of the machine leaves of a transaction that was never acknowledged.
+    """
+    with closing(sqlite3.connect(system.database, isolation_level=None)) as reader:
+        reader.execute("SELECT COUNT(*) FROM vehicles").fetchone()  # keeps the log from being removed
+        with write_lock(system):
+            for worker in system.web_workers():
+                kill(worker)
+            with _write_ahead_log(system).open("ab") as file:
+                file.write(b"\x00\x00\x01" + b"\x5a" * 5_000)
+    traffic.go_on()
+
+
+def damaged(system: System, _: Traffic) -> None:
+    """A save is refused, a run fails with a clear error, a forecast is still given; a backup is restored.
+
+    The write lock is held from the backup to the damage, so that no save is acknowledged in between.
+    """
+    backup = system.settings.home / "backup.db"
+    backup.unlink(missing_ok=True)
+    with write_lock(system):
+        back_up(system.settings.source_database, backup)
+        with system.database.open("r+b") as file:
+            for place in range(0, system.database.stat().st_size, PAGE_BYTES):
+                file.seek(place)
+                file.write(b"\xa5" * 4096)
+    try:
+        for path, expected in (("/vehicles", 503), ("/predict", 200)):
+            status = httpx.post(f"{system.url}{path}", json=VEHICLE, timeout=30).status_code
+            assert status == expected, f"{path} of a damaged database answers {status}"
+        materialization_fails(system)
+    finally:
+        restore(system.settings.source_database, backup, force=True)
+
+
+def materialization_fails(system: System) -> None:
+    """Check that it fails with an error of ours, and that the old snapshot stays."""
+    before = system.offline.current().id
+    with suppress(VroomFeaturesError):
+        system.materialize()
+        raise AssertionError("a run succeeded that could not")
+    assert system.offline.current().id == before, "the current snapshot changed"
+
+
+@contextmanager
+def full_disk(system: System, name: str) -> Iterator[None]:
+    """Take all the room that is left on the disk of a folder."""
+    ballast = system.settings.home / name / "ballast"
+    try:
+        with suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        yield
+    finally:
+        ballast.unlink()
+
+
+def no_room_for_saves(system: System, traffic: Traffic) -> None:
+    """Forecasts of what is typed in go on; saves are put off, and so may stored vehicles be.
+
+    SQLite's write-ahead log has an index in a file, which who opens the database first has to make: on a full
+    disk nobody can, so not even reading is possible.
+    """
+    before = traffic.num_forecasts
+    with full_disk(system, "db"):
+        traffic.go_on(saves=0)
+        assert traffic.num_forecasts >= before + 10, "forecasts stopped"
+        wait_until(lambda: traffic.refused["save: 503"])
+
+
+def no_room_for_a_snapshot(system: System, traffic: Traffic) -> None:
+    with full_disk(system, "offline"):
+        system.change_fleet(4)
+        materialization_fails(system)
+        promises.snapshots_are_whole(system)
+        traffic.go_on()
+
+
+def no_room_for_a_model(system: System, traffic: Traffic) -> None:
+    """The old one goes on."""
+    with full_disk(system, "models"):
+        for folder in (system.settings.home / "models").glob("[!.]*-*/"):
+            shutil.rmtree(folder)
+        system.change_champion()
+        traffic.go_on(forecasts=20)
+
+
+def needs_small_disks(system: System) -> str:
+    """Return why a disk cannot be filled here, or nothing."""
+    return "" if (system.settings.home / "db").is_mount() else "only root can mount small disks"
+
+
+def promotions_at_once(_: System, traffic: Traffic) -> None:
+    """Of both versions, one of them twice, each in a process."""
+    with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
+        runs = [pool.submit(victim.run_step, "promotion", now(), version=version) for version in (1, 2, 1)]
+        traffic.go_on(forecasts=20)
+        ends = [run.result(PROMOTION_TIMEOUT_S).how for run in runs]
+    assert set(ends) == {"finished"}, f"promotions ended as {ends}"
+
+
+def deletions_and_runs(system: System, traffic: Traffic) -> None:
+    """Vehicles are deleted while their features are materialized, again and again."""
+    live = [i for i, _ in system.kept.saved.values() if i not in system.kept.deleted]
+    with ThreadPoolExecutor(1) as pool:
+        for number, vehicle_id in enumerate(live[-NUM_DELETED:]):
+            system.change_fleet(number)
+            system.kept.deleted.add(vehicle_id)
+            deletion = pool.submit(system.whole.system.delete, f"/vehicles/{vehicle_id}")
+            system.materialize()
+            assert deletion.result().status_code == 204, deletion.result().text
+    traffic.go_on()
+
+
+def wrong_clock(system: System, traffic: Traffic, *, offset: timedelta) -> None:
+    """A run is told another moment."""
+    system.change_fleet(offset.days % 7)
+    system.materialize(as_of=now() + offset)
+    off = abs(system.offline.current().created_at - now())
+    assert off > timedelta(hours=1), "the clock was not off"
+    traffic.go_on()
+
+
+def materialize(
+    system: System, number: int, at: int, error: int | None = None, only: frozenset[str] | None = None
+) -> operations.Ended:
+    system.change_fleet(number)
+    return system.run_step("materialize", stop_at=at, error=error, only=only)
+
+
+def materialize_without_disk(system: System, number: int, at: int) -> operations.Ended:
+    """Do so where from an operation on nothing more can be written."""
+    return materialize(system, number, at, errno.ENOSPC, operations.FILLS_THE_DISK)
+
+
+def materialize_again(system: System, _: int) -> None:
+    """Run it unharmed; the snapshot is what the fleet's files make by themselves."""
+    promises.runs_converge(system)
+    promises.the_snapshot_is_that_of_the_files(system)
+
+
+def register(system: System, number: int, at: int) -> operations.Ended:
+    """Register a model, which was trained once, under a name of its own."""
+    folder = system.settings.home / "trained"
+    if not folder.exists():
+        assert system.run_step("train", folder=folder).how == "finished"
+    return system.run_step("register", stop_at=at, folder=folder, model_name=f"drill-{number}")
+
+
+def register_again(system: System, number: int) -> None:
+    """Register it unharmed; there is one complete version, its files are whole, and it is the candidate."""
+    ended = register(system, number, 0)
+    assert ended.how == "finished", f"run again it {ended.how}"
+    promises.one_whole_candidate(system, f"drill-{number}")
+
+
+def promote(system: System, _: int, at: int) -> operations.Ended:
+    champion = system.registry.champion()
+    version = 2 if champion is not None and champion.version == 1 else 1
+    return system.run_step("promotion", stop_at=at, version=version)
+
+
+def roll_back(system: System, number: int, at: int) -> operations.Ended:
+    """Go back by one, after a promotion that gives somewhere to go back to."""
+    promote(system, number, 0)
+    return system.run_step("rollback", stop_at=at)
+
+
+def monitor(system: System, _: int, at: int) -> operations.Ended:
+    return system.run_step("monitor", stop_at=at)
+
+
+def repair(system: System, _: int) -> None:
+    """Read who is champion, as every flow does first, and finish what was cut off."""
+    promises.runs_converge(system)
+    promises.history_and_alias_agree(system)
+
+
+CASES: tuple[Case, ...] = (
+    Fault("database", "database locked for 3 s", partial(locked, seconds=3)),
+    Fault("database", "database locked for 13 s", partial(locked, seconds=13), refuses="save"),
+    Fault("database", "database's WAL cut in a frame, web workers killed", log_cut, refuses=WEB),
+    Fault("database", "database damaged, backup restored", damaged, refuses=WEB),
+    Fault(
+        "disk",
+        "disk full under the database",
+        no_room_for_saves,
+        refuses="save predict/id",
+        skip=needs_small_disks,
+    ),
+    Fault("disk", "disk full under Parquet", no_room_for_a_snapshot, skip=needs_small_disks),
+    Fault("disk", "disk full under the model cache", no_room_for_a_model, skip=needs_small_disks),
+    Fault("races", "8 clients save at once", lambda _, traffic: traffic.go_on(saves=80), num_savers=8),
+    Fault("races", "three promotions at once", promotions_at_once, tries=2),
+    Fault("races", "deletions race materializations", deletions_and_runs),
+    *(
+        Fault("clock", f"clock {words} (at the process's edge)", partial(wrong_clock, offset=offset))
+        for words, offset in (
+            ("a day behind", timedelta(days=-1)),
+            ("ten years ahead", timedelta(days=3650)),
+            ("in 1970", now().replace(year=1970) - now() + timedelta(days=30)),
+        )
+    ),
+    KillPoints("kill", "materialize killed at its n-th operation", materialize, materialize_again, 60),
+    KillPoints("kill", "registration killed at its n-th operation", register, register_again, 16),
+    KillPoints("kill", "promotion killed at its n-th operation", promote, repair, 30),
+    KillPoints("kill", "rollback killed at its n-th operation", roll_back, repair, 12),
+    KillPoints("kill", "monitor killed at its n-th operation", monitor, repair, 8),
+    KillPoints(
+        "disk",
+        "materialize without disk space from its n-th write on",
+        materialize_without_disk,
+        materialize_again,
+        30,
+        expected="failed",
+    ),
+)
