@@ -1,21 +1,18 @@
 """``python -m tests.drill``: start the system, break it case by case, and keep what came of it."""
 
-import shutil
 import signal
 import sys
 import time
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 from rich.console import Console
 
-from tests.drill import data, report, services, soak
-from tests.drill.case import Case, Result, chosen
+from tests.drill import data, report, services, soak  # noqa: F401 - data and services add their cases
+from tests.drill.case import CASES, Case, Result, chosen
 from tests.drill.system import System, now, running_system
 from tests.promises.system import ROOT
 
-CASES: tuple[Case, ...] = (*services.CASES, *data.CASES)
 REPORT = ROOT / "docs" / "drill.md"
 
 app = App(
@@ -31,7 +28,6 @@ def drill(
     soak_for: Annotated[
         str, Parameter(name="--soak", help="instead, watch the system for so long: 90s, 30m, 2h")
     ] = "",
-    logs: Annotated[Path | None, Parameter(help="folder to copy the system's logs to at the end")] = None,
     keep: Annotated[bool, Parameter(help="write what came of it to docs/drill.md")] = True,
 ) -> int:
     """Run the cases, or a soak; exit with 1 when any was not survived."""
@@ -43,14 +39,10 @@ def drill(
         return 2
     console.print("Starting the system")
     with running_system() as system:
-        try:
-            if soak_for:
-                return _soak(system, soak_for, keep=keep)
-            command = "make drill" + (f' ONLY="{only}"' if only else "")
-            return _drill(system, cases, command if keep else "")
-        finally:
-            if logs:
-                shutil.copytree(system.settings.home / "log", logs, dirs_exist_ok=True)
+        if soak_for:
+            return _soak(system, soak_for, keep=keep)
+        command = "make drill" + (f' ONLY="{only}"' if only else "")
+        return _drill(system, cases, command if keep else "")
 
 
 def _drill(system: System, cases: list[Case], command: str) -> int:

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import redis
 import tenacity
@@ -48,28 +50,15 @@ class Result:
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that is broken for a while, while clients save and ask.
-
-    Parameters
-    ----------
-    group, name : str
-    happen : callable
-        Given the system and its clients: breaks something, lets them go on, and mends what does not mend
-        itself.
-    refuses : str
-        Whose requests may be put off (503, or a broken connection) meanwhile, as words: 'save', 'predict' or,
-        of those, only 'predict/id'.
-    skip : callable
-        Returns why it cannot be tried here, or an empty string.
-    """
+    """Something that breaks, and is mended unless it mends itself, while clients save and ask."""
 
     group: str
     name: str
     happen: Callable[[System, Traffic], None]
-    refuses: str = ""
+    refuses: str = ""  # whose requests may be put off meanwhile: save, predict, or of those only predict/id
     tries: int = 1
     num_savers: int = 2
-    skip: Callable[[System], str] = lambda _: ""
+    skip: Callable[[System], str] = lambda _: ""  # returns why it cannot be tried here
 
     def run(self, system: System) -> Result:
         """Try it, and check every promise after each try."""
@@ -101,26 +90,13 @@ class Fault:
 
 @dataclass(frozen=True)
 class KillPoints:
-    """A step of a flow that is stopped at one operation after the other, until it finishes.
-
-    Parameters
-    ----------
-    group, name : str
-    step : callable
-        Runs it, given the try's number and the operation to stop at.
-    again : callable
-        Runs it once more, unharmed, and checks what came of it.
-    at_most : int
-        Operations to stop at; more than that are sampled evenly, the first among them.
-    expected : str
-        How a try that was stopped must end.
-    """
+    """A step of a flow that is stopped at one operation after the other, until it finishes."""
 
     group: str
     name: str
-    step: Callable[[System, int, int], operations.Ended]
-    again: Callable[[System, int], None]
-    at_most: int
+    step: Callable[[System, int, int], operations.Ended]  # takes the try's number, the operation to stop at
+    again: Callable[[System, int], None]  # runs it once more, unharmed, and checks what came of it
+    at_most: int  # so many operations, sampled evenly
     expected: operations.End = "killed"
 
     def run(self, system: System) -> Result:
@@ -153,6 +129,20 @@ class KillPoints:
 
 
 Case = Fault | KillPoints
+CASES: list[Case] = []
+Happen = Callable[..., None]
+
+
+def fault(
+    group: str, name: str, *, how: dict[str, Any] | None = None, **options: Any
+) -> Callable[[Happen], Happen]:
+    """Add a fault that a function makes happen, told how; ``options`` are those of `Fault`."""
+
+    def add(happen: Happen) -> Happen:
+        CASES.append(Fault(group, name, partial(happen, **(how or {})), **options))
+        return happen
+
+    return add
 
 
 def settle(system: System, *, timeout_s: float = RECOVERY_TIMEOUT_S) -> None:

@@ -7,8 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
-from datetime import timedelta
-from functools import partial
+from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -16,9 +15,9 @@ import httpx
 
 from tests import operations
 from tests.drill import promises, victim
-from tests.drill.case import Case, Fault, KillPoints
+from tests.drill.case import CASES, KillPoints, fault
 from tests.drill.services import WEB
-from tests.drill.system import System, kill, now
+from tests.drill.system import System, kill, now, write_fleet
 from tests.drill.traffic import Traffic
 from tests.factories import VEHICLE
 from tests.promises.system import wait_until
@@ -26,6 +25,7 @@ from vroom_features.database.backup import back_up, restore
 from vroom_features.errors import VroomFeaturesError
 
 PAGE_BYTES = 16_384
+NO_DISK = "materialize without disk space from its n-th write on"
 NUM_DELETED = 10
 PROMOTION_TIMEOUT_S = 240
 """Each starts a Python of its own, which takes long on a busy machine."""
@@ -49,6 +49,8 @@ def _write_ahead_log(system: System) -> Path:
     return system.database.with_name(f"{system.database.name}-wal")
 
 
+@fault("database", "database locked for 13 s", refuses="save", how={"seconds": 13})
+@fault("database", "database locked for 3 s", how={"seconds": 3})
 def locked(system: System, traffic: Traffic, *, seconds: float) -> None:
     """Forecasts go on; a save waits for the lock, or is answered to try later."""
     with write_lock(system):
@@ -56,6 +58,7 @@ def locked(system: System, traffic: Traffic, *, seconds: float) -> None:
         time.sleep(seconds)
 
 
+@fault("database", "database's WAL cut in a frame, web workers killed", refuses=WEB)
 def log_cut(system: System, traffic: Traffic) -> None:
     """The workers die, and half a frame stands at the end of the write-ahead log.
 
@@ -71,6 +74,7 @@ def log_cut(system: System, traffic: Traffic) -> None:
     traffic.go_on()
 
 
+@fault("database", "database damaged, backup restored", refuses=WEB)
 def damaged(system: System, _: Traffic) -> None:
     """A save is refused, a run fails with a clear error, a forecast is still given; a backup is restored.
 
@@ -115,6 +119,12 @@ def full_disk(system: System, name: str) -> Iterator[None]:
         ballast.unlink()
 
 
+def needs_small_disks(system: System) -> str:
+    """Return why a disk cannot be filled here, or nothing."""
+    return "" if (system.settings.home / "db").is_mount() else "only root can mount small disks"
+
+
+@fault("disk", "disk full under the database", refuses="save predict/id", skip=needs_small_disks)
 def no_room_for_saves(system: System, traffic: Traffic) -> None:
     """Forecasts of what is typed in go on; saves are put off, and so may stored vehicles be.
 
@@ -128,14 +138,16 @@ def no_room_for_saves(system: System, traffic: Traffic) -> None:
         wait_until(lambda: traffic.refused["save: 503"])
 
 
+@fault("disk", "disk full under Parquet", skip=needs_small_disks)
 def no_room_for_a_snapshot(system: System, traffic: Traffic) -> None:
     with full_disk(system, "offline"):
-        system.change_fleet(4)
+        write_fleet(system.settings.data_dir, 4)
         materialization_fails(system)
         promises.snapshots_are_whole(system)
         traffic.go_on()
 
 
+@fault("disk", "disk full under the model cache", skip=needs_small_disks)
 def no_room_for_a_model(system: System, traffic: Traffic) -> None:
     """The old one goes on."""
     with full_disk(system, "models"):
@@ -145,11 +157,12 @@ def no_room_for_a_model(system: System, traffic: Traffic) -> None:
         traffic.go_on(forecasts=20)
 
 
-def needs_small_disks(system: System) -> str:
-    """Return why a disk cannot be filled here, or nothing."""
-    return "" if (system.settings.home / "db").is_mount() else "only root can mount small disks"
+@fault("races", "8 clients save at once", num_savers=8)
+def many_saves(_: System, traffic: Traffic) -> None:
+    traffic.go_on(saves=80)
 
 
+@fault("races", "three promotions at once", tries=2)
 def promotions_at_once(_: System, traffic: Traffic) -> None:
     """Of both versions, one of them twice, each in a process."""
     with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
@@ -159,12 +172,13 @@ def promotions_at_once(_: System, traffic: Traffic) -> None:
     assert set(ends) == {"finished"}, f"promotions ended as {ends}"
 
 
+@fault("races", "deletions race materializations")
 def deletions_and_runs(system: System, traffic: Traffic) -> None:
     """Vehicles are deleted while their features are materialized, again and again."""
     live = [i for i, _ in system.kept.saved.values() if i not in system.kept.deleted]
     with ThreadPoolExecutor(1) as pool:
         for number, vehicle_id in enumerate(live[-NUM_DELETED:]):
-            system.change_fleet(number)
+            write_fleet(system.settings.data_dir, number)
             system.kept.deleted.add(vehicle_id)
             deletion = pool.submit(system.whole.system.delete, f"/vehicles/{vehicle_id}")
             system.materialize()
@@ -172,9 +186,14 @@ def deletions_and_runs(system: System, traffic: Traffic) -> None:
     traffic.go_on()
 
 
+@fault(
+    "clock", "clock in 1970 (at the process's edge)", how={"offset": datetime(1970, 2, 1, tzinfo=UTC) - now()}
+)
+@fault("clock", "clock ten years ahead (at the process's edge)", how={"offset": timedelta(days=3650)})
+@fault("clock", "clock a day behind (at the process's edge)", how={"offset": timedelta(days=-1)})
 def wrong_clock(system: System, traffic: Traffic, *, offset: timedelta) -> None:
     """A run is told another moment."""
-    system.change_fleet(offset.days % 7)
+    write_fleet(system.settings.data_dir, offset.days % 7)
     system.materialize(as_of=now() + offset)
     off = abs(system.offline.current().created_at - now())
     assert off > timedelta(hours=1), "the clock was not off"
@@ -184,7 +203,7 @@ def wrong_clock(system: System, traffic: Traffic, *, offset: timedelta) -> None:
 def materialize(
     system: System, number: int, at: int, error: int | None = None, only: frozenset[str] | None = None
 ) -> operations.Ended:
-    system.change_fleet(number)
+    write_fleet(system.settings.data_dir, number)
     return system.run_step("materialize", stop_at=at, error=error, only=only)
 
 
@@ -236,42 +255,13 @@ def repair(system: System, _: int) -> None:
     promises.history_and_alias_agree(system)
 
 
-CASES: tuple[Case, ...] = (
-    Fault("database", "database locked for 3 s", partial(locked, seconds=3)),
-    Fault("database", "database locked for 13 s", partial(locked, seconds=13), refuses="save"),
-    Fault("database", "database's WAL cut in a frame, web workers killed", log_cut, refuses=WEB),
-    Fault("database", "database damaged, backup restored", damaged, refuses=WEB),
-    Fault(
-        "disk",
-        "disk full under the database",
-        no_room_for_saves,
-        refuses="save predict/id",
-        skip=needs_small_disks,
-    ),
-    Fault("disk", "disk full under Parquet", no_room_for_a_snapshot, skip=needs_small_disks),
-    Fault("disk", "disk full under the model cache", no_room_for_a_model, skip=needs_small_disks),
-    Fault("races", "8 clients save at once", lambda _, traffic: traffic.go_on(saves=80), num_savers=8),
-    Fault("races", "three promotions at once", promotions_at_once, tries=2),
-    Fault("races", "deletions race materializations", deletions_and_runs),
-    *(
-        Fault("clock", f"clock {words} (at the process's edge)", partial(wrong_clock, offset=offset))
-        for words, offset in (
-            ("a day behind", timedelta(days=-1)),
-            ("ten years ahead", timedelta(days=3650)),
-            ("in 1970", now().replace(year=1970) - now() + timedelta(days=30)),
-        )
-    ),
-    KillPoints("kill", "materialize killed at its n-th operation", materialize, materialize_again, 60),
-    KillPoints("kill", "registration killed at its n-th operation", register, register_again, 16),
-    KillPoints("kill", "promotion killed at its n-th operation", promote, repair, 30),
-    KillPoints("kill", "rollback killed at its n-th operation", roll_back, repair, 12),
-    KillPoints("kill", "monitor killed at its n-th operation", monitor, repair, 8),
-    KillPoints(
-        "disk",
-        "materialize without disk space from its n-th write on",
-        materialize_without_disk,
-        materialize_again,
-        30,
-        expected="failed",
-    ),
+CASES.extend(
+    [
+        KillPoints("kill", "materialize killed at its n-th operation", materialize, materialize_again, 60),
+        KillPoints("kill", "registration killed at its n-th operation", register, register_again, 16),
+        KillPoints("kill", "promotion killed at its n-th operation", promote, repair, 30),
+        KillPoints("kill", "rollback killed at its n-th operation", roll_back, repair, 12),
+        KillPoints("kill", "monitor killed at its n-th operation", monitor, repair, 8),
+        KillPoints("disk", NO_DISK, materialize_without_disk, materialize_again, 30, expected="failed"),
+    ]
 )

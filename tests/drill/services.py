@@ -2,12 +2,11 @@
 
 import time
 from collections.abc import Callable
-from functools import partial
 
 import httpx
 import psutil
 
-from tests.drill.case import Case, Fault
+from tests.drill.case import fault
 from tests.drill.system import System, is_gone, kill
 from tests.drill.traffic import Traffic
 from tests.promises.system import wait_until
@@ -16,21 +15,26 @@ from vroom_model.messages import ModelPromoted
 
 RESTART_TIMEOUT_S = 90
 NOT_THERE = 987_654
+WEB = "save predict"
 GARBAGE = (b"", b"\xff\xfe\x00", b"[]", b'{"version": 1e999}', b"x" * 100_000)
 
 
+@fault("redis", "Redis killed (kill -9); it comes back empty", tries=2)
 def redis_killed(system: System, traffic: Traffic) -> None:
     """The supervisor starts another, which is empty."""
     kill(system.redis_server())
     traffic.go_on()
 
 
+@fault("redis", "Redis stopped, started again empty")
 def redis_stopped(system: System, traffic: Traffic) -> None:
     system.supervise("stopProcess", "redis")
     traffic.go_on()
     system.supervise("startProcess", "redis")
 
 
+@fault("redis", "Redis hung while the champion changes", how={"is_promoting": True})
+@fault("redis", "Redis hung (SIGSTOP)")
 def redis_hung(system: System, traffic: Traffic, *, is_promoting: bool = False) -> None:
     """It accepts connections and answers nothing."""
     server = system.redis_server()
@@ -43,6 +47,8 @@ def redis_hung(system: System, traffic: Traffic, *, is_promoting: bool = False) 
         server.resume()
 
 
+@fault("redis", "Redis read-only (min-replicas-to-write)", how={"setting": "min-replicas-to-write"})
+@fault("redis", "Redis full (maxmemory, noeviction)", how={"setting": "maxmemory"})
 def redis_refuses_writes(system: System, traffic: Traffic, *, setting: str) -> None:
     system.redis.config_set(setting, 1)
     try:
@@ -51,11 +57,13 @@ def redis_refuses_writes(system: System, traffic: Traffic, *, setting: str) -> N
         system.redis.config_set(setting, 0)
 
 
+@fault("redis", "Redis emptied (FLUSHALL)")
 def redis_emptied(system: System, traffic: Traffic) -> None:
     system.redis.flushall()
     traffic.go_on()
 
 
+@fault("messages", "messages forged and garbled")
 def messages_forged(system: System, traffic: Traffic) -> None:
     """Garbage, and messages of models and vehicles that do not exist."""
     traffic.go_on()
@@ -67,11 +75,13 @@ def messages_forged(system: System, traffic: Traffic) -> None:
     system.redis.publish(VehicleSaved.channel, VehicleSaved(vehicle_id=NOT_THERE).encode())
 
 
+@fault("messages", "promotion whose message is lost")
 def message_lost(system: System, traffic: Traffic) -> None:
     system.change_champion(publish=lambda _: None)
     traffic.go_on()
 
 
+@fault("messages", "messages repeated and out of order")
 def messages_repeated(system: System, traffic: Traffic) -> None:
     """Those of two promotions, each many times and before the other."""
     sent: list[ModelPromoted] = []
@@ -82,6 +92,9 @@ def messages_repeated(system: System, traffic: Traffic) -> None:
         system.publish(message)
 
 
+@fault("web", "web worker killed in a swap", refuses=WEB, tries=3, how={"in_a_swap": True})
+@fault("web", "all web workers killed at once", refuses=WEB, how={"every": True})
+@fault("web", "web worker killed while it saves", refuses=WEB, tries=3)
 def web_workers_killed(
     system: System, traffic: Traffic, *, every: bool = False, in_a_swap: bool = False
 ) -> None:
@@ -93,6 +106,7 @@ def web_workers_killed(
     traffic.go_on()
 
 
+@fault("web", "web app's main process killed", refuses=WEB)
 def web_server_killed(system: System, traffic: Traffic) -> None:
     workers = system.web_workers()
     kill(system.program("web"))
@@ -100,6 +114,8 @@ def web_server_killed(system: System, traffic: Traffic) -> None:
     wait_until(lambda: all(map(is_gone, workers)))
 
 
+@fault("mlflow", "MLflow killed, then all web workers", refuses=WEB, how={"workers_too": True})
+@fault("mlflow", "MLflow killed")
 def mlflow_killed(system: System, traffic: Traffic, *, workers_too: bool = False) -> None:
     """Web workers that are killed while it is not there come back with the last good model."""
     kill_program(system, "mlflow")
@@ -109,6 +125,7 @@ def mlflow_killed(system: System, traffic: Traffic, *, workers_too: bool = False
     wait_until_healthy(f"{system.settings.mlflow}/health")
 
 
+@fault("prefect", "Prefect server killed")
 def prefect_killed(system: System, traffic: Traffic) -> None:
     kill_program(system, "prefect")
     traffic.go_on()
@@ -127,6 +144,29 @@ def wait_until_healthy(url: str) -> None:
     wait_until(lambda: httpx.get(url, timeout=2).is_success, timeout_s=RESTART_TIMEOUT_S)
 
 
+def prefect_worker(system: System) -> list[psutil.Process]:
+    """Return the process that starts flow runs."""
+    return [system.program("worker")]
+
+
+def prefect_worker_and_run(system: System) -> list[psutil.Process]:
+    """Return it, and the processes of runs."""
+    return [*system.run_processes(), *prefect_worker(system)]
+
+
+def prefect_server(system: System) -> list[psutil.Process]:
+    """Return Prefect's server and what it started."""
+    server = system.program("prefect")
+    return [server, *server.children(recursive=True)]
+
+
+@fault("prefect", "Prefect server killed in a run", how={"victims": prefect_server})
+@fault("prefect", "Prefect worker and run killed together", how={"victims": prefect_worker_and_run})
+@fault("prefect", "Prefect worker killed in a run", how={"victims": prefect_worker})
+@fault("prefect", "run of train killed 4.0 s after its start", how={"action": "train", "after_s": 4})
+@fault("prefect", "run of materialize killed 3.0 s after its start", how={"after_s": 3.0})
+@fault("prefect", "run of materialize killed 2.0 s after its start", how={"after_s": 2.0})
+@fault("prefect", "run of materialize killed 0.5 s after its start", how={"after_s": 0.5})
 def killed_in_a_run(
     system: System,
     traffic: Traffic,
@@ -148,70 +188,3 @@ def killed_in_a_run(
     system.whole.system.end_of(run_id)
     state, message = system.whole.system.end_of(system.press(action))
     assert state == "COMPLETED", f"{action}, run again, ends as {state}: {message}"
-
-
-def prefect_worker(system: System) -> list[psutil.Process]:
-    """Return the process that starts flow runs."""
-    return [system.program("worker")]
-
-
-def prefect_server(system: System) -> list[psutil.Process]:
-    """Return Prefect's server and what it started."""
-    server = system.program("prefect")
-    return [server, *server.children(recursive=True)]
-
-
-def run_killed(action: str, after_s: float) -> Fault:
-    """Return the fault of a run's process that is killed a while after it began."""
-    name = f"run of {action} killed {after_s:.1f} s after its start"
-    return Fault("prefect", name, partial(killed_in_a_run, action=action, after_s=after_s))
-
-
-WEB = "save predict"
-CASES: tuple[Case, ...] = (
-    Fault("redis", "Redis killed (kill -9); it comes back empty", redis_killed, tries=2),
-    Fault("redis", "Redis stopped, started again empty", redis_stopped),
-    Fault("redis", "Redis hung (SIGSTOP)", redis_hung),
-    Fault("redis", "Redis hung while the champion changes", partial(redis_hung, is_promoting=True)),
-    Fault(
-        "redis",
-        "Redis full (maxmemory, noeviction)",
-        partial(redis_refuses_writes, setting="maxmemory"),
-    ),
-    Fault(
-        "redis",
-        "Redis read-only (min-replicas-to-write)",
-        partial(redis_refuses_writes, setting="min-replicas-to-write"),
-    ),
-    Fault("redis", "Redis emptied (FLUSHALL)", redis_emptied),
-    Fault("messages", "messages forged and garbled", messages_forged),
-    Fault("messages", "promotion whose message is lost", message_lost),
-    Fault("messages", "messages repeated and out of order", messages_repeated),
-    Fault("web", "web worker killed while it saves", web_workers_killed, refuses=WEB, tries=3),
-    Fault("web", "all web workers killed at once", partial(web_workers_killed, every=True), refuses=WEB),
-    Fault(
-        "web",
-        "web worker killed in a swap",
-        partial(web_workers_killed, in_a_swap=True),
-        refuses=WEB,
-        tries=3,
-    ),
-    Fault("web", "web app's main process killed", web_server_killed, refuses=WEB),
-    Fault("mlflow", "MLflow killed", mlflow_killed),
-    Fault(
-        "mlflow",
-        "MLflow killed, then all web workers",
-        partial(mlflow_killed, workers_too=True),
-        refuses=WEB,
-    ),
-    Fault("prefect", "Prefect server killed", prefect_killed),
-    *(run_killed("materialize", after_s) for after_s in (0.5, 2.0, 3.0)),
-    run_killed("train", 4.0),
-    Fault("prefect", "Prefect worker killed in a run", partial(killed_in_a_run, victims=prefect_worker)),
-    Fault(
-        "prefect",
-        "Prefect worker and run killed together",
-        partial(killed_in_a_run, victims=lambda s: [*s.run_processes(), *prefect_worker(s)]),
-    ),
-    Fault("prefect", "Prefect server killed in a run", partial(killed_in_a_run, victims=prefect_server)),
-)

@@ -11,7 +11,7 @@ import psutil
 
 from tests.drill import promises, report
 from tests.drill.case import settle
-from tests.drill.system import System
+from tests.drill.system import System, write_fleet
 from tests.drill.traffic import Traffic
 
 NUM_SAMPLES = 20
@@ -49,7 +49,7 @@ def soak(system: System, duration_s: float, show: Callable[[Sample], None]) -> l
         for number in range(NUM_SAMPLES + 1):
             until = began + duration_s * number / NUM_SAMPLES
             while time.monotonic() < until:
-                system.change_fleet(number)
+                write_fleet(system.settings.data_dir, number)
                 state, message = system.whole.system.end_of(system.press("materialize"))
                 assert state == "COMPLETED", message
                 system.change_champion()

@@ -50,13 +50,7 @@ def now() -> datetime:
 
 @dataclass
 class System:
-    """The whole system, as the drill sees it: as its clients do, and from inside.
-
-    Parameters
-    ----------
-    whole : WholeSystem
-        What `make run` started.
-    """
+    """The whole system, as the drill sees it: as its clients do, and from inside."""
 
     whole: WholeSystem
     source: SourceStore
@@ -156,10 +150,6 @@ class System:
         if version not in self.predictors:
             self.predictors[version] = self.promotions().load(self.registry.version(version))
         return self.predictors[version]
-
-    def change_fleet(self, number: int) -> None:
-        """Write the fleet of a number: some prices, a vehicle and some bookings are others than before."""
-        write_fleet(self.settings.data_dir, number)
 
 
 def write_fleet(folder: Path, number: int) -> None:

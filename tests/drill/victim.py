@@ -45,30 +45,16 @@ def _register(settings: Settings, _: datetime, folder: Path, model_name: str) ->
         register_candidate(registry, TrainedModel(folder, ModelManifest.read(folder), digest))
 
 
-def _run_training(settings: Settings, as_of: datetime, seed: int) -> None:
-    asyncio.run(train_and_register.fn(settings, seed, as_of))
-
-
-def _promote(settings: Settings, as_of: datetime, version: int) -> None:
-    asyncio.run(compare_and_promote.fn(settings, version, "the drill promotes", as_of))
-
-
-def _roll_back(settings: Settings, as_of: datetime) -> None:
-    asyncio.run(go_back.fn(settings, "the drill goes back", as_of))
-
-
-def _monitor(settings: Settings, as_of: datetime) -> None:
-    asyncio.run(check_drift.fn(settings, as_of))
-
-
-STEPS: dict[str, Callable[..., None]] = {
+STEPS: dict[str, Callable[..., object]] = {
     "materialize": _materialize,
     "train": _train,
     "register": _register,
-    "training": _run_training,
-    "promotion": _promote,
-    "rollback": _roll_back,
-    "monitor": _monitor,
+    "training": lambda settings, as_of, seed: asyncio.run(train_and_register.fn(settings, seed, as_of)),
+    "promotion": lambda settings, as_of, version: asyncio.run(
+        compare_and_promote.fn(settings, version, "the drill promotes", as_of)
+    ),
+    "rollback": lambda settings, as_of: asyncio.run(go_back.fn(settings, "the drill goes back", as_of)),
+    "monitor": lambda settings, as_of: asyncio.run(check_drift.fn(settings, as_of)),
 }
 
 
