@@ -38,7 +38,7 @@ def read_wrk(output: str) -> Load:
 
     def percentile(name: str) -> float:
         found = re.search(rf"{name}%\s+([\d.]+)(us|ms|s)\b", output)
-        assert found is not None, output  # noqa: S101 - wrk always says
+        assert found is not None, output
         return float(found[1]) * UNITS[found[2]]
 
     def count(pattern: str) -> float:

@@ -49,7 +49,7 @@ def cost(command: Sequence[str], *, cwd: Path = ROOT, environment: Mapping[str, 
         with subprocess.Popen(
             command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
         ) as process:
-            assert process.stdout is not None  # noqa: S101 - a pipe was asked for
+            assert process.stdout is not None
             try:
                 output = process.stdout.read()
                 _, status, used = os.wait4(process.pid, 0)

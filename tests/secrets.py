@@ -1,7 +1,7 @@
 """What no output may hold: the user and password that the tests put into addresses."""
 
 USER = "addressuser"
-PASSWORD = "s3cret-p@ss/word"  # noqa: S105
+PASSWORD = "s3cret-p@ss/word"
 LOGIN = f"{USER}:s3cret-p%40ss%2Fword"
 """Both, as an address holds them."""
 

@@ -36,7 +36,7 @@ NUM_ARRIVALS = 12
 
 def fill(url: str) -> None:
     """Save a few vehicles, the same ones each time."""
-    rng = random.Random(7)  # noqa: S311
+    rng = random.Random(7)
     for _ in range(NUM_ARRIVALS):
         market = rng.randint(35, 90)
         vehicle = VEHICLE | {

@@ -32,7 +32,7 @@ from vroom_model.training.train import train
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BIN = Path(sys.executable).parent
-PASSWORD = "the operator of the browser tests"  # noqa: S105
+PASSWORD = "the operator of the browser tests"
 START_TIMEOUT_S = 60
 
 
@@ -166,7 +166,7 @@ class Site:
 
 def moment() -> datetime:
     """Return this moment."""
-    return datetime.now(UTC)  # noqa: TID251 - tests are an edge
+    return datetime.now(UTC)
 
 
 @contextmanager

@@ -61,7 +61,7 @@ def test_values_are_in_range(sample: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     assert vehicles["recommended_price"].between(35, 90).all()
     assert (vehicles["actual_price"] / vehicles["recommended_price"]).between(0.79, 2.01).all()
     days = pd.to_datetime(reservations["created_at"], format="%Y-%m-%d %H:%M:%S")
-    assert days.between(datetime(2023, 1, 1), datetime(2023, 12, 31)).all()  # noqa: DTZ001 - as in the file
+    assert days.between(datetime(2023, 1, 1), datetime(2023, 12, 31)).all()
 
 
 def test_the_sample_is_like_the_fleet_it_was_fitted_to() -> None:

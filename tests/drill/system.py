@@ -45,7 +45,7 @@ CLONE_NEWNS = 0x00020000
 
 def now() -> datetime:
     """Return the moment."""
-    return datetime.now(UTC)  # noqa: TID251 - the drill is a command
+    return datetime.now(UTC)
 
 
 @dataclass

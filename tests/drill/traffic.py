@@ -71,7 +71,7 @@ class Traffic:
             time.sleep(0.01)
 
     def _repeat(self, work: Callable[[random.Random], None]) -> None:
-        random_ = random.Random()  # noqa: S311 - vehicles, not secrets
+        random_ = random.Random()
         while not self._stopping.wait(PAUSE_S):
             work(random_)
 

@@ -32,5 +32,5 @@ def write_csvs(
 
 def booking_lines(bookings: Sequence[tuple[int, int]]) -> list[str]:
     """Turn pairs of vehicle and day into lines."""
-    first = datetime(2023, 1, 1)  # noqa: DTZ001 - the files hold times without a zone
+    first = datetime(2023, 1, 1)
     return [f"{vehicle_id},{first + timedelta(days=day)}" for vehicle_id, day in bookings]

@@ -175,7 +175,7 @@ def test_a_cell_that_is_too_long_to_show_is_refused_by_its_line(seeded: SourceSt
 
 
 def test_an_honest_large_file_is_far_from_the_limit(tmp_path: Path) -> None:
-    numbers = random.Random(0)  # noqa: S311 - no secret
+    numbers = random.Random(0)
     rows = "".join(
         f"{numbers.randrange(10**6)},2023-{numbers.randrange(1, 13):02}-01 10:{numbers.randrange(60):02}:00\n"
         for _ in range(20_000)

@@ -11,5 +11,5 @@ from vroom_features.errors import NoSnapshotError, SkewError, SourceStoreError, 
     "error", [SkewError(7, "price_diff", 1.0, 2.0), NoSnapshotError("var/offline"), SourceStoreError("away")]
 )
 def test_an_error_comes_out_of_another_process_as_it_went_in(error: VroomFeaturesError) -> None:
-    again = pickle.loads(pickle.dumps(error))  # noqa: S301  # bytes of our own, as between Dask's processes
+    again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))

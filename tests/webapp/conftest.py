@@ -18,7 +18,7 @@ from vroom_model.messages import ModelPromoted
 from webapp.app import create_app
 from webapp.services import Services
 
-PASSWORD = "the operator of the tests"  # noqa: S105
+PASSWORD = "the operator of the tests"
 
 
 @pytest.fixture(scope="session")

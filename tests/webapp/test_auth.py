@@ -189,7 +189,7 @@ def test_cookies_and_headers_protect(settings: Settings) -> None:
 
 
 def test_saving_needs_sign_in_where_others_can_reach_it(settings: Settings, operator: dict[str, str]) -> None:
-    app = create_app(settings.model_copy(update={"web_host": "0.0.0.0"}))  # noqa: S104
+    app = create_app(settings.model_copy(update={"web_host": "0.0.0.0"}))
     client = app.test_client()
     assert client.post("/vehicles", json=VEHICLE).status_code == 401
     assert client.post("/vehicles", json={"whatever": 1}).status_code == 401

@@ -45,7 +45,7 @@ Send = Callable[..., TestResponse]
 @pytest.fixture
 def public(settings: Settings) -> Iterator[Flask]:
     """Return an app that others can reach, so that saving needs the operator."""
-    changed = {"web_host": "0.0.0.0", "web_benchmark": True}  # noqa: S104
+    changed = {"web_host": "0.0.0.0", "web_benchmark": True}
     app = create_app(settings.model_copy(update=changed))
     yield app
     app.extensions["vroom"].close()
