@@ -38,7 +38,6 @@ from webapp.serving.current_model import ModelSlot
 from webapp.serving.fastpath import FastPath
 from webapp.serving.fleet_overview import FleetOverview
 from webapp.serving.listener import REDIS_TIMEOUT_S, ModelListener
-from webapp.serving.model_history import ModelHistory
 from webapp.serving.worker_heartbeat import WorkerHeartbeat
 
 FIRST_MODEL_TIMEOUT_S = 3.0
@@ -125,7 +124,7 @@ def open_services(settings: Settings) -> Services:
         heartbeat=heartbeat,
         prefect=PrefectClient(settings.prefect),
         registry=registry,
-        history=ModelHistory(promotions),
+        promotions=promotions,
         limit=ClientLimit(settings, counter),
         counter=counter,
         audit_log=AuditLog(source.engine, source.address),

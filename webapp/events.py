@@ -1,8 +1,8 @@
 """The ASGI server of event streams: ``python -m webapp events``.
 
 A stream holds its connection for hours, which would take a thread from the workers that forecast; here it
-costs one coroutine.  Each message on a Redis channel becomes one server-sent event for everybody who listens.
-Events are hints, as messages are: who missed some reads the API.
+costs one coroutine.  Each message on a Redis channel becomes one server-sent event for every stream.  Events
+are hints, as messages are: a client that missed some reads the API.
 """
 
 import asyncio
@@ -44,14 +44,14 @@ EVENTS: dict[str, tuple[str, type[Message]]] = {
 QUEUE_MAX = 256
 KEEPALIVE_S = 15.0
 RECONNECT_S = 1.0
-QUIET_S = 2.0
+PING_INTERVAL_S = 2.0
 UNANSWERED_MAX = 2
-"""After so many pings without an answer a connection is given up; TCP would wait for a quarter of an hour."""
+"""A connection with so many unanswered pings is closed; TCP would wait for a quarter of an hour."""
 HELLO = b"retry: 2000\n\n"
 
 
 class Broadcast:
-    """Hand every message on to every stream; a stream that does not keep up is closed and comes back.
+    """Send every message to every stream; a stream that is too slow is closed, and its client reconnects.
 
     Parameters
     ----------
@@ -66,11 +66,11 @@ class Broadcast:
 
     @property
     def num_streams(self) -> int:
-        """How many listen."""
+        """How many streams are open."""
         return len(self._queues)
 
     async def run(self) -> None:
-        """Follow the channels for ever, whatever happens to Redis."""
+        """Follow the channels until cancelled, and reconnect when the connection to Redis breaks."""
         while True:
             client: Redis = Redis.from_url(node_url(self._redis_url), socket_connect_timeout=1.0)
             try:
@@ -88,7 +88,7 @@ class Broadcast:
         await pubsub.subscribe(*EVENTS)
         num_unanswered = 0
         while True:
-            message = await pubsub.get_message(timeout=QUIET_S)
+            message = await pubsub.get_message(timeout=PING_INTERVAL_S)
             if message is None:
                 if num_unanswered == UNANSWERED_MAX:
                     raise RedisTimeoutError("no answer to PING")
@@ -98,7 +98,7 @@ class Broadcast:
             num_unanswered = 0
             self.is_subscribed = True
             if message["type"] == "message":
-                with suppress(MessageError):  # garbage on a channel is nobody's event
+                with suppress(MessageError):  # not one of our messages, so no event
                     self._send(encode(message["channel"].decode(), message["data"]))
 
     def _send(self, event: bytes) -> None:
@@ -111,7 +111,7 @@ class Broadcast:
                 queue.put_nowait(event)
 
     async def stream(self) -> AsyncIterator[bytes]:
-        """Yield events as they come, and a comment now and then, which shows who has gone."""
+        """Yield events as they come, and comments between, so that a closed connection is noticed."""
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUE_MAX)
         self._queues.add(queue)
         try:
@@ -120,7 +120,7 @@ class Broadcast:
                 try:
                     event = await asyncio.wait_for(queue.get(), KEEPALIVE_S)
                 except TimeoutError:
-                    event = b": still here\n\n"
+                    event = b": keep-alive\n\n"
                 if event is None:
                     return
                 yield event
@@ -128,26 +128,24 @@ class Broadcast:
             self._queues.discard(queue)
 
 
-class KnownHostsOnly:
-    """ASGI middleware that refuses a host name that is not ours: a page elsewhere may have rebound it to us.
+class TrustedHosts:
+    """ASGI middleware that refuses a foreign host name, which may be a page's rebound DNS entry.
 
-    Starlette's own reads neither ports nor leading dots in the list that Flask is given.
+    Starlette's own does not read the ports and leading dots that Flask's list may have.
 
     Parameters
     ----------
-    app : ASGI application
-        What it protects.
-    answers_to : callable
-        Tells whether a ``Host`` header is answered to.
+    is_trusted : callable
+        Checks a ``Host`` header.
     """
 
-    def __init__(self, app: ASGIApp, answers_to: Callable[[str | None], bool]) -> None:
+    def __init__(self, app: ASGIApp, is_trusted: Callable[[str | None], bool]) -> None:
         self._app = app
-        self._answers_to = answers_to
+        self._is_trusted = is_trusted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on, or refuse with 400."""
-        if scope["type"] == "http" and not self._answers_to(Headers(scope=scope).get("host")):
+        """Answer 400 to a foreign host name."""
+        if scope["type"] == "http" and not self._is_trusted(Headers(scope=scope).get("host")):
             await PlainTextResponse("this host name is not answered to", 400)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
@@ -196,7 +194,7 @@ def create_events_app(settings: Settings | None = None) -> Starlette:
 
     return Starlette(
         routes=[Route("/events", events), Route("/health", health)],
-        middleware=[Middleware(KnownHostsOnly, host_rule(settings))],
+        middleware=[Middleware(TrustedHosts, host_rule(settings))],
         lifespan=lifespan,
     )
 

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem documents; pages get an error page, inference clients their protocol's error."""
+"""Errors as RFC 9457 problem documents, as pages for browsers, as their protocol's for inference clients."""
 
 import logging
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 INFERENCE_PREFIX = "/v2"
-"""Where the Open Inference Protocol is spoken, whose clients read ``{"error": text}``."""
+"""Paths of the Open Inference Protocol, whose clients read ``{"error": text}``."""
 
 
 class FieldProblem(BaseModel):
@@ -48,7 +48,7 @@ class Problem(BaseModel):
 
 
 class ProblemError(Exception):
-    """A request cannot be answered, and this is why."""
+    """Why a request cannot be answered."""
 
     def __init__(
         self, status: int, title: str, detail: str, *, errors: Sequence[FieldProblem] = (), **headers: str
@@ -77,8 +77,7 @@ def invalid(error: ValidationError) -> ProblemError:
     return ProblemError(422, "Invalid input", summary + more, errors=errors)
 
 
-def problem_response(problem: ProblemError) -> Response:
-    """Return the document for a problem."""
+def _document(problem: ProblemError) -> Response:
     document = Problem(
         title=problem.title,
         status=problem.status,
@@ -92,13 +91,11 @@ def problem_response(problem: ProblemError) -> Response:
     )
 
 
-def is_inference() -> bool:
-    """Tell whether this request came from a client of the Open Inference Protocol."""
+def _is_inference() -> bool:
     return f"{request.path}/".startswith(f"{INFERENCE_PREFIX}/")
 
 
-def wants_page() -> bool:
-    """Tell whether this request came from a person looking at a page."""
+def _wants_page() -> bool:
     accepted = request.accept_mimetypes
     best = accepted.best_match(["application/json", CONTENT_TYPE, "text/html"])
     return best == "text/html" and accepted["text/html"] > accepted["application/json"]
@@ -108,18 +105,18 @@ def install(app: Flask) -> None:
     """Turn every error of the app into a problem document or an error page."""
 
     def answer(problem: ProblemError) -> Response:
-        if is_inference():
+        if _is_inference():
             content = orjson.dumps({"error": problem.detail})
             return Response(
                 content, status=problem.status, content_type="application/json", headers=problem.headers
             )
-        if wants_page():
+        if _wants_page():
             try:
                 page = render_template("error.html", problem=problem, request_id=g.get("request_id", ""))
             except TemplateNotFound:
-                return problem_response(problem)
+                return _document(problem)
             return Response(page, status=problem.status, headers=problem.headers, mimetype="text/html")
-        return problem_response(problem)
+        return _document(problem)
 
     def known(status: int, title: str) -> Any:  # flask's handlers are typed for one error class each
         return lambda error: answer(ProblemError(status, title, str(error)))
@@ -132,7 +129,7 @@ def install(app: Flask) -> None:
     app.register_error_handler(WorkflowError, known(503, "Prefect cannot start the run"))
 
     @app.errorhandler(SourceStoreError)
-    def database_away(error: SourceStoreError) -> Response:
+    def database_not_reachable(error: SourceStoreError) -> Response:
         logger.error("source database: %s", error)
         return answer(
             ProblemError(503, "Source database unavailable", "try again in a moment", Retry_After="5")

@@ -13,6 +13,7 @@ from vroom_features.online.store import OnlineStore
 from vroom_features.settings import Settings
 
 if TYPE_CHECKING:
+    from vroom_model.registry.promotion import PromotionService
     from vroom_model.registry.registry import Registry
     from webapp.prefect_client import PrefectClient
     from webapp.rendering.forecast_details import ForecastDetails
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from webapp.serving.current_model import ModelSlot
     from webapp.serving.fleet_overview import FleetOverview
     from webapp.serving.listener import ModelListener
-    from webapp.serving.model_history import ModelHistory
     from webapp.serving.worker_heartbeat import WorkerHeartbeat
 
 
@@ -38,7 +38,7 @@ class Services:
     heartbeat: "WorkerHeartbeat"
     prefect: "PrefectClient"
     registry: "Registry"
-    history: "ModelHistory"
+    promotions: "PromotionService"
     limit: "ClientLimit"
     counter: "Counter"
     audit_log: AuditLog

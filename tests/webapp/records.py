@@ -10,7 +10,7 @@ from webapp.services import Services
 
 def add_record(services: Services, *, version: int, reason: str = "a test", forced: bool = False) -> None:
     """Write that a version became champion."""
-    history = services.history.read().records
+    history = services.promotions.history(limit=1)
     last = history[0].number if history else 0
     with Session(services.source.engine) as session:
         session.add(

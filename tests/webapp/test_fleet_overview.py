@@ -29,7 +29,7 @@ def served(champion: int, app: Flask, services: Services, tmp_path: Path) -> Loa
 
 
 def test_forecasts_are_kept_until_a_vehicle_changes(served: LoadedModel, services: Services) -> None:
-    overview = FleetOverview(services.source, look_again_s=0)
+    overview = FleetOverview(services.source, refresh_interval_s=0)
     first = overview.predictions(served)
     assert len(first.forecast) == 1_000
     assert overview.predictions(served) is first
@@ -40,7 +40,7 @@ def test_forecasts_are_kept_until_a_vehicle_changes(served: LoadedModel, service
 def test_vehicles_that_keep_changing_do_not_make_them_anew_each_time(
     served: LoadedModel, services: Services
 ) -> None:
-    overview = FleetOverview(services.source, look_again_s=1_000)
+    overview = FleetOverview(services.source, refresh_interval_s=1_000)
     first = overview.predictions(served)
     services.source.save_vehicle(make_vehicle(), saved_at=now())
     assert overview.predictions(served) is first
@@ -49,7 +49,7 @@ def test_vehicles_that_keep_changing_do_not_make_them_anew_each_time(
 def test_another_model_makes_them_new_at_once(
     served: LoadedModel, services: Services, models: Models
 ) -> None:
-    overview = FleetOverview(services.source, look_again_s=1_000)
+    overview = FleetOverview(services.source, refresh_interval_s=1_000)
     assert set(overview.predictions(served).forecast) == {5.0}
     models.crown(models.register(7.0))
     services.listener.refresh()

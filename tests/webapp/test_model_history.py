@@ -67,7 +67,7 @@ def test_the_models_page_tells_that_the_alias_was_moved_by_hand(
     shown = page(client)
     assert "moved by hand" in shown
     assert "There is no earlier champion to go back to." not in shown
-    assert len(services.history.read().records) == 1  # seeing it writes nothing
+    assert len(services.promotions.history()) == 1  # seeing it writes nothing
 
 
 def test_the_models_page_tells_why_the_candidate_was_refused(

@@ -47,7 +47,7 @@ def health(query: HealthQuery) -> HealthDocument:
     workers = app.heartbeat.workers() if query.all else None
     reasons = [slot.problem] if slot.problem else []
     if not app.heartbeat.is_redis_up:
-        reasons.append("the online store is away: answers come from the database")
+        reasons.append("the online store is not reachable: answers come from the database")
     status: Literal["ok", "loading", "no_model", "degraded"]
     if model is None:
         status = "no_model" if slot.settled.is_set() else "loading"

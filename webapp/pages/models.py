@@ -1,29 +1,124 @@
 """``/models``: the model that serves, the candidate, and those that served before."""
 
-from flask import Blueprint, Response
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
 
+from flask import Blueprint, Response
+from pydantic import ValidationError
+
+from vroom_features.database.tables import PromotionRecord
+from vroom_features.errors import VroomFeaturesError
+from vroom_model.errors import VroomModelError
+from vroom_model.records import Decision, ModelVersion, MonitorReport, Record
+from vroom_model.registry.promotion import PromotionService, explains, last_made
 from webapp.pages.operations import progress_of
 from webapp.rendering.streaming import page_in_parts
 from webapp.services import services
-from webapp.serving.worker_heartbeat import WorkerState
 
+NUM_RECORDS = 20
+Noted = TypeVar("Noted", bound=Record)
 bp = Blueprint("models", __name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A version that is not champion, and what the gate decided.
+
+    Parameters
+    ----------
+    mae : str
+        Its out-of-fold error, as recorded at training; empty when it is not known.
+    snapshot_id, run_id : str
+        What it learned from, and its MLflow run.
+    verdict : Decision or None
+        None while it was not compared.
+    """
+
+    version: int
+    created_at: datetime
+    mae: str
+    snapshot_id: str
+    run_id: str
+    verdict: Decision | None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The candidate, the last promotions, the last check for drift, and what cannot be read.
+
+    Parameters
+    ----------
+    moved_by_hand : int or None
+        The champion, if it is another one than the last record names.
+    """
+
+    candidate: Candidate | None
+    records: Sequence[PromotionRecord]
+    watch: MonitorReport | None = None
+    moved_by_hand: int | None = None
+    problem: str = ""
+
+    @property
+    def disabled_actions(self) -> dict[str, str]:
+        """Why an action cannot be started now, by its name."""
+        made = last_made(self.records)
+        has_earlier = made is not None and (made.previous is not None or self.moved_by_hand is not None)
+        if has_earlier or self.problem:
+            return {}
+        return {"rollback": "There is no earlier champion to go back to."}
 
 
 @bp.get("/models")
 def show() -> Response:
     """Describe them, and list what an operator may start."""
+    app = services()
     return page_in_parts(
         "models/show.html",
-        problem=services().slot.problem,
-        read_history=services().history.read,
-        read_workers=workers,
+        problem=app.slot.problem,
+        read_history=lambda: read_history(app.promotions),
+        read_workers=lambda: app.heartbeat.workers() or [],
         read_operations=lambda: progress_of("train", "promote", "rollback", "monitor"),
-        mlflow=services().settings.mlflow,
-        model_name=services().settings.model_name,
+        mlflow=app.settings.mlflow,
+        model_name=app.settings.model_name,
     )
 
 
-def workers() -> list[WorkerState]:
-    """Return every worker with what it serves; none while Redis, where they meet, cannot be reached."""
-    return services().heartbeat.workers() or []
+def read_history(promotions: PromotionService) -> History:
+    """Read the registry and the history of promotions."""
+    records: Sequence[PromotionRecord] = []
+    try:
+        candidate = promotions.registry.candidate()
+        records = promotions.history(limit=NUM_RECORDS)
+        champion = promotions.registry.champion()
+    except (VroomModelError, VroomFeaturesError) as exc:
+        return History(None, records, problem=str(exc))
+    waits = candidate is not None and (champion is None or candidate.version != champion.version)
+    is_under_way = bool(records) and not records[0].is_closed
+    is_by_hand = champion is not None and not (is_under_way or explains(last_made(records), champion))
+    return History(
+        candidate=_candidate(candidate) if candidate and waits else None,
+        records=records,
+        watch=_noted(MonitorReport, champion, "monitor") if champion else None,
+        moved_by_hand=champion.version if champion and is_by_hand else None,
+    )
+
+
+def _candidate(found: ModelVersion) -> Candidate:
+    return Candidate(
+        version=found.version,
+        created_at=found.created_at,
+        mae=found.tags.get("mae", ""),
+        snapshot_id=found.tags.get("snapshot_id", ""),
+        run_id=found.run_id,
+        verdict=_noted(Decision, found, "decision"),
+    )
+
+
+def _noted(kind: type[Noted], version: ModelVersion, tag: str) -> Noted | None:
+    """Return the record in a tag of a version; None if there is none that can be read."""
+    try:
+        return kind.model_validate_json(version.tags[tag]) if tag in version.tags else None
+    except ValidationError:
+        return None

@@ -1,4 +1,4 @@
-"""How often a client may ask: counted in Redis for all workers together, in memory while Redis is away."""
+"""Rate limits: counted in Redis for all workers together, in memory while Redis is not reachable."""
 
 import math
 import threading
@@ -17,7 +17,7 @@ from vroom_features.settings import Settings
 
 LIMIT_BEYOND_LOOPBACK = "6000 per minute"
 GUESSES = (parse("10 per minute"), parse("50 per hour"))
-"""How often one client may be wrong about the password or a token."""
+"""How many wrong passwords or tokens one client may send."""
 COUNTED = "vroom.counted"
 REDIS_TIMEOUT_S = 0.5
 REDIS_RETRY_S = 5.0
@@ -29,20 +29,18 @@ Answer = TypeVar("Answer")
 
 
 class Counter:
-    """Counts that all workers share through Redis; while it is away each worker counts for itself.
+    """Counts that all workers share through Redis; while it is not reachable each worker counts for itself.
 
     Parameters
     ----------
-    redis_url : str or ServiceAddress
-        Nothing is sent before the first count.
     retry_s : float
-        How long Redis is left alone after it failed.
+        How long Redis is not called after it failed.
     """
 
     def __init__(self, redis_url: str | ServiceAddress, *, retry_s: float = REDIS_RETRY_S) -> None:
         url = ServiceAddress(redis_url).url
         url = f"redis+{url}" if url.startswith("unix://") else url
-        is_tls_cluster = url.startswith("rediss+cluster://")  # of a name that the library does not know
+        is_tls_cluster = url.startswith("rediss+cluster://")  # a scheme that the library does not know
         shared = storage_from_string(
             url.replace("rediss+", "redis+", 1) if is_tls_cluster else url,
             **({"ssl": True} if is_tls_cluster else {}),
@@ -53,57 +51,57 @@ class Counter:
         self._shared = FixedWindowRateLimiter(shared)
         self._own = FixedWindowRateLimiter(MemoryStorage())
         self._retry_s = retry_s
-        self._away_until = 0.0
+        self._retry_at = 0.0
 
     def hit(self, item: RateLimitItem, *names: str, cost: int = 1) -> bool:
-        """Count, and tell whether it is within the limit."""
-        return self._ask(lambda limiter: limiter.hit(item, *names, cost=cost))
+        """Count, and return whether it is within the limit."""
+        return self._call(lambda limiter: limiter.hit(item, *names, cost=cost))
 
     def wait_s(self, item: RateLimitItem, *names: str) -> int:
-        """Return after how many seconds the count begins anew; 0 while something is left of it."""
-        stats = self._ask(lambda limiter: limiter.get_window_stats(item, *names))
+        """Return after how many seconds the count starts again; 0 while the limit is not reached."""
+        stats = self._call(lambda limiter: limiter.get_window_stats(item, *names))
         return 0 if stats.remaining else max(1, math.ceil(stats.reset_time - time.time()))
 
     def guess_wait_s(self, client: str) -> int:
-        """Return after how many seconds a client may try the password or a token; 0: now."""
+        """Return after how many seconds a client may try a password or token; 0: now."""
         return max(self.wait_s(item, "guess", client) for item in GUESSES)
 
     def count_guess(self, client: str) -> None:
-        """Count that a client was wrong about the password or a token."""
+        """Count a wrong password or token."""
         for item in GUESSES:
             self.hit(item, "guess", client)
 
-    def _ask(self, question: Callable[[FixedWindowRateLimiter], Answer]) -> Answer:
-        if time.monotonic() >= self._away_until:
+    def _call(self, count: Callable[[FixedWindowRateLimiter], Answer]) -> Answer:
+        if time.monotonic() >= self._retry_at:
             try:
-                return question(self._shared)
+                return count(self._shared)
             except StorageError:
-                self._away_until = time.monotonic() + self._retry_s
-        return question(self._own)
+                self._retry_at = time.monotonic() + self._retry_s
+        return count(self._own)
 
 
 @dataclass(slots=True)
 class _Lease:
-    """What a client may still ask of this worker before the shared count is asked again."""
+    """How many forecasts this worker may still make for a client before it calls Redis again."""
 
     left: int
     until: float
     wait_s: int = 0
-    """How long the client is to stay away, if nothing was left."""
+    """After how many seconds the client may try again, if nothing was left."""
 
 
 class ClientLimit:
     """Count forecasts per client address: each vehicle of a batch, each answer of the forecast page.
 
-    A forecast takes microseconds and a word with Redis a hundred, so a worker takes a hundredth of the limit
-    at a time from the shared count and hands it out by itself.
+    A forecast takes microseconds and a call to Redis a hundred, so a worker takes a hundredth of the limit at
+    a time from the shared count.
 
     Parameters
     ----------
     settings : Settings
-        Without a limit in them, loopback has none and the rest of the world a generous one.
+        If they set no limit, there is none on loopback and a generous one elsewhere.
     counter : Counter
-        What all workers share.
+        Shared by all workers.
     """
 
     def __init__(self, settings: Settings, counter: Counter) -> None:
@@ -115,18 +113,18 @@ class ClientLimit:
         self._lock = threading.Lock()
 
     def wait_s(self, environ: dict[str, Any], num_forecasts: int = 1) -> int:
-        """Count what this request asks for, each forecast once.
+        """Count the forecasts of a request, each once.
 
         Returns
         -------
         int
-            After how many seconds to come back; 0: it is allowed.
+            After how many seconds the client may try again; 0: it is allowed.
         """
         if self._item is None:
             return 0
         counted, wait_s = environ.get(COUNTED, (0, 0))
         if not wait_s and counted < num_forecasts:
-            # What never fits is refused without a count: the client may still ask for less.
+            # More than the limit is refused without counting, so that the client may still ask for less.
             if num_forecasts > self._item.amount:
                 wait_s = self._item.get_expiry()
             else:

@@ -1,8 +1,7 @@
-"""The short way for forecasts: answers before Flask has set up a request.
+"""The fast path for forecasts: a WSGI middleware that answers before Flask sets up a request.
 
-It takes what it can answer with 200 and leaves everything else, with the body put back, to the Flask view of
-the same path, whose validation, forecast and document it shares.  So a refused vehicle gets its problem
-document, a host name or a page that may be foreign is looked at, and OpenAPI describes both ways at once.
+It answers what it can with 200.  Everything else goes, with the body restored, to the Flask view of the same
+path, which refuses with a problem document.  Both share validation, forecast and document.
 """
 
 import logging
@@ -34,14 +33,14 @@ ECHO = {"predicted_reservations": 1.0, "model_version": 1}
 
 
 class FastPath:
-    """WSGI middleware that answers forecasts itself.
+    """Answer forecasts, and pass every other request on.
 
     Parameters
     ----------
     app : WSGI application
-        What answers everything else.
+        Answers every other request, and refuses a client over its limit.
     services : Services
-        A client that asks too often by their limit is left to the app, which refuses.
+        With the model and the limit.
     """
 
     def __init__(self, app: WSGIApplication, services: Services) -> None:
@@ -49,7 +48,7 @@ class FastPath:
         self._services = services
         self._slot = services.slot
         self._limit = services.limit
-        self._answers_to = host_rule(services.settings)
+        self._is_host_trusted = host_rule(services.settings)
         self._is_logging = services.settings.web_log_forecasts
         self._answers: dict[str, Answer] = {"/predict": self._predict, "/predict/id": self._predict_id}
         if services.settings.web_benchmark:
@@ -59,27 +58,27 @@ class FastPath:
         self._key = VehicleKey.__pydantic_validator__.validate_json
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer, or hand on."""
+        """Answer a request."""
         path: str = environ["PATH_INFO"]
         answer = self._answers.get(path)
         if answer is None or environ["REQUEST_METHOD"] != "POST":
             return self._app(environ, start_response)
         started = perf_counter()
-        served = self._slot.current
+        model = self._slot.current
         length = environ.get("CONTENT_LENGTH", "")
         if (
-            served is None
+            model is None
             or not length.isdigit()
             or int(length) > BODY_MAX_BYTES
             or environ.get("CONTENT_TYPE", "").partition(";")[0] != "application/json"
-            or not self._answers_to(host := environ.get("HTTP_HOST"))
+            or not self._is_host_trusted(host := environ.get("HTTP_HOST"))
             or ("HTTP_ORIGIN" in environ and environ["HTTP_ORIGIN"].partition("://")[2] != host)
             or self._limit.wait_s(environ)
         ):
             return self._app(environ, start_response)
         body: bytes = environ["wsgi.input"].read(int(length))
         try:
-            content = orjson.dumps(answer(served, body))
+            content = orjson.dumps(answer(model, body))
         except (ValidationError, VroomFeaturesError):
             environ["wsgi.input"] = BytesIO(body)
             return self._app(environ, start_response)
@@ -97,25 +96,24 @@ class FastPath:
         seconds = perf_counter() - started
         self._observe[path](seconds)
         if self._is_logging:
-            _log(environ, seconds, request_id, served.version)
+            _log(environ, seconds, request_id, model.version)
         return [content]
 
-    def _predict(self, served: LoadedModel, body: bytes) -> dict[str, Any]:
+    def _predict(self, model: LoadedModel, body: bytes) -> dict[str, Any]:
         vehicle = self._vehicle(body)
-        return forecast_document(served.predictor.predict_one(vehicle.__dict__), served.version)
+        return forecast_document(model.predictor.predict_one(vehicle.__dict__), model.version)
 
-    def _predict_id(self, served: LoadedModel, body: bytes) -> dict[str, Any]:
+    def _predict_id(self, model: LoadedModel, body: bytes) -> dict[str, Any]:
         vehicle_id = self._key(body, strict=True).vehicle_id
-        return predict_stored(self._services, served, vehicle_id)
+        return predict_stored(self._services, model, vehicle_id)
 
-    def _echo(self, served: LoadedModel, body: bytes) -> dict[str, Any]:
-        """Do all that a forecast does except validate and forecast: what benchmarks compare with."""
+    def _echo(self, model: LoadedModel, body: bytes) -> dict[str, Any]:
+        """Do all that a forecast does except validate and forecast, for benchmarks."""
         orjson.loads(body)
         return ECHO
 
 
 def _log(environ: WSGIEnvironment, seconds: float, request_id: str, version: int) -> None:
-    """Log a forecast as other requests are logged."""
     logger.info(
         "POST %s 200",
         environ["PATH_INFO"],

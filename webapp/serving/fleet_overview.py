@@ -1,4 +1,4 @@
-"""The fleet as the model that serves sees it: every forecast beside what happened, for charts and ranks."""
+"""Forecasts of the whole fleet and what happened, for charts and percentiles."""
 
 import threading
 import time
@@ -9,10 +9,11 @@ import numpy.typing as npt
 
 from vroom_features.database.vehicles import SourceStore, StoredVehicle
 from webapp.serving.current_model import LoadedModel
+from webapp.serving.forecasts import predict_vehicles
 
 SAMPLE_PAGES = 4
 SAMPLE_PAGE_SIZE = 500
-LOOK_AGAIN_S = 10.0
+REFRESH_INTERVAL_S = 10.0
 NUM_BINS = 20
 NUM_GROUPS = 8
 Array = npt.NDArray[np.float64]
@@ -27,7 +28,7 @@ class FleetPercentile:
     share_below : float
         Share of the fleet with a smaller forecast.
     num_vehicles : int
-        How many vehicles of the fleet were looked at.
+        How many vehicles it is compared with.
     bars : tuple of float
         A histogram of their forecasts, the highest bar being 1.
     bin : int
@@ -46,7 +47,7 @@ class FleetPercentile:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Vehicles with forecasts alike, and what became of them."""
+    """Vehicles with similar forecasts, and their bookings."""
 
     low: float
     high: float
@@ -68,7 +69,7 @@ class FleetPredictions:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _Cached:
     """Forecasts, and what they were made from."""
 
     version: int
@@ -78,25 +79,25 @@ class _Kept:
 
 
 class FleetOverview:
-    """Forecasts of the fleet, or an even sample of a large one, kept while model and vehicles stay the same.
+    """Forecasts of the fleet, or of an even sample of a large one, cached per model and state of the fleet.
 
     Parameters
     ----------
     source : SourceStore
         Holds the fleet.
-    look_again_s : float
-        How long forecasts are kept at least, while vehicles keep changing.
+    refresh_interval_s : float
+        How long forecasts are used at least, while vehicles keep changing.
     """
 
-    def __init__(self, source: SourceStore, *, look_again_s: float = LOOK_AGAIN_S) -> None:
+    def __init__(self, source: SourceStore, *, refresh_interval_s: float = REFRESH_INTERVAL_S) -> None:
         self._source = source
-        self._look_again_s = look_again_s
+        self._refresh_interval_s = refresh_interval_s
         self._lock = threading.Lock()
-        self._kept: _Kept | None = None
+        self._cached: _Cached | None = None
 
-    def percentile(self, served: LoadedModel, forecast: float) -> FleetPercentile | None:
+    def percentile(self, model: LoadedModel, forecast: float) -> FleetPercentile | None:
         """Return where this forecast lies; None while the fleet is empty."""
-        forecasts = self.predictions(served).forecast
+        forecasts = self.predictions(model).forecast
         if forecasts.size == 0:
             return None
         low, high = float(forecasts[0]), float(forecasts[-1])
@@ -111,9 +112,9 @@ class FleetOverview:
             high=high,
         )
 
-    def groups(self, served: LoadedModel) -> list[Group]:
+    def groups(self, model: LoadedModel) -> list[Group]:
         """Return the fleet in groups of equal size, from the least to the most expected."""
-        fleet = self.predictions(served)
+        fleet = self.predictions(model)
         rows = np.array_split(np.arange(fleet.forecast.size), NUM_GROUPS)
         held = (fleet.low <= fleet.outcome) & (fleet.outcome <= fleet.high)
         return [
@@ -129,35 +130,30 @@ class FleetOverview:
             if len(part)
         ]
 
-    def predictions(self, served: LoadedModel) -> FleetPredictions:
+    def predictions(self, model: LoadedModel) -> FleetPredictions:
         """Return the fleet's forecasts by this model."""
         with self._lock:
-            kept, moment = self._kept, time.monotonic()
-            is_same_model = kept is not None and kept.version == served.version
-            if kept and is_same_model and moment - kept.made_at < self._look_again_s:
-                return kept.predictions
+            cached, moment = self._cached, time.monotonic()
+            is_same_model = cached is not None and cached.version == model.version
+            if cached and is_same_model and moment - cached.made_at < self._refresh_interval_s:
+                return cached.predictions
             revision = self._source.revision()
-            if kept and is_same_model and kept.revision == revision:
-                return kept.predictions
-            found = _forecast(served, sample(self._source))
-            self._kept = _Kept(served.version, revision, moment, found)
+            if cached and is_same_model and cached.revision == revision:
+                return cached.predictions
+            found = _forecast(model, sample(self._source))
+            self._cached = _Cached(model.version, revision, moment, found)
             return found
 
 
-def _forecast(served: LoadedModel, vehicles: list[StoredVehicle]) -> FleetPredictions:
-    if not vehicles:
-        nothing = np.empty(0)
-        return FleetPredictions(np.empty(0, dtype=np.int64), nothing, nothing, nothing, nothing)
-    rows = [vehicle.model_dump() for vehicle in vehicles]
-    names = served.predictor.view.sources
-    columns = {name: np.array([row[name] for row in rows], dtype=float) for name in names}
-    forecasts = served.predictor.predict_many(columns)
-    order = np.argsort(forecasts.predicted_reservations, kind="stable")
+def _forecast(model: LoadedModel, vehicles: list[StoredVehicle]) -> FleetPredictions:
+    made = [(each.predicted_reservations, each.low, each.high) for each in predict_vehicles(model, vehicles)]
+    forecast, low, high = np.array(made, dtype=float).reshape(-1, 3).T
+    order = np.argsort(forecast, kind="stable")
     return FleetPredictions(
         vehicle_id=np.array([vehicle.vehicle_id for vehicle in vehicles], dtype=np.int64)[order],
-        forecast=forecasts.predicted_reservations[order],
-        low=forecasts.low[order],
-        high=forecasts.high[order],
+        forecast=forecast[order],
+        low=low[order],
+        high=high[order],
         outcome=np.array([vehicle.num_reservations for vehicle in vehicles], dtype=float)[order],
     )
 

@@ -1,15 +1,14 @@
 """The thread that keeps a worker on the champion.
 
 A Redis message is a hint that the champion changed; the registry is the truth.  The thread reads the registry
-when it starts (after it subscribed, so that no promotion falls between), on every message, after every
-reconnect, and every few seconds whatever happens, also while messages never end.
+when it starts (after it subscribed, so that it misses no promotion), on every message, after every reconnect,
+and every few seconds in any case, also while messages come without end.
 """
 
 import logging
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 import redis
@@ -27,16 +26,7 @@ from vroom_model.records import ChampionRef
 from vroom_model.registry.model_cache import ModelCache
 from vroom_model.registry.registry import Registry
 from vroom_model.serving.predictor import Predictor
-from webapp.observability import (
-    LAST_MESSAGE,
-    MESSAGES,
-    MODEL_SINCE,
-    MODEL_VERSION,
-    REGISTRY_READS,
-    SUBSCRIBED,
-    SWAP_TIME,
-    SWAPS,
-)
+from webapp import observability as metrics
 from webapp.services import now
 from webapp.serving.current_model import LoadedModel, ModelSlot
 
@@ -46,20 +36,20 @@ RECONNECT_INTERVAL_S = 1.0
 REDIS_TIMEOUT_S = 1.0
 PING_INTERVAL_S = 2
 UNANSWERED_MAX = 3
-"""After so many pings without an answer a connection is given up; TCP would wait for a quarter of an hour."""
+"""A connection with more unanswered pings is closed; TCP would wait for a quarter of an hour."""
 
 
 class ModelListener:
-    """Follow the champion: subscribe, read the registry, load beside, check, swap.
+    """Follow the champion: subscribe, read the registry, load and check the new model, swap.
 
     Parameters
     ----------
     registry : Registry
-        Says who is champion.
+        Names the champion.
     cache : ModelCache
-        Where its files are kept.
+        Downloads models and keeps their files.
     slot : ModelSlot
-        Where the model goes.
+        Takes the loaded model.
     redis_url : str or ServiceAddress
         Where messages come from.
     on_swap : callable
@@ -92,36 +82,35 @@ class ModelListener:
         )
         self._stopping = threading.Event()
         self._next_poll = 0.0
-        self._is_told_to_look = False
+        self._is_refresh_due = False
         self._refreshing = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="model-listener", daemon=True)
         self._remembered: ChampionRef | None = None
         self.is_subscribed = False
-        self.last_message_at: datetime | None = None
 
     def start(self) -> None:
-        """Begin to follow."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop following."""
+        """Stop the thread and close the connection."""
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(timeout=10)
         self._redis.close()
 
     def refresh(self) -> None:
-        """Read the registry and, if another model is champion, load it beside and swap it in.
+        """Read the registry and, if another model is champion, load it and swap it in.
 
-        Whatever goes wrong, the model that serves goes on serving and the slot says why.
+        If anything fails, the current model goes on serving and the slot has the reason.
         """
         with self._refreshing:
             try:
                 champion = self._registry.champion()
                 self._follow(champion.ref if champion else None)
-                REGISTRY_READS.labels("ok").inc()
+                metrics.REGISTRY_READS.labels("ok").inc()
             except VroomModelError as exc:
-                REGISTRY_READS.labels("failed").inc()
+                metrics.REGISTRY_READS.labels("failed").inc()
                 problem = str(exc)
                 if isinstance(exc, BrokenModelError):  # without the folder's name, which differs each time
                     problem = f"the champion cannot be used: {exc.problem}"
@@ -146,8 +135,8 @@ class ModelListener:
             self._remembered = ref
 
     def _load(self, ref: ChampionRef) -> None:
-        """Load beside and swap; a copy that rotted on disk is fetched anew."""
-        with SWAP_TIME.time():
+        """Load and swap; a copy that was damaged on disk is downloaded again."""
+        with metrics.SWAP_TIME.time():
             was_kept = self._cache.is_kept(ref)
             try:
                 predictor = self._open(ref)
@@ -158,28 +147,28 @@ class ModelListener:
             self._swap(ref, predictor)
 
     def _open(self, ref: ChampionRef) -> Predictor:
-        """Fetch and verify; what is broken is discarded, so that the next try downloads again."""
+        """Fetch and verify; a broken copy is discarded, so that the next try downloads it again."""
         directory = self._cache.fetch(ref)
         try:
             return Predictor.load(directory, version=ref.version, manifest_sha256=ref.manifest_sha256)
         except VroomModelError:
-            SWAPS.labels("broken").inc()
+            metrics.SWAPS.labels("broken").inc()
             self._cache.discard(ref)
             raise
 
     def _swap(self, ref: ChampionRef, predictor: Predictor) -> None:
-        served = LoadedModel(predictor=predictor, ref=ref, since=now())
-        previous = self._slot.swap(served)
-        SWAPS.labels("ok").inc()
-        MODEL_VERSION.set(ref.version)
-        MODEL_SINCE.set(served.since.timestamp())
+        model = LoadedModel(predictor=predictor, ref=ref, since=now())
+        previous = self._slot.swap(model)
+        metrics.SWAPS.labels("ok").inc()
+        metrics.MODEL_VERSION.set(ref.version)
+        metrics.MODEL_SINCE.set(model.since.timestamp())
         logger.info(
             "champion swapped model_version=%s previous=%s", ref.version, previous and previous.version
         )
         self._on_swap()
 
     def _restore(self) -> None:
-        """Serve what served last on this machine, while the registry is away."""
+        """Load the last model that served on this machine, while the registry is not reachable."""
         ref = self._cache.last_good()
         if ref is None:
             return
@@ -202,54 +191,48 @@ class ModelListener:
                 self._refresh_when_due()
                 self._stopping.wait(RECONNECT_INTERVAL_S)
             except Exception:
-                logger.exception("listener met the unexpected and lives on")
+                logger.exception("unexpected error in the listener, which goes on")
                 self._stopping.wait(RECONNECT_INTERVAL_S)
 
     def _listen(self, pubsub: PubSub) -> None:
-        """Hear messages until the connection breaks."""
+        """Receive messages until the connection breaks."""
         pubsub.subscribe(ModelPromoted.channel)
         while not self._stopping.is_set():
-            wait_s = (
-                min(1.0, max(0.0, self._next_poll - time.monotonic()))
-                if self.is_subscribed
-                else REDIS_TIMEOUT_S
-            )
-            message = pubsub.get_message(timeout=wait_s)
+            until_poll_s = min(1.0, max(0.0, self._next_poll - time.monotonic()))
+            message = pubsub.get_message(timeout=until_poll_s if self.is_subscribed else REDIS_TIMEOUT_S)
             if pubsub.health_check_response_counter > UNANSWERED_MAX:
                 raise redis.TimeoutError("no answer to PING")
             if not self.is_subscribed and message is None:
                 raise redis.TimeoutError("no answer to SUBSCRIBE")
-            if message is not None and self._is_reason_to_look(message):
-                self._is_told_to_look = True
+            if message is not None and self._may_be_promotion(message):
+                self._is_refresh_due = True
                 is_more = pubsub.connection is not None and pubsub.connection.can_read(timeout=0)
                 if is_more and time.monotonic() < self._next_poll:
-                    continue  # one look answers all that was said before it
+                    continue  # one read of the registry answers all messages before it
             self._refresh_when_due()
 
-    def _is_reason_to_look(self, message: dict[str, Any]) -> bool:
-        """Tell whether a message means that the champion may have changed."""
+    def _may_be_promotion(self, message: dict[str, Any]) -> bool:
         if message["type"] == "subscribe":  # the first one, and one after each reconnect
             self._set_subscribed(True)
             return True
         if message["type"] != "message":
             return False
-        self.last_message_at = now()
-        LAST_MESSAGE.set(self.last_message_at.timestamp())
+        metrics.LAST_MESSAGE.set_to_current_time()
         try:
             is_ours = ModelPromoted.decode(message["data"]).model_name == self._registry.model_name
         except MessageError as exc:
-            MESSAGES.labels("garbled").inc()
+            metrics.MESSAGES.labels("garbled").inc()
             logger.warning("message ignored: %s", exc)
             return False
-        MESSAGES.labels("promoted" if is_ours else "other_model").inc()
+        metrics.MESSAGES.labels("promoted" if is_ours else "other_model").inc()
         return is_ours
 
     def _set_subscribed(self, is_subscribed: bool) -> None:
         self.is_subscribed = is_subscribed
-        SUBSCRIBED.set(is_subscribed)
+        metrics.SUBSCRIBED.set(is_subscribed)
 
     def _refresh_when_due(self) -> None:
-        if self._is_told_to_look or time.monotonic() >= self._next_poll:
+        if self._is_refresh_due or time.monotonic() >= self._next_poll:
             self.refresh()
-            self._is_told_to_look = False
+            self._is_refresh_due = False
             self._next_poll = time.monotonic() + self._poll_interval_s

@@ -1,16 +1,15 @@
-"""What both feature stores hold, read without the libraries that write them.
+"""What both feature stores hold.
 
-A web worker lists snapshots by their manifests, which are JSON: pyarrow would take more memory than a model.
+Snapshots are listed by their manifests, which are JSON: pyarrow would take more memory than a model.
 """
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import BaseModel
-from redis.exceptions import RedisError
 
 from vroom_features.addresses import ServiceAddress
-from vroom_features.errors import OnlineStoreError, UnreadableSnapshotError
+from vroom_features.errors import UnreadableSnapshotError
 from vroom_features.offline.files import LocalFiles, Manifest, files_at
 from vroom_features.online.redis_client import used_memory
 from vroom_features.online.rows import freshness
@@ -25,7 +24,7 @@ NUM_CHECKED = 100
 
 @dataclass(frozen=True)
 class SnapshotState(Manifest):
-    """A snapshot, whether it is the current one, and how much its files take, if that can be told."""
+    """A snapshot, whether it is the current one, and the size of its files, if known."""
 
     is_current: bool = False
     num_bytes: int | None = None
@@ -48,14 +47,14 @@ class OfflineState:
 
 @dataclass(frozen=True, slots=True)
 class OnlineState:
-    """The online store; without numbers while it is away.
+    """The online store; without numbers while it is not reachable.
 
     Parameters
     ----------
     num_rows, num_missing : int, optional
-        Rows it holds, and new arrivals without one; fewer than 0 are rows too many.
+        Rows it holds, and new arrivals without one; a negative number counts rows too many.
     num_checked, num_fresh : int
-        The newest arrivals that were looked at, and how many of their rows were made from them as they are.
+        The newest arrivals that were checked, and how many of their rows are up to date.
     used_bytes : int, optional
         Memory of the whole Redis server.
     audit : LastAudit, optional
@@ -77,7 +76,7 @@ class OnlineState:
 
     @property
     def is_in_step(self) -> bool:
-        """True when every row that was looked at is there and fresh."""
+        """True when every row that was checked is there and fresh."""
         return (
             not self.problem
             and not self.is_foreign
@@ -124,28 +123,25 @@ def offline_state(address: ServiceAddress) -> OfflineState:
 
 
 def online_state(app: Services) -> OnlineState:
-    """Return what the online store holds, against the new arrivals that it should hold."""
-    if not app.heartbeat.is_redis_up:
-        return OnlineState(problem="It did not answer a moment ago, so what it holds is not known.")
+    """Return what the online store holds, compared with the new arrivals that it should hold."""
     newest = app.source.list_vehicles(kind="new", descending=True, page_size=NUM_CHECKED)
-    try:
+
+    def read() -> OnlineState:
         num_rows, synced = app.online.count_rows(), app.online.synced()
         rows = app.online.get_many(vehicle.vehicle_id for vehicle in newest.items)
         fresh = [freshness(rows.get(vehicle.vehicle_id), vehicle) for vehicle in newest.items]
-        audit = last_audit(app.online)
-        used = used_memory(app.redis)
-    except (OnlineStoreError, RedisError) as exc:
-        app.heartbeat.mark_stale()
-        return OnlineState(problem=str(exc))
-    return OnlineState(
-        num_rows=num_rows,
-        num_missing=newest.total - num_rows,
-        num_checked=len(fresh),
-        num_fresh=fresh.count("fresh"),
-        used_bytes=used,
-        audit=audit,
-        is_foreign=synced is not None and synced.database_id != app.source.last_change().database_id,
-    )
+        return OnlineState(
+            num_rows=num_rows,
+            num_missing=newest.total - num_rows,
+            num_checked=len(fresh),
+            num_fresh=fresh.count("fresh"),
+            used_bytes=used_memory(app.redis),
+            audit=last_audit(app.online),
+            is_foreign=synced is not None and synced.database_id != app.source.last_change().database_id,
+        )
+
+    unknown = OnlineState(problem="It did not answer a moment ago, so what it holds is not known.")
+    return app.heartbeat.try_redis(read) or unknown
 
 
 def _size(snapshot: SnapshotState, root: Path | None) -> int | None:
@@ -154,5 +150,5 @@ def _size(snapshot: SnapshotState, root: Path | None) -> int | None:
         return None
     try:
         return sum((root / part.file).stat().st_size for part in snapshot.parts)
-    except OSError:  # swept a moment ago
+    except OSError:  # deleted a moment ago
         return None
