@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import xgboost as xgb
 
-from vroom_model.serving.shapley import TreeShap
+from vroom_model.serving.explain import TreeShap
 from vroom_model.training.boosting import TrainingParams
 from vroom_model.trees import Ensemble
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cyclopts import App
 
-from flows.training import fit_for
+from flows.training import choose_fit
 from tests.large_fleet import NOW, write_fleet
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_model.training.train import train
@@ -50,7 +50,7 @@ def train_one(*, root: str, dask: str = "") -> None:
     """Train on a store's snapshot and print what it took as JSON."""
     snapshot = OfflineStore(root).current()
     started = time.perf_counter()
-    fit = fit_for(snapshot.num_rows, dask)
+    fit = choose_fit(snapshot.num_rows, dask)
     with tempfile.TemporaryDirectory() as directory:
         model = train(snapshot, directory=Path(directory), as_of=NOW, fit=fit)
         seconds = time.perf_counter() - started

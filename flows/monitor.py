@@ -1,4 +1,4 @@
-"""Watch the champion: drift of new arrivals, and forecasts against outcomes of csv vehicles."""
+"""Monitor the champion: drift of new arrivals, and forecasts against outcomes of csv vehicles."""
 
 from asyncio import to_thread
 from contextlib import closing
@@ -10,21 +10,21 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
 from flows.tasks.promotions import open_promotions
-from flows.tasks.report import LEFT_OUT, left_out, table
+from flows.tasks.reports import LEFT_OUT, left_out, table
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.settings import Settings
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.evaluation.drift import watch
+from vroom_model.evaluation.drift import monitor
 from vroom_model.records import MonitorReport
 
 NUM_ARRIVALS_MAX = 10_000
-"""The latest so many new arrivals are looked at."""
+"""Only the latest are compared."""
 
 
 @task(retries=2, retry_delay_seconds=[2, 10], timeout_seconds=600)
 async def check_drift(settings: Settings, as_of: datetime) -> MonitorReport | None:
-    """Compare; repeating it finds the same."""
+    """Compare; a repeated task finds the same."""
     return await to_thread(_check_drift, settings, as_of)
 
 
@@ -41,20 +41,14 @@ def _check_drift(settings: Settings, as_of: datetime) -> MonitorReport | None:
         if champion is None:
             return None
         arrivals = VEHICLE_VIEW.compute(columns)
-        report = watch(promotions.load(champion), snapshot, arrivals, as_of=as_of)
+        report = monitor(promotions.load(champion), snapshot, arrivals, as_of=as_of)
         promotions.registry.set_tags(champion.version, {"monitor": report.model_dump_json()})
     return report
 
 
 @flow(name="vroom_forecast_monitor", timeout_seconds=1800)
 async def vroom_forecast_monitor() -> State[MonitorReport | None]:
-    """Look at the champion's inputs and outcomes, and keep what was found on its version.
-
-    Returns
-    -------
-    State
-        Completed, with the report as its data, or None while there is no champion.
-    """
+    """Compare the champion's inputs and outcomes with its training, and keep the report on its version."""
     report = await check_drift(Settings(), datetime.now(UTC))
     summary = _summary(report) if report else "there is no champion to watch yet; run the pipeline first"
     get_run_logger().info(summary)
@@ -63,14 +57,12 @@ async def vroom_forecast_monitor() -> State[MonitorReport | None]:
 
 
 def _summary(report: MonitorReport) -> str:
-    """Return drift, error and what was left out as one sentence."""
     found = report.outcomes
     error = f"; MAE {found.mae:.3f} on {found.num_vehicles:,} vehicles" if found else ""
     return f"{report.summary}{error}{left_out(report.num_left_out)}"
 
 
 def _rows(report: MonitorReport | None) -> str:
-    """Return the findings as a table."""
     if report is None:
         return table("Monitor", {})
     drift = {

@@ -2,25 +2,22 @@
 
 from asyncio import to_thread
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
-from flows.tasks.cluster import check_cluster, dask_client
-from flows.tasks.promotions import delete_old
-from flows.tasks.report import LEFT_OUT, left_out, link_model, table
-from flows.tasks.retries import is_worth_repeating
+from flows.tasks.partitions import load_dask
+from flows.tasks.promotions import delete_old_versions, is_worth_repeating
+from flows.tasks.reports import LEFT_OUT, left_out, link_model, table
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.settings import Settings
+from vroom_model.dataset import count_csv_vehicles
 from vroom_model.registry.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from vroom_features.offline.snapshots import Snapshot
-    from vroom_model.training.boosting import FoldBooster, TrainingParams
     from vroom_model.training.register import Registered
     from vroom_model.training.train import Fit
 
@@ -32,50 +29,31 @@ async def train_and_register(settings: Settings, seed: int, as_of: datetime) -> 
 
 
 def _train_and_register(settings: Settings, seed: int, as_of: datetime) -> "Registered":
-    # `prefect deploy` imports this file: these would cost it 1.9 s and 177 MB, a run pays them anyway.
-    from vroom_model.dataset import count_csv_vehicles  # noqa: PLC0415
-    from vroom_model.training.register import train_candidate  # noqa: PLC0415
+    from vroom_model.training.register import train_candidate  # noqa: PLC0415 - 1.3 s and 111 MB, for `prefect deploy` too
 
     snapshot = OfflineStore(settings.offline_store).current()
-    fit = fit_for(count_csv_vehicles(snapshot), settings)
+    fit = choose_fit(count_csv_vehicles(snapshot), settings)
     with Registry(settings.mlflow, settings.model_name) as registry:
         return train_candidate(registry, snapshot, as_of=as_of, seed=seed, fit=fit)
 
 
-def fit_for(num_rows: int, settings: Settings) -> "Fit | None":
-    """Return the way to fit a fleet on Dask where that is set and worth it; None leaves it to this machine.
+def choose_fit(num_rows: int, settings: Settings) -> "Fit | None":
+    """Return how to fit a large fleet on Dask, if that is set; None fits it on this machine.
 
-    A fleet that fits in memory is learned in seconds.  The cluster is reached, or started, at the fit itself:
-    unchanged inputs need none.
+    The cluster is connected to, or started, with the fit itself: unchanged inputs need none.
     """
     address = str(settings.dask_address)
     if not address or num_rows <= settings.dask_above_vehicles:
         return None
-    check_cluster(address)
-    from vroom_model.training.dask_training import fit_on_dask  # noqa: PLC0415  # an extra
-
-    def fit(
-        snapshot: "Snapshot", params: "TrainingParams", *, inputs: "Sequence[str]", seed: int
-    ) -> "tuple[FoldBooster, ...]":
-        with dask_client(address) as client:
-            return fit_on_dask(client, snapshot, params, inputs=inputs, seed=seed)
-
-    return fit
+    return partial(load_dask(address).fit_on_cluster, address)
 
 
 @flow(name="vroom_forecast_training", timeout_seconds=7200)
 async def vroom_forecast_training(seed: int = 0) -> State[int]:
     """Train, register, and set the alias ``candidate``.
 
-    Parameters
-    ----------
-    seed : int
-        Of every random choice; the same snapshot and seed give the same model.
-
-    Returns
-    -------
-    State
-        Completed, with the number of the registered version as its data.
+    Args:
+        seed: Of every random choice; the same snapshot and seed give the same model.
     """
     settings = Settings()
     registered = await train_and_register(settings, seed, datetime.now(UTC))
@@ -98,5 +76,5 @@ async def vroom_forecast_training(seed: int = 0) -> State[int]:
     }
     await acreate_markdown_artifact(table("Trained", report), key="training")
     await link_model(settings, number)
-    await delete_old(settings)
+    await delete_old_versions(settings)
     return Completed(message=message, data=number)

@@ -1,32 +1,33 @@
-"""What a model learns from and is judged on: the csv vehicles of a snapshot as arrays, checked.
+"""The data set that a model is trained and evaluated on: the csv vehicles of a snapshot as arrays, checked.
 
-A vehicle saved over the web form is in the snapshot from its first booking on, with the bookings of a few
-weeks beside those of a whole year.  That count is no label, so these vehicles are left out.
+A vehicle saved in the web form enters the snapshot with its first booking, and has bookings of a few weeks
+where others have those of a year.  That count is no label, so these vehicles are left out.
+
+Folds are a stable hash of the vehicle id: a vehicle is in the same fold of every snapshot.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from vroom_features.offline.snapshots import Snapshot
 from vroom_features.vehicle import UI_VEHICLE_ID_START
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.errors import TrainingDataError
-from vroom_model.folds import NUM_FOLDS, fold_of, in_sample
 
 KEY = VEHICLE_VIEW.join_key
+NUM_FOLDS = 5
 SAMPLE_MAX_ROWS = 500_000
-"""Vehicles that a model is measured on, at most: more would change no figure that anybody reads."""
+"""A model is evaluated on at most so many vehicles: more change no figure noticeably."""
 MIN_ROWS = 50
 MIN_LABELS = 5
 MIN_RATIO_SPREAD = 0.01
 PRICE, NUM_IMAGES = "price_diff", "num_images"
-"""Features with a part of their own: forecasts never rise with the price, and segments go by photos too."""
+"""Forecasts never rise with the first; segments depend on the second."""
 FEW_PHOTOS = 2
 SEGMENTS = (
     "priced up to 10 % above market",
@@ -36,40 +37,9 @@ SEGMENTS = (
 )
 
 
-class TrainingSnapshot(Protocol):
-    """What training asks of a snapshot of the offline store."""
-
-    @property
-    def id(self) -> str:
-        """Name of the snapshot."""
-
-    @property
-    def digest(self) -> str:
-        """Checksum of its content."""
-
-    @property
-    def num_rows(self) -> int:
-        """Vehicles in it."""
-
-    @property
-    def created_at(self) -> datetime:
-        """When it was made."""
-
-    @property
-    def view_name(self) -> str:
-        """Name of the feature view it was computed with."""
-
-    @property
-    def view_version(self) -> int:
-        """Version of that view."""
-
-    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """Give its rows a part at a time."""
-
-
 @dataclass(frozen=True)
 class Dataset:
-    """Vehicles of the CSV files as arrays, in order of their ids.
+    """The csv vehicles of a snapshot as arrays, in order of their ids.
 
     Parameters
     ----------
@@ -87,7 +57,7 @@ class Dataset:
     folds : ndarray of shape (n_vehicles,)
         The fold of each vehicle.
     num_left_out : int
-        Booked vehicles from the web form that the snapshot holds beside those of the CSV files.
+        Booked vehicles from the web form, which the snapshot has too.
     """
 
     vehicle_ids: npt.NDArray[np.int64]
@@ -104,25 +74,20 @@ class Dataset:
 
     def take(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> "Dataset":
         """Return some of the vehicles."""
-        return replace(
-            self,
-            vehicle_ids=self.vehicle_ids[rows],
-            features=self.features[rows],
-            labels=self.labels[rows],
-            price_ratio=self.price_ratio[rows],
-            segments=self.segments[rows],
-            folds=self.folds[rows],
-        )
+        return replace(self, **{name: getattr(self, name)[rows] for name in ARRAYS})
+
+
+ARRAYS = ("vehicle_ids", "features", "labels", "price_ratio", "segments", "folds")
 
 
 def load_dataset(
-    snapshot: TrainingSnapshot,
+    snapshot: Snapshot,
     *,
     inputs: Sequence[str] = VEHICLE_VIEW.inputs,
     num_folds: int = NUM_FOLDS,
     max_rows: int = SAMPLE_MAX_ROWS,
 ) -> Dataset:
-    """Read a snapshot's csv vehicles into arrays, in memory that does not grow beyond ``max_rows`` vehicles.
+    """Read the csv vehicles of a snapshot into arrays, at most about ``max_rows`` of them.
 
     Parameters
     ----------
@@ -133,19 +98,19 @@ def load_dataset(
     num_folds : int, default 5
         Folds to divide the vehicles into.
     max_rows : int
-        A larger fleet is sampled by a stable hash of the vehicle's id: the same vehicles every time.
+        A larger fleet is sampled by a stable hash of the vehicle id: the same vehicles every time.
 
     Raises
     ------
     TrainingDataError
-        If it was computed with another feature view, lacks columns, holds values that are not finite, or
-        holds no vehicle of the CSV files.
+        If the snapshot has another feature view, lacks columns, has values that are not finite, or has no
+        csv vehicle.
     """
     num_csv = count_csv_vehicles(snapshot)
     num_left_out = snapshot.num_rows - num_csv
     if not num_csv:
         raise TrainingDataError(
-            f"snapshot {snapshot.id} holds 0 vehicles of the CSV files, which alone are learned from, and "
+            f"snapshot {snapshot.id} has 0 vehicles of the CSV files, which alone are learned from, and "
             f"{num_left_out:,} booked vehicles from the web form; seed the CSV files and materialize first"
         )
     share = min(1.0, max_rows / num_csv)
@@ -154,31 +119,24 @@ def load_dataset(
     return replace(_dataset(frame, inputs, num_folds, snapshot.id), num_left_out=num_left_out)
 
 
-def count_csv_vehicles(snapshot: TrainingSnapshot) -> int:
-    """Return how many vehicles of a snapshot are of the CSV files: those that a model learns from."""
+def count_csv_vehicles(snapshot: Snapshot) -> int:
+    """Return the number of csv vehicles in a snapshot."""
     return sum(int(_is_csv(batch.to_pandas()).sum()) for batch in snapshot.batches([KEY]))
 
 
 def read_blocks(
-    snapshot: TrainingSnapshot, *, inputs: Sequence[str] = VEHICLE_VIEW.inputs, num_folds: int = NUM_FOLDS
+    snapshot: Snapshot, *, inputs: Sequence[str] = VEHICLE_VIEW.inputs, num_folds: int = NUM_FOLDS
 ) -> Iterator[Dataset]:
-    """Give a snapshot's csv vehicles block by block, checked.
-
-    Raises
-    ------
-    TrainingDataError
-        As ``load_dataset`` does.
-    """
+    """Yield the csv vehicles of a snapshot part by part, checked as ``load_dataset`` does."""
     for frame in _read_frames(snapshot, inputs):
         yield _dataset(frame, inputs, num_folds, snapshot.id)
 
 
-def _read_frames(snapshot: TrainingSnapshot, inputs: Sequence[str]) -> Iterator[pd.DataFrame]:
-    """Give the csv vehicles of a snapshot a part at a time, with the columns that a data set is made of."""
+def _read_frames(snapshot: Snapshot, inputs: Sequence[str]) -> Iterator[pd.DataFrame]:
     view = (snapshot.view_name, snapshot.view_version)
     if view != (VEHICLE_VIEW.name, VEHICLE_VIEW.version):
         raise TrainingDataError(
-            f"snapshot {snapshot.id} holds feature view {view[0]}:{view[1]}, this program computes "
+            f"snapshot {snapshot.id} has feature view {view[0]}:{view[1]}, this program computes "
             f"{VEHICLE_VIEW.name}:{VEHICLE_VIEW.version}; materialize again"
         )
     names = (KEY, *inputs, NUM_IMAGES, *VEHICLE_VIEW.attributes, VEHICLE_VIEW.label)
@@ -192,12 +150,10 @@ def _read_frames(snapshot: TrainingSnapshot, inputs: Sequence[str]) -> Iterator[
 
 
 def _is_csv(frame: pd.DataFrame) -> "pd.Series[bool]":
-    """Return which rows are vehicles of the CSV files; ids of the web form begin above theirs."""
     return frame[KEY] < UI_VEHICLE_ID_START
 
 
 def _dataset(frame: pd.DataFrame, inputs: Sequence[str], num_folds: int, snapshot_id: str) -> Dataset:
-    """Turn csv vehicles into arrays, and refuse what a model must not learn from."""
     numbers = frame.drop(columns=KEY).astype(np.float64)
     if broken := [name for name in numbers if not np.isfinite(numbers[name]).all()]:
         raise TrainingDataError(f"snapshot {snapshot_id} has missing or infinite values in {broken}")
@@ -206,7 +162,7 @@ def _dataset(frame: pd.DataFrame, inputs: Sequence[str], num_folds: int, snapsho
     if len(beyond := vehicle_ids[~np.isfinite(price_ratio)]):
         raise TrainingDataError(
             f"vehicle {beyond[0]} of snapshot {snapshot_id} has a market price too small to compare its own "
-            "with; correct its recommended_price and materialize again"
+            "price with; correct its recommended_price and materialize again"
         )
     has_few_photos = (numbers[NUM_IMAGES] <= FEW_PHOTOS).to_numpy()
     return Dataset(
@@ -221,13 +177,7 @@ def _dataset(frame: pd.DataFrame, inputs: Sequence[str], num_folds: int, snapsho
 
 
 def check_learnable(dataset: Dataset, *, num_folds: int = NUM_FOLDS) -> None:
-    """Raise unless there is something to learn.
-
-    Raises
-    ------
-    TrainingDataError
-        If there are too few vehicles, a fold has none, labels hardly differ, or all prices sit alike.
-    """
+    """Raise TrainingDataError if there are too few vehicles, or all labels or all prices are alike."""
     if len(dataset) < MIN_ROWS:
         raise TrainingDataError(
             f"expected at least {MIN_ROWS} vehicles of the CSV files, got {len(dataset)} "
@@ -238,7 +188,7 @@ def check_learnable(dataset: Dataset, *, num_folds: int = NUM_FOLDS) -> None:
     sizes = np.bincount(dataset.folds, minlength=num_folds)
     if (sizes < MIN_LABELS).any():
         raise TrainingDataError(
-            f"the {num_folds} folds hold {sizes.tolist()} vehicles; each needs {MIN_LABELS}"
+            f"the {num_folds} folds have {sizes.tolist()} vehicles; each needs {MIN_LABELS}"
         )
     if np.ptp(dataset.labels) == 0:
         raise TrainingDataError(
@@ -249,5 +199,29 @@ def check_learnable(dataset: Dataset, *, num_folds: int = NUM_FOLDS) -> None:
     if np.ptp(dataset.price_ratio) < MIN_RATIO_SPREAD:
         raise TrainingDataError(
             f"every vehicle is priced at {dataset.price_ratio[0]:.0%} of its market price; "
-            "there is one class of price only, and nothing to tell of another"
+            "the effect of another price cannot be learned from them"
         )
+
+
+def fold_of(vehicle_ids: npt.ArrayLike, num_folds: int = NUM_FOLDS) -> npt.NDArray[np.int64]:
+    """Return the fold of each vehicle, from 0 to ``num_folds - 1``; consecutive ids spread evenly.
+
+    Examples
+    --------
+    >>> fold_of([1, 2, 3, 1_000_000_001]).tolist()
+    [4, 0, 1, 1]
+    """
+    return (_hash(vehicle_ids) % np.uint64(num_folds)).astype(np.int64)
+
+
+def in_sample(vehicle_ids: npt.ArrayLike, share: float) -> npt.NDArray[np.bool_]:
+    """Return which vehicles are in a sample of this share, by their ids alone; it takes all folds alike."""
+    return (_hash(vehicle_ids) >> np.uint64(32)) < np.uint64(int(share * 2**32))
+
+
+def _hash(vehicle_ids: npt.ArrayLike) -> npt.NDArray[np.uint64]:
+    """Hash ids by the finalizer of SplitMix64."""
+    x = np.asarray(vehicle_ids).astype(np.uint64)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

@@ -1,14 +1,13 @@
-"""The manifest of a model directory: what the model is, what it was made from, every file's checksum.
+"""The manifest of a model directory: what the model is, what it was made from, and checksums of its files.
 
-A model directory holds ``manifest.json``, ``serving.onnx`` (all fold boosters in one graph, for requests and
-for scoring) and one ``fold-K.json`` per fold (XGBoost's own format, for reasons).  Nothing in it is ever
-unpickled.
+A model directory has ``manifest.json``, ``serving.onnx`` (all fold boosters in one graph, for forecasts) and
+one ``fold-K.json`` per fold (XGBoost's own format, for reasons).  No file is ever unpickled.
 """
 
 import hashlib
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
@@ -17,7 +16,7 @@ from vroom_model.errors import BrokenModelError
 
 MANIFEST_NAME = "manifest.json"
 METRICS = ("mae", "mae_standard_error", "bias", "baseline_mae", "coverage", "mean_width", "mean_label")
-"""Figures without which a model cannot be judged."""
+"""Metrics that are needed to judge a model."""
 SERVING_NAME = "serving.onnx"
 
 
@@ -33,29 +32,29 @@ class Part(BaseModel):
 
 
 class SnapshotRef(Part):
-    """The snapshot a model learned from, and how many of its vehicles."""
+    """The snapshot that a model was trained on."""
 
     id: str
     digest: str
     num_rows: int
-    """Vehicles learned from: those of the CSV files."""
+    """The csv vehicles, which were learned from."""
     num_left_out: int = 0
-    """Booked vehicles from the web form; a manifest without the number is of a model that left none out."""
+    """Booked vehicles from the web form; models of earlier releases left none out."""
     created_at: datetime
 
 
 class ViewRef(Part):
-    """The features a model takes, in order, and the view of the program that trained it."""
+    """The features that a model takes, in order, and the view of the program that trained it."""
 
     name: str
     version: int
     columns: tuple[str, ...]
     feature_versions: dict[str, int] = {}
-    """Of each feature function; a manifest that does not name one is of a program that had version 1."""
+    """Of each feature function; 1 where a manifest names none."""
 
     @classmethod
     def of(cls, view: FeatureView) -> Self:
-        """Describe a view."""
+        """Return the description of a view."""
         versions = {feature.name: feature.version for feature in view.features}
         return cls(name=view.name, version=view.version, columns=view.columns, feature_versions=versions)
 
@@ -68,7 +67,7 @@ class ViewRef(Part):
 class IntervalLines(Part):
     """Lower and upper quantile of the outcome as straight lines over the forecast, calibrated out of fold.
 
-    Both slopes are at least 0, so a range rises and falls with its forecast.
+    Both slopes are at least 0, so a range rises with its forecast.
     """
 
     coverage: float
@@ -100,7 +99,7 @@ class SegmentMetrics(Part):
 
 
 class CalibrationPoint(Part):
-    """Vehicles of like forecast: what was forecast and what happened, on average, out of fold."""
+    """Mean forecast and mean outcome of vehicles with similar forecasts, out of fold."""
 
     forecast: float
     outcome: float
@@ -117,9 +116,9 @@ class Importance(Part):
 
 
 class Histogram(Part):
-    """Counts of a feature's training values between edges: what drift is measured against.
+    """Counts of a feature's training values between edges, for drift.
 
-    Bin i ends with edge i, which is its own; the last has no end.
+    Bin i includes its upper edge i; the last bin has none.
     """
 
     edges: tuple[float, ...]
@@ -127,7 +126,7 @@ class Histogram(Part):
 
 
 class Probe(Part):
-    """A vehicle's features and the forecast they must give wherever the model is loaded."""
+    """Features of a vehicle, and the forecast that a loaded model must return for them."""
 
     features: dict[str, float]
     forecast: float
@@ -136,7 +135,7 @@ class Probe(Part):
 
 
 class ModelManifest(Part):
-    """All there is to know of a model, beside its files."""
+    """Everything about a model but its boosters."""
 
     format: Literal[1] = 1
     trained_at: AwareDatetime
@@ -161,12 +160,12 @@ class ModelManifest(Part):
 
     @property
     def coverage(self) -> float:
-        """Share of vehicles whose outcome the range is made to hold."""
+        """Share of outcomes that the range is made to cover."""
         return self.interval.coverage
 
     @property
     def missing_metrics(self) -> tuple[str, ...]:
-        """Figures that a model needs to be judged by and that are not there."""
+        """Metrics that are needed to judge the model and are not there."""
         missing = [name for name in METRICS if name not in self.metrics]
         if len(self.folds) < self.num_folds:
             missing.append("those of each fold")
@@ -175,7 +174,7 @@ class ModelManifest(Part):
         return tuple(missing)
 
     def write(self, directory: Path) -> str:
-        """Write ``manifest.json`` and return its SHA-256, which identifies the whole directory."""
+        """Write ``manifest.json``, and return its SHA-256, which identifies the whole directory."""
         data = self.model_dump_json(indent=1).encode()
         (directory / MANIFEST_NAME).write_bytes(data)
         return hashlib.sha256(data).hexdigest()
@@ -187,14 +186,13 @@ class ModelManifest(Part):
         Parameters
         ----------
         directory : Path
-            A model directory.
         sha256 : str, optional
-            Checksum of the manifest as the registry keeps it; without it the manifest is taken as it is.
+            Checksum of the manifest, from the registry.
 
         Raises
         ------
         BrokenModelError
-            If anything is missing or altered, or a feature is one that this program does not compute.
+            If a file is missing or altered, or this program does not compute one of the features.
         """
         try:
             data = (directory / MANIFEST_NAME).read_bytes()
@@ -229,7 +227,6 @@ class ModelManifest(Part):
             raise BrokenModelError(directory, f"the manifest lists no {sorted(missing)}")
 
 
-def _first(exc: ValidationError) -> Any:
-    """Return where the first error is, and what it says."""
+def _first(exc: ValidationError) -> str:
     error = exc.errors()[0]
     return f"{'.'.join(map(str, error['loc']))}: {error['msg']}"

@@ -13,13 +13,11 @@ class ModelPromoted(Message):
     channel: ClassVar[str] = f"{PREFIX}:model-promoted"
     model_name: str = Field(max_length=256)
     version: int = Field(gt=0)
-    epoch: int = Field(
-        default=0, ge=0, description="number of the record in the history; workers read the registry"
-    )
+    epoch: int = Field(default=0, ge=0, description="number of the record in the history of promotions")
 
 
 class ModelLoaded(Message):
-    """A web worker swapped a model in."""
+    """A web worker serves another model."""
 
     channel: ClassVar[str] = f"{PREFIX}:model-loaded"
     model_name: str = Field(max_length=256)
@@ -28,7 +26,7 @@ class ModelLoaded(Message):
 
 
 class PipelineCompleted(Message):
-    """A pipeline run ended, whatever it decided."""
+    """A pipeline run completed, with or without a promotion."""
 
     channel: ClassVar[str] = f"{PREFIX}:pipeline-completed"
     model_name: str = Field(max_length=256)

@@ -1,6 +1,6 @@
-"""What is written down about model versions: the gate's decisions and the monitor's reports.
+"""Records about model versions: the gate's decisions and the monitor's reports, kept as JSON in tags.
 
-They are kept as JSON in tags of the registry.  This module is light, so that readers need no copy of it.
+The web app imports this module, so it imports neither pandas nor XGBoost.
 """
 
 from collections.abc import Mapping
@@ -11,20 +11,20 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from vroom_model.errors import BrokenModelError, ForceReasonError, LongReasonError
+from vroom_model.errors import BrokenModelError, ReasonError
 
 MIN_ARRIVALS = 100
-"""Below so many vehicles a drift index is mostly chance: with ten bins, 9/100 of it on average."""
+"""With fewer vehicles PSI is mostly chance: with ten bins and 100 vehicles, 0.09 of it on average."""
 
 REASON_MAX = 500
-"""Characters of a person's reason: the decision's JSON fits MLflow's tag with all of them escaped."""
+"""Characters of a person's reason: even with all of them escaped, the decision fits into a tag of MLflow."""
 
 Verdict = Literal["too few", "steady", "some drift", "large drift"]
 
 
 @dataclass(frozen=True, slots=True)
 class ChampionRef:
-    """Which model version is champion, and what its manifest must hash to."""
+    """A champion: its version, and what is needed to fetch and verify its files."""
 
     version: int
     run_id: str
@@ -34,21 +34,7 @@ class ChampionRef:
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """A registered model version.
-
-    Parameters
-    ----------
-    version : int
-        Its number.
-    run_id : str
-        The MLflow run that recorded it.
-    created_at : datetime
-        When it was registered (UTC).
-    tags : mapping
-        What is written on it: checksums, lineage, and the last decision about it.
-    aliases : tuple of str
-        Names that point to it.
-    """
+    """A registered model version; its tags hold checksums, lineage and the last decision about it."""
 
     version: int
     run_id: str
@@ -58,7 +44,7 @@ class ModelVersion:
 
     @property
     def ref(self) -> ChampionRef:
-        """What is needed to fetch and verify its files; BrokenModelError if its checksum is not known."""
+        """What is needed to fetch and verify its files; BrokenModelError without a checksum."""
         try:
             sha256 = self.tags["manifest_sha256"]
         except KeyError as exc:
@@ -74,13 +60,13 @@ class Record(BaseModel):
 
 
 class Decision(Record):
-    """Whether to promote, and why, in one sentence and in numbers."""
+    """Whether to promote a version, and why, in a sentence and in numbers."""
 
     promote: bool
     reason: str
     candidate_version: int
     candidate_run_id: str | None = None
-    """MLflow's, which no other version has again: numbers begin anew where a registry was lost."""
+    """It identifies the version where a registry was lost and version numbers start again."""
     champion_version: int | None = None
     candidate_mae: float | None = None
     champion_mae: float | None = None
@@ -88,13 +74,13 @@ class Decision(Record):
     gain_low: float | None = None
     num_vehicles: int | None = None
     num_left_out: int = 0
-    """Booked vehicles from the web form, by which nothing is judged."""
+    """Booked vehicles from the web form, which are not compared on."""
     snapshot_digest: str | None = None
     forced: bool = False
 
     @classmethod
     def uncompared(cls, version: int, run_id: str, reason: str, champion: int | None) -> Self:
-        """Return a person's decision for a version, which compares nothing."""
+        """Return the decision of a person for a version, without a comparison."""
         return cls(
             promote=True,
             reason=reason,
@@ -104,23 +90,23 @@ class Decision(Record):
         )
 
     def overruled(self, reason: str) -> Self:
-        """Return the decision to promote all the same, for a person's reason."""
+        """Return the decision to promote all the same, for the reason of a person."""
         name = f"version {self.candidate_version}"
         sentence = f"{name} is promoted by force: {reason} (the gate: {self.reason})"
         return self.model_copy(update={"promote": True, "forced": True, "reason": sentence})
 
     def tags(self, decided_at: datetime) -> dict[str, str]:
-        """Return what is written on the version in the registry."""
-        kept = self.model_dump_json(exclude_none=True)
-        return {"decision": kept, "decision_reason": self.reason, "decided_at": decided_at.isoformat()}
+        """Return the tags of the version in the registry."""
+        decision = self.model_dump_json(exclude_none=True)
+        return {"decision": decision, "decision_reason": self.reason, "decided_at": decided_at.isoformat()}
 
 
 class Outcome(Record):
-    """What a promotion or a rollback did."""
+    """The result of a promotion or a rollback."""
 
     decision: Decision
     record: int | None = None
-    """Number of its record in the history, or None if the champion stayed."""
+    """Number of its record in the history; None if the champion stayed."""
 
     @property
     def promoted(self) -> bool:
@@ -129,15 +115,21 @@ class Outcome(Record):
 
 
 def check_reason(reason: str | None) -> None:
-    """Raise ForceReasonError or LongReasonError if a person's reason says nothing, or more than is kept."""
-    if reason is not None and not reason.strip():
-        raise ForceReasonError
-    if len(reason or "") > REASON_MAX:
-        raise LongReasonError(length=len(reason or ""), longest=REASON_MAX)
+    """Raise ReasonError if a person's reason is blank or too long; None is no reason and passes."""
+    if reason is None:
+        return
+    if not reason.strip():
+        raise ReasonError(
+            "a forced promotion needs a written reason, which is kept with it: say why it overrules the gate"
+        )
+    if len(reason) > REASON_MAX:
+        raise ReasonError(
+            f"the reason has {len(reason):,} characters; say it in {REASON_MAX}, it is kept with the decision"
+        )
 
 
 class FeatureDrift(Record):
-    """How far a feature of new arrivals lies from the training vehicles."""
+    """How much a feature of new arrivals differs from that of the training vehicles."""
 
     feature: str
     psi: float | None
@@ -145,26 +137,27 @@ class FeatureDrift(Record):
 
 
 class Outcomes(Record):
-    """Out-of-fold forecasts against what happened, for the csv vehicles of a snapshot."""
+    """Out-of-fold forecasts against outcomes, for the csv vehicles of a snapshot."""
 
     num_vehicles: int
     mean_forecast: float
     mean_outcome: float
     mae: float
     held: float
+    """Share of outcomes inside the forecast's range."""
 
 
 class MonitorReport(Record):
-    """What watching a model found."""
+    """Drift and outcomes of a model, as the monitor flow found them."""
 
     version: int
     as_of: datetime
     num_arrivals: int
     features: tuple[FeatureDrift, ...]
     outcomes: Outcomes | None
-    """None in reports of a release that had none to compare."""
+    """None in reports of earlier releases, where a fleet had none."""
     num_left_out: int = 0
-    """Booked vehicles from the web form, whose outcomes are not over."""
+    """Booked vehicles from the web form, whose outcomes are not complete."""
 
     @property
     def drifted(self) -> tuple[str, ...]:
@@ -173,7 +166,7 @@ class MonitorReport(Record):
 
     @property
     def summary(self) -> str:
-        """What was found of drift, in one sentence."""
+        """The drift in one sentence."""
         if self.num_arrivals < MIN_ARRIVALS:
             return f"{self.num_arrivals} new arrivals are too few to judge drift by; it takes {MIN_ARRIVALS}"
         if self.drifted:

@@ -1,4 +1,4 @@
-"""XGBoost's own JSON, read without XGBoost: what the serving graph and the reasons are made from."""
+"""The trees of a booster, read from XGBoost's JSON without XGBoost."""
 
 import json
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ LEAF = -1
 class Tree:
     """One regression tree as arrays over its nodes; node 0 is the root.
 
-    A row goes left when its feature's float32 value is below ``threshold``; ``left`` is -1 in a leaf, where
-    ``threshold`` holds the leaf's value instead.  ``cover`` is the weight of the training rows that came by.
+    A row goes left when its feature's float32 value is below ``threshold``; ``left`` is -1 in a leaf, whose
+    value is in ``threshold``.  ``cover`` is the weight of the training rows that reached the node.
     """
 
     left: tuple[int, ...]
@@ -23,7 +23,7 @@ class Tree:
     cover: tuple[float, ...]
 
     def leaves(self) -> Iterator[tuple[int, tuple[tuple[int, bool], ...]]]:
-        """Yield each leaf with its path: the inner nodes passed, and whether the left branch was taken."""
+        """Yield each leaf with its path: the inner nodes, and whether each was left by the left branch."""
         stack: list[tuple[int, tuple[tuple[int, bool], ...]]] = [(0, ())]
         while stack:
             node, path = stack.pop()
@@ -48,7 +48,7 @@ class Ensemble:
         Raises
         ------
         ValueError
-            If the document is not one, or uses what is not known here (categories, several outputs).
+            If the document is another one, or has splits on categories or several outputs.
         """
         try:
             learner = json.loads(data)["learner"]

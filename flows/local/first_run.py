@@ -1,39 +1,60 @@
-"""The main job, once, through the deployments: what `make run` does after the services are up."""
+"""What `make run` does once the services are up: the automation of lost runs, and the main job."""
 
+import asyncio
 from contextlib import closing
+from datetime import timedelta
 
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
 from prefect.deployments import arun_deployment
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 from rich.console import Console
 
-from flows.local.automation import create_automation
-from flows.local.sample import holds_sample
+from flows.materialize import holds_sample
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import VroomFeaturesError
-from vroom_features.settings import Settings
+from vroom_features.settings import Settings, read_settings
 
 STEPS = ("vroom_forecast_materialize", "vroom_forecast_pipeline")
 STEP_TIMEOUT_S = 3600
+LOST_AFTER = timedelta(seconds=90)
+"""Three heartbeats, as prefect.toml sets them."""
+ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
+
+
+def start_first_run() -> int:
+    """Return the exit code of the main job."""
+    return 0 if asyncio.run(first_run(read_settings(), Console())) else 1
+
+
+def start_automation() -> None:
+    """Create the automation."""
+    asyncio.run(create_automation())
 
 
 async def first_run(settings: Settings, console: Console) -> bool:
-    """Run materialize and the pipeline by their deployments, and print what each did.
+    """Create the automation, run materialize and the pipeline, and print what each did.
 
-    First have Prefect report runs that get lost.
-
-    A folder of CSVs that somebody named takes the place of the whole sample, which can be made again.
+    If the database has the sample and another folder of CSVs is set, its files replace the whole sample.
 
     Returns
     -------
     bool
         Whether every step completed; a step after a failed one is not started.
     """
+
+    def fail(reason: str) -> bool:
+        console.print(reason, style="red", highlight=False, soft_wrap=True)
+        return False
+
     try:
         with closing(SourceStore.open(settings.source_database)) as source:
             replaces_sample = settings.is_data_dir_set and holds_sample(source)
     except VroomFeaturesError as exc:
-        console.print(f"the main job failed: {exc}", style="red", highlight=False, soft_wrap=True)
-        return False
+        return fail(f"the main job failed: {exc}")
     await create_automation()
     parameters = {STEPS[0]: {"allow_removals": True}} if replaces_sample else {}
     for step in STEPS:
@@ -46,14 +67,44 @@ async def first_run(settings: Settings, console: Console) -> bool:
                     poll_interval=0.5,
                 )
             except ObjectNotFound:
-                console.print(
-                    f"{step} is not deployed; run: prefect deploy --all", style="red", highlight=False
-                )
-                return False
+                return fail(f"{step} is not deployed; run: prefect deploy --all")
         state = run.state
-        if state is None or not state.is_completed():
-            reason = "it did not end in time" if state is None or not state.is_final() else state.message
-            console.print(f"{step} failed: {reason}", style="red", highlight=False, soft_wrap=True)
-            return False
+        if state is None or not state.is_final():
+            return fail(f"{step} failed: it did not end in time")
+        if not state.is_completed():
+            return fail(f"{step} failed: {state.message}")
         console.print(f"{step}: {state.message or 'completed'}", highlight=False, soft_wrap=True)
     return True
+
+
+async def create_automation(lost_after: timedelta = LOST_AFTER) -> None:
+    """Have Prefect set runs to Crashed that send no heartbeat for too long, from Pending on.
+
+    A run whose process is gone reports nothing by itself, and the next run of its deployment waits for it.
+
+    Prefect's documentation has this automation under "How to detect and respond to zombie flows", but from
+    the first heartbeat on.  An existing one is not updated: Prefect would forget the runs that it watches.
+    """
+    automation = AutomationCore(
+        name="Crash zombie flows",
+        trigger=EventTrigger(
+            after={"prefect.flow-run.Pending", "prefect.flow-run.heartbeat"},
+            expect={f"prefect.flow-run.{event}" for event in ("heartbeat", *ENDS)},
+            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+            match_related=ResourceSpecification(
+                {"prefect.resource.role": ["flow"], "prefect.resource.name": ["vroom_forecast_*"]}
+            ),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=lost_after,
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED, message="its process reports nothing any more; start it again"
+            )
+        ],
+    )
+    async with get_client() as client:
+        if not await client.read_automations_by_name(automation.name):
+            await client.create_automation(automation)

@@ -1,4 +1,4 @@
-"""Start the whole system on this machine: check, supervise, run the main job once, wait, stop everything."""
+"""Start the whole system on this machine: check, supervise, run the main job once, wait, stop."""
 
 import os
 import secrets
@@ -8,9 +8,8 @@ import socket
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -28,6 +27,7 @@ from vroom_features.settings import Settings
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "supervisord.conf"
 FREE_BYTES_NEEDED = 500_000_000
+PORTS = ("web_port", "web_events_port", "redis_port", "mlflow_port", "prefect_port")
 SOCKET_PATH_MAX = 100  # the system's limit for a Unix socket is about 108 characters
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 60
@@ -38,16 +38,10 @@ class StartError(Exception):
 
 
 def up(settings: Settings, console: Console) -> int:
-    """Start everything, run the main job, and stay until Ctrl-C, SIGTERM or the terminal's end.
-
-    Returns
-    -------
-    int
-        Exit code: 0 when stopped on request, 1 when something did not come up.
-    """
+    """Start everything, run the main job, and wait for Ctrl-C, SIGTERM or SIGHUP; return the exit code."""
     settings = settings.model_copy(update={"home": settings.home.resolve()})
-    os.umask(0o077)  # what this and every process below it writes is for its owner alone
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # Ctrl-C, a supervisor, a closed terminal
+    os.umask(0o077)  # every file that the system writes is for its owner alone
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last from a closed terminal
         signal.signal(name, _interrupt)
     try:
         check(settings)
@@ -65,13 +59,7 @@ def up(settings: Settings, console: Console) -> int:
 
 
 def check(settings: Settings) -> None:
-    """Refuse to start where it cannot work: no folder, no space, a port in use.
-
-    Raises
-    ------
-    StartError
-        With what is in the way and the setting that moves it.
-    """
+    """Create the folders; StartError if files or disk space are missing, or a port is in use."""
     for name in ("vehicles.csv", "reservations.csv"):
         try:
             find_csv(settings.data_dir, name)
@@ -94,13 +82,7 @@ def check(settings: Settings) -> None:
         raise StartError(
             f"{settings.home} has {free / 1e6:.0f} MB free and needs {FREE_BYTES_NEEDED / 1e6:.0f} MB"
         )
-    ports = {
-        "VROOM_WEB_PORT": settings.web_port,
-        "VROOM_WEB_EVENTS_PORT": settings.web_events_port,
-        "VROOM_REDIS_PORT": settings.redis_port,
-        "VROOM_MLFLOW_PORT": settings.mlflow_port,
-        "VROOM_PREFECT_PORT": settings.prefect_port,
-    }
+    ports = {f"VROOM_{name.upper()}": getattr(settings, name) for name in PORTS}
     for name, port in ports.items():
         if others := [other for other in ports if other != name and ports[other] == port]:
             raise StartError(f"{name} and {others[0]} are both {port}; give each a port of its own")
@@ -119,45 +101,37 @@ def _is_free(port: int) -> bool:
 
 
 def _describe_in_use(ports: Mapping[str, int], home: Path) -> str:
-    """Say who holds each port, and how to end it; a start that is killed leaves its session behind."""
-    holders = _listening_processes()
+    """Return which process uses each port, and how to end those that an earlier start left behind."""
+    pids = _listening_processes()
     lines = [
-        f"port {port} is in use by {f'process {holders[port].pid}' if port in holders else 'another user'}; "
+        f"port {port} is in use by {f'process {pids[port]}' if port in pids else 'another user'}; "
         f"stop it or set {name} to a free one"
         for name, port in ports.items()
     ]
-    pid_file = home / "supervisord.pid"
-    earlier = int(pid_file.read_text()) if pid_file.exists() else None
-    if earlier in {holders[port].session for port in ports.values() if port in holders}:
-        lines.append(f"An earlier start left them behind; to end all that it started: pkill -s {earlier}")
+    with suppress(OSError, ValueError):
+        earlier = int((home / "supervisord.pid").read_text())  # the leader of its session
+        if earlier in {os.getsid(pids[port]) for port in ports.values() if port in pids}:
+            lines.append(f"An earlier start left them behind; to end all that it started: pkill -s {earlier}")
     return "\n".join(lines)
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """A process that listens on a port, and the session it belongs to."""
-
-    pid: int
-    session: int
-
-
-def _listening_processes() -> dict[int, Holder]:
-    """Return which process listens on which port, of those that this user may look at."""
+def _listening_processes() -> dict[int, int]:
+    """Return the process that listens on each port, of those that this user may inspect."""
     found = {}
     for process in psutil.process_iter():
-        with suppress(psutil.Error, ProcessLookupError):
+        with suppress(psutil.Error):
             for connection in process.net_connections("tcp"):
                 if connection.status == psutil.CONN_LISTEN:
-                    found[connection.laddr.port] = Holder(process.pid, os.getsid(process.pid))
+                    found[connection.laddr.port] = process.pid
     return found
 
 
 @contextmanager
 def supervised(settings: Settings) -> Iterator[tuple["subprocess.Popen[bytes]", dict[str, str]]]:
-    """Run supervisord for the time of the block, and stop all it started at the end."""
+    """Run supervisord for the time of the block, then stop it with all its programs."""
     environment = child_environment(settings)
     command = [_program("supervisord"), "-c", str(CONFIG)]
-    # In a session of its own, so that a Ctrl-C reaches this process alone, which then stops the others.
+    # In its own session: Ctrl-C reaches only this process, which then stops the others.
     supervisor = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603
     try:
         yield supervisor, environment
@@ -171,19 +145,16 @@ def supervised(settings: Settings) -> Iterator[tuple["subprocess.Popen[bytes]", 
 
 
 def child_environment(settings: Settings) -> dict[str, str]:
-    """Return the environment of every process: the resolved settings, and no call home."""
+    """Return the environment of every process: the settings, and no telemetry."""
     return os.environ | {
         "PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONUNBUFFERED": "1",
         "VROOM_HOME": str(settings.home),
         **({"VROOM_DATA_DIR": str(settings.data_dir.resolve())} if settings.is_data_dir_set else {}),
-        "VROOM_WEB_HOST": settings.web_host,
-        "VROOM_WEB_PORT": str(settings.web_port),
-        "VROOM_WEB_EVENTS_PORT": str(settings.web_events_port),
-        "VROOM_WEB_WORKERS": str(settings.web_workers),
-        "VROOM_REDIS_PORT": str(settings.redis_port),
-        "VROOM_MLFLOW_PORT": str(settings.mlflow_port),
-        "VROOM_PREFECT_PORT": str(settings.prefect_port),
+        **{
+            f"VROOM_{name.upper()}": str(getattr(settings, name))
+            for name in ("web_host", "web_workers", *PORTS)
+        },
         "PREFECT_HOME": str(settings.home / "prefect"),
         "PREFECT_API_URL": f"http://127.0.0.1:{settings.prefect_port}/api",
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{settings.prefect_port}",
@@ -197,17 +168,21 @@ def child_environment(settings: Settings) -> dict[str, str]:
 def _bring_up(settings: Settings, environment: dict[str, str], console: Console) -> None:
     """Start the services in order and run the main job once."""
     page = f"http://{settings.web_host}:{settings.web_port}"
-    with console.status("Starting Redis and the web app"):
-        _wait_for_redis(settings)
-        _wait_for("web", f"{page}/health", settings)
+    prefect_api = environment["PREFECT_API_URL"]
+    with (
+        console.status("Starting Redis and the web app"),
+        redis.Redis.from_url(node_url(settings.redis)) as client,
+    ):
+        _wait_for("redis", client.ping, settings)
+        _wait_for("web", lambda: httpx.get(f"{page}/health", timeout=5), settings)
     console.print(f"The page is open at {page} and says what it waits for.", highlight=False)
     with console.status("Starting MLflow and Prefect"):
         _run(environment, "supervisorctl", "-c", str(CONFIG), "start", "mlflow", "prefect")
-        _wait_for("mlflow", f"{settings.mlflow}/health", settings)
-        _wait_for("prefect", f"http://127.0.0.1:{settings.prefect_port}/api/health", settings)
+        _wait_for("mlflow", lambda: httpx.get(f"{settings.mlflow}/health", timeout=5), settings)
+        _wait_for("prefect", lambda: httpx.get(f"{prefect_api}/health", timeout=5), settings)
     console.print("MLflow and Prefect are up.")
     with console.status("Deploying the flows"):
-        _make_work_pool(environment["PREFECT_API_URL"])
+        _create_work_pool(prefect_api)
         _run(environment, "supervisorctl", "-c", str(CONFIG), "start", "worker")
         _run(environment, "prefect", "--no-prompt", "deploy", "--all")
     subprocess.run([sys.executable, "-m", "flows", "first-run"], cwd=ROOT, env=environment, check=False)
@@ -225,42 +200,27 @@ def _bring_up(settings: Settings, environment: dict[str, str], console: Console)
         console.print(f"  {name:8} {value}", highlight=False, soft_wrap=True)
 
 
-def _make_work_pool(api: str) -> None:
-    """Make the pool that the flows are deployed to; the command for it takes four seconds to load."""
+def _create_work_pool(api: str) -> None:
+    """Create the pool that the flows are deployed to; Prefect's command for it takes four seconds to load."""
     answer = httpx.post(f"{api}/work_pools/", json={"name": "vroom", "type": "process"}, timeout=30)
     if not answer.is_success and answer.status_code != httpx.codes.CONFLICT:  # it is there already
-        raise StartError(f"Prefect does not make the work pool: {answer.status_code} {answer.text}")
+        raise StartError(f"Prefect does not create the work pool: {answer.status_code} {answer.text}")
 
 
-def _wait_for(name: str, url: str, settings: Settings) -> None:
-    """Wait until a service answers at all."""
+def _wait_for(name: str, is_up: Callable[[], object], settings: Settings) -> None:
+    """Wait until a service answers."""
+    errors = (httpx.TransportError, redis.RedisError)
+    retrying = Retrying(
+        stop=stop_after_delay(START_TIMEOUT_S), wait=wait_fixed(0.1), retry=retry_if_exception_type(errors)
+    )
     try:
-        for attempt in _retrying(httpx.TransportError):
-            with attempt:
-                httpx.get(url, timeout=5)
+        retrying(is_up)
     except RetryError as exc:
         raise StartError(f"{name} did not answer; see {settings.home / 'log' / name}.log") from exc
 
 
-def _wait_for_redis(settings: Settings) -> None:
-    """Wait until Redis answers."""
-    try:
-        with redis.Redis.from_url(node_url(settings.redis)) as client:
-            for attempt in _retrying(redis.RedisError):
-                with attempt:
-                    client.ping()
-    except RetryError as exc:
-        raise StartError(f"Redis did not answer; see {settings.home / 'log' / 'redis.log'}") from exc
-
-
-def _retrying(error: type[Exception]) -> Retrying:
-    return Retrying(
-        stop=stop_after_delay(START_TIMEOUT_S), wait=wait_fixed(0.1), retry=retry_if_exception_type(error)
-    )
-
-
 def _run(environment: dict[str, str], program: str, *arguments: str) -> None:
-    """Run an installed command to its end; its output is shown only when it fails."""
+    """Run an installed command; its output is shown only if it fails."""
     command = [_program(program), *arguments]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:

@@ -4,76 +4,95 @@ Each way runs the same function on the same ranges, so the result is the same, b
 """
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from prefect import task
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from flows.tasks.cluster import check_cluster, dask_task_runner
 from vroom_features.addresses import ServiceAddress
 from vroom_features.materialize import Range, WrittenPart, make_ranges
 
 FEW_RANGES = 3
-"""So many are made sooner by the process that has the database open than by handing them out."""
+"""The process that has the database open computes so many faster than threads do."""
 DASK_MIN_RANGES = 8
-"""Fewer stay on threads: to reach a cluster takes longer than to make them."""
+"""Fewer are computed on threads: connecting to a cluster takes longer."""
 MAX_TASKS = 256
-"""A task run costs Prefect's server 20 ms, so a fleet of thousands of partitions goes out in batches."""
+"""A task run costs Prefect's server 20 ms, so thousands of partitions are submitted in batches."""
 MAX_THREADS = 4
+DASK_ADDRESS = re.compile(r"local(:[1-9]\d*)?|.*://.*")
+
+
+class ClusterError(RuntimeError):
+    """The Dask cluster cannot be used; the message says what to do."""
+
+
+def load_dask(address: str) -> ModuleType:
+    """Return the module ``dask_cluster``; ClusterError without the extra, or if the address is wrong."""
+    try:
+        from flows.tasks import dask_cluster  # noqa: PLC0415 - an extra; 1.4 s and 110 MB
+    except ImportError as exc:
+        raise ClusterError(
+            f"VROOM_DASK_ADDRESS is {address!r} and {exc.name} is not installed;"
+            " install the extra: pip install '.[dask]'"
+        ) from exc
+    if not DASK_ADDRESS.fullmatch(address):
+        raise ClusterError(
+            f"expected VROOM_DASK_ADDRESS as tcp://host:8786, local or local:4, got {address!r}"
+        )
+    return dask_cluster
 
 
 @task(name="make_partitions", retries=2, retry_delay_seconds=[1, 5])
 def make_partitions(database: ServiceAddress, root: ServiceAddress, ranges: list[Range]) -> list[WrittenPart]:
-    """Make the parts of some ranges; repeated, here or elsewhere, it writes the same files again."""
+    """Compute the parts of some ranges; a repeated task writes the same files again."""
     return make_ranges(database, root, ranges)
 
 
 class PartitionRunner:
-    """Makes parts on a Prefect task runner: what ``materialize`` takes as ``map_ranges``.
+    """Computes parts on a Prefect task runner; ``materialize`` takes it as ``map_ranges``.
 
     Parameters
     ----------
     dask_address : str
-        As the setting ``VROOM_DASK_ADDRESS``; empty for threads alone.
+        The setting ``VROOM_DASK_ADDRESS``; empty for threads alone.
 
     Raises
     ------
     ClusterError
-        If Dask is asked for and not installed.
+        If Dask cannot be used.
     """
 
     def __init__(self, dask_address: str) -> None:
         if dask_address:
-            check_cluster(dask_address)
+            load_dask(dask_address)
         self._dask_address = dask_address
 
     def __call__(
         self, database: ServiceAddress, root: ServiceAddress, ranges: Sequence[Range]
     ) -> Iterable[WrittenPart]:
-        """Make the parts of many ranges, and none of a few, which leaves those to the caller."""
+        """Compute the parts of many ranges, and none of a few: those are left to the caller."""
         if len(ranges) <= FEW_RANGES:
             return
         size = -(-len(ranges) // MAX_TASKS)
-        database, root = _from_any_folder(database), _from_any_folder(root)
+        places = {"database": _absolute(database), "root": _absolute(root)}
         batches = [list(ranges[start : start + size]) for start in range(0, len(ranges), size)]
         with self._task_runner(len(ranges)) as runner:
-            futures = [
-                runner.submit(make_partitions, {"database": database, "root": root, "ranges": batch})
-                for batch in batches
-            ]
+            futures = [runner.submit(make_partitions, {**places, "ranges": batch}) for batch in batches]
             for future in futures:
                 yield from future.result()
 
-    def _task_runner(self, num_ranges: int) -> TaskRunner[Any]:  # each kind has futures of its own
-        """Return what runs so many ranges; nothing starts before its first task."""
+    def _task_runner(self, num_ranges: int) -> TaskRunner[Any]:  # each kind has its own futures
         if self._dask_address and num_ranges >= DASK_MIN_RANGES:
-            return dask_task_runner(self._dask_address)
+            runner: TaskRunner[Any] = load_dask(self._dask_address).dask_task_runner(self._dask_address)
+            return runner
         return ThreadPoolTaskRunner(max_workers=min(MAX_THREADS, os.cpu_count() or 1))
 
 
-def _from_any_folder(place: ServiceAddress) -> ServiceAddress:
+def _absolute(place: ServiceAddress) -> ServiceAddress:
     """Make the path of a SQLite file or of a folder absolute: workers may run in other folders."""
     scheme, separator, path = place.url.rpartition("sqlite:///")
     return place if "://" in path else ServiceAddress(f"{scheme}{separator}{Path(path).resolve()}")

@@ -1,24 +1,48 @@
-"""Open the history of promotions, and keep MLflow from growing without end."""
+"""Tasks on the history of promotions and the model versions, and which failures are tried again."""
 
 from asyncio import to_thread
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import Any
 
-from prefect import get_run_logger, task
+from prefect import State, Task, get_run_logger, task
+from prefect.client.schemas.objects import TaskRun
 
-from flows.tasks.messages import publish
+from flows.tasks.reports import publish
 from vroom_features.database.vehicles import SourceStore
-from vroom_features.errors import SourceStoreError
+from vroom_features.errors import DataContractError, NoSnapshotError, SourceStoreError
 from vroom_features.settings import Settings
-from vroom_model.errors import RegistryError
+from vroom_model.errors import (
+    BaselineError,
+    BrokenModelError,
+    ModelNotFoundError,
+    ReasonError,
+    RegistryError,
+    TrainingDataError,
+)
 from vroom_model.registry.promotion import PromotionService
 from vroom_model.registry.registry import Registry
-from vroom_model.registry.retention import delete_old_versions
+
+REFUSALS = (
+    BaselineError,
+    BrokenModelError,
+    DataContractError,
+    ModelNotFoundError,
+    NoSnapshotError,
+    ReasonError,
+    TrainingDataError,
+)
+"""A second try ends in the same error."""
+
+
+def is_worth_repeating(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Return whether another try of a failed task may succeed: Prefect's ``retry_condition_fn``."""
+    return not isinstance(state.data, REFUSALS)
 
 
 @contextmanager
 def open_promotions(settings: Settings) -> Iterator[PromotionService]:
-    """Open the registry, the source database and the way to the web workers."""
+    """Open the registry and the source database for the time of the block."""
     with (
         closing(SourceStore.open(settings.source_database)) as source,
         Registry(settings.mlflow, settings.model_name) as registry,
@@ -32,16 +56,17 @@ def open_promotions(settings: Settings) -> Iterator[PromotionService]:
 
 
 @task(timeout_seconds=600)
-async def delete_old(settings: Settings) -> None:
-    """Delete old model versions; where that fails the next training tries again."""
+async def delete_old_versions(settings: Settings) -> None:
+    """Delete old model versions; if that fails, the next training tries again."""
     logger = get_run_logger()
     try:
-        if gone := await to_thread(_forget_old, settings):
-            logger.info("old model versions deleted: %s", gone)
+        if deleted := await to_thread(_delete_old_versions, settings):
+            logger.info("deleted old model versions %s", deleted)
     except (SourceStoreError, RegistryError) as exc:
-        logger.warning("old model versions stay for now: %s", exc)
+        logger.warning("old model versions are not deleted: %s", exc)
 
 
-def _forget_old(settings: Settings) -> list[int]:
+def _delete_old_versions(settings: Settings) -> list[int]:
     with open_promotions(settings) as promotions:
-        return delete_old_versions(promotions, keep=settings.keep_model_versions)
+        needed = {record.version for record in promotions.history()}
+        return promotions.registry.delete_old_versions(keep=settings.keep_model_versions, needed=needed)

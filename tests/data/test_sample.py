@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows.local.sample import is_sample_over_fleet
+from flows.materialize import is_sample_over_fleet
 from tests.snapshots import read_fleet
 from tests.vroom_features.files import write_csvs
 from vroom_features.database.vehicles import SourceStore

@@ -15,7 +15,7 @@ from typing import Any
 from flows.materialize import seed_source, write_stores
 from flows.monitor import check_drift
 from flows.promotion import compare_and_promote
-from flows.rollback import go_back
+from flows.rollback import roll_back
 from flows.training import train_and_register
 from tests import operations
 from vroom_features.errors import VroomFeaturesError
@@ -53,7 +53,7 @@ STEPS: dict[str, Callable[..., object]] = {
     "promotion": lambda settings, as_of, version: asyncio.run(
         compare_and_promote.fn(settings, version, "the drill promotes", as_of)
     ),
-    "rollback": lambda settings, as_of: asyncio.run(go_back.fn(settings, "the drill goes back", as_of)),
+    "rollback": lambda settings, as_of: asyncio.run(roll_back.fn(settings, "the drill goes back", as_of)),
     "monitor": lambda settings, as_of: asyncio.run(check_drift.fn(settings, as_of)),
 }
 

@@ -15,7 +15,7 @@ from flows.materialize import vroom_forecast_materialize
 from flows.monitor import check_drift, vroom_forecast_monitor
 from flows.pipeline import vroom_forecast_pipeline
 from flows.promotion import compare_and_promote, vroom_forecast_promotion
-from flows.rollback import go_back, vroom_forecast_rollback
+from flows.rollback import roll_back, vroom_forecast_rollback
 from flows.training import train_and_register, vroom_forecast_training
 from tests.flows.conftest import run
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
@@ -26,11 +26,11 @@ from vroom_features.ingest.seed import seed
 from vroom_features.materialize import materialize
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.settings import Settings
-from vroom_model.errors import ForceReasonError, RollbackError
+from vroom_model.errors import ReasonError, RollbackError
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 SAMPLE = Path(__file__).parents[2] / "data"
-MODEL_TASKS = (train_and_register, compare_and_promote, go_back, check_drift)
+MODEL_TASKS = (train_and_register, compare_and_promote, roll_back, check_drift)
 MODEL_FLOWS = (
     vroom_forecast_training,
     vroom_forecast_promotion,
@@ -76,7 +76,7 @@ def test_a_model_is_trained_promoted_forced_rolled_back_and_watched(system: Sett
 
     silent = run(vroom_forecast_promotion, version=2, force=True)
     assert silent.is_failed()
-    with pytest.raises(ForceReasonError, match="needs a written reason"):
+    with pytest.raises(ReasonError, match="needs a written reason"):
         asyncio.run(silent.aresult())
     forced = run(vroom_forecast_promotion, version=2, force=True, reason="the fair begins")
     assert "promoted by force: the fair begins" in str(forced.message)
@@ -176,5 +176,5 @@ async def _attempts(state: State[Any]) -> dict[str, int]:
 
 def test_every_flow_and_task_has_a_time_limit_and_only_a_rollback_is_never_repeated() -> None:
     assert all(part.timeout_seconds for part in (*MODEL_FLOWS, *MODEL_TASKS))
-    assert {task.name for task in MODEL_TASKS if not task.retries} == {"go_back"}
+    assert {task.name for task in MODEL_TASKS if not task.retries} == {"roll_back"}
     assert not any(flow.retries for flow in MODEL_FLOWS)

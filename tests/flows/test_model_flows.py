@@ -10,7 +10,7 @@ import pytest
 
 from flows.monitor import check_drift
 from flows.promotion import compare_and_promote, open_promotions
-from flows.training import fit_for, train_and_register
+from flows.training import choose_fit, train_and_register
 from tests.factories import make_vehicle
 from tests.vroom_features.stores import seed_with_booked_arrivals
 from vroom_features.addresses import ServiceAddress
@@ -98,7 +98,7 @@ def test_training_and_promotion_read_an_offline_store_at_a_url(settings: Setting
 
 @pytest.mark.parametrize(("num_rows", "address"), [(10_000_000, ""), (1_000, "local:2")])
 def test_a_fleet_is_fitted_here_unless_dask_is_set_and_worth_it(num_rows: int, address: str) -> None:
-    assert fit_for(num_rows, Settings(_env_file=None, dask_address=address)) is None
+    assert choose_fit(num_rows, Settings(_env_file=None, dask_address=address)) is None
 
 
 def test_vehicles_of_the_web_form_make_no_fleet_large_enough_for_dask(

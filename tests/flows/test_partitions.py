@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flows.materialize import vroom_forecast_materialize
-from flows.tasks.cluster import ClusterError
-from flows.tasks.partitions import DASK_MIN_RANGES, FEW_RANGES, PartitionRunner
+from flows.tasks.partitions import DASK_MIN_RANGES, FEW_RANGES, ClusterError, PartitionRunner
 from tests.ports import free_port
 from tests.snapshots import SAMPLE
 from vroom_features.database.vehicles import SourceStore
@@ -207,7 +206,7 @@ def test_a_missing_extra_is_a_clear_error() -> None:
     """Run without the packages of the extra, which this process has."""
     code = (
         "import sys; sys.modules['prefect_dask'] = None\n"
-        "from flows.tasks.cluster import check_cluster; check_cluster('local:2')"
+        "from flows.tasks.partitions import load_dask; load_dask('local:2')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "prefect_dask is not installed; install the extra: pip install" in done.stderr

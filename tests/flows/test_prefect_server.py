@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Pending
 
-from flows.local.automation import create_automation
+from flows.local.first_run import create_automation
 from flows.local.up import ROOT, child_environment
 from tests.flows.sleeper import sleep
 from tests.promises.system import wait_until

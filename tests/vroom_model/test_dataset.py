@@ -13,15 +13,14 @@ from vroom_features.vehicle import UI_VEHICLE_ID_START
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.dataset import load_dataset
 from vroom_model.errors import TrainingDataError
-from vroom_model.evaluation.drift import watch
+from vroom_model.evaluation.drift import monitor
 from vroom_model.evaluation.gate import decide
 from vroom_model.evaluation.metrics import score
 from vroom_model.manifest import SnapshotRef
 from vroom_model.records import Decision, MonitorReport
 from vroom_model.serving.predictor import Predictor
 from vroom_model.training import train as training
-from vroom_model.training.boosting import TrainingParams
-from vroom_model.training.streaming import stream_folds
+from vroom_model.training.boosting import TrainingParams, stream_folds
 from vroom_model.training.train import TrainedModel, train, training_digest
 
 NUM_ARRIVALS = 800
@@ -91,7 +90,7 @@ def test_the_gate_judges_by_the_vehicles_of_the_csv_files_alone(
 def test_the_monitor_compares_forecasts_with_outcomes_of_the_csv_files_alone(
     fleet: FrameSnapshot, mixed: FrameSnapshot, predictor: Predictor
 ) -> None:
-    alone, beside = (watch(predictor, snapshot, NO_ARRIVALS, as_of=AS_OF) for snapshot in (fleet, mixed))
+    alone, beside = (monitor(predictor, snapshot, NO_ARRIVALS, as_of=AS_OF) for snapshot in (fleet, mixed))
     assert beside == alone.model_copy(update={"num_left_out": NUM_ARRIVALS})
     assert alone.outcomes is not None
     assert alone.outcomes.num_vehicles == 1_000

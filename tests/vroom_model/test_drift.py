@@ -8,7 +8,7 @@ import pytest
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.conftest import AS_OF
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.evaluation.drift import feature_drift, watch
+from vroom_model.evaluation.drift import feature_drift, monitor
 from vroom_model.records import MIN_ARRIVALS
 from vroom_model.serving.predictor import Predictor
 from vroom_model.training.boosting import TrainingParams
@@ -26,7 +26,7 @@ def features(fleet: FrameSnapshot) -> Features:
 def test_the_training_vehicles_themselves_show_no_drift(
     predictor: Predictor, fleet: FrameSnapshot, features: Features
 ) -> None:
-    report = watch(predictor, fleet, features, as_of=AS_OF)
+    report = monitor(predictor, fleet, features, as_of=AS_OF)
     assert report.drifted == ()
     assert {found.feature for found in report.features} == set(VEHICLE_VIEW.columns)
     for found in report.features:
@@ -56,19 +56,19 @@ def test_a_sample_of_them_shows_no_large_drift(
     for _ in range(20):
         chosen = rng.choice(len(fleet.frame), 2 * MIN_ARRIVALS, replace=False)
         sample = {name: values[chosen] for name, values in features.items()}
-        assert watch(predictor, fleet, sample, as_of=AS_OF).drifted == ()
+        assert monitor(predictor, fleet, sample, as_of=AS_OF).drifted == ()
 
 
 def test_dearer_arrivals_are_told(predictor: Predictor, fleet: FrameSnapshot, features: Features) -> None:
     features["price_diff"] = features["price_diff"] + 40
-    report = watch(predictor, fleet, features, as_of=AS_OF)
+    report = monitor(predictor, fleet, features, as_of=AS_OF)
     assert report.drifted == ("price_diff",)
     assert "price_diff" in report.summary
 
 
 def test_a_few_arrivals_get_no_number(predictor: Predictor, fleet: FrameSnapshot, features: Features) -> None:
     few = {name: values[: MIN_ARRIVALS - 1] for name, values in features.items()}
-    report = watch(predictor, fleet, few, as_of=AS_OF)
+    report = monitor(predictor, fleet, few, as_of=AS_OF)
     assert {(found.psi, found.verdict) for found in report.features} == {(None, "too few")}
     assert "too few" in report.summary
 
@@ -78,7 +78,7 @@ def test_forecasts_are_held_against_what_happened_to_newer_vehicles_too(
 ) -> None:
     newer = fleet.changed(lambda frame: frame.assign(vehicle_id=frame["vehicle_id"] + 10_000).head(200))
     nobody = dict.fromkeys(VEHICLE_VIEW.columns, np.empty(0))
-    outcomes = watch(predictor, newer, nobody, as_of=AS_OF).outcomes
+    outcomes = monitor(predictor, newer, nobody, as_of=AS_OF).outcomes
     assert outcomes is not None
     assert outcomes.num_vehicles == 200
     assert outcomes.mean_outcome == pytest.approx(newer.frame["num_reservations"].mean())

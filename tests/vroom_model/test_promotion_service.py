@@ -5,7 +5,7 @@ from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import AS_OF, Champions
 from tests.vroom_model.killing import SteppingProxy
 from vroom_features.database.engine import promotion_lock
-from vroom_model.errors import ForceReasonError, LongReasonError, RegistryError, RollbackError
+from vroom_model.errors import ReasonError, RegistryError, RollbackError
 from vroom_model.messages import ModelPromoted
 from vroom_model.training.boosting import TrainingParams
 from vroom_model.training.train import TrainedModel
@@ -90,7 +90,7 @@ def test_force_without_a_written_reason_is_refused(
     champions: Champions, fleet: FrameSnapshot, trained: TrainedModel, reason: str
 ) -> None:
     champions.register_trained(trained)
-    with pytest.raises(ForceReasonError, match="needs a written reason"):
+    with pytest.raises(ReasonError, match="needs a written reason"):
         champions.promote(fleet, force_reason=reason)
     assert champions.registry.champion() is None
     assert champions.service.history() == []
@@ -100,9 +100,9 @@ def test_the_decision_stays_whole_with_the_longest_reason_and_a_longer_one_is_re
     champions: Champions, fleet: FrameSnapshot, trained: TrainedModel
 ) -> None:
     version = champions.register_trained(trained).version.version
-    with pytest.raises(LongReasonError, match="501 characters; say it in 500"):
+    with pytest.raises(ReasonError, match="501 characters; say it in 500"):
         champions.promote(fleet, force_reason="x" * 501)
-    with pytest.raises(LongReasonError):
+    with pytest.raises(ReasonError):
         champions.service.rollback(as_of=AS_OF, reason="x" * 501)
     decision = champions.promote(fleet, force_reason="\a" * 500).decision  # each is six characters of JSON
     kept = champions.registry.version(version).tags["decision"]

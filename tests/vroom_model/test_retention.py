@@ -6,9 +6,14 @@ import pytest
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import Champions
 from vroom_model.errors import BrokenModelError
+from vroom_model.registry.promotion import PromotionService
 from vroom_model.registry.registry import Registry
-from vroom_model.registry.retention import delete_old_versions
 from vroom_model.training.train import TrainedModel
+
+
+def delete_old(promotions: PromotionService, *, keep: int) -> list[int]:
+    needed = {record.version for record in promotions.history()}
+    return promotions.registry.delete_old_versions(keep=keep, needed=needed)
 
 
 def test_old_versions_go_with_their_files_and_champions_stay(
@@ -21,8 +26,8 @@ def test_old_versions_go_with_their_files_and_champions_stay(
     second = champions.register(fleet, seed=2)
     assert champions.promote(fleet, second, force_reason="to have a predecessor").promoted
     newest = champions.register(fleet, seed=3)
-    assert delete_old_versions(promotions, keep=4) == []
-    assert delete_old_versions(promotions, keep=1) == [old.version]
+    assert delete_old(promotions, keep=4) == []
+    assert delete_old(promotions, keep=1) == [old.version]
     assert [found.version for found in registry.versions()] == [newest, second, first]
     client = mlflow.MlflowClient(registry.address.url)
     assert client.get_run(old.run_id).info.lifecycle_stage == "deleted"
@@ -30,7 +35,7 @@ def test_old_versions_go_with_their_files_and_champions_stay(
         registry.download(old, champions.folder / "gone")
     registry.download(registry.version(first), champions.folder / "kept")
     registry.delete(old)  # again: what is gone is left at that
-    assert delete_old_versions(promotions, keep=1) == []
+    assert delete_old(promotions, keep=1) == []
 
 
 def test_files_stay_for_a_version_that_came_of_the_same_run(
@@ -45,7 +50,7 @@ def test_files_stay_for_a_version_that_came_of_the_same_run(
             client.create_registered_model(name)
         client.create_model_version(name, source, old.run_id, tags=dict(old.tags))
     registry.set_alias("candidate", 2)
-    assert delete_old_versions(promotions, keep=1) == [old.version]
+    assert delete_old(promotions, keep=1) == [old.version]
     registry.download(registry.version(2), champions.folder / "same model")
     registry.delete(registry.version(2))
     registry.download(old, champions.folder / "for the other model")

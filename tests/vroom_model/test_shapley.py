@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 import xgboost as xgb
 
-from vroom_model.serving.shapley import TreeShap
+from vroom_model.serving.explain import TreeShap
 from vroom_model.trees import LEAF, Ensemble, Tree
 
 NUM_ROWS = 2_000

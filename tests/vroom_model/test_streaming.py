@@ -18,12 +18,17 @@ from vroom_features.ingest.seed import seed
 from vroom_features.materialize import materialize
 from vroom_features.offline.snapshots import OfflineStore, Snapshot
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.dataset import load_dataset
+from vroom_model.dataset import fold_of, in_sample, load_dataset
 from vroom_model.evaluation.metrics import score
-from vroom_model.folds import fold_of, in_sample
 from vroom_model.serving.predictor import Predictor
-from vroom_model.training.boosting import TrainingParams, booster_params, fit_folds, predict_by_fold
-from vroom_model.training.streaming import OutOfFoldBlocks, stream_folds
+from vroom_model.training.boosting import (
+    TrainingBatches,
+    TrainingParams,
+    booster_params,
+    fit_folds,
+    predict_by_fold,
+    stream_folds,
+)
 from vroom_model.training.train import STREAM_ABOVE_ROWS, train
 
 if TYPE_CHECKING:
@@ -35,7 +40,7 @@ ALL_FEATURES = TrainingParams(select_above_se=-1_000)
 
 def test_blocks_hold_every_vehicle_but_those_of_the_fold(fleet: FrameSnapshot) -> None:
     seen: list[int] = []
-    blocks = OutOfFoldBlocks(fleet, 3, 5, inputs=VEHICLE_VIEW.inputs)
+    blocks = TrainingBatches(fleet, 3, 5, inputs=VEHICLE_VIEW.inputs)
     blocks.reset()
     while blocks.next(lambda data, label: seen.append(len(data))):
         pass
@@ -139,14 +144,14 @@ def test_a_dask_cluster_makes_the_same_bytes_wherever_its_workers_read(
 ) -> None:
     from xgboost import dask as dxgb  # noqa: PLC0415  # as above
 
-    from vroom_model.training.dask_training import fit_on_dask, other_folds, place  # noqa: PLC0415  # as above
+    from vroom_model.training.dask_training import fit_on_dask, place, training_matrix  # noqa: PLC0415  # as above
 
     params = ALL_FEATURES.model_copy(update={"num_rounds": 5})
     settings = booster_params(params, inputs=VEHICLE_VIEW.inputs, num_rows=stored.num_rows * 4 // 5, seed=0)
     expected = fit_on_dask(client, stored, params, seed=0)[0].booster.save_raw()
 
     def learned(*, placed: bool) -> bytearray:
-        matrix = other_folds(client, stored, 0, params.num_folds, inputs=VEHICLE_VIEW.inputs)
+        matrix = training_matrix(client, stored, 0, params.num_folds, inputs=VEHICLE_VIEW.inputs)
         parts = [part for held in matrix.worker_map.values() for part in held]
         one, other = client.scheduler_info()["workers"]
         matrix.worker_map = {one: parts[:1], other: parts[:0:-1]}

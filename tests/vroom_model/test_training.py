@@ -144,7 +144,7 @@ def test_a_feature_of_noise_is_muted_and_the_price_matters_most(trained: Trained
         (lambda frame: frame.assign(price_diff=1.0), "same price difference"),
         (
             lambda frame: frame.assign(actual_price=1.2 * frame["recommended_price"]),
-            "120% of its market price; there is one class of price",
+            "120% of its market price; the effect of another price",
         ),
         (lambda frame: frame.drop(columns="num_images"), "lacks columns.*num_images"),
         (lambda frame: frame.assign(price_diff=np.inf), "price_diff"),

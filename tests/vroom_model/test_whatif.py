@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from tests.factories import VEHICLE
-from vroom_model.serving.predictor import Predictor
-from vroom_model.serving.whatif import what_if
+from vroom_model.serving.predictor import Predictor, what_if
 
 
 @pytest.mark.parametrize("photos", [1, 3, 5])

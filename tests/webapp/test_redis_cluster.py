@@ -6,7 +6,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from limits import parse
 
-from flows.tasks.messages import publish
+from flows.tasks.reports import publish
 from tests.factories import VEHICLE
 from tests.webapp.registry import Models
 from tests.webapp.waiting import wait_until

@@ -1,4 +1,4 @@
-"""Watching a model: whether new vehicles look like those it learned from, and its forecasts came true."""
+"""How much new arrivals differ from the training vehicles of a model, and its forecasts from outcomes."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -6,7 +6,7 @@ from datetime import datetime
 import numpy as np
 import numpy.typing as npt
 
-from vroom_model.dataset import TrainingSnapshot
+from vroom_features.offline.snapshots import Snapshot
 from vroom_model.evaluation.metrics import score
 from vroom_model.manifest import Histogram
 from vroom_model.records import MIN_ARRIVALS, FeatureDrift, MonitorReport, Outcomes, Verdict
@@ -15,9 +15,9 @@ from vroom_model.serving.predictor import Predictor
 PSI_SOME, PSI_LARGE = 0.1, 0.25
 
 
-def watch(
+def monitor(
     predictor: Predictor,
-    snapshot: TrainingSnapshot,
+    snapshot: Snapshot,
     arrivals: Mapping[str, npt.NDArray[np.float64]],
     *,
     as_of: datetime,
@@ -27,28 +27,26 @@ def watch(
     Parameters
     ----------
     predictor : Predictor
-        The model.
     snapshot : Snapshot
-        The current one; the outcomes are those of its csv vehicles, each forecast out of fold.
+        The outcomes are those of its csv vehicles, each forecast out of fold.
     arrivals : mapping of feature name to ndarray of shape (n_arrivals,)
-        The new arrivals; features that the model does not take are ignored.
+        Features that the model does not take are ignored.
     as_of : datetime
-        The moment of looking.
+        Time of the report.
 
     Raises
     ------
     BrokenModelError, TrainingDataError
         If the model or the snapshot cannot be scored.
     """
+    names = predictor.view.columns
     reference = predictor.manifest.reference
     evaluation = score(predictor, snapshot)
     return MonitorReport(
         version=predictor.version,
         as_of=as_of,
-        num_arrivals=len(arrivals[predictor.view.columns[0]]),
-        features=tuple(
-            feature_drift(name, reference[name], arrivals[name]) for name in predictor.view.columns
-        ),
+        num_arrivals=len(arrivals[names[0]]),
+        features=tuple(feature_drift(name, reference[name], arrivals[name]) for name in names),
         outcomes=Outcomes(
             num_vehicles=len(evaluation.labels),
             mean_forecast=float(evaluation.forecast.mean()),
@@ -61,7 +59,7 @@ def watch(
 
 
 def feature_drift(name: str, reference: Histogram, values: npt.NDArray[np.float64]) -> FeatureDrift:
-    """Return the drift of one feature; too few values get no number."""
+    """Return the drift of one feature, without a number where there are too few values."""
     if len(values) < MIN_ARRIVALS:
         return FeatureDrift(feature=name, psi=None, verdict="too few")
     index = psi(reference, values)
@@ -83,10 +81,10 @@ def psi(reference: Histogram, values: npt.NDArray[np.float64]) -> float:
     0.88
     """
     expected = np.asarray(reference.counts, dtype=np.float64)
-    # The edges are values that a model learned from, float32: rounded otherwise, one would miss its own bin.
+    # The edges are training values, which are float32: a value that is not rounded alike may miss its bin.
     bins = np.searchsorted(reference.edges, values.astype(np.float32))
     found = np.bincount(bins, minlength=len(expected))
-    # Half a vehicle in each bin keeps an empty one from making the index infinite.
+    # Half a vehicle more in each bin: an empty bin would make the index infinite.
     ours, theirs = (
         (counts + 0.5) / (counts.sum() + 0.5 * len(counts)) for counts in (found.astype(np.float64), expected)
     )

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from vroom_model.dataset import SEGMENTS, TrainingSnapshot
+from vroom_features.offline.snapshots import Snapshot
+from vroom_model.dataset import SEGMENTS
 from vroom_model.errors import BrokenModelError
 from vroom_model.evaluation.metrics import Evaluation, score
 from vroom_model.records import Decision, ModelVersion
@@ -18,7 +19,7 @@ NUM_BUCKETS = 10_000
 
 
 class PromotionRules(BaseModel):
-    """What a candidate must do to become champion."""
+    """What a candidate must achieve to become champion."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,7 +49,7 @@ class PromotionRules(BaseModel):
 def compare(
     chosen: ModelVersion,
     champion: ModelVersion | None,
-    snapshot: TrainingSnapshot,
+    snapshot: Snapshot,
     *,
     load: Callable[[ModelVersion], Predictor],
     rules: PromotionRules | None = None,
@@ -60,13 +61,12 @@ def compare(
     chosen : ModelVersion
         The one that may become champion.
     champion : ModelVersion or None
-        One that is broken counts as none.
+        A broken one counts as none.
     snapshot : Snapshot
         Both are scored on its csv vehicles, out of fold.
     load : callable
-        Returns a version's predictor; BrokenModelError if it cannot be used.
+        Returns a version's predictor, or raises BrokenModelError.
     rules : PromotionRules, optional
-        What counts.
     """
     known = {"champion_version": champion.version if champion else None, "candidate_run_id": chosen.run_id}
     number = chosen.version
@@ -89,35 +89,44 @@ def compare(
 def decide(
     candidate: Evaluation, champion: Evaluation | None, rules: PromotionRules | None = None
 ) -> Decision:
-    """Compare a candidate with the champion.
+    """Compare the scores of a candidate with those of the champion on the same vehicles.
 
-    Parameters
-    ----------
-    candidate : Evaluation
-        Out-of-fold scores on the current snapshot.
-    champion : Evaluation or None
-        The same of the champion, on the same vehicles; None when there is no champion that can be scored.
-    rules : PromotionRules, optional
-        What counts.
-
-    Returns
-    -------
-    Decision
-        The gain is the share by which the error falls, the rival being the median where there is no champion.
+    Without a champion the candidate is compared with the median.  The gain is the share by which the error
+    falls.
     """
     rules = rules or PromotionRules()
     rival_errors = champion.errors if champion else candidate.baseline_errors
     rival = f"champion {champion.version}" if champion else "the median"
+    error, rival_error = float(candidate.errors.mean()), float(rival_errors.mean())
+    gain = 1 - error / rival_error if rival_error > 0 else 0.0
     low = gain_lower_bound(candidate.errors, rival_errors, rules)
-    gain = float(1 - candidate.errors.mean() / rival_errors.mean()) if rival_errors.mean() > 0 else 0.0
-    promote, reason = _judge(candidate, champion, rules, gain=gain, low=low, rival=rival)
+    compared = f"its error {error:.3f} against {rival}'s {rival_error:.3f}"
+    promote, name = False, f"version {candidate.version}"
+    if objection := _objection(candidate, champion, rules):
+        reason = objection
+    elif gain < 0:
+        reason = f"{name} is worse than {rival} by {-gain:.1%} ({compared}); train on more or newer data"
+    elif low <= 0:
+        bound = f"{low:.1%}".replace("-", "\N{MINUS SIGN}")  # as the pages write it
+        reason = (
+            f"{name} is not surely better than {rival}: {compared} is a gain of {gain:.1%}, and chance "
+            f"alone could make it ({rules.confidence:.0%} bound {bound}); train on more or newer data"
+        )
+    elif gain < rules.min_gain and champion:
+        reason = (
+            f"{name} is better than {rival} by {gain:.1%} only ({compared}); "
+            f"a change needs {rules.min_gain:.1%}"
+        )
+    else:
+        promote = True
+        reason = f"{name} is better than {rival}: {compared}, a gain of {gain:.1%} (at least {low:.1%})"
     return Decision(
         promote=promote,
         reason=reason,
         candidate_version=candidate.version,
         champion_version=champion.version if champion else None,
-        candidate_mae=float(candidate.errors.mean()),
-        champion_mae=float(champion.errors.mean()) if champion else None,
+        candidate_mae=error,
+        champion_mae=rival_error if champion else None,
         gain=gain,
         gain_low=low,
         num_vehicles=len(candidate.errors),
@@ -129,17 +138,9 @@ def decide(
 def gain_lower_bound(
     errors: npt.NDArray[np.float64], rival_errors: npt.NDArray[np.float64], rules: PromotionRules
 ) -> float:
-    """Return the lower bound of the gain: a paired bootstrap over vehicles, the same for the same errors.
-
-    Parameters
-    ----------
-    errors, rival_errors : ndarray of shape (n_vehicles,)
-        Absolute errors of both on each vehicle.
-    rules : PromotionRules
-        Confidence and number of resamples.
-    """
+    """Return the lower bound of the gain: a paired bootstrap over vehicles, the same for the same errors."""
     rng = np.random.default_rng(0)
-    # Beyond so many vehicles they are resampled in groups, which keeps the bound and bounds the work.
+    # More vehicles than that are resampled in groups: the bound stays the same, and the work is limited.
     bucket = np.arange(len(errors)) % NUM_BUCKETS
     saved = np.bincount(bucket, weights=rival_errors - errors)
     had = np.bincount(bucket, weights=rival_errors)
@@ -150,45 +151,8 @@ def gain_lower_bound(
     return float(np.quantile(gains, 1 - rules.confidence))
 
 
-def _judge(
-    candidate: Evaluation,
-    champion: Evaluation | None,
-    rules: PromotionRules,
-    *,
-    gain: float,
-    low: float,
-    rival: str,
-) -> tuple[bool, str]:
-    """Return the verdict and the sentence that goes with it; the first objection counts."""
-    if objection := _objection(candidate, champion, rules):
-        return False, objection
-    compared = (
-        f"its error {candidate.errors.mean():.3f} against {rival}'s "
-        f"{(champion.errors if champion else candidate.baseline_errors).mean():.3f}"
-    )
-    name = f"version {candidate.version}"
-    if gain < 0:
-        return False, f"{name} is worse than {rival} by {-gain:.1%} ({compared}); train on more or newer data"
-    if low <= 0:
-        return False, (
-            f"{name} is not surely better than {rival}: {compared} is a gain of {_share(gain)}, and chance "
-            f"alone could make it ({rules.confidence:.0%} bound {_share(low)}); train on more or newer data"
-        )
-    if gain < rules.min_gain and champion:
-        return False, (
-            f"{name} is better than {rival} by {gain:.1%} only ({compared}); "
-            f"a change needs {rules.min_gain:.1%}"
-        )
-    return True, f"{name} is better than {rival}: {compared}, a gain of {gain:.1%} (at least {low:.1%})"
-
-
-def _share(value: float) -> str:
-    """Write a share as pages do: a loss has a minus sign, not a hyphen."""
-    return f"{value:.1%}".replace("-", "\N{MINUS SIGN}")
-
-
 def _objection(candidate: Evaluation, champion: Evaluation | None, rules: PromotionRules) -> str | None:
-    """Return why the candidate must not serve whatever its mean error, or None."""
+    """Return why the candidate must not serve whatever its mean error is, or None."""
     name = f"version {candidate.version}"
     labels = candidate.labels
     bias = float((candidate.forecast - labels).mean())

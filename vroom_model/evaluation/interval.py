@@ -1,8 +1,8 @@
 """Ranges: conformalized quantile regression on the out-of-fold forecast.
 
 The spread of reservations grows with their expected number, so both ends of the range are straight lines
-over the forecast.  The lines are quantile regressions; one shift of both, the conformal step, makes them hold
-the wanted share of vehicles that the forecasting booster never saw.
+over the forecast.  The lines are quantile regressions; the conformal step shifts both, so that the range
+covers the wanted share of vehicles that the forecasting booster never saw.
 """
 
 import numpy as np
@@ -17,21 +17,14 @@ Array = npt.NDArray[np.float64]
 
 
 def fit_lines(forecast: Array, labels: Array, *, coverage: float) -> IntervalLines:
-    """Fit and calibrate the lines.
+    """Fit and calibrate the lines, with slopes of at least 0.
 
     Parameters
     ----------
-    forecast : ndarray of shape (n_vehicles,)
-        Out-of-fold forecasts.
-    labels : ndarray of shape (n_vehicles,)
-        What happened.
+    forecast, labels : ndarray of shape (n_vehicles,)
+        Out-of-fold forecasts, and outcomes.
     coverage : float
-        Share of outcomes to hold, such as 0.8.
-
-    Returns
-    -------
-    IntervalLines
-        With slopes of at least 0.
+        Share of outcomes inside the range, such as 0.8.
     """
     tail = (1 - coverage) / 2
     low_intercept, low_slope = _quantile_line(forecast, labels, tail)
@@ -51,16 +44,15 @@ def fit_lines(forecast: Array, labels: Array, *, coverage: float) -> IntervalLin
 
 
 def out_of_fold_ranges(raw: Array, dataset: Dataset, *, coverage: float) -> Forecasts:
-    """Return forecasts and ranges that are out of fold in every part.
+    """Return out-of-fold forecasts with ranges; the lines of each fold are fitted on the other folds.
 
     Parameters
     ----------
     raw : ndarray of shape (n_vehicles,)
-        Out-of-fold forecasts; each fold's ranges are then fitted on the other folds alone.
+        Out-of-fold forecasts.
     dataset : Dataset
-        The vehicles.
     coverage : float
-        Share of outcomes to hold.
+        Share of outcomes inside the range.
     """
     forecast, low, high = (np.empty(len(dataset)) for _ in range(3))
     clipped = np.maximum(raw, 0.0)
@@ -74,8 +66,8 @@ def out_of_fold_ranges(raw: Array, dataset: Dataset, *, coverage: float) -> Fore
 def _quantile_line(x: Array, y: Array, quantile: float) -> tuple[float, float]:
     """Return intercept and slope >= 0 of the line with the least pinball loss.
 
-    For a given slope the best intercept is a quantile of what is left, and the loss that remains is convex in
-    the slope, so a bounded search in one dimension finds it for any number of rows.
+    For a given slope the best intercept is a quantile of the residuals, and the loss that remains is convex
+    in the slope, so a bounded search in one dimension finds it.
     """
 
     def intercept(slope: float) -> float:

@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vroom_model.dataset import SEGMENTS, Dataset, TrainingSnapshot, load_dataset
+from vroom_features.offline.snapshots import Snapshot
+from vroom_model.dataset import SEGMENTS, Dataset, load_dataset
 from vroom_model.errors import BrokenModelError
 from vroom_model.manifest import CalibrationPoint, FoldMetrics, Importance, SegmentMetrics
 from vroom_model.serving.predictor import Forecasts, Predictor, with_range
 
 Array = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.bool_]
 PredictFold = Callable[[int, npt.NDArray[Any]], Array]
-"""Number of a fold and feature matrix in, raw forecasts of that fold's booster out: (n_vehicles,)."""
+"""Takes the number of a fold and a feature matrix; returns raw forecasts of that fold's booster."""
 SHUFFLES = 10
 NUM_POINTS = 10
 
@@ -35,17 +37,17 @@ def baseline_errors(dataset: Dataset) -> Array:
 
 
 def overall_metrics(forecasts: Forecasts, dataset: Dataset) -> dict[str, float]:
-    """Return the figures of all vehicles together; ``*_error`` is better lower."""
+    """Return the figures of all vehicles together."""
     residual = forecasts.predicted_reservations - dataset.labels
-    errors = np.abs(residual)
+    figures = _figures(forecasts, dataset, np.full(len(dataset), fill_value=True))
     return {
-        "mae": float(errors.mean()),
-        "mae_standard_error": float(errors.std() / np.sqrt(len(errors))),
+        "mae": figures["mae"],
+        "mae_standard_error": float(np.abs(residual).std() / np.sqrt(len(dataset))),
         "rmse": float(np.sqrt(np.mean(residual**2))),
-        "bias": float(residual.mean()),
+        "bias": figures["bias"],
         "baseline_mae": float(baseline_errors(dataset).mean()),
-        "coverage": float(_held(forecasts, dataset).mean()),
-        "mean_width": float((forecasts.high - forecasts.low).mean()),
+        "coverage": figures["coverage"],
+        "mean_width": figures["mean_width"],
         "mean_label": float(dataset.labels.mean()),
     }
 
@@ -53,59 +55,52 @@ def overall_metrics(forecasts: Forecasts, dataset: Dataset) -> dict[str, float]:
 def fold_metrics(
     forecasts: Forecasts, dataset: Dataset, features: Sequence[tuple[bool, ...]]
 ) -> tuple[FoldMetrics, ...]:
-    """Return the figures of each fold, and the features its booster was let see."""
-    errors = np.abs(forecasts.predicted_reservations - dataset.labels)
-    held = _held(forecasts, dataset)
+    """Return the figures of each fold, and the features that its booster was trained on."""
     return tuple(
         FoldMetrics(
             fold=fold,
-            num_rows=int((dataset.folds == fold).sum()),
-            mae=float(errors[dataset.folds == fold].mean()),
-            coverage=float(held[dataset.folds == fold].mean()),
-            features=tuple(name for name, shown in zip(dataset.inputs, seen, strict=True) if shown),
+            features=tuple(name for name, is_used in zip(dataset.inputs, used, strict=True) if is_used),
+            **_figures(forecasts, dataset, dataset.folds == fold),
         )
-        for fold, seen in enumerate(features)
+        for fold, used in enumerate(features)
     )
 
 
 def segment_metrics(forecasts: Forecasts, dataset: Dataset) -> tuple[SegmentMetrics, ...]:
     """Return the figures of each price segment that has vehicles."""
-    residual = forecasts.predicted_reservations - dataset.labels
-    held = _held(forecasts, dataset)
-    width = forecasts.high - forecasts.low
-    segments = dataset.segments
-    metrics = []
-    for number, name in enumerate(SEGMENTS):
-        rows = segments == number
-        if rows.any():
-            metrics.append(
-                SegmentMetrics(
-                    segment=name,
-                    num_rows=int(rows.sum()),
-                    mae=float(np.abs(residual[rows]).mean()),
-                    bias=float(residual[rows].mean()),
-                    coverage=float(held[rows].mean()),
-                    mean_width=float(width[rows].mean()),
-                )
-            )
-    return tuple(metrics)
+    by_segment = ((name, dataset.segments == number) for number, name in enumerate(SEGMENTS))
+    return tuple(
+        SegmentMetrics(segment=name, **_figures(forecasts, dataset, rows))
+        for name, rows in by_segment
+        if rows.any()
+    )
+
+
+def _figures(forecasts: Forecasts, dataset: Dataset, rows: Rows) -> dict[str, Any]:
+    """Return the figures of some vehicles, as fields of the manifest."""
+    labels, low, high = dataset.labels[rows], forecasts.low[rows], forecasts.high[rows]
+    residual = forecasts.predicted_reservations[rows] - labels
+    return {
+        "num_rows": len(labels),
+        "mae": float(np.abs(residual).mean()),
+        "bias": float(residual.mean()),
+        "coverage": float(((labels >= low) & (labels <= high)).mean()),
+        "mean_width": float((high - low).mean()),
+    }
 
 
 def calibration(forecasts: Forecasts, dataset: Dataset) -> tuple[CalibrationPoint, ...]:
     """Return forecast against outcome for each tenth of the vehicles, from the lowest forecast up."""
     order = np.argsort(forecasts.predicted_reservations, kind="stable")
-    points = []
-    for rows in np.array_split(order, NUM_POINTS):
-        labels = dataset.labels[rows]
-        points.append(
-            CalibrationPoint(
-                forecast=float(forecasts.predicted_reservations[rows].mean()),
-                outcome=float(labels.mean()),
-                standard_error=float(labels.std() / np.sqrt(len(rows))),
-                num_rows=len(rows),
-            )
+    return tuple(
+        CalibrationPoint(
+            forecast=float(forecasts.predicted_reservations[rows].mean()),
+            outcome=float(dataset.labels[rows].mean()),
+            standard_error=float(dataset.labels[rows].std() / np.sqrt(len(rows))),
+            num_rows=len(rows),
         )
-    return tuple(points)
+        for rows in np.array_split(order, NUM_POINTS)
+    )
 
 
 def importances(predict_fold: PredictFold, dataset: Dataset, *, seed: int) -> tuple[Importance, ...]:
@@ -114,20 +109,17 @@ def importances(predict_fold: PredictFold, dataset: Dataset, *, seed: int) -> tu
     Each feature is shuffled within each fold; the spread is the standard deviation over the shuffles.
     """
     rng = np.random.default_rng(seed)
-    folds = [
-        (int(fold), dataset.take(np.flatnonzero(dataset.folds == fold))) for fold in np.unique(dataset.folds)
-    ]
+    folds = [(int(fold), dataset.take(dataset.folds == fold)) for fold in np.unique(dataset.folds)]
 
-    def error(column: int | None = None) -> float:
-        """Return the mean absolute error with a column shuffled."""
-        missed = 0.0
+    def error(shuffled_column: int | None = None) -> float:
+        total = 0.0
         for fold, part in folds:
             features = part.features
-            if column is not None:
+            if shuffled_column is not None:
                 features = features.copy()
-                features[:, column] = rng.permutation(features[:, column])
-            missed += float(np.abs(predict_fold(fold, features) - part.labels).sum())
-        return missed / len(dataset)
+                features[:, shuffled_column] = rng.permutation(features[:, shuffled_column])
+            total += float(np.abs(predict_fold(fold, features) - part.labels).sum())
+        return total / len(dataset)
 
     plain = error()
     found = []
@@ -139,32 +131,28 @@ def importances(predict_fold: PredictFold, dataset: Dataset, *, seed: int) -> tu
     return tuple(sorted(found, key=lambda importance: -importance.mae_increase))
 
 
-def _held(forecasts: Forecasts, dataset: Dataset) -> npt.NDArray[np.bool_]:
-    return (dataset.labels >= forecasts.low) & (dataset.labels <= forecasts.high)
-
-
 @dataclass(frozen=True)
 class Evaluation:
-    """A model version's out-of-fold scores on a snapshot's csv vehicles, one by one in order of their ids.
+    """A model version's out-of-fold scores on the csv vehicles of a snapshot, in order of their ids.
 
     Parameters
     ----------
     version : int
         Its number in the registry.
     snapshot_digest : str
-        The vehicles it was scored on; evaluations of one digest can be compared.
+        Evaluations of one digest can be compared.
     labels, forecast : ndarray of shape (n_vehicles,)
-        What happened, and what the booster forecast that never saw the vehicle.
+        The outcome, and the forecast of the booster that never saw the vehicle.
     segments : ndarray of shape (n_vehicles,)
         Index into ``SEGMENTS``.
     baseline_errors : ndarray of shape (n_vehicles,)
         Absolute errors of the median.
     trained_mean_label : float
-        Mean outcome of the snapshot that it was trained on.
+        Mean outcome of the vehicles that it was trained on.
     metrics : mapping
         Overall figures, with ranges as they are served.
     num_left_out : int
-        Booked vehicles from the web form that the snapshot holds beside these.
+        Booked vehicles from the web form, which the snapshot has too.
     """
 
     version: int
@@ -183,20 +171,13 @@ class Evaluation:
         return np.abs(self.forecast - self.labels)
 
 
-def score(predictor: Predictor, snapshot: TrainingSnapshot) -> Evaluation:
+def score(predictor: Predictor, snapshot: Snapshot) -> Evaluation:
     """Score a model version out of fold on the csv vehicles of a snapshot, older or newer than its own.
-
-    Parameters
-    ----------
-    predictor : Predictor
-        The version, loaded and verified.
-    snapshot : Snapshot
-        Of the offline store.
 
     Raises
     ------
     BrokenModelError
-        If the version lacks figures that it must be judged by.
+        If its manifest lacks metrics that are needed to judge it.
     """
     manifest = predictor.manifest
     if missing := manifest.missing_metrics:

@@ -1,4 +1,4 @@
-"""Models fetched from MLflow, kept on disk: every file with the checksum that the registry knows."""
+"""Model directories fetched from MLflow and kept on disk, every file with the checksum in the registry."""
 
 import hashlib
 import json
@@ -20,33 +20,25 @@ LAST_GOOD = "last_good.json"
 NUM_CACHED_MAX = 8
 LEFT_BEHIND_S = 3600.0
 FOLDER = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
-"""A path inside a run: neither absolute, nor up, nor encoded."""
+"""A path inside a run: not absolute, without `..`, not encoded."""
 
 
 class ModelCache:
-    """A folder of fetched models.
-
-    Parameters
-    ----------
-    api : MlflowApi
-        Where they come from.
-    cache_dir : Path
-        Workers on one machine share it.
-    """
+    """A folder of model directories, which the workers on one machine share."""
 
     def __init__(self, api: MlflowApi, cache_dir: Path) -> None:
         self._api = api
         self.cache_dir = cache_dir
 
     def fetch(self, ref: ChampionRef) -> Path:
-        """Return a folder with the files of this version, every one with the checksum it must have.
+        """Return the model directory of this version, downloaded and verified if it is not there.
 
         Raises
         ------
         RegistryError
-            If MLflow does not hand the files out, or they cannot be stored.
+            If MLflow does not return the files, or they cannot be stored.
         BrokenModelError
-            If a file is not what the registry says.
+            If a file is missing, or differs from its checksum.
         """
         directory = self._directory(ref)
         if directory.is_dir():
@@ -66,20 +58,20 @@ class ModelCache:
         return directory
 
     def is_kept(self, ref: ChampionRef) -> bool:
-        """Tell whether this version's files are on disk, sound or not."""
+        """Return whether the files of this version are on disk; they may be damaged."""
         return self._directory(ref).is_dir()
 
     def discard(self, ref: ChampionRef) -> None:
-        """Forget the files of a version, so that the next fetch downloads them again."""
+        """Delete the files of a version, so that the next fetch downloads them again."""
         shutil.rmtree(self._directory(ref), ignore_errors=True)
 
     def remember(self, ref: ChampionRef) -> None:
-        """Note on disk that this version serves, for a start while MLflow is away.
+        """Write to disk that this version serves, for a start while MLflow cannot be reached.
 
         Raises
         ------
         RegistryError
-            If the disk does not take it.
+            If the disk refuses.
         """
         try:
             with tempfile.TemporaryDirectory(prefix=".last-", dir=self.cache_dir) as name:
@@ -104,7 +96,7 @@ class ModelCache:
         return self.cache_dir / f"{ref.version}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
     def _download(self, ref: ChampionRef, directory: Path) -> None:
-        """Fetch the manifest, then what it lists; nothing is written that the manifest does not vouch for."""
+        """Download the manifest, then the files that it lists, and no other."""
         if not FOLDER.fullmatch(ref.bundle_path):
             raise BrokenModelError(directory, f"bundle_path {ref.bundle_path[:80]!r} leaves the model's run")
         content = self._artifact(ref, MANIFEST_NAME)
@@ -129,7 +121,7 @@ class ModelCache:
             raise BrokenModelError(Path(f"version {ref.version}"), str(exc)) from exc
 
     def _prune(self, *, keep: Path) -> None:
-        """Keep the newest few models on disk, and clear what killed processes left half fetched."""
+        """Delete all but the newest few models, and half fetched ones that killed processes left."""
         kept = {keep, *([self._directory(good)] if (good := self.last_good()) else [])}
         made = {path: path.stat().st_mtime for path in self.cache_dir.glob("*-*") if path.is_dir()}
         models = [path for path in made if path not in kept and not path.name.startswith(".")]

@@ -1,8 +1,8 @@
-"""Who is champion, who was, and who comes next: promotion and rollback, with their history.
+"""Promotion and rollback, with their history.
 
-MLflow's alias says who is champion.  The history in the source database says why: each change is written
-there as an open record before the alias moves and closed afterwards, so that whoever reads it next can finish
-what a crash cut off (docs/model.md).  An alias that no record explains was moved by hand.
+MLflow's alias says which version is champion.  The history in the source database says why: each change is
+an open record there before the alias moves, and is closed afterwards, so that the next reader can finish a
+change that a crash interrupted (docs/model.md).  An alias that no record explains was moved by hand.
 """
 
 import logging
@@ -26,7 +26,7 @@ from vroom_model.registry.registry import Registry
 from vroom_model.serving.predictor import Predictor
 
 if TYPE_CHECKING:
-    from vroom_model.dataset import TrainingSnapshot
+    from vroom_features.offline.snapshots import Snapshot
     from vroom_model.evaluation.gate import PromotionRules
 
 logger = logging.getLogger(__name__)
@@ -44,13 +44,12 @@ class PromotionService:
     Parameters
     ----------
     registry : Registry
-        Versions and aliases.
     source : SourceStore
-        The database that holds the history.
+        The database with the history.
     publish : callable
-        Tells the web workers; called after the alias has moved, perhaps twice for one change.
+        Sends the message to the web workers after the alias has moved, perhaps twice for one change.
     cache_dir : Path, optional
-        Where downloaded models are kept, if they are.
+        Folder that keeps downloaded models.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class PromotionService:
         self._cache_dir = cache_dir
 
     def history(self, *, limit: int | None = None) -> History:
-        """Return the records, the last first."""
+        """Return the records, the latest first."""
         ours = col(PromotionRecord.model_name) == self.registry.model_name
         query = select(PromotionRecord).where(ours).order_by(col(PromotionRecord.number).desc()).limit(limit)
         with translated(self._source.address), Session(self._source.engine) as session:
@@ -70,7 +69,7 @@ class PromotionService:
 
     def promote(
         self,
-        snapshot: "TrainingSnapshot",
+        snapshot: "Snapshot",
         *,
         as_of: datetime,
         version: int | None = None,
@@ -84,14 +83,14 @@ class PromotionService:
         snapshot : Snapshot
             Both are scored on its csv vehicles, out of fold.
         as_of : datetime
-            Moment of the decision, with a time zone; repeated with the same, it is the same promotion.
+            Time of the decision, with a time zone; a call with the same time is the same promotion.
         version : int, optional
             By default the candidate; ModelNotFoundError if there is none.
         force_reason : str, optional
-            Promote whatever the comparison says, for this reason; broken files are refused still.
+            Promote whatever the comparison says, for this reason; broken files are still refused.
         rules : PromotionRules, optional
         """
-        from vroom_model.evaluation.gate import compare  # noqa: PLC0415 - 25 MB that no web worker needs
+        from vroom_model.evaluation.gate import compare  # noqa: PLC0415 - 68 MB and 0.3 s, in each web worker
 
         check_reason(force_reason)
 
@@ -100,7 +99,7 @@ class PromotionService:
             if chosen is None:
                 raise ModelNotFoundError(f"{self.registry.model_name} has no candidate; train one first")
             decision = compare(chosen, champion, snapshot, load=self.load, rules=rules)
-            # Without scores there was nothing to overrule: the files are broken, or it is champion already.
+            # Without scores there is nothing to overrule: the files are broken, or it is champion already.
             if force_reason and decision.candidate_mae is not None:
                 decision = decision.overruled(force_reason.strip())
             return decision, made.number if (made := last_made(history)) else None
@@ -108,10 +107,10 @@ class PromotionService:
         return self._change("promotion", choose, as_of, version)
 
     def rollback(self, *, as_of: datetime, reason: str = "rolled back by hand") -> Outcome:
-        """Make the champion before this one champion again; repeated, it goes back further.
+        """Make the previous champion champion again; a second call goes back further.
 
-        One that finds another rollback cut off finishes that one, and goes back no further.  RollbackError or
-        BrokenModelError if there is no earlier champion that can be trusted.
+        If an earlier rollback was interrupted, it is finished instead.  RollbackError or BrokenModelError if
+        there is no earlier champion that can be used.
         """
         check_reason(reason if reason.strip() else None)
 
@@ -130,7 +129,7 @@ class PromotionService:
         return self._change("rollback", choose, as_of)
 
     def finish(self) -> None:
-        """Finish what was cut off, unless its process is still at work; web workers call it now and then."""
+        """Finish an interrupted change, unless its process still runs; web workers call it periodically."""
         if any(not record.is_closed for record in self.history(limit=1)):
             with (
                 suppress(LockTimeoutError),
@@ -139,14 +138,14 @@ class PromotionService:
                 self._finish()
 
     def load(self, version: ModelVersion) -> Predictor:
-        """Return a version's predictor, its files verified."""
+        """Return the predictor of a version, its files verified."""
         sha256 = version.ref.manifest_sha256
         with tempfile.TemporaryDirectory(prefix="vroom-model-") as name:
             directory = self.registry.download(version, self._cache_dir or Path(name))
             return Predictor.load(directory, version=version.version, manifest_sha256=sha256)
 
     def _change(self, kind: Kind, choose: Choose, as_of: datetime, version: int | None = None) -> Outcome:
-        """Decide without the lock, then make the change under it if nothing was changed in between."""
+        """Decide without the lock, then make the change with it if nothing changed in between."""
         for _ in range(ATTEMPTS):
             with promotion_lock(self._source.engine, self._source.address):
                 champion, history, finished = self._read(as_of)
@@ -157,7 +156,7 @@ class PromotionService:
                     return Outcome(decision=decision, record=old.number)
             decision, previous = choose(champion, history)
             if not decision.promote:
-                if decision.candidate_version != decision.champion_version:  # who keeps why it became one
+                if decision.candidate_version != decision.champion_version:  # the champion keeps its own
                     self.registry.set_tags(decision.candidate_version, decision.tags(as_of))
                 return Outcome(decision=decision)
             with promotion_lock(self._source.engine, self._source.address):
@@ -169,7 +168,7 @@ class PromotionService:
         raise PromotionRaceError(f"others changed the champion in between {ATTEMPTS} times; try again")
 
     def _read(self, as_of: datetime) -> tuple[ModelVersion | None, History, int | None]:
-        """Return champion, history, and the number of the record that had to be finished, if any."""
+        """Return champion, history, and the number of the interrupted record that was finished, if any."""
         finished = self._finish()
         champion, history = self.registry.champion(), self.history()
         made = last_made(history)
@@ -180,7 +179,7 @@ class PromotionService:
         return champion, history, finished
 
     def _finish(self) -> int | None:
-        """Carry out what was cut off and return its record's number; abandon what a move by hand overtook."""
+        """Finish an open record and return its number, or abandon it if the alias was moved by hand."""
         history = self.history()
         if not history or history[0].is_closed:
             return None
@@ -188,16 +187,16 @@ class PromotionService:
         champion, before = self.registry.champion(), last_made(earlier)
         is_untouched = champion is None or champion.version in {record.version, before and before.version}
         if is_untouched and self.registry.find(record.version, record.run_id):
-            logger.warning("finishing what another process began version=%s", record.version)
+            logger.warning("finishing an interrupted change version=%s", record.version)
             self._carry_out(record)
             return record.number
-        logger.warning("abandoned, for the alias was moved by hand meanwhile version=%s", record.version)
+        logger.warning("abandoning a change, the alias was moved by hand version=%s", record.version)
         record.kind, record.is_closed = "abandoned", True
         self._save(record)
         return None
 
     def _carry_out(self, record: PromotionRecord) -> None:
-        """Tag the version, move the alias, close the record, tell the workers: all can be done twice."""
+        """Tag the version, move the alias, close the record, publish the message; it can be repeated."""
         try:
             if record.decision:
                 tags = Decision.model_validate_json(record.decision).tags(record.decided_at)
@@ -234,7 +233,7 @@ class PromotionService:
         return record
 
     def _save(self, record: PromotionRecord) -> None:
-        """Insert or update; a number that another process has taken since the lock was lost is an error."""
+        """Insert or update; an error if another process took the number after the lock was lost."""
         engine = self._source.engine.execution_options(vroom_writes=True)
         with translated(self._source.address), Session(engine, expire_on_commit=False) as session:
             session.add(record)
@@ -242,11 +241,11 @@ class PromotionService:
 
 
 def last_made(history: History) -> PromotionRecord | None:
-    """Return the record that made the champion; while there is none, the one that made the last."""
+    """Return the record that made the champion, or the last one if there is none now."""
     return next((record for record in history if record.kind != "abandoned"), None)
 
 
 def explains(record: PromotionRecord | None, version: ModelVersion) -> bool:
-    """Tell whether a record is about this version, and not about one that had its number before."""
+    """Return whether a record is about this version, not one that had its number before."""
     known = (record.version, record.run_id or version.run_id) if record else None
     return known == (version.version, version.run_id)

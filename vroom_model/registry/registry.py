@@ -1,6 +1,6 @@
-"""The model registry, as readers and promotions use it."""
+"""The model registry: versions, aliases and tags of one registered model in MLflow."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,11 +26,8 @@ class Registry:
     address : str or ServiceAddress
         Of the MLflow server, such as ``http://127.0.0.1:5000``.
     model_name : str
-        Registered model.
-    timeout_s : float
-        How long the server may be silent, per request.
-    answer_timeout_s : float
-        How long an answer may take altogether.
+    timeout_s, answer_timeout_s : float
+        As ``MlflowApi`` takes them.
     """
 
     def __init__(
@@ -56,21 +53,15 @@ class Registry:
         self.api.close()
 
     def champion(self) -> ModelVersion | None:
-        """Return the version that the alias ``champion`` points to, or None."""
+        """Return the version with the alias ``champion``, or None."""
         return self._by_alias("champion")
 
     def candidate(self) -> ModelVersion | None:
-        """Return the version that the alias ``candidate`` points to, or None."""
+        """Return the version with the alias ``candidate``, or None."""
         return self._by_alias("candidate")
 
     def version(self, version: int) -> ModelVersion:
-        """Return a version.
-
-        Raises
-        ------
-        ModelNotFoundError
-            If there is none with this number.
-        """
+        """Return a version; ModelNotFoundError if there is none with this number."""
         try:
             answer = self.api.get("model-versions/get", name=self.model_name, version=str(version))
         except ModelNotFoundError as exc:
@@ -78,20 +69,14 @@ class Registry:
         return _model_version(answer.get("model_version"))
 
     def find(self, version: int, run_id: str | None) -> ModelVersion | None:
-        """Return a version; None if it is gone, or if its number is by now that of a model of another run."""
+        """Return a version; None if it is gone, or its number belongs to another run by now."""
         with suppress(ModelNotFoundError):
             found = self.version(version)
             return found if run_id in {None, found.run_id} else None
         return None
 
     def versions(self, *, training_digest: str | None = None) -> list[ModelVersion]:
-        """Return all versions, the newest first.
-
-        Parameters
-        ----------
-        training_digest : str, optional
-            Only versions that came of this training.
-        """
+        """Return all versions, or those of one training, the newest first."""
         wanted = [f"name = '{self.model_name}'"]
         if training_digest is not None:
             wanted.append(f"tags.training_digest = '{training_digest}'")
@@ -111,50 +96,39 @@ class Registry:
                 return found
 
     def download(self, version: ModelVersion, directory: Path) -> Path:
-        """Fetch a version's model directory and verify every file.
+        """Fetch and verify a version's model directory, and return it.
 
         Parameters
         ----------
         version : ModelVersion
-            Which.
         directory : Path
-            Where downloaded models are kept; one that is there is not fetched again.
-
-        Returns
-        -------
-        Path
-            The model directory.
+            Folder of downloaded models; one that is there is not fetched again.
 
         Raises
         ------
         BrokenModelError
-            If a file is missing or is not what the registry says.
+            If a file is missing, or differs from its checksum.
         """
         return ModelCache(self.api, directory).fetch(version.ref)
 
     def set_alias(self, alias: Alias, version: int) -> None:
-        """Point an alias to a version.
-
-        The champion's is moved by ``PromotionService``, which keeps promotions from crossing.
-        """
+        """Move an alias to a version; only ``PromotionService`` moves the champion's."""
         body = {"name": self.model_name, "alias": alias, "version": str(version)}
         self.api.put("registered-models/alias", body)
 
     def set_tags(self, version: int, tags: Mapping[str, str]) -> None:
-        """Write tags on a version."""
+        """Set tags of a version."""
         for key, value in tags.items():
             body = {"name": self.model_name, "version": str(version), "key": key, "value": value[:TAG_MAX]}
             self.api.put("model-versions/set-tag", body)
 
     def delete(self, version: ModelVersion) -> None:
-        """Delete a version, after its run and the run's files; what is gone already is left at that.
+        """Delete a version after its run and the run's files; whatever is gone already is skipped.
 
-        A run that another version names, of this model or of one it was copied to, stays for that one.
+        A run that another version uses, of this model or of one it was copied to, is kept.
         """
-        naming = self.api.get(
-            "model-versions/search", filter=f"run_id = '{version.run_id}'", max_results="2"
-        ).get("model_versions", [])
-        if len(naming) <= 1:
+        of_run = {"filter": f"run_id = '{version.run_id}'", "max_results": "2"}
+        if len(self.api.get("model-versions/search", **of_run).get("model_versions", [])) <= 1:
             with suppress(ModelNotFoundError):
                 run = self.api.get("runs/get", run_id=version.run_id)["run"]["info"]
                 self.api.delete_artifacts(run["artifact_uri"])
@@ -162,6 +136,23 @@ class Registry:
         with suppress(ModelNotFoundError):
             body = {"name": self.model_name, "version": str(version.version)}
             self.api.delete("model-versions/delete", body)
+
+    def delete_old_versions(self, *, keep: int, needed: Container[int]) -> list[int]:
+        """Delete versions, and return their numbers.
+
+        A version is deleted after its files and its run, so an interrupted deletion is continued next time.
+
+        Parameters
+        ----------
+        keep : int
+            The newest so many are kept.
+        needed : container of int
+            So are these, and those with an alias.
+        """
+        old = [v for v in self.versions()[keep:] if not v.aliases and v.version not in needed]
+        for version in old:
+            self.delete(version)
+        return [version.version for version in old]
 
     def _by_alias(self, alias: Alias) -> ModelVersion | None:
         try:

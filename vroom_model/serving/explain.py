@@ -1,42 +1,40 @@
 """Why a forecast is what it is: Shapley values of its features, in plain words.
 
-They are averaged over the fold boosters.  A web worker works them out from the boosters' files, without
-XGBoost, which would cost it 151 MB.
+They are those of XGBoost's ``pred_contribs`` (path-dependent TreeSHAP), averaged over the fold boosters, and
+computed without XGBoost, which would cost a web worker 151 MB.
+
+A leaf's output depends on the few features on its path.  Each of these matches (the vehicle's value is within
+the leaf's bounds) or not; while a feature is unknown, it matches with the share of training rows that went
+the leaf's way.  With every feature known with probability t, feature j moves the leaf's expected output by
+
+    value * (match_j - share_j) * product over the other features of (t * match + (1 - t) * share)
+
+and the mean of that over t from 0 to 1 is its Shapley value.  It is a polynomial in t of a degree below the
+number of features on the path, which Gauss-Legendre quadrature integrates exactly with half as many points.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 
 from vroom_features.vehicle import COLUMNS
 from vroom_features.view import VEHICLE_VIEW, FeatureView
 from vroom_model.errors import BrokenModelError
 from vroom_model.manifest import ModelManifest, fold_file
-from vroom_model.serving.shapley import TreeShap
 from vroom_model.trees import Ensemble
 
+Array = npt.NDArray[np.float64]
 CENT = 0.01
-"""Prices closer than half of it are the same."""
+"""Prices that differ by less than half of it are the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """What one feature adds to the forecast.
-
-    Parameters
-    ----------
-    feature : str
-        Its column.
-    value : float
-        The vehicle's value.
-    contribution : float
-        Reservations added (or taken, when negative).
-    fact : str
-        The value in words.
-    """
+    """What one feature adds to the forecast, in reservations, and its value in words."""
 
     feature: str
     value: float
@@ -54,16 +52,9 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A forecast in parts: ``base`` and all contributions add up to ``forecast``.
+    """A forecast in parts: ``base``, the mean over the training vehicles, and the contributions.
 
-    Parameters
-    ----------
-    base : float
-        The mean forecast over the fleet.
-    reasons : tuple of Reason
-        One a feature, the weightiest first.
-    forecast : float
-        Their sum; at least 0.
+    The reasons are one a feature, the largest contribution first.
     """
 
     base: float
@@ -71,16 +62,88 @@ class Explanation:
     forecast: float
 
 
-class Explainer:
-    """Explains forecasts of one model.  It is immutable: threads may share it.
+class TreeShap:
+    """The leaves of several boosters, averaged.  It is immutable: threads may share it.
+
+    Rows are places on a path and columns are leaves; shorter paths end with places that always match.
 
     Parameters
     ----------
-    shap : TreeShap
-        Of all fold boosters.
-    view : FeatureView
-        The features that the model takes, in its order.
+    base : float
+        Mean of the boosters' constants.
+    value : ndarray of shape (n_leaves,)
+        What each leaf adds, divided by the number of boosters.
+    feature : ndarray of shape (depth, n_leaves), int
+        The features on each leaf's path, each once.
+    low, high : ndarray of shape (depth, n_leaves), float32
+        A feature matches where ``low <= x < high``.
+    share : ndarray of shape (depth, n_leaves)
+        Product, over the path's splits on the feature, of the share of training rows that went on to the
+        leaf; above 0, as no split has a side without rows.
     """
+
+    def __init__(
+        self,
+        base: float,
+        value: Array,
+        feature: npt.NDArray[np.intp],
+        low: npt.NDArray[np.float32],
+        high: npt.NDArray[np.float32],
+        share: Array,
+    ) -> None:
+        self._value = value
+        self._feature = feature
+        self._low = low
+        self._high = high
+        self._share = share
+        points, weights = np.polynomial.legendre.leggauss((len(share) + 1) // 2)
+        self._points = list(zip((points + 1) / 2, weights / 2, strict=True))  # from 0 to 1
+        self.base = base + float(share.prod(axis=0) @ value)
+        """The mean forecast over the training vehicles."""
+
+    @classmethod
+    def of(cls, ensembles: Sequence[Ensemble]) -> Self:
+        """Return the leaves of these boosters."""
+        leaves = [
+            (tree, *leaf) for ensemble in ensembles for tree in ensemble.trees for leaf in tree.leaves()
+        ]
+        depths = (len({tree.feature[node] for node, _ in path}) for tree, _, path in leaves)
+        shape = (max(1, *depths), len(leaves))
+        value = np.empty(len(leaves))
+        feature = np.zeros(shape, dtype=np.intp)
+        low = np.full(shape, -np.inf, dtype=np.float32)
+        high = np.full(shape, np.inf, dtype=np.float32)
+        share = np.ones(shape)
+        for column, (tree, leaf, path) in enumerate(leaves):
+            value[column] = tree.threshold[leaf] / len(ensembles)
+            places: dict[int, int] = {}
+            for node, goes_left in path:
+                at = places.setdefault(tree.feature[node], len(places)), column
+                feature[at] = tree.feature[node]
+                child = tree.left[node] if goes_left else tree.right[node]
+                share[at] *= tree.cover[child] / tree.cover[node]
+                if goes_left:
+                    high[at] = min(high[at], tree.threshold[node])
+                else:
+                    low[at] = max(low[at], tree.threshold[node])
+        base = float(np.mean([ensemble.base for ensemble in ensembles]))
+        return cls(base, value, feature, low, high, share)
+
+    def contributions(self, values: npt.NDArray[np.float32]) -> Array:
+        """Return the Shapley values of a vehicle's features; with ``base`` they add up to its forecast."""
+        found = values[self._feature]
+        match = (self._low <= found) & (found < self._high)
+        others = np.zeros_like(self._share)
+        for t, weight in self._points:
+            factor = (1 - t) * self._share + t * match
+            others += weight * factor.prod(axis=0) / factor
+        parts = self._value * (match - self._share) * others
+        sums = np.bincount(self._feature.ravel(), weights=parts.ravel(), minlength=len(values))
+        return sums.astype(np.float64)  # for NumPy's types it has counts
+
+
+class Explainer:
+    """Explains forecasts of one model.  It is immutable: threads may share it."""
 
     def __init__(self, shap: TreeShap, view: FeatureView) -> None:
         self._shap = shap
@@ -111,7 +174,7 @@ class Explainer:
         values = np.array(list(features.values()), dtype=np.float32)
         contributions = self._shap.contributions(values)
         raw = self._shap.base + float(contributions.sum())
-        # Where the boosters together fall below 0, the forecast stops there and the base takes the rest up.
+        # A forecast is never below 0; the base takes the difference.
         forecast = max(raw, 0.0)
         reasons = [
             Reason(name, float(features[name]), float(part), _fact(name, features, vehicle))
@@ -122,7 +185,7 @@ class Explainer:
 
 
 def _fact(name: str, features: Mapping[str, float], vehicle: Mapping[str, float]) -> str:
-    """Return a feature's value in words."""
+    """Return the value of a feature in words."""
     value = features[name]
     match name:
         case "price_diff" if abs(value) < CENT / 2:
@@ -138,5 +201,5 @@ def _fact(name: str, features: Mapping[str, float], vehicle: Mapping[str, float]
 
 
 def _plain(value: float) -> str:
-    """Write a number as people do: without an exponent, and with cents only where there are some."""
+    """Write a number without an exponent, and with cents only if there are any."""
     return f"{value:,.2f}".removesuffix(".00")

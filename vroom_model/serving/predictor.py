@@ -1,4 +1,7 @@
-"""The served forecast: one ONNX call.  No XGBoost, pandas or MLflow comes with it."""
+"""Forecasts of a loaded model, by one ONNX call, and the what-if curve.
+
+A web worker imports this module, so it imports neither XGBoost nor pandas.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,11 +18,13 @@ from vroom_model.manifest import SERVING_NAME, IntervalLines, ModelManifest
 
 Array = npt.NDArray[np.float64]
 PROBE_TOLERANCE = 1e-4
+NUM_PRICES = 41
+"""Of a what-if curve."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Reservations expected of one vehicle, and the range that holds ``coverage`` of the outcomes."""
+    """Expected reservations of one vehicle, and the range that covers ``coverage`` of the outcomes."""
 
     predicted_reservations: float
     low: float
@@ -38,9 +43,9 @@ class Forecasts:
 
 
 def with_range(raw: Array, lines: IntervalLines) -> Forecasts:
-    """Turn raw model output into forecasts with ranges.
+    """Return forecasts with ranges from the raw output of a model.
 
-    A forecast is at least 0; a range holds its forecast and begins at 0 or above; all rise with ``raw``.
+    Nothing is below 0, each forecast is inside its range, and all rise with ``raw``.
 
     Examples
     --------
@@ -55,19 +60,13 @@ def with_range(raw: Array, lines: IntervalLines) -> Forecasts:
 
 
 class Predictor:
-    """A verified model, ready to answer.  No answer of it ever changes: threads may share it.
-
-    Parameters
-    ----------
-    session : onnxruntime.InferenceSession
-        Of the model's ``serving.onnx``.
-    manifest : ModelManifest
-        Of the same model directory.
-    version : int
-        Its number in the registry.
+    """A verified model.  It is immutable: threads may share it.
 
     Attributes
     ----------
+    version : int
+        Its number in the registry.
+    manifest : ModelManifest
     view : FeatureView
         The features that the model takes, in its order.
     """
@@ -85,22 +84,21 @@ class Predictor:
 
     @classmethod
     def load(cls, directory: Path, *, version: int, manifest_sha256: str | None = None) -> Self:
-        """Open a model directory, verify it, and let it predict its probe rows, which also warms it.
+        """Load and verify a model directory, and check its forecasts of the probe rows, which also warms it.
 
         Parameters
         ----------
         directory : Path
-            A model directory, as training writes it.
         version : int
             Its number in the registry.
         manifest_sha256 : str, optional
-            Checksum of its manifest, as the registry keeps it.
+            Checksum of its manifest, from the registry.
 
         Raises
         ------
         BrokenModelError
-            If a file is missing or altered, this program lacks one of its features, or a probe row forecasts
-            otherwise.
+            If a file is missing or altered, this program lacks one of its features, or the forecast of a
+            probe row differs.
         """
         manifest = ModelManifest.read(directory, sha256=manifest_sha256)
         session = _open(directory, num_features=len(manifest.view.columns))
@@ -109,21 +107,15 @@ class Predictor:
         return predictor
 
     def predict_one(self, vehicle: Mapping[str, float]) -> Forecast:
-        """Forecast one vehicle from its raw columns.
-
-        Parameters
-        ----------
-        vehicle : mapping
-            The columns that the model's features are made from; more are ignored.
-        """
+        """Forecast one vehicle from its raw columns; other columns are ignored."""
         return self.predict_features(self.view.compute(vehicle))
 
     def predict_features(self, features: Mapping[str, float]) -> Forecast:
-        """Forecast one vehicle from its computed features; those that the model does not take are ignored."""
+        """Forecast one vehicle from its features; others than the model takes are ignored."""
         row = np.array([[features[name] for name in self._columns]], dtype=np.float32)
         by_fold: list[float] = self._session.run(None, {"features": row})[0][0].tolist()
         raw = sum(by_fold) / len(by_fold)
-        # The scalar twin of with_range, without NumPy: a request takes this path.
+        # As with_range, in plain Python: requests take this path, and NumPy is slower for one number.
         forecast = max(raw, 0.0)
         low = min(max(self._low[0] + self._low[1] * forecast, 0.0), forecast)
         high = max(self._high[0] + self._high[1] * forecast, forecast)
@@ -156,7 +148,7 @@ class Predictor:
 
 
 def _open(directory: Path, *, num_features: int) -> ort.InferenceSession:
-    """Open the ONNX graph for single rows: on the calling thread, nothing spinning beside it."""
+    """Load the ONNX graph to run on the calling thread alone, which is fastest for single rows."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -167,7 +159,64 @@ def _open(directory: Path, *, num_features: int) -> ort.InferenceSession:
         )
     except Exception as exc:  # onnxruntime raises pybind types without a common base
         raise BrokenModelError(directory, f"{SERVING_NAME} is not a graph that can be run: {exc}") from exc
-    inputs = [(i.name, i.type, i.shape[1:]) for i in session.get_inputs()]
+    inputs = [(node.name, node.type, node.shape[1:]) for node in session.get_inputs()]
     if inputs != [("features", "tensor(float)", [num_features])]:
         raise BrokenModelError(directory, f"{SERVING_NAME} takes {inputs}, not {num_features} features")
     return session
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIf:
+    """A vehicle's forecast at other prices; all fields but the last three have one value a price.
+
+    Prices were never set at random, so this is an association, not the effect of changing a price.
+
+    Parameters
+    ----------
+    prices : tuple of float
+        From the lowest to the highest price ratio in the training data, times the market price; ``price_now``
+        is one of them if it is ``inside``.
+    forecast, low, high : tuple of float
+        Reservations; none of them rises with the price.
+    index : tuple of float
+        Forecast times price, the highest as 100.
+    market_price : float
+        The recommended price.
+    price_now : float
+        The owner's price.
+    inside : bool
+        Whether ``price_now`` is within the prices of the training data.
+    """
+
+    prices: tuple[float, ...]
+    forecast: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    index: tuple[float, ...]
+    market_price: float
+    price_now: float
+    inside: bool
+
+
+def what_if(predictor: Predictor, vehicle: Mapping[str, float], *, num_points: int = NUM_PRICES) -> WhatIf:
+    """Forecast a vehicle, given by its raw columns, at other prices than its ``actual_price``."""
+    market_price = float(vehicle["recommended_price"])
+    lowest, highest = (ratio * market_price for ratio in predictor.manifest.price_ratio)
+    price_now = float(vehicle["actual_price"])
+    prices = np.linspace(lowest, highest, num_points)
+    if lowest < price_now < highest:  # it replaces the nearest price
+        between = prices[1:-1]
+        between[np.abs(between - price_now).argmin()] = price_now
+    columns = {name: np.full(num_points, float(vehicle[name])) for name in predictor.view.sources}
+    forecasts = predictor.predict_many(columns | {"actual_price": prices})
+    income = forecasts.predicted_reservations * prices
+    return WhatIf(
+        prices=tuple(prices.tolist()),
+        forecast=tuple(forecasts.predicted_reservations.tolist()),
+        low=tuple(forecasts.low.tolist()),
+        high=tuple(forecasts.high.tolist()),
+        index=tuple((100 * income / max(float(income.max()), 1e-9)).tolist()),
+        market_price=market_price,
+        price_now=price_now,
+        inside=lowest <= price_now <= highest,
+    )

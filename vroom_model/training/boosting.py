@@ -1,7 +1,11 @@
-"""Boosters by cross-fitting: booster k never saw fold k, neither to fit it nor to choose its features."""
+"""Boosters by cross-fitting: booster k never saw fold k, neither to fit it nor to choose its features.
+
+A fleet is fitted in memory, or in batches where it is large.  In batches no feature is masked: among so many
+vehicles a useless one does no harm.
+"""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +14,9 @@ import numpy.typing as npt
 import xgboost as xgb
 from pydantic import BaseModel, ConfigDict, Field
 
-from vroom_model.dataset import PRICE, Dataset
-from vroom_model.folds import NUM_FOLDS
+from vroom_features.offline.snapshots import Snapshot
+from vroom_features.view import VEHICLE_VIEW
+from vroom_model.dataset import NUM_FOLDS, PRICE, Dataset, read_blocks
 
 Array = npt.NDArray[np.float64]
 SHUFFLES = 8
@@ -26,14 +31,14 @@ class TrainingParams(BaseModel):
     num_rounds: int = Field(default=60, ge=1, description="trees in a booster")
     max_depth: int = Field(default=4, ge=1, le=12, description="levels of a tree")
     learning_rate: float = Field(default=0.05, gt=0, le=1, description="share of each tree that is added")
-    min_leaf_rows: int = Field(default=45, ge=1, description="vehicles in a leaf, at the least")
+    min_leaf_rows: int = Field(default=45, ge=1, description="vehicles in a leaf, at least")
     subsample: float = Field(default=0.5, gt=0, le=1, description="share of vehicles each tree sees")
     select_above_se: float = Field(
         default=2.0,
-        description="a feature is muted unless shuffling it raises the error by this many standard errors",
+        description="a feature is masked unless shuffling it raises the error by this many standard errors",
     )
     num_folds: int = Field(default=NUM_FOLDS, ge=3, le=20, description="folds of the cross-fitting")
-    coverage: float = Field(default=0.8, gt=0, lt=1, description="share of outcomes a range holds")
+    coverage: float = Field(default=0.8, gt=0, lt=1, description="share of outcomes inside the range")
     num_threads: int = Field(default=1, ge=1, description="threads of XGBoost")
 
 
@@ -45,7 +50,7 @@ class FoldBooster:
     ----------
     booster : xgboost.Booster
     features : tuple of bool
-        Which columns it was let see; the others were held at 0 in training, so it never splits on them.
+        Which columns it was trained on; the others were masked with 0, so it never splits on them.
     """
 
     booster: xgb.Booster
@@ -56,40 +61,15 @@ class FoldBooster:
         return np.asarray(self.booster.inplace_predict(features), dtype=np.float64)
 
 
-def fit_folds(dataset: Dataset, params: TrainingParams, *, seed: int) -> tuple[FoldBooster, ...]:
-    """Fit one booster per fold on the vehicles of all other folds."""
-    chosen = _choose_features(dataset, params, seed=seed)
-    return tuple(
-        FoldBooster(_fit(dataset, dataset.folds != fold, chosen[fold], params, seed=seed), chosen[fold])
-        for fold in range(params.num_folds)
-    )
-
-
 def predict_by_fold(boosters: tuple[FoldBooster, ...], features: npt.NDArray[np.float32]) -> Array:
     """Return every booster's raw forecast of every vehicle: (n_vehicles, n_folds)."""
     return np.column_stack([booster.predict(features) for booster in boosters])
 
 
-def _fit(
-    dataset: Dataset,
-    rows: npt.NDArray[np.bool_],
-    features: tuple[bool, ...],
-    params: TrainingParams,
-    *,
-    seed: int,
-) -> xgb.Booster:
-    shown = dataset.features[rows] * np.array(features, dtype=np.float32)
-    return xgb.train(
-        booster_params(params, inputs=dataset.inputs, num_rows=int(rows.sum()), seed=seed),
-        xgb.DMatrix(shown, dataset.labels[rows], nthread=params.num_threads),
-        params.num_rounds,
-    )
-
-
 def booster_params(
     params: TrainingParams, *, inputs: Sequence[str], num_rows: int, seed: int
 ) -> dict[str, Any]:
-    """Return XGBoost's own parameters for a booster of so many rows, wherever it is fitted."""
+    """Return XGBoost's parameters for a booster of so many rows, in memory, in batches or on Dask."""
     constraints = tuple(-1 if name == PRICE else 0 for name in inputs)
     return {
         "objective": "reg:squarederror",
@@ -106,41 +86,102 @@ def booster_params(
     }
 
 
+def fit_folds(dataset: Dataset, params: TrainingParams, *, seed: int) -> tuple[FoldBooster, ...]:
+    """Fit one booster per fold on the vehicles of all other folds."""
+    chosen = _choose_features(dataset, params, seed=seed)
+    return tuple(
+        FoldBooster(_fit(dataset, dataset.folds != fold, chosen[fold], params, seed=seed), chosen[fold])
+        for fold in range(params.num_folds)
+    )
+
+
+def _fit(
+    dataset: Dataset,
+    rows: npt.NDArray[np.bool_],
+    features: tuple[bool, ...],
+    params: TrainingParams,
+    *,
+    seed: int,
+) -> xgb.Booster:
+    masked = dataset.features[rows] * np.array(features, dtype=np.float32)
+    return xgb.train(
+        booster_params(params, inputs=dataset.inputs, num_rows=int(rows.sum()), seed=seed),
+        xgb.DMatrix(masked, dataset.labels[rows], nthread=params.num_threads),
+        params.num_rounds,
+    )
+
+
 def _choose_features(dataset: Dataset, params: TrainingParams, *, seed: int) -> list[tuple[bool, ...]]:
     """Choose, for each fold, the features that help vehicles of the other folds.
 
-    A booster that saw neither fold j nor fold k tells how much fold j misses a shuffled feature, which fold
-    k's booster may know, and the other way round.  The price is never muted: people ask for its effect.
+    A booster that saw neither fold j nor fold k measures how much fold j's error rises with a feature
+    shuffled, which fold k's booster may know, and the other way round.  The price is never masked: people ask
+    for its effect.
     """
     num_features = dataset.features.shape[1]
     if len(dataset) > SELECTION_MAX_ROWS:
-        return [(True,) * num_features] * params.num_folds  # with so many rows a useless feature does no harm
+        return [(True,) * num_features] * params.num_folds
     rng = np.random.default_rng(seed)
-    rise: list[list[Array]] = [[] for _ in range(params.num_folds)]
+    rises: list[list[Array]] = [[] for _ in range(params.num_folds)]
     for one, other in itertools.combinations(range(params.num_folds), 2):
         rows = (dataset.folds != one) & (dataset.folds != other)
         booster = _fit(dataset, rows, (True,) * num_features, params, seed=seed)
-        for scored, told in ((one, other), (other, one)):
-            rise[told].append(_rise_when_shuffled(booster, dataset, dataset.folds == scored, rng))
+        for scored, user in ((one, other), (other, one)):
+            rises[user].append(_rise_when_shuffled(booster, dataset.take(dataset.folds == scored), rng))
     chosen = []
-    for per_vehicle in map(np.concatenate, rise):
-        mean = per_vehicle.mean(axis=0)
-        standard_error = per_vehicle.std(axis=0) / np.sqrt(len(per_vehicle))
-        helps = mean > params.select_above_se * standard_error
+    for rise in map(np.concatenate, rises):
+        standard_error = rise.std(axis=0) / np.sqrt(len(rise))
+        helps = rise.mean(axis=0) > params.select_above_se * standard_error
         chosen.append(tuple(bool(h) or name == PRICE for name, h in zip(dataset.inputs, helps, strict=True)))
     return chosen
 
 
-def _rise_when_shuffled(
-    booster: xgb.Booster, dataset: Dataset, rows: npt.NDArray[np.bool_], rng: np.random.Generator
-) -> Array:
+def _rise_when_shuffled(booster: xgb.Booster, dataset: Dataset, rng: np.random.Generator) -> Array:
     """Return by how much each vehicle's absolute error rises with each feature shuffled."""
-    features, labels = dataset.features[rows], dataset.labels[rows]
-    error = np.abs(booster.inplace_predict(features) - labels)
-    rise = np.zeros(features.shape)
-    for column in range(features.shape[1]):
+    error = np.abs(booster.inplace_predict(dataset.features) - dataset.labels)
+    rise = np.zeros(dataset.features.shape)
+    for column in range(len(dataset.inputs)):
         for _ in range(SHUFFLES):
-            shuffled = features.copy()
+            shuffled = dataset.features.copy()
             shuffled[:, column] = rng.permutation(shuffled[:, column])
-            rise[:, column] += np.abs(booster.inplace_predict(shuffled) - labels) - error
+            rise[:, column] += np.abs(booster.inplace_predict(shuffled) - dataset.labels) - error
     return rise / SHUFFLES
+
+
+class TrainingBatches(xgb.DataIter):
+    """The vehicles outside one fold, batch by batch; XGBoost keeps one byte of each feature."""
+
+    def __init__(self, snapshot: Snapshot, fold: int, num_folds: int, *, inputs: Sequence[str]) -> None:
+        self._snapshot = snapshot
+        self._fold = fold
+        self._num_folds = num_folds
+        self._inputs = inputs
+        self._blocks: Iterator[Dataset] = iter(())
+        super().__init__()
+
+    def next(self, input_data: Callable[..., None]) -> bool:
+        """Pass the next batch to XGBoost; False when there is none."""
+        for block in self._blocks:
+            kept = block.take(block.folds != self._fold)
+            if len(kept):
+                input_data(data=kept.features, label=kept.labels.astype(np.float32))
+                return True
+        return False
+
+    def reset(self) -> None:
+        """Start from the first batch."""
+        self._blocks = read_blocks(self._snapshot, inputs=self._inputs, num_folds=self._num_folds)
+
+
+def stream_folds(
+    snapshot: Snapshot, params: TrainingParams, *, inputs: Sequence[str] = VEHICLE_VIEW.inputs, seed: int
+) -> tuple[FoldBooster, ...]:
+    """Fit one booster per fold in batches; the snapshot is read a few times for each."""
+    boosters = []
+    for fold in range(params.num_folds):
+        batches = TrainingBatches(snapshot, fold, params.num_folds, inputs=inputs)
+        matrix = xgb.QuantileDMatrix(batches, nthread=params.num_threads)
+        settings = booster_params(params, inputs=inputs, num_rows=matrix.num_row(), seed=seed)
+        booster = xgb.train(settings, matrix, params.num_rounds)
+        boosters.append(FoldBooster(booster, (True,) * len(inputs)))
+    return tuple(boosters)

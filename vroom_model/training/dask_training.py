@@ -27,28 +27,26 @@ def fit_on_dask(
 ) -> tuple[FoldBooster, ...]:
     """Fit one booster per fold, each worker reading parts of the snapshot.
 
-    The same snapshot, parameters and seed give the same boosters, bit for bit, on as many workers of as many
-    threads; on more or fewer, sums are made up and rounded otherwise.
+    The same snapshot, parameters and seed give the same boosters, bit for bit, on the same number of workers
+    and threads; other numbers add in another order and round otherwise.
 
     Parameters
     ----------
     client : distributed.Client
-        Of a cluster whose workers reach the offline store.
+        Of a cluster whose workers can read the offline store.
     snapshot : Snapshot
         Of the offline store.
     params : TrainingParams
-        How to train.
     inputs : sequence of str
         Names of the features.
     seed : int
-        Of every random choice.
     """
     parts = csv_parts(snapshot)
     num_csv = sum(part.num_rows for part in parts)
     snapshot = replace(snapshot, parts=parts)
     boosters = []
     for fold in range(params.num_folds):
-        matrix = other_folds(client, snapshot, fold, params.num_folds, inputs=inputs)
+        matrix = training_matrix(client, snapshot, fold, params.num_folds, inputs=inputs)
         place(client, matrix)
         num_rows = num_csv * (params.num_folds - 1) // params.num_folds
         settings = booster_params(params, inputs=inputs, num_rows=num_rows, seed=seed)
@@ -58,9 +56,9 @@ def fit_on_dask(
 
 
 def csv_parts(snapshot: Snapshot) -> tuple[Part, ...]:
-    """Return the parts of a snapshot with the number of their csv vehicles alone, which ``read_part`` gives.
+    """Return the parts of a snapshot with the numbers of their csv vehicles.
 
-    Only a part whose ids reach those of the web form is read for it.
+    Only a part with ids of the web form is read for it.
     """
     return tuple(
         replace(part, num_rows=count_csv_vehicles(replace(snapshot, parts=(part,))))
@@ -70,27 +68,27 @@ def csv_parts(snapshot: Snapshot) -> tuple[Part, ...]:
     )
 
 
-def other_folds(
+def training_matrix(
     client: Client, snapshot: Snapshot, fold: int, num_folds: int, *, inputs: Sequence[str]
 ) -> dxgb.DaskQuantileDMatrix:
     """Return the vehicles outside one fold, read by whichever worker was free."""
     parts = [replace(snapshot, parts=(part,)) for part in snapshot.parts if part.num_rows]
     rows = dd.from_map(  # type: ignore[no-untyped-call]  # Dask's own
-        read_part, parts, fold=fold, num_folds=num_folds, inputs=list(inputs), meta=_no_vehicles(inputs)
+        read_part, parts, fold=fold, num_folds=num_folds, inputs=list(inputs), meta=_empty_frame(inputs)
     )
     return dxgb.DaskQuantileDMatrix(client, rows[list(inputs)], rows[VEHICLE_VIEW.label])
 
 
 def place(client: Client, matrix: dxgb.DaskQuantileDMatrix) -> None:
-    """Give each worker parts that lie side by side, in the order of XGBoost's ranks.
+    """Assign the parts to the workers in the order of XGBoost's ranks, neighbours together.
 
-    Dask's scheduler has them read where it likes, and XGBoost's sketches and sums depend on who has what.  A
-    part that lies elsewhere is sent over when the worker begins.
+    Dask's scheduler chooses who reads what, and XGBoost's sketches and sums depend on who has what.  A part
+    that another worker has is sent over when the training begins.
     """
-    parts = [part for held in matrix.worker_map.values() for part in held]
+    parts = [part for owned in matrix.worker_map.values() for part in owned]
     parts.sort(key=lambda part: matrix.partition_order[part.key])
     workers = client.scheduler_info(n_workers=-1)["workers"]
-    # XGBoost ranks workers by this very text.
+    # XGBoost ranks workers by this text.
     ranked = sorted(workers, key=lambda address: f"[xgboost.dask-{workers[address]['name']}]:{address}")
     shares = np.array_split(np.arange(len(parts)), min(len(ranked), len(parts)))
     matrix.worker_map = {
@@ -99,8 +97,8 @@ def place(client: Client, matrix: dxgb.DaskQuantileDMatrix) -> None:
 
 
 def read_part(part: Snapshot, *, fold: int, num_folds: int, inputs: Sequence[str]) -> pd.DataFrame:
-    """Return the vehicles of a part outside one fold: what a worker runs."""
-    frames = [_no_vehicles(inputs)]
+    """Return the vehicles of a part outside one fold; a worker runs it."""
+    frames = [_empty_frame(inputs)]
     for block in read_blocks(part, inputs=inputs, num_folds=num_folds):
         kept = block.take(block.folds != fold)
         frame = pd.DataFrame(kept.features, columns=list(inputs))
@@ -108,6 +106,5 @@ def read_part(part: Snapshot, *, fold: int, num_folds: int, inputs: Sequence[str
     return pd.concat(frames, ignore_index=True)
 
 
-def _no_vehicles(inputs: Sequence[str]) -> pd.DataFrame:
-    """Return the frame of a part without any vehicle."""
+def _empty_frame(inputs: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(columns=[*inputs, VEHICLE_VIEW.label], dtype=np.float32)

@@ -1,4 +1,4 @@
-"""The model card: what a person should know of a model before trusting it, in Markdown and two plots."""
+"""The model card: what a person should know of a model before using it, in Markdown and two plots."""
 
 from pathlib import Path
 
@@ -21,15 +21,7 @@ INK = "#1f4e79"
 
 
 def write_card(manifest: ModelManifest, directory: Path) -> str:
-    """Write the card with its plots; return the card's text, which stands alone.
-
-    Parameters
-    ----------
-    manifest : ModelManifest
-        Of the model.
-    directory : Path
-        An empty folder.
-    """
+    """Write the card with its plots into a folder; return its text, without links to the plots."""
     text = card_text(manifest)
     (directory / CARD_NAME).write_text(text + PLOTS)
     _save(_calibration_plot(manifest), directory / CALIBRATION_NAME)
@@ -42,7 +34,7 @@ def card_text(manifest: ModelManifest) -> str:
     metrics = manifest.metrics
     low, high = manifest.price_ratio
     left_out = manifest.snapshot.num_left_out
-    beside = f"; {left_out:,} booked from the web form left out" if left_out else ""
+    more = f"; {left_out:,} booked from the web form left out" if left_out else ""
     segments = [
         [s.segment, f"{s.num_rows:,}", f"{s.mae:.2f}", f"{s.bias:+.2f}", f"{s.coverage:.0%}"]
         for s in manifest.segments
@@ -53,25 +45,25 @@ def card_text(manifest: ModelManifest) -> str:
     ]
     parts = [
         "# Vroom forecast model",
-        "Forecasts the reservations of a vehicle, with a range that holds "
+        "Forecasts the reservations of a vehicle, with a range that covers "
         f"{manifest.coverage:.0%} of outcomes. Trained {manifest.trained_at:%Y-%m-%d %H:%M} UTC on snapshot "
-        f"`{manifest.snapshot.id}` ({manifest.snapshot.num_rows:,} vehicles{beside}), feature view "
+        f"`{manifest.snapshot.id}` ({manifest.snapshot.num_rows:,} vehicles{more}), feature view "
         f"`{manifest.view.name}:{manifest.view.version}`, seed {manifest.seed}.",
         "## How good it is",
         f"Every figure is out of fold. The mean absolute error is **{metrics['mae']:.3f}** reservations "
         f"(standard error {metrics['mae_standard_error']:.3f}); the median alone gives "
-        f"{metrics['baseline_mae']:.3f}. The range holds {metrics['coverage']:.1%} of outcomes and is "
+        f"{metrics['baseline_mae']:.3f}. The range covers {metrics['coverage']:.1%} of outcomes and is "
         f"{metrics['mean_width']:.1f} reservations wide on average.",
-        _table(["segment", "vehicles", "error", "bias", "held"], segments),
-        _table(["fold", "vehicles", "error", "features its booster was shown"], folds),
-        "## What it looks at",
+        _table(["segment", "vehicles", "error", "bias", "covered"], segments),
+        _table(["fold", "vehicles", "error", "features its booster was trained on"], folds),
+        "## What it uses",
         "Rise of the out-of-fold error when a feature is shuffled, and the spread over shuffles.",
         _table(["feature", "rise", "spread"], importances),
         "## What it is not",
-        f"- It saw prices from {low:.2f} to {high:.2f} times the market price; beyond them it only repeats "
-        "the nearest.\n- Prices were never set at random: how a forecast changes with the price is an "
-        "association, not what changing a price would do.\n- Reservations are counted over the whole time "
-        "the fleet was watched; it forecasts the like time, and knows no season.",
+        f"- It was trained on prices from {low:.2f} to {high:.2f} times the market price; beyond them it "
+        "repeats the nearest.\n- Prices were never set at random: how a forecast changes with the price is "
+        "an association, not the effect of a change.\n- Reservations are counted over the whole time that "
+        "the fleet was watched; it forecasts a time of the same length, and knows no season.",
         "## How it was made",
         _table(
             ["parameter", "value"], [[name, f"{value:g}"] for name, value in sorted(manifest.params.items())]

@@ -1,10 +1,10 @@
 """The serving graph: all fold boosters of a model as one ONNX tree ensemble.
 
-Output column k is booster k's answer.  A request takes their mean; scoring takes, for each vehicle, the
-column of its own fold.  Neither needs XGBoost.
+Output column k is booster k's forecast.  A request takes their mean; scoring takes, for each vehicle, the
+column of its own fold.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from onnx import TensorProto, helper
@@ -14,23 +14,23 @@ from vroom_model.trees import LEAF, Ensemble
 OPSET, ML_OPSET, IR_VERSION = 17, 3, 8
 
 
-def write_graph(ensembles: Sequence[Ensemble], num_features: int, path: Path) -> None:
-    """Write these boosters as an ONNX graph ``features -> folds``, of shape (n_vehicles, n_folds).
+def write_graph(boosters: Iterable[Ensemble], num_features: int, path: Path) -> None:
+    """Write the ONNX graph ``features -> folds``, of shape (n_vehicles, n_folds).
 
     Parameters
     ----------
-    ensembles : sequence of Ensemble
-        One booster per fold.
+    boosters : iterable of Ensemble
+        One per fold.
     num_features : int
         Columns of the input.
     path : Path
-        Where; the same boosters give the same bytes.
+        The same boosters give the same bytes.
     """
+    ensembles = list(boosters)
     trees = [tree for ensemble in ensembles for tree in ensemble.trees]
     fold_of_tree = [fold for fold, ensemble in enumerate(ensembles) for _ in ensemble.trees]
     nodes = [(number, tree, node) for number, tree in enumerate(trees) for node in range(len(tree.left))]
-    is_leaf = [tree.left[node] == LEAF for _, tree, node in nodes]
-    leaves = [entry for entry, leaf in zip(nodes, is_leaf, strict=True) if leaf]
+    leaves = [(number, tree, node) for number, tree, node in nodes if tree.left[node] == LEAF]
     ensemble_node = helper.make_node(
         "TreeEnsembleRegressor",
         inputs=["features"],
@@ -43,11 +43,8 @@ def write_graph(ensembles: Sequence[Ensemble], num_features: int, path: Path) ->
         nodes_treeids=[number for number, _, _ in nodes],
         nodes_nodeids=[node for _, _, node in nodes],
         nodes_featureids=[tree.feature[node] for _, tree, node in nodes],
-        nodes_modes=["LEAF" if leaf else "BRANCH_LT" for leaf in is_leaf],
-        nodes_values=[
-            0.0 if leaf else tree.threshold[node]
-            for (_, tree, node), leaf in zip(nodes, is_leaf, strict=True)
-        ],
+        nodes_modes=["LEAF" if tree.left[node] == LEAF else "BRANCH_LT" for _, tree, node in nodes],
+        nodes_values=[0.0 if tree.left[node] == LEAF else tree.threshold[node] for _, tree, node in nodes],
         nodes_truenodeids=[max(tree.left[node], 0) for _, tree, node in nodes],
         nodes_falsenodeids=[max(tree.right[node], 0) for _, tree, node in nodes],
         target_treeids=[number for number, _, _ in leaves],

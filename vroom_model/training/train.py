@@ -2,24 +2,19 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import xgboost as xgb
 
+from vroom_features.offline.snapshots import Snapshot
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.dataset import (
-    Dataset,
-    TrainingSnapshot,
-    check_learnable,
-    count_csv_vehicles,
-    load_dataset,
-)
+from vroom_model.dataset import Dataset, check_learnable, count_csv_vehicles, load_dataset
 from vroom_model.evaluation.interval import fit_lines, out_of_fold_ranges
 from vroom_model.evaluation.metrics import (
     calibration,
@@ -40,40 +35,28 @@ from vroom_model.manifest import (
     fold_file,
 )
 from vroom_model.serving.predictor import with_range
-from vroom_model.training.boosting import FoldBooster, TrainingParams, fit_folds, predict_by_fold
+from vroom_model.training.boosting import (
+    FoldBooster,
+    TrainingParams,
+    fit_folds,
+    predict_by_fold,
+    stream_folds,
+)
 from vroom_model.training.onnx_graph import write_graph
-from vroom_model.training.streaming import stream_folds
 from vroom_model.trees import Ensemble
 
 Engine = Literal["memory", "stream", "elsewhere"]
+Fit = Callable[..., tuple[FoldBooster, ...]]
+"""Fits one booster per fold; it takes the arguments of ``stream_folds``."""
 STREAM_ABOVE_ROWS = 200_000
-"""Larger fleets are fitted batch by batch."""
+"""Larger fleets are fitted in batches."""
 NUM_PROBES = 8
 NUM_BINS = 10
 
 
-class Fit(Protocol):
-    """Fits the boosters of a snapshot."""
-
-    def __call__(
-        self, snapshot: Any, params: TrainingParams, *, inputs: Sequence[str], seed: int
-    ) -> tuple[FoldBooster, ...]:  # each engine takes the snapshots it can read
-        """Return one booster per fold."""
-
-
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model directory that training has written.
-
-    Parameters
-    ----------
-    directory : Path
-        Where it is.
-    manifest : ModelManifest
-        What it holds.
-    manifest_sha256 : str
-        Identifies the directory, every file included.
-    """
+    """A model directory that training has written; the checksum of its manifest identifies all its files."""
 
     directory: Path
     manifest: ModelManifest
@@ -81,14 +64,14 @@ class TrainedModel:
 
 
 def training_digest(
-    snapshot: TrainingSnapshot,
+    snapshot: Snapshot,
     *,
     params: TrainingParams | None = None,
     inputs: Sequence[str] = VEHICLE_VIEW.inputs,
     seed: int = 0,
     engine: Engine | None = None,
 ) -> str:
-    """Return what identifies a training: equal digests make equal models, byte for byte."""
+    """Return the digest of a training's inputs: equal digests give equal models, byte for byte."""
     params = params or TrainingParams()
     made_from = {
         "snapshot": snapshot.digest,
@@ -103,7 +86,7 @@ def training_digest(
 
 
 def train(
-    snapshot: TrainingSnapshot,
+    snapshot: Snapshot,
     *,
     directory: Path,
     as_of: datetime,
@@ -119,22 +102,16 @@ def train(
     snapshot : Snapshot
         Of the offline store.
     directory : Path
-        Where to write; made if it is missing.
+        Where to write; created if it is missing.
     as_of : datetime
-        The moment of training, with a time zone; it is written down and changes nothing else.
+        Time of the training, with a time zone; it goes into the manifest and changes nothing else.
     params : TrainingParams, optional
-        How to train.
     inputs : sequence of str
-        Names of the features to take; by default those that the view gives to the next training.
+        Names of the features; by default those of the view that are not retired.
     seed : int, default 0
-        Of every random choice.
     fit : callable, optional
         Fits the boosters elsewhere, such as ``fit_on_dask`` bound to its client.  By default a small fleet is
-        fitted in memory and a large one batch by batch.
-
-    Returns
-    -------
-    TrainedModel
+        fitted in memory and a large one in batches.
 
     Raises
     ------
@@ -193,19 +170,20 @@ def _engine(num_csv: int) -> Engine:
 
 def _write_files(boosters: tuple[FoldBooster, ...], directory: Path, num_features: int) -> dict[str, str]:
     """Write the boosters and the serving graph; return the SHA-256 of each."""
-    documents = [bytes(fold.booster.save_raw("json")) for fold in boosters]
-    names = [fold_file(fold) for fold in range(len(boosters))]
-    for name, document in zip(names, documents, strict=True):
+    documents = {
+        fold_file(fold): bytes(booster.booster.save_raw("json")) for fold, booster in enumerate(boosters)
+    }
+    for name, document in documents.items():
         (directory / name).write_bytes(document)
-    ensembles = [Ensemble.from_json(document) for document in documents]
-    write_graph(ensembles, num_features, directory / SERVING_NAME)
+    write_graph(map(Ensemble.from_json, documents.values()), num_features, directory / SERVING_NAME)
     return {
-        name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in [SERVING_NAME, *names]
+        name: hashlib.sha256((directory / name).read_bytes()).hexdigest()
+        for name in [SERVING_NAME, *documents]
     }
 
 
 def _probes(boosters: tuple[FoldBooster, ...], dataset: Dataset, lines: IntervalLines) -> tuple[Probe, ...]:
-    """Return vehicles from the cheapest to the dearest, with what XGBoost itself forecasts for them."""
+    """Return vehicles from the cheapest to the dearest, with XGBoost's own forecasts of them."""
     order = np.argsort(dataset.price_ratio, kind="stable")
     rows = dataset.features[order[np.linspace(0, len(dataset) - 1, NUM_PROBES).astype(int)]]
     raw = predict_by_fold(boosters, rows).mean(axis=1)

@@ -9,8 +9,7 @@ from vroom_features.vehicle import VehicleCreate
 from vroom_model.errors import VroomModelError
 from vroom_model.registry.model_cache import ModelCache
 from vroom_model.serving.explain import Explainer, Explanation
-from vroom_model.serving.predictor import Forecast
-from vroom_model.serving.whatif import what_if
+from vroom_model.serving.predictor import Forecast, what_if
 from webapp.rendering.formats import sentence
 from webapp.serving.current_model import LoadedModel
 from webapp.serving.fleet_overview import FleetOverview

@@ -1,18 +1,23 @@
-"""What a run says about itself: a small Markdown table, and a link to the model, as Prefect artifacts."""
+"""Reports of a run: Markdown tables and a link to the model as artifacts of Prefect, messages over Redis."""
 
 import logging
 from asyncio import to_thread
 from collections.abc import Mapping
 
-from prefect.artifacts import acreate_link_artifact
+import redis
+from prefect.artifacts import acreate_link_artifact, acreate_markdown_artifact
 
+from vroom_features.messages import Message
+from vroom_features.online.redis_client import node_url
 from vroom_features.settings import Settings
 from vroom_model.errors import VroomModelError
+from vroom_model.records import Outcome
 from vroom_model.registry.registry import Registry
 
 logger = logging.getLogger(__name__)
 MODEL_LINK_KEY = "mlflow-run"
 LEFT_OUT = "booked vehicles from the web form left out"
+REDIS_TIMEOUT_S = 2.0
 
 
 def table(title: str, rows: Mapping[str, object]) -> str:
@@ -32,7 +37,7 @@ def table(title: str, rows: Mapping[str, object]) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Write so many of something.
+    """Return a number with its noun.
 
     Examples
     --------
@@ -43,7 +48,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def left_out(number: int) -> str:
-    """Write the end of a sentence about vehicles: how many others were left out, nothing if none was.
+    """Return the end of a sentence: how many vehicles were left out, or nothing.
 
     Examples
     --------
@@ -53,8 +58,21 @@ def left_out(number: int) -> str:
     return f"; {counted(number, 'booked vehicle')} from the web form left out" if number else ""
 
 
+async def report_outcome(settings: Settings, outcome: Outcome, *, title: str, key: str) -> str:
+    """Keep a decision as an artifact, link the model that it is about, and return it in a sentence."""
+    decision = outcome.decision
+    message = f"{decision.reason}{left_out(decision.num_left_out)}"
+    numbers = decision.model_dump(exclude={"reason", "num_left_out"}, exclude_none=True)
+    rows = {"promoted": outcome.promoted, "record": outcome.record, **numbers}
+    if decision.num_vehicles is not None:
+        rows[LEFT_OUT] = decision.num_left_out
+    await acreate_markdown_artifact(f"{table(title, rows)}\n\n{message}", key=key)
+    await link_model(settings, decision.candidate_version)
+    return message
+
+
 async def link_model(settings: Settings, version: int) -> None:
-    """Link this run to the MLflow run that made a version; a run that is done does not fail for a link."""
+    """Link the MLflow run of a model version; a run that is done does not fail for a link."""
 
     def run_id() -> str:
         with Registry(settings.mlflow, settings.model_name) as registry:
@@ -66,3 +84,12 @@ async def link_model(settings: Settings, version: int) -> None:
         logger.warning("no link to model version %s: %s", version, exc)
         return
     await acreate_link_artifact(link=link, link_text=f"model {version} in MLflow", key=MODEL_LINK_KEY)
+
+
+def publish(settings: Settings, message: Message) -> None:
+    """Send a message to web workers and open pages; if Redis cannot be reached, they find out by polling."""
+    with redis.Redis.from_url(node_url(settings.redis), socket_timeout=REDIS_TIMEOUT_S) as client:
+        try:
+            client.publish(message.channel, message.encode())
+        except redis.RedisError as exc:
+            logger.warning("message not sent channel=%s: %s", message.channel, exc)
