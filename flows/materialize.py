@@ -55,7 +55,7 @@ async def write_stores(settings: Settings, as_of: datetime) -> MaterializeReport
     online = OnlineStore.connect(settings.redis)
     with closing(SourceStore.open(settings.source_database)) as source:
         oldest = as_of - timedelta(days=settings.keep_audit_days)
-        AuditLog(source.engine, source.address).forget(older_than=oldest)
+        AuditLog(source.engine, source.address).delete_old(older_than=oldest)
         return await to_thread(
             materialize,
             source,

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,7 +56,7 @@ def seed(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Bring the database to what vehicles.csv and reservations.csv say."""
+    """Write vehicles.csv and reservations.csv to the database."""
     started = time.perf_counter()
     settings = read_settings()
     source = SourceStore.open(_database(db))
@@ -141,11 +141,13 @@ def backup(
     state = backups.back_up(_database(db), to)
     if mlflow is not None and (mlflow / DATABASE).is_file():
         try:
-            back_up_mlflow(mlflow, _beside(to))
+            back_up_mlflow(mlflow, _mlflow_part(to))
         except BaseException:
-            to.unlink()  # half a backup is none
+            to.unlink()  # both parts or none
             raise
-    report = asdict(state) | {"mlflow": str(_beside(to)) if _beside(to).exists() else "not in this backup"}
+    report = asdict(state) | {
+        "mlflow": str(_mlflow_part(to)) if _mlflow_part(to).exists() else "not in this backup"
+    }
     _print("backup", f"{to} is made and read back", report, started, as_json=as_json)
 
 
@@ -154,31 +156,31 @@ def restore(
     *,
     origin: Annotated[Path, Parameter(name="--from", help="file that backup made")],
     db: Db = None,
-    force: Annotated[bool, Parameter(negative="", help="give up changes that the backup lacks")] = False,
+    force: Annotated[bool, Parameter(negative="", help="lose changes that the backup lacks")] = False,
     as_json: Json = False,
 ) -> None:
-    """Put a backup in the place of what is there; then run materialize, which fills both stores anew."""
+    """Replace the database by a backup; then run materialize, which fills both stores again."""
     started = time.perf_counter()
-    mlflow = _embedded_mlflow(db) if _beside(origin).exists() else None
+    mlflow = _embedded_mlflow(db) if _mlflow_part(origin).exists() else None
     if mlflow is not None and not force:
-        refuse_loss(_beside(origin), mlflow)
+        refuse_loss(_mlflow_part(origin), mlflow)
     state = backups.restore(_database(db), origin, force=force)
     if mlflow is not None:
-        restore_mlflow(_beside(origin), mlflow)
-    report = asdict(state) | {"mlflow": str(_beside(origin)) if mlflow else "not restored"}
+        restore_mlflow(_mlflow_part(origin), mlflow)
+    report = asdict(state) | {"mlflow": str(_mlflow_part(origin)) if mlflow else "not restored"}
     _print("restore", "done, now run materialize", report, started, as_json=as_json)
 
 
 @app.command
 def upgrade(*, db: Db = None, as_json: Json = False) -> None:
-    """Bring the database's schema up to date, as every program does that opens it."""
+    """Upgrade the database's schema, as every program does that opens it."""
     started = time.perf_counter()
     SourceStore.open(_database(db)).close()
     _print("upgrade", "done", {"schema_version": SCHEMA_VERSION}, started, as_json=as_json)
 
 
 def _database(db: str | None) -> ServiceAddress:
-    """Return a database's address; a plain path is a SQLite file."""
+    """Return the address of a database; a path is a SQLite file."""
     if db is None:
         return read_settings().source_database
     with _refused("--db"):
@@ -186,7 +188,7 @@ def _database(db: str | None) -> ServiceAddress:
 
 
 def _existing_source(db: str | None) -> SourceStore:
-    """Open a database that must be there: to make one is up to a seed."""
+    """Open a database that exists; only a seed makes one."""
     address = _database(db)
     path = backups.sqlite_path(address)
     if path is not None and not path.is_file():
@@ -195,29 +197,26 @@ def _existing_source(db: str | None) -> SourceStore:
 
 
 def _embedded_mlflow(db: str | None) -> Path | None:
-    """Return the folder of the MLflow that belongs to the database: none if either is somewhere else."""
+    """Return the folder of the MLflow that `make run` starts; None if MLflow or the database is another."""
     settings = read_settings()
     return None if db is not None or settings.mlflow_uri else settings.home / "mlflow"
 
 
-def _beside(backup: Path) -> Path:
+def _mlflow_part(backup: Path) -> Path:
     """Return the file of MLflow's part of a backup."""
     return backup.with_name(f"{backup.name}.mlflow.tar")
 
 
 def _online(url: str | None) -> OnlineStore | None:
-    """Return the online store, or None for an empty URL."""
+    """Return the online store; None for an empty URL."""
     with _refused("--redis-url"):
         address = read_settings().redis if url is None else check_redis(ServiceAddress(url))
-    if not address:
-        return None
-
-    return OnlineStore.connect(address)
+    return OnlineStore.connect(address) if address else None
 
 
 @contextmanager
 def _refused(option: str) -> Iterator[None]:
-    """Say which option holds what cannot be used."""
+    """Name the option in the error of its value."""
     try:
         yield
     except ValueError as exc:
@@ -226,12 +225,10 @@ def _refused(option: str) -> Iterator[None]:
 
 @contextmanager
 def _progress(*, quiet: bool) -> Iterator[Any]:
-    """Give a function that draws how far a step is, on a terminal."""
+    """Yield a function that draws the progress of a step on a terminal."""
     if quiet or not sys.stderr.isatty():
-        with nullcontext():
-            yield None
+        yield None
         return
-
     with Progress(console=Console(stderr=True), transient=True) as bars:
         tasks: dict[str, Any] = {}
 
@@ -244,7 +241,7 @@ def _progress(*, quiet: bool) -> Iterator[Any]:
 
 
 def _print(command: str, state: str, report: dict[str, Any], started: float, *, as_json: bool) -> None:
-    """Print what a command did, for a program or for people."""
+    """Print the report of a command, for a program or for people."""
     seconds = round(time.perf_counter() - started, 3)
     if as_json:
         line = json.dumps({"command": command, "state": state, **report, "seconds": seconds})
@@ -257,7 +254,7 @@ def _print(command: str, state: str, report: dict[str, Any], started: float, *, 
 
 
 def main() -> None:
-    """Run a command; an error is one clear line, and what it writes is for its owner alone."""
+    """Run a command; an error is one line, and files that it writes are readable by their owner alone."""
     os.umask(0o077)
     try:
         sys.exit(app())

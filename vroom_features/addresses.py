@@ -1,9 +1,10 @@
-"""Addresses of services, which may hold a password, and what addresses and names in settings must look like.
+"""Addresses of services, which may hold a password, and the checks of addresses and names in settings.
 
-A refusal never repeats an address.
+No error message repeats an address.
 """
 
 import re
+from collections.abc import Collection
 from typing import Annotated
 from urllib.parse import unquote, urlsplit
 
@@ -12,9 +13,6 @@ from pydantic_core import CoreSchema, core_schema
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
-REDIS_SCHEMES = frozenset({"redis", "rediss", "unix", "redis+cluster", "rediss+cluster"})
-DATABASES = frozenset({"sqlite", "postgresql", "postgres"})
-PORT_MAX = 65_535
 NAME_MAX = 256
 NOT_IN_A_NAME = frozenset("/\\:'\"`")
 ENCODE = "in a user and a password write @ as %40, / as %2F, ? as %3F and # as %23"
@@ -26,10 +24,10 @@ _PARTS = re.compile(
 
 
 class ServiceAddress:
-    """Address of a service: used whole, shown without user, password, query and fragment.
+    """Address of a service: shown without user, password, query and fragment.
 
-    It is no ``str``, so that it cannot be shown whole by accident.  Text, ``repr`` and JSON hold the part
-    that anyone may read.
+    It is no ``str``, so that it cannot be shown whole by accident.  Text, ``repr`` and JSON have the public
+    part; ``url`` is the whole address, for the client that connects.
 
     Parameters
     ----------
@@ -47,15 +45,10 @@ class ServiceAddress:
     'redis://..., for it is not clear where the password ends'
     """
 
-    __slots__ = ("_url",)
+    __slots__ = ("url",)
 
     def __init__(self, url: "str | ServiceAddress") -> None:
-        self._url = url.url if isinstance(url, ServiceAddress) else url
-
-    @property
-    def url(self) -> str:
-        """The whole address, for the client that connects; it is not to be shown."""
-        return self._url
+        self.url: str = url.url if isinstance(url, ServiceAddress) else url
 
     @property
     def credentials(self) -> tuple[str, str] | None:
@@ -70,12 +63,12 @@ class ServiceAddress:
         return "@" in parts["path"] + parts["query"] and (bool(parts["userinfo"]) or ":" in parts["host"])
 
     def _parts(self) -> dict[str, str]:
-        found = _PARTS.fullmatch(self._url)
+        found = _PARTS.fullmatch(self.url)
         return found.groupdict(default="") if found else {}  # the pattern matches any text
 
     def __str__(self) -> str:
-        if self._url.startswith(("/", ".")):  # a folder
-            return self._url
+        if self.url.startswith(("/", ".")):  # a folder
+            return self.url
         parts = self._parts()
         return parts["scheme"] + ("..." if self.is_unclear else parts["host"] + parts["path"])
 
@@ -83,17 +76,16 @@ class ServiceAddress:
         return f"ServiceAddress({str(self)!r})"
 
     def __bool__(self) -> bool:
-        return bool(self._url)
+        return bool(self.url)
 
     def __eq__(self, other: object) -> bool:
-        return self._url == other._url if isinstance(other, ServiceAddress) else NotImplemented
+        return self.url == other.url if isinstance(other, ServiceAddress) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self._url)
+        return hash(self.url)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: object, _handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Take text or an address; write text as it may be shown."""
         return core_schema.no_info_after_validator_function(
             cls,
             core_schema.union_schema([core_schema.is_instance_schema(cls), core_schema.str_schema()]),
@@ -101,27 +93,15 @@ class ServiceAddress:
         )
 
 
+# Each check returns its address, also an empty one, or raises ValueError.
+
+
 def check_redis(address: ServiceAddress) -> ServiceAddress:
-    """Return an address of Redis, or none; ValueError for anything else."""
-    if address:
-        _check(address, REDIS_SCHEMES, "redis://host:6379/0")
-    return address
-
-
-def check_server(address: ServiceAddress) -> ServiceAddress:
-    """Return an address of a server that speaks HTTP, or none; ValueError for anything else."""
-    if address:
-        example = "http://host:5000"
-        _check(address, {"http", "https"}, example)
-        if not urlsplit(address.url).hostname:
-            raise ValueError(f"the address has no host; expected one as {example}")
-        if address.is_unclear:
-            raise ValueError(f"an @ comes after the host; {ENCODE}")
-    return address
+    schemes = ("redis", "rediss", "redis+cluster", "rediss+cluster", "unix")
+    return _check(address, schemes, "redis://host:6379/0")
 
 
 def check_database(address: ServiceAddress) -> ServiceAddress:
-    """Return an address of a source database, or none; ValueError for anything else."""
     if not address:
         return address
     expected = "expected sqlite:///path/to/file.db or postgresql://user:password@host:5432/name"
@@ -129,41 +109,53 @@ def check_database(address: ServiceAddress) -> ServiceAddress:
         parsed = make_url(address.url)
     except (ArgumentError, ValueError):
         raise ValueError(f"it is no address of a database; {expected}") from None
-    if parsed.get_backend_name() not in DATABASES:
+    if parsed.get_backend_name() not in {"sqlite", "postgresql", "postgres"}:
         raise ValueError(f"{parsed.drivername} is no database that is known here; {expected}")
-    if parsed.port is not None and not 0 < parsed.port <= PORT_MAX:
+    if parsed.port is not None and not 0 < parsed.port <= 65_535:
         raise ValueError(f"{parsed.port} is no port; {expected}")
     if "@" in (parsed.host or ""):
         raise ValueError(f"two @ come before the host; {ENCODE}")
     return address
 
 
-def check_dask(address: ServiceAddress) -> ServiceAddress:
-    """Return an address without user, password and query, which Dask would log; ValueError for any other."""
-    if str(address) != address.url:
+def _check_server(address: ServiceAddress) -> ServiceAddress:
+    example = "http://host:5000"
+    _check(address, ("http", "https"), example)
+    if address and not urlsplit(address.url).hostname:
+        raise ValueError(f"the address has no host; expected one as {example}")
+    if address.is_unclear:
+        raise ValueError(f"an @ comes after the host; {ENCODE}")
+    return address
+
+
+def _check_dask(address: ServiceAddress) -> ServiceAddress:
+    if str(address) != address.url:  # Dask would log the rest
         raise ValueError("Dask takes no user, password or query; expected an address as tcp://host:8786")
     return address
 
 
-def _check(address: ServiceAddress, schemes: frozenset[str] | set[str], example: str) -> None:
+def _check(address: ServiceAddress, schemes: Collection[str], example: str) -> ServiceAddress:
+    if not address:
+        return address
     try:
         parts = urlsplit(address.url)
         port = parts.port
     except ValueError:
         raise ValueError(f"the address or its port cannot be read; expected one as {example}") from None
     if parts.scheme not in schemes:
-        raise ValueError(f"an address begins with {' or '.join(sorted(schemes))} and ://, as {example}")
+        raise ValueError(f"an address begins with {' or '.join(schemes)} and ://, as {example}")
     if port == 0:
         raise ValueError(f"0 is no port; expected one as {example}")
+    return address
 
 
-def _model_name(name: str) -> str:
+def _check_name(name: str) -> str:
     if not name.strip() or len(name) > NAME_MAX or not name.isprintable() or NOT_IN_A_NAME & set(name):
         raise ValueError(f"a name has 1 to {NAME_MAX} characters, and no quote, slash or colon among them")
     return name
 
 
-def _not_empty(folder: object) -> object:
+def _check_not_empty(folder: object) -> object:
     if isinstance(folder, str) and not folder.strip():
         raise ValueError("it is empty; name a folder, or leave the setting out")
     return folder
@@ -171,7 +163,7 @@ def _not_empty(folder: object) -> object:
 
 DatabaseAddress = Annotated[ServiceAddress, AfterValidator(check_database)]
 RedisAddress = Annotated[ServiceAddress, AfterValidator(check_redis)]
-ServerAddress = Annotated[ServiceAddress, AfterValidator(check_server)]
-DaskAddress = Annotated[ServiceAddress, AfterValidator(check_dask)]
-NotEmpty = BeforeValidator(_not_empty)
-ModelName = Annotated[str, AfterValidator(_model_name)]
+ServerAddress = Annotated[ServiceAddress, AfterValidator(_check_server)]
+DaskAddress = Annotated[ServiceAddress, AfterValidator(_check_dask)]
+NotEmpty = BeforeValidator(_check_not_empty)
+ModelName = Annotated[str, AfterValidator(_check_name)]

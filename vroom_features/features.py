@@ -1,7 +1,7 @@
 """Feature functions: pure, and the same for one request and for a whole fleet.
 
 A function is named as the column it makes and its parameters as the columns it reads.  Nothing here imports
-pandas or NumPy: the arithmetic is left to whatever comes in, so importing this module costs nothing.
+pandas or NumPy, so importing this module costs nothing.
 """
 
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,7 +17,7 @@ Flag = TypeVar("Flag", bool, "np.ndarray", "pd.Series[bool]")
 
 
 def price_diff(actual_price: Numeric, recommended_price: Numeric) -> Numeric:
-    """Return how far the owner's price sits above the market price.
+    """Return how far the owner's price is above the market price.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def num_reservations(vehicles: "pd.DataFrame", reservations: "pd.DataFrame") -> 
     Raises
     ------
     MissingColumnsError
-        If a column named above is not there.
+        If a column named above is missing.
 
     Examples
     --------
@@ -75,7 +75,7 @@ def num_reservations(vehicles: "pd.DataFrame", reservations: "pd.DataFrame") -> 
 
 
 def observed_count(count: "pd.Series[int]", source: "pd.Series[str]") -> "pd.Series[int]":
-    """Turn counted bookings into the label: no booking means 0 only where somebody watched.
+    """Turn counted bookings into the label: none means 0 only for a vehicle that was watched.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def observed_count(count: "pd.Series[int]", source: "pd.Series[str]") -> "pd.Ser
 
 
 def has_outcome(is_csv: Flag, count: Any) -> Flag:  # a number, or an array or Series of them
-    """Say whether a vehicle's bookings are known: it came from the fleet's files, or was booked.
+    """Return whether a vehicle's bookings are known: it came from the fleet's files, or was booked.
 
     Parameters
     ----------
@@ -118,6 +118,5 @@ def has_outcome(is_csv: Flag, count: Any) -> Flag:  # a number, or an array or S
 
 
 def _require(frame: "pd.DataFrame", *columns: str) -> None:
-    """Raise unless the frame has these columns."""
     if missing := set(columns) - set(frame.columns):
         raise MissingColumnsError(missing, frame.columns)

@@ -1,7 +1,7 @@
 """Compute the features of the whole fleet and write both stores.
 
-Each run reads one moment of the database.  Ranges of ids that did not change since the current snapshot are
-taken over from it, so a run costs what changed.
+Each run reads one moment of the database.  Parts of the current snapshot whose vehicles did not change are
+reused.
 """
 
 from bisect import bisect_right
@@ -32,17 +32,17 @@ from vroom_features.online.sync import SyncReport, sync
 from vroom_features.view import VEHICLE_VIEW
 
 PARTITION_VEHICLES = 131_072
-"""Vehicles read, computed and written at a time: what a run's memory depends on."""
+"""Vehicles read, computed and written at a time; a run's memory grows with it."""
 KEEP_SNAPSHOTS = 5
 
 Range = tuple[int, int]
 MapRanges = Callable[[ServiceAddress, ServiceAddress, Sequence[Range]], Iterable["WrittenPart"]]
-"""Makes the parts of ranges elsewhere; takes the addresses of both stores and the ranges."""
+"""Makes the parts of ranges in other processes, from the addresses of the database and the offline store."""
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenPart:
-    """A part, and the database's change number at the moment it was read."""
+    """A part, and the change number of the database that was read."""
 
     part: Part
     change_number: int
@@ -63,7 +63,7 @@ class MaterializeReport:
 
     @property
     def is_unchanged(self) -> bool:
-        """True when both stores were up to date already."""
+        """True when both stores were up to date."""
         return not (self.num_parts_written or self.num_online_written or self.num_online_removed)
 
 
@@ -82,18 +82,18 @@ def materialize(
     Parameters
     ----------
     source : SourceStore
-        Another process may write to it meanwhile.
+        Other processes may write to it meanwhile.
     offline : OfflineStore
     online : OnlineStore, optional
-        None writes the offline store alone.
+        None writes only the offline store.
     as_of : datetime
-        The moment to write down as the snapshot's and the rows' time of making.
+        The time of the snapshot and of the rows.
     partition_vehicles : int
         Vehicles in a partition; the result is the same for any.
     keep_snapshots : int
-        How many snapshots stay, this one among them.
+        How many snapshots to keep, with this one.
     map_ranges : callable, optional
-        Makes the parts on other processes or machines; by default they are made here, one after the other.
+        Makes the parts in other processes or on other machines; by default they are made here, one by one.
 
     Returns
     -------
@@ -102,7 +102,7 @@ def materialize(
     Raises
     ------
     SourceStoreError, OfflineStoreError, OnlineStoreError
-        If a store cannot be used.  The previous snapshot stays whole, and the next run makes up for it.
+        If a store cannot be used.  The previous snapshot stays whole, and the next run continues.
     """
     with ExitStack() as stack:
         stack.enter_context(offline.writer_lock())
@@ -169,7 +169,7 @@ def materialize(
 def make_ranges(
     database: str | ServiceAddress, root: str | ServiceAddress, ranges: Sequence[Range]
 ) -> list[WrittenPart]:
-    """Make the parts of some ranges: what a worker on another machine runs."""
+    """Make the parts of some ranges, in another process or on another machine."""
     offline = OfflineStore(root)
     with closing(SourceStore.open(database)) as source, source.reading() as connection:
         _, change_number = _state(connection)
@@ -185,13 +185,13 @@ def make_part(connection: Connection, offline: OfflineStore, low: int, high: int
 
 
 def _state(connection: Connection) -> tuple[str, int]:
-    """Return which database this is and its last change."""
+    """Return the database's id and its change number."""
     found = connection.execute(select(state.c.database_id, state.c.change_number)).one()
     return found.database_id, found.change_number
 
 
 def _current(offline: OfflineStore) -> Snapshot | None:
-    """Return the current snapshot where there is one that this release can read."""
+    """Return the current snapshot, or None where there is none that this release can read."""
     try:
         return offline.current()
     except (NoSnapshotError, UnreadableSnapshotError):
@@ -201,7 +201,7 @@ def _current(offline: OfflineStore) -> Snapshot | None:
 def _plan(
     connection: Connection, previous: Snapshot | None, damaged: set[int], size: int
 ) -> Iterator[tuple[Range, Part | None]]:
-    """Give every range of ids with the part to take over, or None where it must be made."""
+    """Yield every range of ids with the part to reuse, or None where it must be made."""
     database_id, change_number = _state(connection)
     view = (VEHICLE_VIEW.name, VEHICLE_VIEW.version, VEHICLE_VIEW.columns)
     if (
@@ -225,14 +225,14 @@ def _plan(
 
 
 def _changed_ids(connection: Connection, since: int, low: int = LOWEST, high: int = HIGHEST) -> Iterator[int]:
-    """Give the ids of vehicles that changed, were booked or were deleted after a change number."""
+    """Yield the ids of vehicles that changed, were booked or were deleted after a change number."""
     for table in (vehicles, deletions):
         query = select(table.c.vehicle_id).where(table.c.row_version > since)
         yield from connection.execute(query.where(table.c.vehicle_id.between(low, high))).scalars()
 
 
 def _changed(connection: Connection, made: WrittenPart, change_number: int) -> bool:
-    """Say whether anything in a part's range changed since it was made."""
+    """Return whether a vehicle in a part's range changed since it was made."""
     if made.change_number == change_number:
         return False
     ids = _changed_ids(connection, made.change_number, made.part.low, made.part.high)

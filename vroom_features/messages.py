@@ -1,6 +1,6 @@
 """Messages over Redis: publisher and subscriber share the class, channel included.
 
-A message is a hint that something changed; whoever hears one reads the database or the registry.
+A message is a hint that something changed; its receiver reads the database or the registry.
 """
 
 from datetime import datetime
@@ -22,18 +22,11 @@ class Message(BaseModel):
     channel: ClassVar[str]
 
     def encode(self) -> str:
-        """Return the message as JSON."""
         return self.model_dump_json()
 
     @classmethod
     def decode(cls, payload: bytes | str) -> Self:
-        """Read a message.
-
-        Raises
-        ------
-        MessageError
-            If the payload is not one of these.
-        """
+        """Read a message; MessageError if the payload is not one of these."""
         try:
             return cls.model_validate_json(payload)
         except ValidationError as exc:
@@ -55,7 +48,7 @@ class VehicleDeleted(Message):
 
 
 class VehicleMaterialized(Message):
-    """Features of vehicles were written to the online store; which ones is said when they are few."""
+    """Features of vehicles were written to the online store; ``vehicle_ids`` is empty when they are many."""
 
     channel: ClassVar[str] = f"{PREFIX}:vehicle-materialized"
     vehicle_ids: tuple[int, ...] = Field(max_length=1000)

@@ -19,17 +19,17 @@ from vroom_features.addresses import (
 from vroom_features.errors import SettingsError
 
 MAX_BAD_SHARE = 0.01
-"""A file with a larger share of bad rows is refused whole."""
+"""A file with a larger share of bad rows is refused."""
 MAX_REMOVED_VEHICLE_SHARE = 0.05
 """A seed that would remove a larger share of the CSV vehicles in the database is refused."""
 MAX_REMOVED_RESERVATION_SHARE = 0.10
 """A seed that would remove a larger share of the reservations in the database is refused."""
 HEADER_TEXT = re.compile(r"([!-~]([ -~]*[!-~])?)?")
-"""What arrives in a header as it was sent, or nothing."""
+"""Empty, or text that an HTTP header carries unchanged."""
 
 
 class Settings(BaseSettings):
-    """Settings, read once at the edge: a command, the top of a flow, ``create_app``."""
+    """Settings, read once: by a command, at the top of a flow, by ``create_app``."""
 
     model_config = SettingsConfigDict(
         env_prefix="VROOM_", env_file=".env", frozen=True, extra="ignore", hide_input_in_errors=True
@@ -65,13 +65,13 @@ class Settings(BaseSettings):
     )
     dask_address: DaskAddress = Field(
         default=ServiceAddress(""),
-        description="where large fleets are computed and learned: a Dask scheduler as tcp://host:8786,"
+        description="where large fleets are computed and trained on: a Dask scheduler as tcp://host:8786,"
         " local:4 for four processes of this machine; empty: threads of the flow",
     )
     dask_above_vehicles: int = Field(
         default=200_000,
         ge=0,
-        description="larger fleets are learned on Dask, where VROOM_DASK_ADDRESS is set",
+        description="larger fleets are trained on with Dask, if VROOM_DASK_ADDRESS is set",
     )
     max_bad_share: float = Field(
         default=MAX_BAD_SHARE,
@@ -99,7 +99,7 @@ class Settings(BaseSettings):
     )
     model_name: ModelName = Field(default="vroom-forecast", description="registered model's name in MLflow")
     promotion_min_gain: float = Field(
-        default=0.01, ge=0, lt=1, description="share by which a candidate's error must be the smaller"
+        default=0.01, ge=0, lt=1, description="share by which a candidate's error must be smaller"
     )
     promotion_confidence: float = Field(
         default=0.95, gt=0.5, lt=1, description="how sure a gain must be, by a one-sided paired bootstrap"
@@ -125,15 +125,15 @@ class Settings(BaseSettings):
     )
     web_events_url: str = Field(
         default="",
-        description="where browsers find the event streams; empty: the web host at VROOM_WEB_EVENTS_PORT",
+        description="URL of the event streams for browsers; empty: the web host at VROOM_WEB_EVENTS_PORT",
     )
     web_trusted_hosts: str = Field(
         default="",
-        description="host names answered to beside loopback's own, comma-separated; empty: any,"
-        " or only those on loopback",
+        description="host names to answer to besides those of loopback, comma-separated; empty: any,"
+        " or on loopback only its own",
     )
     web_tls: bool = Field(
-        default=False, description="the web app is reached over HTTPS: cookies are Secure, HSTS is sent"
+        default=False, description="the web app is served over HTTPS: cookies are Secure, HSTS is sent"
     )
     web_proxies: int = Field(
         default=0, ge=0, le=8, description="reverse proxies in front whose X-Forwarded headers count"
@@ -143,7 +143,7 @@ class Settings(BaseSettings):
     )
     web_predict_limit: str = Field(
         default="",
-        description="forecasts one client may ask for, as '600 per minute', all of a batch;"
+        description="forecasts per client, as '600 per minute', where a batch counts each;"
         " empty: no limit on loopback",
     )
     web_session_hours: float = Field(
@@ -153,7 +153,7 @@ class Settings(BaseSettings):
         default=5.0,
         gt=0,
         le=60,
-        description="how often a worker looks at the registry whether told to or not",
+        description="how often a worker reads the registry without a message",
     )
     web_log_forecasts: bool = Field(
         default=False, description="log each forecast too, with its request id and model version"
@@ -175,7 +175,7 @@ class Settings(BaseSettings):
     )
     keep_audit_days: int = Field(
         default=365,
-        ge=31,  # longer than any session lasts: a line ends it
+        ge=31,  # longer than any session, which a line of it ends
         le=36_500,
         description="days that a line of the audit log is kept",
     )
@@ -197,27 +197,23 @@ class Settings(BaseSettings):
 
     @property
     def is_data_dir_set(self) -> bool:
-        """Whether somebody said which folder to seed from."""
+        """Whether the folder to seed from is set, even to its default."""
         return "data_dir" in self.model_fields_set
 
     @property
     def source_database(self) -> ServiceAddress:
-        """Address of the source database."""
         return self.database_url or ServiceAddress(f"sqlite:///{self.home / 'vroom.db'}")
 
     @property
     def offline_store(self) -> ServiceAddress:
-        """Address of the offline store."""
         return self.offline_url or ServiceAddress(str(self.home / "offline"))
 
     @property
     def redis(self) -> ServiceAddress:
-        """Address of Redis."""
         return self.redis_url or ServiceAddress(f"redis://127.0.0.1:{self.redis_port}/0")
 
     @property
     def mlflow(self) -> ServiceAddress:
-        """Address of the MLflow server."""
         return self.mlflow_uri or ServiceAddress(f"http://127.0.0.1:{self.mlflow_port}")
 
     @property
@@ -227,23 +223,17 @@ class Settings(BaseSettings):
 
     @property
     def sign_in_token(self) -> Path:
-        """File of the token that the printed sign-in link carries; it goes when the link is used."""
+        """File of the token in the printed sign-in link; it is deleted when the link is used."""
         return self.home / "sign-in-token"
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the web app can be reached from this machine only."""
+        """Whether the web app listens on this machine only."""
         return self.web_host in {"127.0.0.1", "::1", "localhost"}
 
 
 def read_settings() -> Settings:
-    """Return the settings, for a command.
-
-    Raises
-    ------
-    SettingsError
-        With a line for each setting that is refused, which names its variable.
-    """
+    """Return the settings; SettingsError has a line for each variable that is refused."""
     try:
         return Settings()
     except ValidationError as exc:

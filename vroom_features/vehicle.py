@@ -5,7 +5,7 @@ and its document, the fleet's export, the reasons of a forecast, and the columns
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ConfigDict, FiniteFloat, field_validator
@@ -13,42 +13,16 @@ from sqlmodel import Field, SQLModel
 
 PRICE_MAX = 10_000_000
 UI_VEHICLE_ID_START = 1_000_000_001
-"""Ids of vehicles typed in begin here, so far above those of CSV files that a growing CSV meets none."""
+"""Vehicles from the web form get ids from here on; a CSV file may hold smaller ids only."""
 
 
 def column(
-    label: str,
-    description: str,
-    *,
-    initial: float,
-    unit: str = "",
-    help: str = "",
-    choices: Mapping[int, str] | None = None,
-    reason: str | Mapping[int, str] = "{}",
-    **bounds: float,
+    label: str, description: str, *, le: float, ge: float | None = None, gt: float | None = None, **words: Any
 ) -> Any:  # as SQLModel's own Field does
-    """Declare a raw column.
-
-    Parameters
-    ----------
-    label, description : str
-        Its name for people, and what it holds, as the data dictionary says it.
-    initial : float
-        What a new form starts with, and the example of the API; no default of the model.
-    unit : str
-        What a value of 1 is, in the plural: photos, say.
-    help : str
-        A hint beside its field of the form.
-    choices : mapping of int to str, optional
-        Words of each value, for a column of few.
-    reason : str or mapping of int to str
-        What a reason of a forecast says of a value: a text for each choice, or one in which ``{}`` is the
-        value with its unit.
-    **bounds : float
-        ``ge``, ``gt`` and ``le``, as pydantic knows them.
-    """
-    words = {"initial": initial, "unit": unit, "help": help, "choices": choices or {}, "reason": reason}
-    return Field(title=label, description=description, schema_extra={"json_schema_extra": words}, **bounds)  # type: ignore[call-overload]  # bounds by name
+    """Declare a raw column: its range as pydantic takes it, and the words that `RawColumn` explains."""
+    return Field(
+        title=label, description=description, ge=ge, gt=gt, le=le, schema_extra={"json_schema_extra": words}
+    )
 
 
 class VehicleBase(SQLModel):
@@ -108,7 +82,7 @@ class VehicleBase(SQLModel):
 
 
 class VehicleCreate(VehicleBase):
-    """A vehicle as somebody sends it: unknown fields and booleans in the place of numbers are refused."""
+    """A vehicle to save: unknown fields, and booleans where numbers belong, are refused."""
 
     model_config = ConfigDict(extra="forbid")  # type: ignore[assignment]  # SQLModel narrows the type
 
@@ -120,7 +94,7 @@ class VehicleCreate(VehicleBase):
         return value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RawColumn:
     """One raw column, as `VehicleBase` declares it.
 
@@ -132,8 +106,19 @@ class RawColumn:
         ``int`` or ``float``.
     low, high : float
         Its range; ``high`` is in it, ``low`` too unless ``is_low_excluded``.
-    label, description, unit, help, choices, reason, initial
-        As for `column`.
+    label, description : str
+        Its name for people, and what it holds, for the data dictionary.
+    initial : float
+        What a new form starts with, and the example of the API; no default of the model.
+    unit : str
+        In the plural, as ``photos``.
+    help : str
+        A hint at its field of the form.
+    choices : mapping of int to str
+        Words of each value, for a column of few.
+    reason : str or mapping of int to str
+        Words for a value in the reasons of a forecast: a text for each choice, or one in which ``{}`` is the
+        value with its unit.
     """
 
     name: str
@@ -143,15 +128,14 @@ class RawColumn:
     is_low_excluded: bool
     label: str
     description: str
-    unit: str
-    help: str
-    choices: Mapping[int, str]
-    reason: str | Mapping[int, str]
     initial: float
+    unit: str = ""
+    help: str = ""
+    choices: Mapping[int, str] = field(default_factory=dict)
+    reason: str | Mapping[int, str] = "{}"
 
     @property
     def is_whole(self) -> bool:
-        """True when its values are whole numbers."""
         return self.kind is int
 
     @property
@@ -170,7 +154,7 @@ class RawColumn:
         return f"{noun}{above} {self.high:,.0f}"
 
     def as_reason(self, value: float) -> str:
-        """Say what a forecast's reason says of a value.
+        """Return the words for a value in the reasons of a forecast.
 
         Examples
         --------
@@ -187,8 +171,7 @@ class RawColumn:
 
 
 def _raw_columns() -> dict[str, RawColumn]:
-    specs = VehicleBase.model_json_schema()["properties"]
-    words = {name: field.json_schema_extra for name, field in VehicleBase.model_fields.items()}
+    fields, specs = VehicleBase.model_fields, VehicleBase.model_json_schema()["properties"]
     return {
         name: RawColumn(
             name=name,
@@ -198,7 +181,7 @@ def _raw_columns() -> dict[str, RawColumn]:
             is_low_excluded="exclusiveMinimum" in spec,
             label=spec["title"],
             description=spec["description"],
-            **words[name],  # type: ignore[arg-type]  # the dict of `column`
+            **fields[name].json_schema_extra,  # type: ignore[arg-type]  # the words given to `column`
         )
         for name, spec in specs.items()
     }

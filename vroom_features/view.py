@@ -21,14 +21,13 @@ class Feature:
     name : str
         Its column.
     function : callable
-        What makes it from the columns of ``sources``, in their order.
+        Computes it from the columns of ``sources``, in their order.
     sources : tuple of str
         Raw columns that it reads.
     label, unit : str
-        For people: what it is, and what a value of 1 is; empty for a raw column.
+        For people; empty for a raw column, which `vroom_features.vehicle` describes.
     version : int, default 1
-        Raised when the function comes to mean something else: models that learned from another version are
-        no longer served.
+        Raised when the function changes its meaning: models trained on another version are not served.
     """
 
     name: str
@@ -40,17 +39,16 @@ class Feature:
 
 
 def unchanged(value: Column) -> Column:
-    """Return a raw column as it is."""
     return value
 
 
 def raw(name: str) -> Feature:
-    """Return the feature that is a raw column as it is; :mod:`vroom_features.vehicle` has its words."""
+    """Return the feature that is a raw column as it is."""
     return Feature(name, unchanged, (name,))
 
 
 def computed(function: Callable[..., Column], label: str, unit: str, version: int = 1) -> Feature:
-    """Return the feature that a function computes from the columns that its parameters are named as."""
+    """Return the feature that a function computes; its parameters name the columns it reads."""
     sources = tuple(inspect.signature(function).parameters)
     return Feature(function.__name__, function, sources, label, unit, version)
 
@@ -66,13 +64,13 @@ class FeatureView:
     join_key : str
         The entity's key.
     label : str
-        The outcome learned; never one of the features.
+        Column of the outcome; never one of the features.
     attributes : tuple of str
-        Columns kept beside the features for people and what-if questions, never given to a model.
+        Columns stored with the features for people and what-if questions, never given to a model.
     features : tuple of Feature
-        In the order in which a model takes them.
+        In the order of a model's inputs.
     retired : tuple of str
-        Features that the next training leaves out; they are computed and stored for models that take them.
+        Features that the next training does not take; they are still computed, for models that take them.
     """
 
     name: str
@@ -85,7 +83,6 @@ class FeatureView:
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """Names of the features, in order."""
         return tuple(feature.name for feature in self.features)
 
     @cached_property
@@ -99,7 +96,6 @@ class FeatureView:
         return tuple(dict.fromkeys(name for feature in self.features for name in feature.sources))
 
     def feature(self, name: str) -> Feature | None:
-        """Return a feature by its name; None when the view has none."""
         return next((feature for feature in self.features if feature.name == name), None)
 
     def select(self, columns: Iterable[str]) -> "FeatureView":
@@ -123,7 +119,7 @@ class FeatureView:
         Raises
         ------
         MissingColumnsError
-            If a raw column is not there.
+            If a raw column is missing.
 
         Examples
         --------

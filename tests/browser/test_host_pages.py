@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import Window
 from tests.browser.site import Site
 from tests.factories import make_vehicle
-from vroom_features.database.vehicles import VehicleFilter
+from vroom_features.database.queries import VehicleFilter
 from webapp.services import now
 
 pytestmark = pytest.mark.browser

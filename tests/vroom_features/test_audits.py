@@ -6,14 +6,14 @@ import redis as redis_py
 from tests.vroom_features.stores import NOW
 from vroom_features.errors import OnlineStoreError
 from vroom_features.online.store import LAST_AUDIT, OnlineStore
-from vroom_features.online.sync import AuditReport, LastAudit, last_audit, remember_audit
+from vroom_features.online.sync import AuditReport, LastAudit, last_audit, record_audit
 
 REPORT = AuditReport(num_new_arrivals=9, missing=1, stale=0, wrong=2, orphaned=0)
 
 
 def test_an_audit_is_remembered_until_the_store_is_emptied(online: OnlineStore) -> None:
     assert last_audit(online) is None
-    remember_audit(online, REPORT, as_of=NOW)
+    record_audit(online, REPORT, as_of=NOW)
     assert last_audit(online) == LastAudit(NOW, REPORT)
     assert REPORT.num_differences == 3
     online.clear()

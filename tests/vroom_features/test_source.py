@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from tests.factories import make_vehicle
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
-from vroom_features.database.vehicles import SORTS, SourceStore, VehicleFilter
+from vroom_features.database.queries import SORTS, VehicleFilter
+from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import (
     IdempotencyConflictError,
     NotDeletableError,

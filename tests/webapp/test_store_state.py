@@ -9,7 +9,7 @@ from tests.factories import VEHICLE, make_vehicle
 from tests.webapp.conftest import on_both_databases
 from tests.webapp.waiting import wait_until
 from vroom_features.online.store import Synced
-from vroom_features.online.sync import AuditReport, remember_audit
+from vroom_features.online.sync import AuditReport, record_audit
 from webapp.services import Services, now
 from webapp.serving.store_state import online_state
 
@@ -58,7 +58,7 @@ def test_the_last_audit_is_told_with_its_differences(client: FlaskClient, servic
     wait_until(lambda: services.heartbeat.is_redis_up)
     page = client.get("/feature-stores", headers={"Accept": "text/html"}).text
     assert "Materialize ends with one" in page
-    remember_audit(services.online, AuditReport(5, missing=2, stale=0, wrong=1, orphaned=0), as_of=now())
+    record_audit(services.online, AuditReport(5, missing=2, stale=0, wrong=1, orphaned=0), as_of=now())
     page = client.get("/feature-stores", headers={"Accept": "text/html"}).text
     assert "3 rows differ" in page
     assert "2 missing, 0 out of date, 1 wrong, 0 left over" in page

@@ -1,4 +1,4 @@
-"""The audit log: what the operator did or set out to do, in the source database."""
+"""The audit log: what the operator did or was about to do, in the source database."""
 
 from datetime import datetime
 
@@ -14,15 +14,7 @@ _LENGTHS = {column.name: column.type.length for column in _entries.c if hasattr(
 
 
 class AuditLog:
-    """Lines that are added and read, and deleted only when they are old.
-
-    Parameters
-    ----------
-    engine : sqlalchemy.Engine
-        Of the source database.
-    address : ServiceAddress
-        Its address, for error messages.
-    """
+    """Lines of the source database that are added and read, and deleted only when they are old."""
 
     def __init__(self, engine: Engine, address: ServiceAddress) -> None:
         self._engine = engine
@@ -34,14 +26,14 @@ class AuditLog:
         Raises
         ------
         SourceStoreError
-            If it is not written; then what it tells of must not be done.
+            If it is not written; then the action must not be done.
         """
         line = {name: value[: _LENGTHS[name]] for name, value in what.items()}
         with translated(self._address), writing(self._engine) as connection:
             connection.execute(insert(_entries).values(happened_at=happened_at, **line))
 
     def entries(self, *, limit: int = 100, before: int | None = None) -> list[AuditEntry]:
-        """Return lines, the last first; with ``before``, those written before that one."""
+        """Return lines, newest first; with ``before``, those older than the line of this id."""
         query = select(_entries).order_by(_entries.c.id.desc()).limit(limit)
         if before is not None:
             query = query.where(_entries.c.id < before)
@@ -49,12 +41,12 @@ class AuditLog:
             return [AuditEntry(**row) for row in connection.execute(query).mappings()]
 
     def holds(self, *, action: str, subject: str) -> bool:
-        """Tell whether there is a line of this action and subject."""
+        """Return whether there is a line of this action and subject."""
         query = select(_entries.c.id).where(_entries.c.action == action, _entries.c.subject == subject)
         with translated(self._address), reading(self._engine) as connection:
             return connection.execute(query.limit(1)).first() is not None
 
-    def forget(self, *, older_than: datetime) -> int:
-        """Delete lines from before a moment, and return how many."""
+    def delete_old(self, *, older_than: datetime) -> int:
+        """Delete lines, and return how many."""
         with translated(self._address), writing(self._engine) as connection:
             return connection.execute(delete(_entries).where(_entries.c.happened_at < older_than)).rowcount

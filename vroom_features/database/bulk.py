@@ -29,7 +29,7 @@ CHUNK_ROWS = 50_000
 
 
 def read_frame(connection: Connection, query: Select[Any]) -> pd.DataFrame:
-    """Run a query and return its rows; it yields no NULL."""
+    """Return the rows of a query that returns no NULL."""
     kinds = np.dtype([(column.name, _kind(column.type)) for column in query.selected_columns])
     # Tuples of the driver, not Rows of SQLAlchemy, take a third less of materializing a large fleet.
     rows: Any = connection.execute(query).cursor
@@ -38,7 +38,7 @@ def read_frame(connection: Connection, query: Select[Any]) -> pd.DataFrame:
 
 
 def _kind(kind: TypeEngine[Any]) -> str:
-    """Return NumPy's name for a column's type; the one column of text is the source of a vehicle."""
+    """Return NumPy's name for a column's type; the only text is the source of a vehicle."""
     return "i8" if isinstance(kind, Integer) else "f8" if isinstance(kind, Float) else "U3"
 
 
@@ -51,7 +51,8 @@ def microseconds(connection: Connection, moment: ColumnElement[Any]) -> ColumnEl
 
 def append(connection: Connection, table: Table, frame: pd.DataFrame) -> None:
     """Add rows to a table; columns are matched by name, and moments are microseconds since 1970."""
-    for chunk in _chunks(frame):
+    for start in range(0, len(frame), CHUNK_ROWS):
+        chunk = frame.iloc[start : start + CHUNK_ROWS]
         if connection.dialect.name == "sqlite":
             _insert(connection, table, chunk)
         else:
@@ -60,18 +61,13 @@ def append(connection: Connection, table: Table, frame: pd.DataFrame) -> None:
 
 @contextmanager
 def staged(connection: Connection, frame: pd.DataFrame, like: Table) -> Iterator[Table]:
-    """Put rows in a temporary table for the time of a block, with the column types of another table."""
+    """Yield a temporary table of these rows, with the column types of another table."""
     columns = [Column(name, like.c[name].type) for name in map(str, frame)]
     table = Table("staged", MetaData(), *columns, prefixes=["TEMPORARY"])
     table.create(connection)
     append(connection, table, frame)
     yield table
     table.drop(connection)
-
-
-def _chunks(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    for start in range(0, len(frame), CHUNK_ROWS):
-        yield frame.iloc[start : start + CHUNK_ROWS]
 
 
 def _insert(connection: Connection, table: Table, rows: pd.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""Engines, transactions and the schema, for SQLite and PostgreSQL alike."""
+"""Engines, transactions, locks and the schema, for SQLite and PostgreSQL."""
 
 import sqlite3
 import time
@@ -34,7 +34,7 @@ from vroom_features.errors import LockTimeoutError, SourceStoreError
 from vroom_features.vehicle import UI_VEHICLE_ID_START
 
 LOCK_TIMEOUT_S = 10.0
-"""How long a transaction waits for another one to end before it gives up."""
+"""How long a transaction waits for another one."""
 
 TABLES: tuple[Table, ...] = tuple(
     SQLModel.metadata.tables[table.__tablename__]
@@ -54,18 +54,18 @@ _LOCK_NOT_AVAILABLE = "55P03"
 
 
 def connect(address: ServiceAddress) -> Engine:
-    """Return an engine of a database that has the schema: created where there is none, upgraded where old.
+    """Return an engine of a database; create its schema where there is none, upgrade an old one.
 
     Raises
     ------
     SourceStoreError
-        If the database cannot be opened, or holds the schema of a newer program.
+        If the database cannot be opened, or has the schema of a newer program.
     """
     with translated(address):
         engine = _engine(address)
         try:
             with writing(engine) as connection:
-                _bring_schema_up(connection)
+                _ensure_schema(connection)
         except BaseException:
             engine.dispose()
             raise
@@ -74,7 +74,7 @@ def connect(address: ServiceAddress) -> Engine:
 
 @contextmanager
 def translated(address: ServiceAddress) -> Iterator[None]:
-    """Turn a driver's error into one that says which database and what is wrong."""
+    """Turn a driver's error into one that names the database and the problem."""
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error, OSError) as exc:
@@ -84,9 +84,9 @@ def translated(address: ServiceAddress) -> Iterator[None]:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """Open a transaction whose queries all see one moment."""
+    """Begin a transaction whose queries all see one moment."""
     with engine.connect() as connection:
-        if connection.dialect.name != "sqlite":  # it always does so
+        if connection.dialect.name != "sqlite":  # whose transactions always do
             connection = connection.execution_options(isolation_level="REPEATABLE READ")
         with connection.begin():
             yield connection
@@ -94,13 +94,12 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """Open a transaction that on SQLite holds the write lock from the start."""
+    """Begin a transaction that writes; on SQLite it has the write lock from the start."""
     with engine.connect().execution_options(vroom_writes=True) as connection, connection.begin():
         yield connection
 
 
 def _engine(address: ServiceAddress) -> Engine:
-    """Make an engine; nothing but SQLite's folder is created yet."""
     parsed = make_url(address.url)
     if parsed.get_backend_name() == "sqlite":
         if not parsed.database or parsed.database == ":memory:":
@@ -111,7 +110,7 @@ def _engine(address: ServiceAddress) -> Engine:
         engine = create_engine(
             parsed,
             connect_args={"timeout": LOCK_TIMEOUT_S},
-            poolclass=NullPool,  # whoever puts a backup in the file's place is seen at once
+            poolclass=NullPool,  # a restored backup is seen at once
         )
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -127,8 +126,7 @@ def _engine(address: ServiceAddress) -> Engine:
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:  # the driver's own objects
-    """Let readers run beside one writer, and hold SQLite to its foreign keys."""
-    connection.isolation_level = None  # transactions begin in _begin_sqlite, not by the driver's guess
+    connection.isolation_level = None  # transactions begin in _begin_sqlite
     connection.execute("PRAGMA page_size=16384")
     if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
         _switch_to_wal(connection)
@@ -147,20 +145,17 @@ def _is_busy(exc: BaseException) -> bool:
     reraise=True,
 )
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    """Switch a new file to its write-ahead log, which takes it alone.
-
-    Two that try at once block each other, which SQLite answers by refusing one of them without a wait.
-    """
+    """Let readers run during a write; SQLite refuses one of two that switch at once, without a wait."""
     connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    """Take the write lock at once where a transaction will write, so that it cannot lose it half-way."""
+    """Take the write lock at the beginning of a transaction that will write: later it may be refused."""
     writes = connection.get_execution_options().get("vroom_writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _bring_schema_up(connection: Connection) -> None:
+def _ensure_schema(connection: Connection) -> None:
     """Create or upgrade the schema, one process at a time; refuse one of a newer program."""
     state = SQLModel.metadata.tables[tables.DatabaseState.__tablename__]
     if connection.dialect.name != "sqlite":
@@ -183,20 +178,18 @@ def _bring_schema_up(connection: Connection) -> None:
 
 
 def _create_schema(connection: Connection) -> None:
-    """Create every table, and the state's one row."""
     vehicles, _, state, *_ = TABLES
     SQLModel.metadata.create_all(connection, tables=list(TABLES))
-    birth = time.time_ns() // 1_000_000  # see DatabaseState
     connection.execute(
         insert(state).values(
             id=1,
             schema_version=SCHEMA_VERSION,
             database_id=uuid4().hex,
             seed_digest="",
-            change_number=birth,
+            change_number=time.time_ns() // 1_000_000,  # see DatabaseState
         )
     )
-    if connection.dialect.name == "sqlite":  # PostgreSQL starts its identity there by itself
+    if connection.dialect.name == "sqlite":  # PostgreSQL has this in the column
         connection.execute(
             text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :seq)"),
             {"name": vehicles.name, "seq": UI_VEHICLE_ID_START - 1},
@@ -207,14 +200,14 @@ def _create_schema(connection: Connection) -> None:
 def promotion_lock(
     engine: Engine, address: ServiceAddress, *, timeout_s: float = PROMOTION_TIMEOUT_S
 ) -> Iterator[None]:
-    """Let one process change the champion: a file beside a SQLite database, an advisory lock on PostgreSQL.
+    """Let one process at a time change the champion; the lock ends with the process.
 
-    An advisory lock is lost when its connection dies, so what is done under it must bear that.
+    It is a file next to a SQLite database; an advisory lock on PostgreSQL, which is lost with its connection.
 
     Raises
     ------
     LockTimeoutError
-        If another process held it all the time.
+        If another process held it for so long.
     """
     busy = LockTimeoutError(f"another promotion or rollback is under way since {timeout_s:g} s; try again")
     with ExitStack() as held:
@@ -228,7 +221,7 @@ def promotion_lock(
             else:
                 connection = held.enter_context(engine.connect())
                 connection.execution_options(isolation_level="AUTOCOMMIT")
-                connection.detach()  # closed at the end, not given back to the pool with its lock
+                connection.detach()  # is closed at the end: in the pool it would keep the lock
                 connection.execute(text(f"SET lock_timeout = {max(1, int(timeout_s * 1000))}"))
                 try:
                     connection.execute(text("SELECT pg_advisory_lock(:number)"), {"number": _PROMOTION_LOCK})

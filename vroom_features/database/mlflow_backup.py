@@ -28,7 +28,7 @@ def back_up_mlflow(folder: Path, to: Path) -> None:
     folder : Path
         Where it keeps its database and its artifacts.
     to : Path
-        The file to make, for its owner's eyes only; it appears whole or not at all.
+        The file to make, readable by its owner alone; it appears whole or not at all.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def back_up_mlflow(folder: Path, to: Path) -> None:
         copy_to_one_file(folder / DATABASE, database)
         with tarfile.open(new, "w") as tar:
             tar.add(database, DATABASE)
-            if (folder / ARTIFACTS).is_dir():  # after the database: what it names is there by now
+            if (folder / ARTIFACTS).is_dir():  # after the database, which names only artifacts that exist
                 tar.add(folder / ARTIFACTS, ARTIFACTS)
         with _unpacked(new):
             pass  # it can be read back
@@ -66,9 +66,9 @@ def refuse_loss(origin: Path, folder: Path) -> None:
 
 
 def restore_mlflow(origin: Path, folder: Path) -> None:
-    """Put a backup in the place of what is there: the artifacts, then the database in one transaction.
+    """Restore a backup: the artifacts, then the database in one transaction.
 
-    Artifacts that the backup lacks stay; a database that is damaged is moved aside.
+    Artifacts that the backup lacks stay; a damaged database is moved aside.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def restore_mlflow(origin: Path, folder: Path) -> None:
 
 @contextmanager
 def _unpacked(origin: Path) -> Iterator[Path]:
-    """Give a folder with what a backup holds, its database checked."""
+    """Yield a folder with the content of a backup, its database checked."""
     with TemporaryDirectory(dir=origin.parent) as name:
         try:
             with tarfile.open(origin) as tar:

@@ -10,9 +10,10 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    String,
     and_,
+    cast,
     exists,
-    false,
     func,
     not_,
     or_,
@@ -26,8 +27,9 @@ from vroom_features.database.engine import TABLES
 from vroom_features.features import has_outcome
 from vroom_features.vehicle import VehicleBase
 
+BIGGEST_ID = 2**63 - 1
 Kind = Literal["fleet", "new"]
-"""Vehicles that were watched, or new arrivals."""
+"""Vehicles with a known outcome, or new arrivals."""
 
 
 class StoredVehicle(VehicleBase):
@@ -43,13 +45,12 @@ class StoredVehicle(VehicleBase):
 
     @property
     def is_new_arrival(self) -> bool:
-        """True when nobody has watched it long enough to know its bookings."""
         return self.num_reservations is None
 
 
 @dataclass(frozen=True, slots=True)
 class SavedVehicle:
-    """What a save did: the row, and whether this call made it (False for a repeated key)."""
+    """The row of a save; ``created`` is False for a repeated idempotency key."""
 
     vehicle: StoredVehicle
     created: bool
@@ -57,15 +58,7 @@ class SavedVehicle:
 
 @dataclass(frozen=True, slots=True)
 class VehicleFilter:
-    """Which vehicles of a list are wanted; None wants all.
-
-    Parameters
-    ----------
-    technology, street_parked : int, optional
-        Only this value.
-    is_overpriced : bool, optional
-        Only those priced above the market, or only the others.
-    """
+    """Which vehicles a list shows; None shows all."""
 
     technology: int | None = None
     street_parked: int | None = None
@@ -82,7 +75,7 @@ class VehiclePage:
 
 @dataclass(frozen=True, slots=True)
 class VehicleCounts:
-    """How much the database holds."""
+    """How many rows the database holds."""
 
     fleet: int
     new_arrivals: int
@@ -99,10 +92,10 @@ class LastChange:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What happened to typed-in vehicles after a change number.
+    """What happened to vehicles of the web form after a change number.
 
-    ``deleted`` gives each deleted vehicle's row version; ``change_number`` is the database's last one;
-    ``complete`` is False when there were more vehicles than asked for.
+    ``deleted`` maps each deleted vehicle to its row version; ``change_number`` is the database's last one;
+    ``complete`` is False when there were more vehicles than the limit.
     """
 
     vehicles: tuple[StoredVehicle, ...]
@@ -112,55 +105,45 @@ class Changes:
 
 
 vehicles, reservations, state, deletions, keys, *_ = TABLES
-BIGGEST_ID = 2**63 - 1
-
-_count_bookings = (
-    select(func.count())
-    .select_from(reservations)
-    .where(reservations.c.vehicle_id == vehicles.c.vehicle_id)
-    .scalar_subquery()
-)
-is_fleet = or_(
-    vehicles.c.source == "csv",
-    exists().where(reservations.c.vehicle_id == vehicles.c.vehicle_id),
-)
-num_reservations = func.nullif(_count_bookings, 0)
+_bookings = select(func.count()).where(reservations.c.vehicle_id == vehicles.c.vehicle_id).scalar_subquery()
+num_reservations = func.nullif(_bookings, 0)
+is_fleet = or_(vehicles.c.source == "csv", exists().where(reservations.c.vehicle_id == vehicles.c.vehicle_id))
+"""`has_outcome` in SQL."""
 SORTS: dict[str, ColumnElement[Any]] = {
     **{c.name: c for c in vehicles.c},
     "price_diff": vehicles.c.actual_price - vehicles.c.recommended_price,
     "num_reservations": func.coalesce(num_reservations, 0),
 }
+"""What ``list_vehicles`` can sort by."""
 
 
 def select_vehicles() -> Select[Any]:
-    """Select vehicles with their bookings counted."""
+    """Select vehicles with their bookings counted, as `stored` takes them."""
     return select(vehicles, num_reservations.label("counted"))
 
 
-def order(sort: str, descending: bool, *, reverse: bool = False) -> tuple[ColumnElement[Any], ...]:
-    """Return what to sort by, ids last; reversed it gives the same list from its end."""
-    key = SORTS[sort]
-    return (
-        key.asc() if descending == reverse else key.desc(),
-        vehicles.c.vehicle_id.desc() if reverse else vehicles.c.vehicle_id.asc(),
-    )
-
-
 def count_vehicles() -> Select[Any]:
-    """Count vehicles."""
     return select(func.count()).select_from(vehicles)
 
 
+def order(sort: str, *, descending: bool, backwards: bool = False) -> tuple[ColumnElement[Any], ...]:
+    """Return what to sort by, ids last; ``backwards`` starts the same list at its end."""
+    key = SORTS[sort]
+    return (
+        key.asc() if descending == backwards else key.desc(),
+        vehicles.c.vehicle_id.desc() if backwards else vehicles.c.vehicle_id.asc(),
+    )
+
+
 def stored(row: Row[Any]) -> StoredVehicle:
-    """Turn a selected row into what callers get; no booking means 0 only where somebody watched."""
+    """Turn a row of `select_vehicles` into a vehicle."""
     values = dict(row._mapping)
     counted = values.pop("counted") or 0
-    watched = has_outcome(values["source"] == "csv", counted)
-    return StoredVehicle.model_construct(**values, num_reservations=counted if watched else None)
+    is_known = has_outcome(values["source"] == "csv", counted)
+    return StoredVehicle.model_construct(**values, num_reservations=counted if is_known else None)
 
 
 def get_one(connection: Connection, vehicle_id: int) -> StoredVehicle | None:
-    """Read one vehicle."""
     if abs(vehicle_id) > BIGGEST_ID:
         return None
     row = connection.execute(select_vehicles().where(vehicles.c.vehicle_id == vehicle_id)).first()
@@ -168,45 +151,24 @@ def get_one(connection: Connection, vehicle_id: int) -> StoredVehicle | None:
 
 
 def next_change(connection: Connection) -> int:
-    """Take the next change number."""
+    """Increase the database's change number and return it."""
     number = update(state).values(change_number=state.c.change_number + 1)
     return int(connection.execute(number.returning(state.c.change_number)).scalar_one())
 
 
-def wanted(kind: Kind | None, search: str, where: VehicleFilter | None) -> ColumnElement[bool]:
-    """Match what a list asks for."""
-    return and_(
-        is_fleet if kind == "fleet" else not_(is_fleet) if kind == "new" else true(),
-        id_starts_with(search.strip()) if search.strip() else true(),
-        passes(where) if where else true(),
-    )
-
-
-def passes(where: VehicleFilter) -> ColumnElement[bool]:
-    """Match what a filter wants."""
-    columns = vehicles.c
-    wanted: list[ColumnElement[bool]] = [true()]
-    if where.technology is not None:
-        wanted.append(columns.technology == where.technology)
-    if where.street_parked is not None:
-        wanted.append(columns.street_parked == where.street_parked)
-    if where.is_overpriced is not None:
-        above = columns.actual_price > columns.recommended_price
-        wanted.append(above if where.is_overpriced else not_(above))
-    return and_(*wanted)
-
-
-def id_starts_with(digits: str) -> ColumnElement[bool]:
-    """Match ids that begin so, as ranges of the key rather than text."""
-    if not (digits.isascii() and digits.isdigit()) or digits.startswith("0"):
-        return false()
-    first = int(digits)
-    spans = [(first * 10**n, (first + 1) * 10**n - 1) for n in range(19 - len(digits) + 1)]
-    return or_(
-        false(),
-        *(
-            vehicles.c.vehicle_id.between(low, min(high, BIGGEST_ID))
-            for low, high in spans
-            if low <= BIGGEST_ID
-        ),
-    )
+def matches(kind: Kind | None, search: str, where: VehicleFilter | None) -> ColumnElement[bool]:
+    """Return the condition of a list; ``search`` is the beginning of an id."""
+    conditions: list[ColumnElement[bool]] = [true()]
+    if kind is not None:
+        conditions.append(is_fleet if kind == "fleet" else not_(is_fleet))
+    if search.strip():
+        conditions.append(cast(vehicles.c.vehicle_id, String).startswith(search.strip(), autoescape=True))
+    if where is not None:
+        if where.technology is not None:
+            conditions.append(vehicles.c.technology == where.technology)
+        if where.street_parked is not None:
+            conditions.append(vehicles.c.street_parked == where.street_parked)
+        if where.is_overpriced is not None:
+            is_above = vehicles.c.actual_price > vehicles.c.recommended_price
+            conditions.append(is_above if where.is_overpriced else not_(is_above))
+    return and_(*conditions)

@@ -23,21 +23,16 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment: ``timestamptz`` on PostgreSQL, microseconds since 1970 on SQLite, which has no such type.
-
-    It takes and gives datetimes that know their zone; one that does not is refused.
-    """
+    """A moment with its zone: ``timestamptz`` on PostgreSQL, microseconds since 1970 on SQLite."""
 
     impl = BigInteger
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Choose the column type."""
         kind = BigInteger() if dialect.name == "sqlite" else DateTime(timezone=True)
         return dialect.type_descriptor(kind)
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:  # what the driver takes
-        """Turn a moment into what the column holds."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -45,7 +40,6 @@ class UtcDateTime(TypeDecorator[datetime]):
         return (value - EPOCH) // MICROSECOND if dialect.name == "sqlite" else value.astimezone(UTC)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """Turn what the column holds into a moment in UTC."""
         if value is None:
             return None
         moment: datetime = EPOCH + value * MICROSECOND if dialect.name == "sqlite" else value
@@ -56,7 +50,7 @@ BigId = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows on
 
 
 class Vehicle(VehicleBase, table=True):
-    """A vehicle of the fleet (``source='csv'``) or one typed in (``source='ui'``)."""
+    """A vehicle of the CSV files (``source='csv'``) or of the web form (``source='ui'``)."""
 
     __tablename__ = "vehicles"
     __table_args__ = (
@@ -76,12 +70,12 @@ class Vehicle(VehicleBase, table=True):
         description="the change that last touched the row or its bookings; only ever rises",
     )
     saved_at: datetime | None = Field(
-        default=None, sa_type=UtcDateTime, description="when it was typed in (UTC); NULL for csv"
+        default=None, sa_type=UtcDateTime, description="when the web form saved it (UTC); NULL for csv"
     )
 
 
 class Reservation(SQLModel, table=True):
-    """A booking of a vehicle: its key is all there is of it, so SQLite keeps one sorted tree and no index."""
+    """A booking of a vehicle: only a key, so SQLite keeps one sorted tree and no index."""
 
     __tablename__ = "reservations"
     __table_args__ = ({"sqlite_with_rowid": False},)
@@ -100,7 +94,7 @@ class Reservation(SQLModel, table=True):
         primary_key=True,
         sa_type=BigInteger,
         sa_column_kwargs={"autoincrement": False, "server_default": "0"},
-        description="0, and counting on where a vehicle has several bookings of one moment",
+        description="0, then 1, 2, ... where a vehicle has several bookings of one moment",
     )
 
 
@@ -108,15 +102,15 @@ class DatabaseState(SQLModel, table=True):
     """One row: which schema this is, and the number of the last change.
 
     Each transaction that changes a vehicle or its bookings takes the next number and writes it as the
-    ``row_version`` of what it touched.  It starts at the database's birth in milliseconds since 1970, so a
-    database made anew counts on from above the one it replaces and its rows win in the online store.
+    ``row_version`` of what it changed.  The first number is the time of creation in milliseconds since 1970,
+    so a new database has higher numbers than the one it replaces, and its rows win in the online store.
     """
 
     __tablename__ = "database_state"
 
     id: int = Field(default=1, primary_key=True)
     schema_version: int
-    database_id: str = Field(max_length=32, description="random; tells this database from any other")
+    database_id: str = Field(max_length=32, description="random; different in every database")
     seed_digest: str = Field(
         default="", max_length=64, description="SHA-256 of the files it was last seeded from"
     )
@@ -124,7 +118,7 @@ class DatabaseState(SQLModel, table=True):
 
 
 class Deletion(SQLModel, table=True):
-    """A vehicle that is gone, and the change that took it: what the stores need to forget it."""
+    """A deleted vehicle, and the change that deleted it: the stores delete its features."""
 
     __tablename__ = "deletions"
 
@@ -142,15 +136,15 @@ class IdempotencyKey(SQLModel, table=True):
     __tablename__ = "idempotency_keys"
 
     key: str = Field(primary_key=True, max_length=255)
-    body: str = Field(description="the vehicle as JSON, to notice a key used for another one")
+    body: str = Field(description="the vehicle as JSON, to refuse the key for another one")
     vehicle_id: int = Field(sa_type=BigInteger)
 
 
 class PromotionRecord(SQLModel, table=True):
     """One change of champion; :mod:`vroom_model.registry.promotion` writes and reads them.
 
-    The table and three of its columns keep the names that the program before this one knows, which reads and
-    writes them beside it while a system is upgraded.
+    The table and three of its columns keep the names of the first release, which may still run while a system
+    is upgraded.
     """
 
     __tablename__ = "handovers"
@@ -184,7 +178,7 @@ class PromotionRecord(SQLModel, table=True):
 
 
 class AuditEntry(SQLModel, table=True):
-    """Something an operator did, or set out to do: written before it is done."""
+    """Something an operator did, or was about to do: it is written before it is done."""
 
     __tablename__ = "audit_entries"
 
@@ -194,4 +188,4 @@ class AuditEntry(SQLModel, table=True):
     action: str = Field(max_length=64, description="what, as in delete-vehicle or train")
     subject: str = Field(max_length=256, description="to which vehicle, version or run")
     client: str = Field(max_length=64, description="network address")
-    request_id: str = Field(max_length=64, description="finds the request in the logs")
+    request_id: str = Field(max_length=64, description="of the request, as in the logs")

@@ -19,27 +19,18 @@ from vroom_features.database.queries import (
     VehicleCounts,
     VehicleFilter,
     VehiclePage,
+    deletions,
+    keys,
+    reservations,
+    state,
+    vehicles,
 )
 from vroom_features.errors import (
     IdempotencyConflictError,
     NotDeletableError,
-    SourceStoreError,
     VehicleNotFoundError,
 )
 from vroom_features.vehicle import VehicleCreate
-
-__all__ = [
-    "SORTS",
-    "SavedVehicle",
-    "SourceStore",
-    "StoredVehicle",
-    "VehicleCounts",
-    "VehicleFilter",
-    "VehiclePage",
-]
-
-SORTS = tuple(queries.SORTS)
-"""Names that ``list_vehicles`` can sort by."""
 
 
 class SourceStore:
@@ -50,7 +41,7 @@ class SourceStore:
     engine : sqlalchemy.Engine
         Of a database that has the schema; ``SourceStore.open`` makes both.
     address : ServiceAddress
-        Where it is.
+        Of the database, for error messages.
     """
 
     def __init__(self, engine: Engine, address: ServiceAddress) -> None:
@@ -59,7 +50,7 @@ class SourceStore:
 
     @classmethod
     def open(cls, url: str | ServiceAddress) -> "SourceStore":
-        """Open a database, creating its schema where there is none and upgrading an old one.
+        """Open a database; create its schema where there is none, upgrade an old one.
 
         Parameters
         ----------
@@ -69,28 +60,31 @@ class SourceStore:
         Raises
         ------
         SourceStoreError
-            If it cannot be opened, or holds the schema of a newer program.
+            If it cannot be opened, or has the schema of a newer program.
         """
         address = ServiceAddress(url)
         return cls(connect(address), address)
 
+    def close(self) -> None:
+        self.engine.dispose()
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Give a connection whose queries all see one moment."""
+        """Yield a connection whose queries all see one moment."""
         with translated(self.address), reading(self.engine) as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Give a connection that no other writer runs beside; commit at the end."""
+        """Yield the connection of the only writer; commit at the end."""
         with translated(self.address), writing(self.engine) as connection:
-            connection.execute(select(queries.state).with_for_update())
+            connection.execute(select(state).with_for_update())
             yield connection
 
     def save_vehicle(
         self, vehicle: VehicleCreate, *, saved_at: datetime, idempotency_key: str | None = None
     ) -> SavedVehicle:
-        """Save a vehicle that was typed in; when this returns it is on the disk.
+        """Save a vehicle of the web form; when this returns it is on the disk.
 
         Parameters
         ----------
@@ -112,35 +106,22 @@ class SourceStore:
         """
         values = vehicle.model_dump()
         with self.writing() as connection:
-            if idempotency_key is not None and (
-                found := connection.execute(
-                    select(queries.keys).where(queries.keys.c.key == idempotency_key)
-                ).first()
-            ):
-                if not _is_same(json.loads(found.body), values):
-                    raise IdempotencyConflictError(idempotency_key)
-                saved = queries.get_one(connection, found.vehicle_id)
-                if saved is None:
-                    raise VehicleNotFoundError(found.vehicle_id)
-                return SavedVehicle(saved, created=False)
+            if idempotency_key is not None:
+                query = select(keys).where(keys.c.key == idempotency_key)
+                if found := connection.execute(query).first():
+                    if not _is_same(json.loads(found.body), values):
+                        raise IdempotencyConflictError(idempotency_key)
+                    return SavedVehicle(_get(connection, found.vehicle_id), created=False)
             row_version = queries.next_change(connection)
-            row = insert(queries.vehicles).values(
-                source="ui", row_version=row_version, saved_at=saved_at, **values
-            )
+            row = insert(vehicles).values(source="ui", row_version=row_version, saved_at=saved_at, **values)
             vehicle_id = connection.execute(row).inserted_primary_key[0]  # type: ignore[index]  # one row has one
             if idempotency_key is not None:
-                connection.execute(
-                    insert(queries.keys).values(
-                        key=idempotency_key, body=vehicle.model_dump_json(), vehicle_id=vehicle_id
-                    )
-                )
-            saved = queries.get_one(connection, vehicle_id)
-        if saved is None:
-            raise SourceStoreError(f"vehicle {vehicle_id} is not there right after it was saved")
-        return SavedVehicle(saved, created=True)
+                key = {"key": idempotency_key, "body": vehicle.model_dump_json(), "vehicle_id": vehicle_id}
+                connection.execute(insert(keys).values(key))
+            return SavedVehicle(_get(connection, vehicle_id), created=True)
 
     def delete_vehicle(self, vehicle_id: int) -> int:
-        """Delete a vehicle that was typed in and never booked.
+        """Delete a vehicle of the web form that was never booked.
 
         Returns
         -------
@@ -155,22 +136,24 @@ class SourceStore:
             If it came from a CSV file, or was booked.
         """
         with self.writing() as connection:
-            vehicle = queries.get_one(connection, vehicle_id)
-            if vehicle is None:
-                raise VehicleNotFoundError(vehicle_id)
-            if not vehicle.is_new_arrival:
+            if not _get(connection, vehicle_id).is_new_arrival:
                 raise NotDeletableError(vehicle_id)
             row_version = queries.next_change(connection)
-            connection.execute(delete(queries.vehicles).where(queries.vehicles.c.vehicle_id == vehicle_id))
-            connection.execute(
-                insert(queries.deletions).values(vehicle_id=vehicle_id, row_version=row_version)
-            )
+            connection.execute(delete(vehicles).where(vehicles.c.vehicle_id == vehicle_id))
+            connection.execute(insert(deletions).values(vehicle_id=vehicle_id, row_version=row_version))
         return row_version
 
     def get_vehicle(self, vehicle_id: int) -> StoredVehicle | None:
         """Return a vehicle, or None when there is none with this id."""
         with self.reading() as connection:
             return queries.get_one(connection, vehicle_id)
+
+    def get_vehicles(self, vehicle_ids: Sequence[int]) -> tuple[StoredVehicle, ...]:
+        """Return the vehicles with these ids, in their order; those that do not exist are left out."""
+        query = queries.select_vehicles().where(vehicles.c.vehicle_id.in_(vehicle_ids))
+        with self.reading() as connection:
+            found = {row.vehicle_id: queries.stored(row) for row in connection.execute(query)}
+        return tuple(found[each] for each in vehicle_ids if each in found)
 
     def list_vehicles(
         self,
@@ -188,13 +171,13 @@ class SourceStore:
         Parameters
         ----------
         kind : {'fleet', 'new'}, optional
-            Only those watched, or only new arrivals.
+            Only fleet vehicles, or only new arrivals.
         search : str
             The first digits of an id; empty for all.
         where : VehicleFilter, optional
-            What else is wanted.
+            More conditions.
         sort : str
-            One of ``SORTS``; ties are in the order of ids.
+            A key of ``queries.SORTS``; ties are in the order of ids.
         descending : bool
             Largest first.
         page, page_size : int
@@ -202,116 +185,97 @@ class SourceStore:
         """
         if sort not in queries.SORTS or page < 1 or page_size < 1:
             raise ValueError(
-                f"expected sort in {SORTS}, page and page_size >= 1; got {sort!r}, {page}, {page_size}"
+                f"expected sort in {tuple(queries.SORTS)}, page and page_size >= 1;"
+                f" got {sort!r}, {page}, {page_size}"
             )
-        wanted = queries.wanted(kind, search, where)
+        condition = queries.matches(kind, search, where)
         skipped = (page - 1) * page_size
         with self.reading() as connection:
-            total: int = connection.execute(
-                select(func.count()).select_from(queries.vehicles).where(wanted)
-            ).scalar_one()
+            total: int = connection.execute(queries.count_vehicles().where(condition)).scalar_one()
             num_rows = min(page_size, total - skipped)
             if num_rows <= 0:
                 return VehiclePage((), total)
-            left = total - skipped - num_rows
-            is_nearer_the_end = left < skipped  # then a database sorts less from there
+            after = total - skipped - num_rows
+            backwards = after < skipped  # from the nearer end, a database sorts less
             # Bookings are counted for the page's vehicles alone, not for those that it skips.
-            ids = select(queries.vehicles.c.vehicle_id).where(wanted)
-            ids = ids.order_by(*queries.order(sort, descending, reverse=is_nearer_the_end))
-            ids = ids.limit(num_rows).offset(left if is_nearer_the_end else skipped)
-            query = queries.select_vehicles().where(queries.vehicles.c.vehicle_id.in_(ids))
-            rows = connection.execute(query.order_by(*queries.order(sort, descending)))
+            ids = select(vehicles.c.vehicle_id).where(condition)
+            ids = ids.order_by(*queries.order(sort, descending=descending, backwards=backwards))
+            ids = ids.limit(num_rows).offset(after if backwards else skipped)
+            query = queries.select_vehicles().where(vehicles.c.vehicle_id.in_(ids))
+            rows = connection.execute(query.order_by(*queries.order(sort, descending=descending)))
             return VehiclePage(tuple(queries.stored(row) for row in rows), total)
 
     def list_vehicle_ids(
         self, *, kind: Kind | None, search: str, where: VehicleFilter, sort: str, descending: bool, limit: int
     ) -> tuple[int, ...]:
-        """Return the ids that all pages of ``list_vehicles`` hold at this moment, up to a limit."""
-        ids = select(queries.vehicles.c.vehicle_id).where(queries.wanted(kind, search, where))
-        ids = ids.order_by(*queries.order(sort, descending)).limit(limit)
+        """Return the ids of all pages of ``list_vehicles``, up to a limit."""
+        ids = select(vehicles.c.vehicle_id).where(queries.matches(kind, search, where))
+        ids = ids.order_by(*queries.order(sort, descending=descending)).limit(limit)
         with self.reading() as connection:
             return tuple(connection.execute(ids).scalars())
 
-    def get_vehicles(self, vehicle_ids: Sequence[int]) -> tuple[StoredVehicle, ...]:
-        """Return the vehicles with these ids, in their order; what is gone is left out."""
-        query = queries.select_vehicles().where(queries.vehicles.c.vehicle_id.in_(vehicle_ids))
-        with self.reading() as connection:
-            found = {row.vehicle_id: queries.stored(row) for row in connection.execute(query)}
-        return tuple(found[each] for each in vehicle_ids if each in found)
-
     def count_new_arrivals(self) -> int:
-        """Count the vehicles that were typed in and not booked yet."""
         with self.reading() as connection:
-            return int(
-                connection.execute(queries.count_vehicles().where(not_(queries.is_fleet))).scalar_one()
-            )
+            query = queries.count_vehicles().where(not_(queries.is_fleet))
+            return int(connection.execute(query).scalar_one())
 
     def count_vehicles(self) -> VehicleCounts:
-        """Count what the database holds."""
-        everything = queries.count_vehicles()
         with self.reading() as connection:
+            everything = queries.count_vehicles()
             new = connection.execute(everything.where(not_(queries.is_fleet))).scalar_one()
-            return VehicleCounts(
-                fleet=connection.execute(everything).scalar_one() - new,
-                new_arrivals=new,
-                reservations=connection.execute(
-                    select(func.count()).select_from(queries.reservations)
-                ).scalar_one(),
-            )
+            booked = connection.execute(select(func.count()).select_from(reservations)).scalar_one()
+            return VehicleCounts(connection.execute(everything).scalar_one() - new, new, booked)
 
     def changes_since(self, row_version: int, *, after: int = 0, limit: int = 10_000) -> Changes:
-        """Return which typed-in vehicles changed after a change number, in one consistent look.
+        """Return which vehicles of the web form changed after a change number, all seen at one moment.
 
         Parameters
         ----------
         row_version : int
-            A change number seen before; 0 for everything.
+            A change number; 0 returns everything.
         after, limit : int
-            At most so many vehicles, in the order of ids, with ids above this one.
+            At most ``limit`` vehicles, in the order of ids, with ids above ``after``.
         """
         changed = (
             queries.select_vehicles()
-            .where(queries.vehicles.c.source == "ui", queries.vehicles.c.row_version > row_version)
-            .where(queries.vehicles.c.vehicle_id > after)
-            .order_by(queries.vehicles.c.vehicle_id)
+            .where(vehicles.c.source == "ui", vehicles.c.row_version > row_version)
+            .where(vehicles.c.vehicle_id > after)
+            .order_by(vehicles.c.vehicle_id)
             .limit(limit)
         )
-        gone = select(queries.deletions).where(queries.deletions.c.row_version > row_version)
+        gone = select(deletions).where(deletions.c.row_version > row_version)
         with self.reading() as connection:
-            state = connection.execute(select(queries.state)).one()
-            vehicles = tuple(queries.stored(row) for row in connection.execute(changed))
+            change_number = connection.execute(select(state.c.change_number)).scalar_one()
+            found = tuple(queries.stored(row) for row in connection.execute(changed))
             deleted = {row.vehicle_id: row.row_version for row in connection.execute(gone)}
-            return Changes(vehicles, deleted, state.change_number, complete=len(vehicles) < limit)
+            return Changes(found, deleted, change_number, complete=len(found) < limit)
 
     def new_arrivals(self, remainders: range, divisor: int) -> tuple[StoredVehicle, ...]:
-        """Return the new arrivals whose ids leave one of these remainders, which are consecutive."""
-        remainder = queries.vehicles.c.vehicle_id % divisor
+        """Return the new arrivals whose ids have one of these consecutive remainders."""
+        remainder = vehicles.c.vehicle_id % divisor
         query = queries.select_vehicles().where(not_(queries.is_fleet))
         query = query.where(remainder.between(remainders[0], remainders[-1]))
         with self.reading() as connection:
             return tuple(queries.stored(row) for row in connection.execute(query))
 
     def last_change(self) -> LastChange:
-        """Return which change of which database was the last."""
         with self.reading() as connection:
-            state = connection.execute(select(queries.state)).one()
-            return LastChange(state.database_id, state.change_number)
+            row = connection.execute(select(state)).one()
+            return LastChange(row.database_id, row.change_number)
 
     def revision(self) -> str:
-        """Return what differs after any change of a vehicle or a booking."""
+        """Return a text that differs after any change of a vehicle or a booking."""
         last = self.last_change()
         return f"{last.database_id}-{last.number}"
 
-    def ping(self) -> None:
-        """Raise SourceStoreError unless the database answers."""
-        with self.reading() as connection:
-            connection.execute(select(queries.state.c.change_number)).scalar_one()
 
-    def close(self) -> None:
-        """Close every connection."""
-        self.engine.dispose()
+def _get(connection: Connection, vehicle_id: int) -> StoredVehicle:
+    found = queries.get_one(connection, vehicle_id)
+    if found is None:
+        raise VehicleNotFoundError(vehicle_id)
+    return found
 
 
 def _is_same(saved: Mapping[str, object], vehicle: Mapping[str, object]) -> bool:
-    """Return whether a vehicle is the one that was saved, as far as the columns of that day go."""
+    """Return whether a vehicle is the one that was saved, in the columns that there were then."""
     return all(vehicle[name] == value for name, value in saved.items() if name in vehicle)

@@ -23,13 +23,13 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def read_cell(cell: str, kind: Kind) -> int | float | None:
-    """Return what a cell says; None when it is not of this kind.
+    """Return the value of a cell; None when it is not of this kind.
 
     Parameters
     ----------
     cell : str
-        A number, or a date and time of ISO 8601, which is UTC without a zone; white space around it counts
-        for nothing.
+        A number, or a date and time of ISO 8601, in UTC unless it has a zone; white space around it is
+        ignored.
     kind : type
         ``int``, ``float``, or ``datetime``, which becomes microseconds since 1970.
 
@@ -63,13 +63,11 @@ class Column:
 
     @classmethod
     def of(cls, column: RawColumn) -> Self:
-        """Return what a raw column of a vehicle must hold."""
         low = float(np.nextafter(column.low, np.inf)) if column.is_low_excluded else column.low
         return cls(column.name, column.kind, low, column.high)
 
     @property
     def expected(self) -> str:
-        """What to say when a cell does not fit."""
         if self.kind is datetime:
             return "a date and time such as 2023-05-01 12:30:00"
         noun = "a number" if self.kind is float else "an integer"
@@ -77,16 +75,15 @@ class Column:
 
     @property
     def type_code(self) -> str:
-        """How `array.array` and NumPy call its values."""
+        """Type code of `array.array` and NumPy."""
         return "d" if self.kind is float else "q"
 
     def read(self, cell: str) -> int | float | None:
-        """Return the value of a cell; None when the column must not hold it."""
+        """Return the value of a cell; None when it is not in the range."""
         value = read_cell(cell, self.kind)
         return value if value is not None and self.low <= value <= self.high else None
 
     def holds_all(self, values: Array) -> bool:
-        """Return whether every value is in the range."""
         return bool(((values >= self.low) & (values <= self.high)).all())
 
 
@@ -116,7 +113,7 @@ class Problem:
 
 @dataclass
 class CheckedFile:
-    """What was found in a file.
+    """The rows of a file.
 
     Parameters
     ----------
@@ -129,8 +126,6 @@ class CheckedFile:
         the rows where it cannot, or whose width is wrong.
     num_rows_in_file : int
         Good and bad rows.
-    sha256 : str
-        Of the content, unzipped.
     """
 
     columns: pd.DataFrame
@@ -139,16 +134,15 @@ class CheckedFile:
     bad_ids: Array
     num_without_id: int
     num_rows_in_file: int
-    sha256: str
 
     def may_have_bad_rows(self, vehicle_ids: Array) -> Mask:
-        """Say which vehicles a bad row may be of: all of them, where one is without an id."""
+        """Return which vehicles a bad row may describe: all of them, if one has no id."""
         if self.num_without_id:
             return np.ones(len(vehicle_ids), bool)
         return np.isin(vehicle_ids, self.bad_ids)
 
     def reject(self, is_bad: "pd.Series[bool]", reason: str) -> None:
-        """Make good rows bad ones, for their ``vehicle_id``."""
+        """Turn good rows into bad ones, because of their ``vehicle_id``."""
         ids = self.columns.loc[is_bad, "vehicle_id"]
         self.problems += [
             Problem(line, "vehicle_id", str(vehicle_id), reason)
@@ -158,39 +152,28 @@ class CheckedFile:
         self.leave_out(is_bad)
 
     def take_columns(self) -> pd.DataFrame:
-        """Return the good rows, and keep them no longer."""
+        """Return the good rows and drop them here, for their memory."""
         columns, self.columns = self.columns, pd.DataFrame()
         return columns
 
     def leave_out(self, is_out: "pd.Series[bool]") -> None:
-        """Take rows out of the good ones."""
+        """Drop good rows."""
         if is_out.any():
             self.columns = self.columns[~is_out]
 
 
 def write_quarantine(path: Path, file: CheckedFile, folder: Path, max_bad_share: float) -> list[Path]:
-    """Write the bad rows of a file with line, column and reason; an old list goes when there are none.
-
-    Parameters
-    ----------
-    path : Path
-        The CSV.
-    file : CheckedFile
-        What was found in it.
-    folder : Path
-        Where to write.
-    max_bad_share : float
-        More bad rows than this share of the file's rows are refused.
+    """Write the bad rows of a CSV with line, column and reason; delete an old list when there are none.
 
     Returns
     -------
     list of Path
-        Where they are, if there are any.
+        The list, if there are bad rows.
 
     Raises
     ------
     DataContractError
-        If they are too many, or the folder cannot be written.
+        If they are more than ``max_bad_share`` of the file's rows, or the folder cannot be written.
     """
     target = folder / f"{path.name.removesuffix('.gz').removesuffix('.csv')}.rejected.csv"
     try:
@@ -211,7 +194,7 @@ def write_quarantine(path: Path, file: CheckedFile, folder: Path, max_bad_share:
 
 
 def _write_rows(file: CheckedFile, target: Path) -> str:
-    """Write them and return the first as a sentence; remove an old list when there are none."""
+    """Write the list, and return its first row as a sentence."""
     if not file.num_bad:
         if target.is_file():
             target.unlink()
@@ -227,10 +210,10 @@ def _write_rows(file: CheckedFile, target: Path) -> str:
 
 
 def sort_out_unknown(file: CheckedFile, known_ids: list[Array], vehicles: CheckedFile) -> int:
-    """Set aside the bookings of unknown vehicles that a bad row may be about, and reject the others.
+    """Set aside bookings of unknown vehicles that a bad row may describe; reject those of the others.
 
-    A bad row whose id can be read is about that vehicle; one without an id may be about any, but only about
-    one: bookings of more vehicles than there are such rows are not excused by them.
+    A bad row whose id can be read describes that vehicle.  One without an id may describe any vehicle, but
+    only one: if the unknown vehicles are more than such rows, their bookings are rejected.
 
     Returns
     -------

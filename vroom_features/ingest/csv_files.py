@@ -1,4 +1,4 @@
-"""CSV files: found, unzipped, hashed, and checked against the data contract as they are read.
+"""CSV files: found, unzipped, and checked against the data contract as they are read.
 
 Arrow reads a block of lines at once.  Where it cannot, or a value is out of range, halves of the block are
 tried, and what remains is read row by row.  A cell that does not fit costs its row and no other.
@@ -25,8 +25,8 @@ from pyarrow import csv as arrow_csv
 from vroom_features.errors import DataContractError
 from vroom_features.ingest.contract import PROBLEMS_KEPT, CheckedFile, Column, Kind, Problem
 
-BinaryFile = io.BufferedReader | gzip.GzipFile | io.BytesIO
-
+Progress = Callable[[str, int, int], None]
+"""Called with a step, and how much of it is done of how much."""
 UNZIPPED_RATIO_MAX = 200
 """How many times its size a gzipped CSV may unpack to: real ones reach 20, a bomb 1,000."""
 UNZIPPED_ALWAYS_BYTES = 64 * 1024 * 1024
@@ -43,7 +43,7 @@ def find_csv(folder: Path, name: str) -> Path:
     Raises
     ------
     DataContractError
-        If it is neither there, or the folder cannot be looked into.
+        If there is none, or the folder cannot be read.
     """
     try:
         for path in (folder / name, folder / f"{name}.gz"):
@@ -58,17 +58,17 @@ def find_csv(folder: Path, name: str) -> Path:
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content, unzipped."""
-    with opened(path) as file:
+    with _opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryFile]:
+def _opened(path: Path) -> Iterator[io.BufferedReader | gzip.GzipFile]:
     """Open a file, unzipping it when its first bytes say so."""
     try:
         with path.open("rb") as file:
             if file.peek(2)[:2] == b"\x1f\x8b":
-                with Unzipped(path, file) as unzipped:
+                with _Unzipped(path, file) as unzipped:
                     yield unzipped
             else:
                 yield file
@@ -76,8 +76,8 @@ def opened(path: Path) -> Iterator[BinaryFile]:
         raise DataContractError(f"{path} cannot be read: {exc}") from exc
 
 
-class Unzipped(gzip.GzipFile):
-    """A gzipped file that is given up when it unpacks to more than a CSV of its size could hold."""
+class _Unzipped(gzip.GzipFile):
+    """A gzipped file that may unpack to what a CSV of its size could hold, and no more."""
 
     def __init__(self, path: Path, file: io.BufferedReader) -> None:
         super().__init__(fileobj=file)
@@ -85,11 +85,9 @@ class Unzipped(gzip.GzipFile):
         self._max_bytes = max(UNZIPPED_ALWAYS_BYTES, UNZIPPED_RATIO_MAX * os.fstat(file.fileno()).st_size)
 
     def read(self, size: int | None = -1) -> bytes:
-        """Read, within the limit."""
         return self._bounded(super().read(size))
 
     def read1(self, size: int = -1) -> bytes:
-        """Read what is there, within the limit."""
         return self._bounded(super().read1(size))
 
     def _bounded(self, content: bytes) -> bytes:
@@ -101,35 +99,8 @@ class Unzipped(gzip.GzipFile):
         return content
 
 
-class ContentReader(io.RawIOBase):
-    """A file whose SHA-256 is taken as it is read."""
-
-    def __init__(self, file: BinaryFile) -> None:
-        self._file = file
-        self.sha256 = hashlib.sha256()
-        self.num_bytes = 0
-
-    def readable(self) -> bool:
-        """Say yes."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:  # whatever Python can write into
-        """Read the next bytes."""
-        content = self._file.read(len(buffer))
-        buffer[: len(content)] = content
-        self.sha256.update(content)
-        self.num_bytes += len(content)
-        return len(content)
-
-    def lines(self) -> io.TextIOWrapper:
-        """Return the text, whose lines keep the line ends that they have: LF, CR LF or CR."""
-        return io.TextIOWrapper(io.BufferedReader(self), "utf-8-sig", errors="replace", newline="")
-
-
-def check_file(
-    path: Path, columns: Sequence[Column], *, progress: Callable[[int], None] | None = None
-) -> CheckedFile:
-    """Read a file and hold it to the contract.
+def check_file(path: Path, columns: Sequence[Column], *, progress: Progress | None = None) -> CheckedFile:
+    """Read a file and check it against the contract.
 
     Parameters
     ----------
@@ -137,30 +108,27 @@ def check_file(
     columns : sequence of Column
         Those that must be there, ``vehicle_id`` among them, in any order; others are left out.
     progress : callable, optional
-        Called with the number of bytes just read.
 
     Raises
     ------
     DataContractError
         If it is no CSV with these columns, or a row of it goes over more than one line.
     """
-    with opened(path) as file:
-        content = ContentReader(file)
-        text = content.lines()
+    with _opened(path) as file:
+        size = path.stat().st_size
+        text = io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="")  # LF, CR LF or CR
         line, header = _read_header(path, text, columns)
         rows = _Rows(path, columns, header)
-        num_told = 0
         while lines := text.readlines(BLOCK_CHARS):
             rows.add(line + 1, lines)
             line += len(lines)
             if progress is not None:
-                progress(content.num_bytes - num_told)
-                num_told = content.num_bytes
-    return rows.checked(content.sha256.hexdigest())
+                progress(f"reading {path.name}", min(file.tell(), size), size)
+    return rows.checked()
 
 
 def _read_header(path: Path, text: io.TextIOWrapper, columns: Sequence[Column]) -> tuple[int, list[str]]:
-    """Return the first line that is not blank, and its number; raise unless it names every column once."""
+    """Return the number and the cells of the first line that is not blank; it must name every column once."""
     expected = [column.name for column in columns]
     line, header = next(
         ((n, row) for n, line in enumerate(text, 1) if (row := _split(path, n, line))), (0, [])
@@ -170,12 +138,12 @@ def _read_header(path: Path, text: io.TextIOWrapper, columns: Sequence[Column]) 
     if missing := [name for name in expected if name not in header]:
         raise DataContractError(f"{path}: columns {missing} are missing; got {[c[:40] for c in header[:40]]}")
     if twice := [name for name in expected if header.count(name) > 1]:
-        raise DataContractError(f"{path}: columns {twice} stand in the header more than once")
+        raise DataContractError(f"{path}: columns {twice} are in the header more than once")
     return line, header
 
 
 def _split(path: Path, number: int, line: str) -> list[str]:
-    """Return the cells of a line, none when it is blank; raise when a quoted cell goes on in the next."""
+    """Return the cells of a line, none when it is blank; a quoted cell must end on its line."""
     if line.isspace():
         return []
     try:
@@ -191,7 +159,7 @@ def _split(path: Path, number: int, line: str) -> list[str]:
 
 
 class _Rows:
-    """The rows of a file, the good ones in columns that grow in place: to join parts takes twice the room."""
+    """The rows of a file; arrays that grow in place take half the memory of parts to be joined."""
 
     def __init__(self, path: Path, columns: Sequence[Column], header: list[str]) -> None:
         self._path = path
@@ -205,8 +173,7 @@ class _Rows:
         types = [{c.name: types[c.kind] for c in columns} for types in (_ARROW_TYPES, _ARROW_TYPES_ZONED)]
         self._types = types if types[0] != types[1] else types[:1]
 
-    def checked(self, sha256: str) -> CheckedFile:
-        """Return what was found, when all lines are added."""
+    def checked(self) -> CheckedFile:
         values = {name: np.asarray(column) for name, column in self._values.items()}
         lines = pd.RangeIndex(0).append(self._lines)
         return CheckedFile(
@@ -216,11 +183,10 @@ class _Rows:
             bad_ids=np.asarray(self._bad_ids),
             num_without_id=self._num_bad - len(self._bad_ids),
             num_rows_in_file=self._num_bad + len(lines),
-            sha256=sha256,
         )
 
     def add(self, first: int, lines: list[str]) -> None:
-        """Read lines, the first of which has this number."""
+        """Add lines, the first of which has this number."""
         if self._add_at_once(first, lines):
             return
         if len(lines) <= ROW_BY_ROW_LINES:
@@ -231,13 +197,13 @@ class _Rows:
         self.add(first + middle, lines[middle:])
 
     def _add_at_once(self, first: int, lines: list[str]) -> bool:
-        """Add lines that are all good rows of the usual form; return whether they are."""
+        """Add lines if all are good rows that Arrow reads; return whether they are."""
         text = "".join(lines)
         if text.isspace():
             return True
         if "0x" in text or "0X" in text:  # Arrow takes hexadecimal numbers
             return False
-        content = pa.BufferOutputStream()  # memory of Arrow's own: its threads hold no object of Python
+        content = pa.BufferOutputStream()  # memory of Arrow: its threads hold no object of Python
         content.write(text.encode())
         for types in self._types:
             try:
@@ -253,7 +219,7 @@ class _Rows:
             values = {c: np.asarray(table[c.name]).view(c.type_code) for c in self._columns}
             if table.num_rows != len(lines) or not all(c.holds_all(values[c]) for c in values):
                 return False
-            _split(self._path, first + len(lines) - 1, lines[-1])  # where Arrow closes an open quote itself
+            _split(self._path, first + len(lines) - 1, lines[-1])  # Arrow closes an open quote itself
             for column, part in values.items():
                 self._values[column.name].frombytes(part.tobytes())
             self._lines.append(pd.RangeIndex(first, first + len(lines)))

@@ -1,22 +1,19 @@
 """Seed the source database from ``vehicles.csv`` and ``reservations.csv``.
 
-After a seed the vehicles of source ``'csv'`` and all bookings are those of the files: rows that changed are
-updated, new ones added, ones that left the files removed.  Vehicles that were typed in stay.  What a bad row
-may have been about stays as it was, too.  It is one transaction, and the same files again change nothing.
+After a seed the csv vehicles and all bookings are those of the files: changed rows are updated, new ones
+added, absent ones removed.  Vehicles of the web form stay, and so does whatever a bad row may describe.  A
+seed is one transaction, and the same files again change nothing.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Connection, func, select, true, update
+from sqlalchemy import Connection, func, select, update
 
 from vroom_features.database.bulk import read_frame
-from vroom_features.database.queries import reservations as reservations_table
-from vroom_features.database.queries import state
-from vroom_features.database.queries import vehicles as vehicles_table
+from vroom_features.database.queries import count_vehicles, reservations, state, vehicles
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import DataContractError
 from vroom_features.ingest.contract import (
@@ -26,9 +23,8 @@ from vroom_features.ingest.contract import (
     sort_out_unknown,
     write_quarantine,
 )
-from vroom_features.ingest.csv_files import check_file, file_sha256, find_csv
+from vroom_features.ingest.csv_files import Progress, check_file, file_sha256, find_csv
 from vroom_features.ingest.upsert import (
-    Counts,
     Removal,
     compare_bookings,
     refuse_mass_removal,
@@ -39,31 +35,29 @@ from vroom_features.ingest.upsert import (
 from vroom_features.settings import MAX_BAD_SHARE, MAX_REMOVED_RESERVATION_SHARE, MAX_REMOVED_VEHICLE_SHARE
 
 FILES = ("vehicles.csv", "reservations.csv")
-Progress = Callable[[str, int, int], None]
-"""Told the step, and how much of it is done of how much."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeedReport:
     """What a seed did with each file's rows.
 
-    ``removed`` were in the database and not in the file.  ``kept`` were so, too, and stay because a bad row
-    may have been about them.  Bookings are ``set_aside`` while a bad row keeps their vehicle out.
+    ``removed`` rows were in the database and not in the file.  ``kept`` rows too, but a bad row may describe
+    them.  Bookings are ``set_aside`` while a bad row keeps their vehicle out.
     """
 
-    vehicles_added: int
-    vehicles_updated: int
-    vehicles_unchanged: int
-    vehicles_removed: int
-    vehicles_kept: int
-    vehicles_quarantined: int
-    reservations_added: int
-    reservations_unchanged: int
-    reservations_removed: int
-    reservations_kept: int
-    reservations_quarantined: int
-    reservations_set_aside: int
-    quarantine: tuple[str, ...]
+    vehicles_added: int = 0
+    vehicles_updated: int = 0
+    vehicles_unchanged: int = 0
+    vehicles_removed: int = 0
+    vehicles_kept: int = 0
+    vehicles_quarantined: int = 0
+    reservations_added: int = 0
+    reservations_unchanged: int = 0
+    reservations_removed: int = 0
+    reservations_kept: int = 0
+    reservations_quarantined: int = 0
+    reservations_set_aside: int = 0
+    quarantine: tuple[str, ...] = ()
 
     @property
     def is_unchanged(self) -> bool:
@@ -89,16 +83,15 @@ def seed(
     allow_removals: bool = False,
     progress: Progress | None = None,
 ) -> SeedReport:
-    """Bring the database to what the two files say.
+    """Make the csv vehicles and all bookings of the database those of the two files.
 
     Parameters
     ----------
     source : SourceStore
     data_dir : Path
-        Folder with ``vehicles.csv`` and ``reservations.csv``, or either with ``.gz`` behind.
+        Folder with ``vehicles.csv`` and ``reservations.csv``, either may be gzipped.
     quarantine_dir : Path, optional
-        Where rows that break the data contract are written with line, column and reason; by default the
-        folder ``quarantine`` beside a SQLite file, or in ``data_dir``.
+        Where bad rows are listed; by default ``quarantine`` next to a SQLite database, else in ``data_dir``.
     max_bad_share : float
         Refuse a file with more bad rows than this share of its rows.
     max_removed_vehicle_share, max_removed_reservation_share : float
@@ -110,101 +103,81 @@ def seed(
     Raises
     ------
     DataContractError
-        If a file cannot be taken, or too much would be removed; the database is as it was.
+        If a file is refused, or too much would be removed; the database is unchanged.
     SourceStoreError
-        If the database cannot be written; it is as it was.
+        If the database cannot be written; it is unchanged.
     """
     vehicle_path, reservation_path = (find_csv(data_dir, name) for name in FILES)
-    if unchanged := _unchanged(source, data_dir):
-        return unchanged
-    vehicles = check_file(vehicle_path, VEHICLE_COLUMNS, progress=_told(progress, vehicle_path))
-    reservations = check_file(
-        reservation_path, RESERVATION_COLUMNS, progress=_told(progress, reservation_path)
-    )
+    digest = digest_of(data_dir)
+    if digest == last_seed(source):
+        return _unchanged(source)
+    vehicle_file = check_file(vehicle_path, VEHICLE_COLUMNS, progress=progress)
+    booking_file = check_file(reservation_path, RESERVATION_COLUMNS, progress=progress)
     if quarantine_dir is None:
-        url = source.address.url
-        database = url.partition(":///")[2] if url.startswith("sqlite") else ""
-        quarantine_dir = (Path(database).parent if database else data_dir) / "quarantine"
-    rejected: list[Path] = []
+        quarantine_dir = _parent_of_database(source, data_dir) / "quarantine"
     with source.writing() as connection:
-        typed_in = _typed_in_ids(connection)
-        wanted = _in_order(vehicles, typed_in, vehicle_path)
-        rejected += write_quarantine(vehicle_path, vehicles, quarantine_dir, max_bad_share)
+        from_form = _ids(connection, "ui")
+        wanted = _in_order(vehicle_file, from_form, vehicle_path)
+        rejected = write_quarantine(vehicle_path, vehicle_file, quarantine_dir, max_bad_share)
         version = connection.execute(select(state.c.change_number)).scalar_one() + 1
-        fleet, absent = upsert_vehicles(connection, wanted, version)
-        stays = vehicles.may_have_bad_rows(absent.to_numpy())
-        known = [ids.to_numpy() for ids in (wanted.index, typed_in, absent[stays])]
+        fleet = upsert_vehicles(connection, wanted, version)
+        is_kept = vehicle_file.may_have_bad_rows(fleet.absent.to_numpy())
+        known = [ids.to_numpy() for ids in (wanted.index, from_form, fleet.absent[is_kept])]
         del wanted  # the bookings take the memory
-        num_set_aside = sort_out_unknown(reservations, known, vehicles)
-        rejected += write_quarantine(reservation_path, reservations, quarantine_dir, max_bad_share)
-        bookings = compare_bookings(connection, reservations.take_columns())
-        is_kept = reservations.may_have_bad_rows(bookings.absent["vehicle_id"].to_numpy())
-        kept, removed = bookings.absent[is_kept], bookings.absent[~is_kept]
-        stays |= np.isin(absent, np.concatenate([reservations.bad_ids, kept["vehicle_id"]]))
-        removed_vehicles = absent[~stays]
+        num_set_aside = sort_out_unknown(booking_file, known, vehicle_file)
+        rejected += write_quarantine(reservation_path, booking_file, quarantine_dir, max_bad_share)
+        bookings = compare_bookings(connection, booking_file.take_columns())
+        is_kept_booking = booking_file.may_have_bad_rows(bookings.absent["vehicle_id"].to_numpy())
+        kept, removed = bookings.absent[is_kept_booking], bookings.absent[~is_kept_booking]
+        is_kept |= np.isin(fleet.absent, np.concatenate([booking_file.bad_ids, kept["vehicle_id"]]))
+        removed_vehicles = fleet.absent[~is_kept]
         if not allow_removals:
-            num_vehicles = fleet.updated + fleet.unchanged + len(absent)
+            num_vehicles = fleet.num_updated + fleet.num_unchanged + len(fleet.absent)
+            rows = pd.DataFrame({"vehicle_id": removed_vehicles})
             refuse_mass_removal(
                 data_dir,
-                Removal.of_vehicles(removed_vehicles, num_vehicles, max_removed_vehicle_share),
-                Removal.of_bookings(removed, bookings.num_stored, max_removed_reservation_share),
+                Removal("vehicle", rows, num_vehicles, max_removed_vehicle_share),
+                Removal("reservation", removed, bookings.num_stored, max_removed_reservation_share),
             )
         is_first = not bookings.num_stored
         write_bookings(connection, bookings.added, removed, version, is_first=is_first, progress=progress)
         remove_vehicles(connection, removed_vehicles, version)
-        report = _report(
-            replace(fleet, removed=len(removed_vehicles), kept=int(stays.sum())),
-            Counts(
-                added=len(bookings.added),
-                unchanged=bookings.num_stored - len(bookings.absent),
-                removed=len(removed),
-                kept=len(kept),
-            ),
-            bad_vehicles=vehicles.num_bad,
-            bad_bookings=reservations.num_bad,
-            set_aside=num_set_aside,
-            rejected=rejected,
+        report = SeedReport(
+            vehicles_added=fleet.num_added,
+            vehicles_updated=fleet.num_updated,
+            vehicles_unchanged=fleet.num_unchanged,
+            vehicles_removed=len(removed_vehicles),
+            vehicles_kept=int(is_kept.sum()),
+            vehicles_quarantined=vehicle_file.num_bad,
+            reservations_added=len(bookings.added),
+            reservations_unchanged=bookings.num_stored - len(bookings.absent),
+            reservations_removed=len(removed),
+            reservations_kept=len(kept),
+            reservations_quarantined=booking_file.num_bad,
+            reservations_set_aside=num_set_aside,
+            quarantine=tuple(map(str, rejected)),
         )
-        connection.execute(
-            update(state).values(
-                seed_digest=f"{vehicles.sha256[:32]}{reservations.sha256[:32]}" if not rejected else "",
-                change_number=state.c.change_number + int(not report.is_unchanged),
-            )
-        )
+        change_number = state.c.change_number + int(not report.is_unchanged)
+        seeded_from = "" if rejected else digest
+        connection.execute(update(state).values(seed_digest=seeded_from, change_number=change_number))
     return report
 
 
-def _unchanged(source: SourceStore, data_dir: Path) -> SeedReport | None:
-    """Return the report of a seed that has nothing to do, when the files are those of the last seed."""
-    last = last_seed(source)
-    if not last or last != digest_of(data_dir):
-        return None
-    with source.reading() as connection:
-        num_vehicles, num_bookings = (
-            connection.execute(select(func.count()).select_from(table).where(which)).scalar_one()
-            for table, which in (
-                (vehicles_table, vehicles_table.c.source == "csv"),
-                (reservations_table, true()),
-            )
-        )
-    return _report(Counts(unchanged=num_vehicles), Counts(unchanged=num_bookings))
-
-
 def last_seed(source: SourceStore) -> str:
-    """Return the digest of the files that the database was last seeded from; empty when it never was."""
+    """Return the digest of the files that the database was last seeded from; empty when there is none."""
     with source.reading() as connection:
         return str(connection.execute(select(state.c.seed_digest)).scalar_one())
 
 
 def has_fleet(source: SourceStore) -> bool:
     """Return whether the database has vehicles of a CSV."""
-    some = select(vehicles_table.c.vehicle_id).where(vehicles_table.c.source == "csv").limit(1)
+    some = select(vehicles.c.vehicle_id).where(vehicles.c.source == "csv").limit(1)
     with source.reading() as connection:
         return connection.execute(some).first() is not None
 
 
 def digest_of(data_dir: Path) -> str:
-    """Return the digest of the files in a folder, as `last_seed` would have it.
+    """Return the digest of the files in a folder, as `last_seed` returns it.
 
     Raises
     ------
@@ -214,58 +187,31 @@ def digest_of(data_dir: Path) -> str:
     return "".join(file_sha256(find_csv(data_dir, name))[:32] for name in FILES)
 
 
-def _report(
-    fleet: Counts,
-    bookings: Counts,
-    *,
-    bad_vehicles: int = 0,
-    bad_bookings: int = 0,
-    set_aside: int = 0,
-    rejected: Sequence[Path] = (),
-) -> SeedReport:
-    return SeedReport(
-        vehicles_added=fleet.added,
-        vehicles_updated=fleet.updated,
-        vehicles_unchanged=fleet.unchanged,
-        vehicles_removed=fleet.removed,
-        vehicles_kept=fleet.kept,
-        vehicles_quarantined=bad_vehicles,
-        reservations_added=bookings.added,
-        reservations_unchanged=bookings.unchanged,
-        reservations_removed=bookings.removed,
-        reservations_kept=bookings.kept,
-        reservations_quarantined=bad_bookings,
-        reservations_set_aside=set_aside,
-        quarantine=tuple(map(str, rejected)),
-    )
+def _unchanged(source: SourceStore) -> SeedReport:
+    """Return the report of a seed that had nothing to do."""
+    with source.reading() as connection:
+        num_vehicles = connection.execute(count_vehicles().where(vehicles.c.source == "csv")).scalar_one()
+        num_bookings = connection.execute(select(func.count()).select_from(reservations)).scalar_one()
+    return SeedReport(vehicles_unchanged=num_vehicles, reservations_unchanged=num_bookings)
 
 
-def _typed_in_ids(connection: Connection) -> pd.Index:
-    query = select(vehicles_table.c.vehicle_id).where(vehicles_table.c.source == "ui")
+def _parent_of_database(source: SourceStore, otherwise: Path) -> Path:
+    is_file = source.engine.dialect.name == "sqlite"
+    return Path(source.engine.url.database or "").parent if is_file else otherwise
+
+
+def _ids(connection: Connection, source: str) -> pd.Index:
+    query = select(vehicles.c.vehicle_id).where(vehicles.c.source == source)
     return read_frame(connection, query).set_index("vehicle_id").index
 
 
-def _in_order(file: CheckedFile, typed_in: pd.Index, path: Path) -> pd.DataFrame:
+def _in_order(file: CheckedFile, from_form: pd.Index, path: Path) -> pd.DataFrame:
     """Return the vehicles on their ids, in order; of rows with the same id, the first counts."""
     ids = pd.Index(file.columns["vehicle_id"])
-    if len(taken := typed_in.intersection(ids)):
+    if len(taken := from_form.intersection(ids)):
         raise DataContractError(
             f"{path}: vehicle_id {taken[0]} belongs to a vehicle that was typed in;"
             " give the row another id, or delete that vehicle"
         )
     file.reject(file.columns["vehicle_id"].duplicated(), "an earlier row has this id")
     return file.take_columns().set_index("vehicle_id").sort_index()
-
-
-def _told(progress: Progress | None, path: Path) -> Callable[[int], None] | None:
-    """Turn bytes read into progress over a file."""
-    if progress is None:
-        return None
-    total, done = path.stat().st_size, 0
-
-    def tell(num_bytes: int) -> None:
-        nonlocal done
-        done += num_bytes
-        progress(f"reading {path.name}", min(done, total), total)
-
-    return tell

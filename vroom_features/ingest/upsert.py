@@ -1,13 +1,12 @@
 """Make the database's fleet and bookings equal to given DataFrames, changing only what differs.
 
-A booking's key is its vehicle, its moment (microseconds since 1970), and its occurrence: 0, and counting on
+A booking's key is its vehicle, its moment (microseconds since 1970), and its occurrence: 0, then 1, 2, ...
 where a vehicle has several bookings of one moment.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -16,6 +15,7 @@ from sqlalchemy import Connection, delete, exists, select, tuple_, update
 from vroom_features.database.bulk import append, microseconds, read_frame, staged
 from vroom_features.database.queries import deletions, reservations, vehicles
 from vroom_features.errors import DataContractError
+from vroom_features.ingest.csv_files import Progress
 from vroom_features.vehicle import COLUMNS
 
 BOOKING_KEY = ["vehicle_id", "created_at", "occurrence"]
@@ -26,26 +26,25 @@ BLOCK_ROWS = 500_000
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """Rows of a table, by what happened to them."""
+class FleetChange:
+    """What was done to csv vehicles, and the ids of those that the database has beyond the wanted."""
 
-    added: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    removed: int = 0
-    kept: int = 0
+    num_added: int
+    num_updated: int
+    num_unchanged: int
+    absent: pd.Index
 
 
 @dataclass(frozen=True, slots=True)
 class BookingDifference:
-    """The bookings that the database lacks, those that it has beyond the wanted, and how many it has."""
+    """Bookings that the database lacks, those that it has beyond the wanted, and how many it has."""
 
     added: pd.DataFrame
     absent: pd.DataFrame
     num_stored: int
 
 
-def upsert_vehicles(connection: Connection, wanted: pd.DataFrame, version: int) -> tuple[Counts, pd.Index]:
+def upsert_vehicles(connection: Connection, wanted: pd.DataFrame, version: int) -> FleetChange:
     """Add and update csv vehicles.
 
     Parameters
@@ -54,12 +53,7 @@ def upsert_vehicles(connection: Connection, wanted: pd.DataFrame, version: int) 
     wanted : DataFrame of shape (n_vehicles, ...)
         Raw columns on ``vehicle_id``, in its order.
     version : int
-        Row version of what is changed.
-
-    Returns
-    -------
-    Counts, Index
-        What was done, and the ids of csv vehicles that are absent from ``wanted``.
+        Row version of the changed rows.
     """
     raw = [vehicles.c[name] for name in ("vehicle_id", *COLUMNS)]
     query = select(*raw).where(vehicles.c.source == "csv").order_by(vehicles.c.vehicle_id)
@@ -78,11 +72,12 @@ def upsert_vehicles(connection: Connection, wanted: pd.DataFrame, version: int) 
             connection, vehicles, wanted.loc[added].assign(source="csv", row_version=version).reset_index()
         )
         connection.execute(delete(deletions).where(deletions.c.vehicle_id.in_(select(vehicles.c.vehicle_id))))
-    return Counts(len(added), len(changed), len(both) - len(changed)), stored.index.difference(wanted.index)
+    absent = stored.index.difference(wanted.index)
+    return FleetChange(len(added), len(changed), len(both) - len(changed), absent)
 
 
 def remove_vehicles(connection: Connection, removed: pd.Index, version: int) -> None:
-    """Delete vehicles that have no bookings, and remember that they are gone."""
+    """Delete vehicles that have no bookings, and record the deletions."""
     if not len(removed):
         return
     append(connection, deletions, pd.DataFrame({"vehicle_id": removed, "row_version": version}))
@@ -91,10 +86,7 @@ def remove_vehicles(connection: Connection, removed: pd.Index, version: int) -> 
 
 
 def compare_bookings(connection: Connection, wanted: pd.DataFrame) -> BookingDifference:
-    """Compare the bookings with ``wanted``: each pair of vehicle and moment as often as it stands there.
-
-    Both are read in the order of their keys, a block of vehicles at a time, so that memory stays bounded.
-    """
+    """Compare the database's bookings with the wanted ones, a block of vehicles at a time to bound memory."""
     wanted = in_order(wanted)
     if connection.execute(select(reservations.c.vehicle_id).limit(1)).first() is None:
         return BookingDifference(wanted, wanted.iloc[:0], 0)
@@ -116,7 +108,7 @@ def difference(wanted: pd.DataFrame, stored: pd.DataFrame) -> tuple[pd.DataFrame
 
 
 def blocks(bookings: pd.DataFrame, size: int = BLOCK_ROWS) -> Iterator[tuple[pd.DataFrame, int, int]]:
-    """Cut bookings, in order, into blocks of whole vehicles; give each with the ids that it covers."""
+    """Cut bookings, in order, into blocks of whole vehicles; yield each with its lowest and highest id."""
     ids = bookings["vehicle_id"].to_numpy()
     low, start = 0, 0
     while start + size < len(ids):
@@ -134,13 +126,12 @@ def in_order(bookings: pd.DataFrame) -> pd.DataFrame:
     ids, moments = ids[order], moments[order]
     occurrence = np.zeros(len(order), np.int8)
     ordered = pd.DataFrame({"vehicle_id": ids, "created_at": moments, "occurrence": occurrence}, copy=False)
-    if ((ids[1:] == ids[:-1]) & (moments[1:] == moments[:-1])).any():  # else counting them takes too long
+    if ((ids[1:] == ids[:-1]) & (moments[1:] == moments[:-1])).any():  # counting them is slow
         ordered["occurrence"] = ordered.groupby(BOOKING_KEY[:2], sort=False).cumcount()
     return ordered
 
 
 def _stored_bookings(connection: Connection, low: int, high: int) -> pd.DataFrame:
-    """Read the bookings of a range of ids."""
     moment = microseconds(connection, reservations.c.created_at).label("created_at")
     query = select(reservations.c.vehicle_id, moment, reservations.c.occurrence)
     return read_frame(connection, query.where(reservations.c.vehicle_id.between(low, high)))
@@ -148,63 +139,44 @@ def _stored_bookings(connection: Connection, low: int, high: int) -> pd.DataFram
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """Rows of one kind that a seed is about to remove.
+    """Rows that a seed is about to remove.
 
     Parameters
     ----------
     noun : str
         ``vehicle`` or ``reservation``.
-    num_removed, num_stored : int
-        Rows to remove, and rows that the database has.
+    rows : DataFrame
+        With ``vehicle_id``, and for reservations ``created_at``.
+    num_stored : int
+        Rows that the database has.
     max_share : float
-        Share of the stored rows that may go.
-    examples : sequence of str
-        A few of the rows to remove, in words.
+        Share of them that may be removed.
     """
 
     noun: str
-    num_removed: int
+    rows: pd.DataFrame
     num_stored: int
     max_share: float
-    examples: Sequence[str]
-
-    @classmethod
-    def of_vehicles(cls, ids: pd.Index, num_stored: int, max_share: float) -> Self:
-        """Return the removal of vehicles."""
-        examples = [f"vehicle {vehicle_id}" for vehicle_id in ids[:NUM_EXAMPLES]]
-        return cls("vehicle", len(ids), num_stored, max_share, examples)
-
-    @classmethod
-    def of_bookings(cls, rows: pd.DataFrame, num_stored: int, max_share: float) -> Self:
-        """Return the removal of bookings."""
-        moments = pd.to_datetime(rows["created_at"][:NUM_EXAMPLES], unit="us")
-        examples = [
-            f"vehicle {vehicle_id} at {moment.isoformat()}"
-            for vehicle_id, moment in zip(rows["vehicle_id"], moments, strict=False)
-        ]
-        return cls("reservation", len(rows), num_stored, max_share, examples)
 
     @property
     def is_too_large(self) -> bool:
-        """Whether more would go than may."""
-        return self.num_removed > self.max_share * self.num_stored
+        return len(self.rows) > self.max_share * self.num_stored
 
     def __str__(self) -> str:
+        first = self.rows[:NUM_EXAMPLES]
+        examples = [f"vehicle {vehicle_id}" for vehicle_id in first["vehicle_id"]]
+        if "created_at" in first:
+            moments = pd.to_datetime(first["created_at"], unit="us")
+            examples = [f"{e} at {m.isoformat()}" for e, m in zip(examples, moments, strict=True)]
         return (
-            f"{self.num_removed:,} of the {self.num_stored:,} {self.noun}s in the database"
-            f" ({self.num_removed / self.num_stored:.1%}, VROOM_MAX_REMOVED_{self.noun.upper()}_SHARE allows"
-            f" {self.max_share:.1%}), such as {', '.join(self.examples)}"
+            f"{len(self.rows):,} of the {self.num_stored:,} {self.noun}s in the database"
+            f" ({len(self.rows) / self.num_stored:.1%}, VROOM_MAX_REMOVED_{self.noun.upper()}_SHARE allows"
+            f" {self.max_share:.1%}), such as {', '.join(examples)}"
         )
 
 
 def refuse_mass_removal(data_dir: Path, *removals: Removal) -> None:
-    """Raise when more of one kind would be removed than may.
-
-    Raises
-    ------
-    DataContractError
-        With the counts, the limit, a few rows and what to do.
-    """
+    """Raise DataContractError when more would be removed than may: a file may have been cut short."""
     too_large = [str(removal) for removal in removals if removal.is_too_large]
     if too_large:
         raise DataContractError(
@@ -221,9 +193,12 @@ def write_bookings(
     version: int,
     *,
     is_first: bool,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> None:
-    """Remove and add bookings, and give their vehicles a new row version; the database may have none yet."""
+    """Remove and add bookings, and give their vehicles a new row version.
+
+    With ``is_first`` the database has no bookings yet.
+    """
     if len(removed):
         keys = tuple_(*(reservations.c[name] for name in BOOKING_KEY))
         with staged(connection, removed, like=reservations) as gone:

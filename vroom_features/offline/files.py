@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Literal, Protocol, Self, cast
+from typing import Any, BinaryIO, Literal, Self, cast
 
 import fsspec
 from pydantic import AwareDatetime, ConfigDict, ValidationError, create_model
@@ -18,51 +18,28 @@ from vroom_features.durable import replaced_whole
 from vroom_features.errors import OfflineStoreError, UnreadableSnapshotError
 
 
-class Files(Protocol):
-    """A folder in which a file appears whole or not at all."""
-
-    def read(self, name: str) -> bytes:
-        """Return a file's content; FileNotFoundError when there is none."""
-
-    def open(self, name: str) -> BinaryIO:
-        """Open a file for reading."""
-
-    def write(self, name: str, content: bytes) -> None:
-        """Write a file so that every reader sees the old content or the new."""
-
-    def names(self, folder: str) -> list[str]:
-        """Return the sorted names of a folder's files; none when there is no folder."""
-
-    def delete(self, names: Iterable[str]) -> None:
-        """Delete files; those that are gone already are no error."""
-
-
 class LocalFiles:
-    """Files in a local folder."""
+    """Files in a local folder; each appears whole or not at all."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def read(self, name: str) -> bytes:
-        """Return a file's content."""
         return (self.root / name).read_bytes()
 
     def open(self, name: str) -> BinaryIO:
-        """Open a file for reading."""
         return (self.root / name).open("rb")
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file."""
         with replaced_whole(self.root / name, mode=0o666) as new:  # the umask decides
             new.write_bytes(content)
 
     def names(self, folder: str) -> list[str]:
-        """Return the sorted names of a folder's files."""
+        """Return the sorted names of a folder's files; none when there is no folder."""
         path = self.root / folder
         return sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
 
     def delete(self, names: Iterable[str]) -> None:
-        """Delete files."""
         for name in names:
             (self.root / name).unlink(missing_ok=True)
 
@@ -75,7 +52,7 @@ class RemoteFiles:
             raise OfflineStoreError(f"offline store {address}: an @ comes after the host; {ENCODE}")
         url, options = address.url, {}
         user, password = address.credentials or ("", "")
-        if password:  # apart from the URL, which errors repeat; alone, a user may be a container of abfs
+        if password:  # not in the URL, which errors repeat; a user alone may be a container of abfs
             names = ("key", "secret") if url.startswith("s3") else ("username", "password")
             url, options = str(address), dict(zip(names, (user, password), strict=True))
         try:
@@ -87,24 +64,20 @@ class RemoteFiles:
         return str(PurePosixPath(self._root) / name)
 
     def read(self, name: str) -> bytes:
-        """Return a file's content."""
         with _os_errors():
             return bytes(self._filesystem.cat_file(self._path(name)))
 
     def open(self, name: str) -> BinaryIO:
-        """Open a file for reading."""
         with _os_errors():
             return cast("BinaryIO", self._filesystem.open(self._path(name), "rb"))
 
     def write(self, name: str, content: bytes) -> None:
-        """Write an object."""
         path = self._path(name)
         with _os_errors():
             self._filesystem.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
             self._filesystem.pipe_file(path, content)
 
     def names(self, folder: str) -> list[str]:
-        """Return the sorted names of a folder's files."""
         path = self._path(folder)
         with _os_errors():
             self._filesystem.invalidate_cache()
@@ -113,16 +86,18 @@ class RemoteFiles:
             return sorted(PurePosixPath(name).name for name in self._filesystem.ls(path, detail=False))
 
     def delete(self, names: Iterable[str]) -> None:
-        """Delete files."""
         with _os_errors():
             for name in names:
                 if self._filesystem.exists(self._path(name)):
                     self._filesystem.rm_file(self._path(name))
 
 
+Files = LocalFiles | RemoteFiles
+
+
 @contextmanager
 def _os_errors() -> Iterator[None]:
-    """Turn the errors that a file system's package has of its own into OSError."""
+    """Turn the own errors of a file system's package into OSError."""
     try:
         yield
     except OSError:
@@ -146,8 +121,8 @@ FORMAT = 1
 class Part:
     """The fleet vehicles of one range of ids, ``low`` to ``high``, both included.
 
-    ``sums`` add up over the parts of a snapshot to what its digest is made of; ``num_vehicles`` counts the
-    range's new arrivals too.
+    ``sums`` are the checksum of the rows; a snapshot's digest is made of their totals.  ``num_vehicles``
+    counts the range's new arrivals too.
     """
 
     low: int
@@ -163,8 +138,8 @@ class Part:
 class Manifest:
     """One state of the fleet.
 
-    ``digest`` depends on the rows and the view alone: not on the partitions, the engine or the day.
-    ``database_id`` and ``change_number`` say which state of which database it was made from.
+    ``digest`` depends on the rows and the view only, not on the partitions, the engine or the day.
+    ``database_id`` and ``change_number`` identify the state of the database that it was made from.
     """
 
     id: str
@@ -180,14 +155,13 @@ class Manifest:
     parts: tuple[Part, ...]
 
     def to_json(self) -> bytes:
-        """Return it as it is kept."""
         values = {each.name: getattr(self, each.name) for each in fields(Manifest)}
         values |= {"created_at": self.created_at.isoformat(), "parts": [asdict(part) for part in self.parts]}
         return json.dumps({"format": FORMAT} | values, indent=1).encode()
 
     @classmethod
     def from_json(cls, snapshot_id: str, content: bytes, **more: Any) -> Self:  # fields of a subclass
-        """Read it back; UnreadableSnapshotError if it is none of this release."""
+        """Read a manifest; UnreadableSnapshotError if it is damaged or of another release."""
         try:
             found = dict(_DOCUMENT.model_validate_json(content))
         except ValidationError as exc:

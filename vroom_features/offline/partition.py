@@ -1,4 +1,4 @@
-"""A range of vehicles as a DataFrame: read, its features and label computed, and checksummed."""
+"""A range of vehicles as a DataFrame: read, with features and label, and its checksum."""
 
 import hashlib
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from vroom_features.view import VEHICLE_VIEW
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 SKEW_SAMPLE = 16
-"""How many vehicles of each range are computed a second time, one by one."""
+"""Vehicles of each range that are computed a second time, one by one."""
 _SALTS = np.random.default_rng(20230101).integers(0, 2**63, (2, 32), dtype=np.uint64) * 2 + 1
 
 
@@ -65,7 +65,7 @@ def fleet_rows(partition: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_skew(vehicles: pd.DataFrame, features: "dict[str, pd.Series[Any]]") -> None:
-    """Compute some vehicles again as a request would, and compare bit for bit."""
+    """Compute some vehicles again as for a request, and compare bit for bit."""
     num = len(vehicles)
     for i in np.unique(np.linspace(0, num - 1, min(num, SKEW_SAMPLE)).astype(int)).tolist():
         single = VEHICLE_VIEW.compute({name: vehicles[name].iloc[i].item() for name in VEHICLE_VIEW.sources})
@@ -76,7 +76,10 @@ def check_skew(vehicles: pd.DataFrame, features: "dict[str, pd.Series[Any]]") ->
 
 
 def order_free_checksum(rows: pd.DataFrame) -> tuple[int, int]:
-    """Return two sums over hashes of the rows: equal for the same rows, however they are split or ordered."""
+    """Return two sums over hashes of the rows, which do not depend on the order of rows.
+
+    The sums of parts add up to the sums of the whole.
+    """
     lanes = np.zeros((2, len(rows)), np.uint64)
     for i, name in enumerate(rows):
         bits = _bits(rows[name])
@@ -104,7 +107,7 @@ def digest_of(checksums: Iterable[tuple[int, int]], num_rows: int) -> str:
 
 
 def split_ids(connection: Connection, low: int, high: int, size: int) -> list[tuple[int, int]]:
-    """Split a range of ids into ranges of at most ``size`` vehicles each; together they cover it whole."""
+    """Split a range of ids into ranges of at most ``size`` vehicles each."""
     spans: list[tuple[int, int]] = []
     ids = vehicles.c.vehicle_id
     while True:

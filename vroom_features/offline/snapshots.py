@@ -4,9 +4,9 @@
 
     data/<sha256>.parquet     rows of a range of vehicles; named by its content, shared between snapshots
     snapshots/<id>.json       a manifest: which files, how many rows, made when and from what
-    current.json              the id of the latest snapshot; replaced atomically, and the last thing written
+    current.json              the id of the latest snapshot; replaced atomically, and written last
 
-A reader that has a manifest sees that snapshot and nothing else, whatever is written meanwhile.
+A reader that has a manifest sees that snapshot, whatever is written meanwhile.
 """
 
 import hashlib
@@ -36,32 +36,21 @@ class Snapshot(Manifest):
     files: Files = field(repr=False, compare=False)
 
     def read(self, columns: Sequence[str] | None = None) -> "pd.DataFrame":
-        """Return the whole snapshot, in the order of ids.
-
-        Parameters
-        ----------
-        columns : sequence of str, optional
-            Only these.
-
-        Raises
-        ------
-        OfflineStoreError
-            If a file is gone or is not what was written.
-        """
+        """Return all rows in the order of ids; OfflineStoreError if a file is lost or damaged."""
         frame: pd.DataFrame = self.table(columns).to_pandas()
         return frame
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the whole snapshot as an Arrow table."""
+        """Return all rows as an Arrow table."""
         return pa.concat_tables([self._part(part, columns) for part in self.parts])
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """Give the rows a part at a time, so that memory does not grow with the fleet."""
+        """Yield the rows a part at a time, so that memory does not grow with the fleet."""
         for part in self.parts:
             yield from self._part(part, columns).to_batches()
 
     def damaged(self) -> set[int]:
-        """Read every part and return the numbers of those that are lost or are not what was written."""
+        """Read every part, and return the numbers of those that are lost or damaged."""
         found = set()
         for number, part in enumerate(self.parts):
             try:
@@ -71,12 +60,11 @@ class Snapshot(Manifest):
         return found
 
     def _part(self, part: Part, columns: Sequence[str] | None) -> pa.Table:
-        """Read the rows of one part."""
         wanted = None if columns is None else list(columns)
         return pq.read_table(pa.BufferReader(self._content(part)), columns=wanted)
 
     def _content(self, part: Part) -> bytes:
-        """Read one part's file and hold it to its checksum."""
+        """Read one part's file and compare its checksum."""
         try:
             content = self.files.read(part.file)
         except (OSError, ValueError) as exc:  # ValueError: a name that no file can have
@@ -91,14 +79,14 @@ class Snapshot(Manifest):
 
 
 def _checked_id(snapshot_id: str) -> str:
-    """Return a snapshot's id; ValueError if it could not be one."""
+    """Return a snapshot's id; ValueError if it cannot be one."""
     if re.fullmatch(r"[\w-]{1,100}", snapshot_id, re.ASCII) is None:
         raise ValueError(f"expected a snapshot's id, got {snapshot_id!r}")
     return snapshot_id
 
 
 def _to_arrow(column: "pd.Series[Any]") -> pa.Array:
-    """Return a column for Parquet; moments as such in UTC (pyarrow's own way makes pandas 3 warn)."""
+    """Return a column for Parquet; moments in UTC (pyarrow's own conversion makes pandas 3 warn)."""
     if column.dtype.kind != "M":
         return pa.array(column)
     naive = pa.array(column.dt.tz_localize(None).to_numpy(), pa.timestamp("us"), from_pandas=True)
@@ -126,7 +114,7 @@ class OfflineStore:
         NoSnapshotError
             If nothing was materialized yet.
         UnreadableSnapshotError
-            If it, or the file that names it, is lost, damaged or of another release.
+            If it or ``current.json`` is lost, damaged or of another release.
         """
         with self._translated():
             try:
@@ -185,8 +173,8 @@ class OfflineStore:
             self.files.write(f"snapshots/{snapshot.id}.json", snapshot.to_json())
             self.files.write("current.json", json.dumps({"snapshot": snapshot.id}).encode())
 
-    def sweep(self, keep: int) -> int:
-        """Keep the last snapshots; delete the others, what killed runs left, and say how many files went."""
+    def sweep(self, keep: int) -> None:
+        """Keep the last snapshots; delete the others, and what killed runs left."""
         snapshots = self.snapshots()
         current = self.current().id
         kept = [s for s in snapshots[-max(keep, 1) :] if s.id != current] + [self.snapshot(current)]
@@ -198,11 +186,10 @@ class OfflineStore:
             unneeded += [n for n in self.files.names("") if n.endswith(".tmp")]
             unneeded += [f"snapshots/{n}" for n in self.files.names("snapshots") if n.endswith(".tmp")]
             self.files.delete(unneeded)
-        return len(unneeded)
 
     @contextmanager
     def writer_lock(self) -> Iterator[None]:
-        """Let one process write at a time; an object store has no such lock and leaves it to the caller."""
+        """Let one process write at a time, in a local folder; object stores have no such lock."""
         if not isinstance(self.files, LocalFiles):
             yield
             return

@@ -1,7 +1,7 @@
 """Clients of Redis by URL: one server, or a Redis Cluster as ``redis+cluster://host:port``.
 
-A cluster's client follows its nodes by itself.  Messages need none: what is published on one node is heard on
-all, so publishers and subscribers speak to the node that the URL names.
+A cluster's client follows its nodes by itself.  Messages need no such client: a cluster sends what is
+published on one node to all, so publishers and subscribers use the node of the URL.
 """
 
 from typing import Any, cast
@@ -16,10 +16,9 @@ _CLUSTER = "+cluster://"
 
 
 class ClusterClient(RedisCluster):
-    """redis-py's client, whose every error is a ``RedisError``, as one server's are."""
+    """redis-py's client, with errors that are all ``RedisError``, as those of one server."""
 
     def execute_command(self, *args: Any, **kwargs: Any) -> Any:  # as redis-py declares it
-        """Run a command on the node that has its key."""
         try:
             return super().execute_command(*args, **kwargs)  # type: ignore[no-untyped-call]  # redis-py's own
         except RedisClusterException as exc:
@@ -30,7 +29,7 @@ RedisClient = redis.Redis | ClusterClient
 
 
 def connect_redis(url: str | ServiceAddress, **options: Any) -> RedisClient:  # as redis-py takes them
-    """Return a client; to a cluster it connects now, to one server at its first command.
+    """Return a client; a cluster's connects now, one server's at its first command.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Rows of the online store: what is in one, and how it is written down."""
+"""Rows of the online store and their encoding."""
 
 import math
 from datetime import datetime
@@ -15,7 +15,7 @@ Freshness = Literal["fresh", "stale", "missing"]
 
 
 class OnlineRow(NamedTuple):
-    """One vehicle's features, when they were made and from which version of its database row."""
+    """One vehicle's features, and the version of its database row that they were computed from."""
 
     vehicle_id: int
     row_version: int
@@ -26,7 +26,7 @@ class OnlineRow(NamedTuple):
 
 
 def online_row(vehicle: StoredVehicle, *, materialized_at: datetime) -> OnlineRow:
-    """Turn a vehicle of the database into its online row."""
+    """Compute the online row of a vehicle."""
     features = VEHICLE_VIEW.compute(vars(vehicle))
     return OnlineRow(
         vehicle_id=vehicle.vehicle_id,
@@ -39,14 +39,14 @@ def online_row(vehicle: StoredVehicle, *, materialized_at: datetime) -> OnlineRo
 
 
 def freshness(row: OnlineRow | None, vehicle: StoredVehicle) -> Freshness:
-    """Say whether an online row was made from the vehicle as it is now, by this program's view."""
+    """Return whether a row was computed from the vehicle as it is now, by this program's view."""
     if row is None:
         return "missing"
     return "fresh" if (row.row_version, row.view) == (vehicle.row_version, VIEW_ID) else "stale"
 
 
 def encode(row: OnlineRow) -> bytes:
-    """Write a row as its version and JSON."""
+    """Return a row as its version and JSON."""
     body = {
         "view": row.view,
         "materialized_at": row.materialized_at,
@@ -57,7 +57,7 @@ def encode(row: OnlineRow) -> bytes:
 
 
 def decode(vehicle_id: int, value: bytes) -> OnlineRow:
-    """Read a row back."""
+    """Return the row of a value; OnlineStoreError if it cannot be read."""
     version, _, body = value.partition(b" ")
     try:
         fields = orjson.loads(body)

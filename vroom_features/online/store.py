@@ -1,9 +1,9 @@
 """The online store: the latest features of each new arrival, in Redis.
 
 Vehicles are spread over ``NUM_BUCKETS`` hashes, so every command names keys of one slot and the store runs on
-Redis Cluster as it does on one server.  A value begins with its row version; a write of an older version than
-the stored one is left out, and a vehicle that left (deleted, or booked) leaves its row version behind for a
-day, so that a write that was under way cannot bring it back.
+Redis Cluster as on one server.  A value begins with its row version, and a write of an older version than
+the stored one is ignored.  The row version of a vehicle that was taken out (deleted, or booked) is kept for a
+day, so that a late write cannot bring it back.
 """
 
 from collections import defaultdict
@@ -26,7 +26,7 @@ _ROWS = tuple(f"vroom-forecast:{{{bucket:03}}}:rows" for bucket in range(NUM_BUC
 _GONE = tuple(f"vroom-forecast:{{{bucket:03}}}:gone" for bucket in range(NUM_BUCKETS))
 """Keys of a bucket's rows and of its deletions; the braces put both in one slot of a cluster."""
 CALL_TIMEOUT_S = 2.0
-"""How long one call to Redis may take before the store counts as away."""
+"""How long one call to Redis may take."""
 TOMBSTONE_TTL_S = 86_400
 _ROWS_A_CALL = 500
 _SYNCED = "vroom-forecast:synced"
@@ -82,7 +82,7 @@ return replaced
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """A change of a database, followed by rows of a view."""
+    """The change of a database up to which the store has rows of a view."""
 
     database_id: str
     change_number: int
@@ -90,13 +90,7 @@ class Synced:
 
 
 class OnlineStore:
-    """New arrivals' features in Redis.
-
-    Parameters
-    ----------
-    client : redis.Redis or ClusterClient
-        Gives bytes (``decode_responses=False``).
-    """
+    """New arrivals' features in Redis, by a client that returns bytes."""
 
     def __init__(self, client: RedisClient) -> None:
         self.client = client
@@ -106,13 +100,7 @@ class OnlineStore:
 
     @classmethod
     def connect(cls, url: str | ServiceAddress) -> Self:
-        """Return a store at a URL; to one server nothing is sent before the first call.
-
-        Parameters
-        ----------
-        url : str or ServiceAddress
-            ``redis://``, ``rediss://`` or ``unix://``; ``redis+cluster://host:port`` for Redis Cluster.
-        """
+        """Return the store at a URL; ``redis+cluster://host:port`` is a Redis Cluster."""
         timeouts = {"socket_timeout": CALL_TIMEOUT_S, "socket_connect_timeout": CALL_TIMEOUT_S}
         with translated():
             return cls(connect_redis(url, **timeouts))
@@ -123,18 +111,18 @@ class OnlineStore:
         Raises
         ------
         OnlineStoreError
-            If Redis does not answer, or holds something else in the row's place.
+            If Redis does not answer, or has something else in the row's place.
         """
         with translated():
             value = cast("bytes | None", self.client.hget(_ROWS[_bucket(vehicle_id)], str(vehicle_id)))
         return None if value is None else decode(vehicle_id, value)
 
     def get_many(self, vehicle_ids: Iterable[int]) -> dict[int, OnlineRow]:
-        """Return the rows that the store has, by vehicle, in one round trip; errors as ``get``."""
+        """Return the rows of these vehicles that the store has, in one round trip; errors as ``get``."""
         return {key: decode(key, value) for key, value in self.values(vehicle_ids).items()}
 
     def values(self, vehicle_ids: Iterable[int]) -> dict[int, bytes]:
-        """Return the rows that the store has as they are stored, by vehicle, in one round trip."""
+        """Return the encoded rows of these vehicles that the store has, in one round trip."""
         parts: dict[int, list[int]] = defaultdict(list)
         for vehicle_id in vehicle_ids:
             parts[_bucket(vehicle_id)].append(vehicle_id)
@@ -147,32 +135,17 @@ class OnlineStore:
         return {vehicle_id: value for vehicle_id, value in pairs if value is not None}
 
     def put(self, rows: Iterable[OnlineRow]) -> int:
-        """Write rows; one that is older than the stored row, or than the vehicle's deletion, is left out.
-
-        Returns
-        -------
-        int
-            How many were written.
-        """
+        """Write rows and return how many; one older than the stored row or a deletion is ignored."""
         parts: dict[int, list[str | int | bytes]] = defaultdict(list)
         for row in rows:
             parts[_bucket(row.vehicle_id)] += (row.vehicle_id, row.row_version, encode(row))
         return self._call(self._put, parts, width=3)
 
     def delete(self, vehicle_ids: Iterable[int], *, row_version: int) -> int:
-        """Take vehicles out, unless the store has a newer version; an older write cannot bring them back.
+        """Take out vehicles that were deleted or booked, and return how many there were.
 
-        Parameters
-        ----------
-        vehicle_ids : iterable of int
-            Those that were deleted or booked.
-        row_version : int
-            The change that did it, or any later one.
-
-        Returns
-        -------
-        int
-            How many were there.
+        ``row_version`` is the change that did it, or any later one: newer rows stay, and an older write
+        cannot bring a vehicle back.
         """
         parts: dict[int, list[str | int | bytes]] = defaultdict(list)
         for vehicle_id in vehicle_ids:
@@ -180,17 +153,10 @@ class OnlineStore:
         return self._call(self._delete, parts, width=2, first=(TOMBSTONE_TTL_S,))
 
     def replace(self, values: Iterable[tuple[int, bytes, bytes, OnlineRow | None]]) -> int:
-        """Put rows in the place of damaged values, whatever version these claim.
+        """Replace damaged values by rows, whatever version they have, and return how many.
 
-        Parameters
-        ----------
-        values : iterable of tuple
-            Bucket, field, the value that was found, and the row to write; None takes the field out.
-
-        Returns
-        -------
-        int
-            How many were replaced: one that changed since it was found is left alone.
+        Each is a bucket, a field, the value that was found, and the row to write; None deletes the field.  A
+        field that changed since is left as it is.
         """
         parts: dict[int, list[str | int | bytes]] = defaultdict(list)
         for bucket, field, found, row in values:
@@ -198,19 +164,18 @@ class OnlineStore:
         return self._call(self._replace, parts, width=3)
 
     def vehicle_ids(self) -> Iterator[int]:
-        """Give the id of every row, bucket by bucket."""
+        """Yield the id of every row, bucket by bucket."""
         for bucket in range(NUM_BUCKETS):
             with translated():
                 keys = cast("list[bytes]", self.client.hkeys(_ROWS[bucket]))
             yield from (int(key) for key in keys if key.isdigit())
 
     def bucket(self, number: int) -> dict[bytes, bytes]:
-        """Return every field of one bucket with its value, as it is stored."""
+        """Return the encoded rows of one bucket by their fields."""
         with translated():
             return cast("dict[bytes, bytes]", self.client.hgetall(_ROWS[number]))
 
     def count_rows(self) -> int:
-        """Return how many rows there are."""
         with translated():
             pipeline = self.client.pipeline(transaction=False)
             for bucket in range(NUM_BUCKETS):
@@ -218,19 +183,19 @@ class OnlineStore:
             return sum(cast("list[int]", pipeline.execute()))
 
     def synced(self) -> Synced | None:
-        """Return which change of which database the store last followed; None when it never did."""
+        """Return the last change in the store; None when there is none."""
         with translated():
             value = cast("bytes | None", self.client.get(_SYNCED))
         database_id, change, view = [*(value or b"").decode(errors="replace").split(":", 2), "", ""][:3]
         return Synced(database_id, int(change), view) if change.isascii() and change.isdigit() else None
 
     def mark_synced(self, synced: Synced) -> None:
-        """Remember that every change up to this one is in the store."""
+        """Record that every change up to this one is in the store."""
         with translated():
             self.client.set(_SYNCED, f"{synced.database_id}:{synced.change_number}:{synced.view}")
 
     def clear(self) -> None:
-        """Forget everything, as before another database's rows come in."""
+        """Delete everything."""
         with translated():
             self.client.delete(_SYNCED)
             self.client.delete(LAST_AUDIT)
@@ -238,7 +203,7 @@ class OnlineStore:
                 self.client.delete(_ROWS[bucket], _GONE[bucket])
 
     def drop_foreign_keys(self) -> None:
-        """Delete what stands in the place of the store's keys and is of another type."""
+        """Delete keys of the store's names that are of another type."""
         kinds = {**dict.fromkeys((*_ROWS, *_GONE), b"hash"), _SYNCED: b"string", LAST_AUDIT: b"string"}
         with translated():
             pipeline = self.client.pipeline(transaction=False)
@@ -250,7 +215,6 @@ class OnlineStore:
                     self.client.delete(key)
 
     def close(self) -> None:
-        """Close the connections."""
         self.client.close()
 
     def _call(
@@ -261,7 +225,7 @@ class OnlineStore:
         width: int,
         first: tuple[int, ...] = (),
     ) -> int:
-        """Run a script on each bucket, a bounded number of rows at a time, and add up what it says."""
+        """Run a script on each bucket, a bounded number of rows at a time, and add up its results."""
         step, total = width * _ROWS_A_CALL, 0
         with translated():
             for bucket, arguments in parts.items():
@@ -281,5 +245,4 @@ def translated() -> Iterator[None]:
 
 
 def _bucket(vehicle_id: int) -> int:
-    """Return the hash that holds a vehicle."""
     return vehicle_id % NUM_BUCKETS

@@ -1,7 +1,7 @@
-"""Bring the online store up to the database: new arrivals in, booked and deleted vehicles out.
+"""Keep the online store equal to the database: new arrivals in, booked and deleted vehicles out.
 
-`sync` follows what changed since the change that the store remembers, and a full one repairs whatever `audit`
-would find.  Both are light enough for a web worker.
+`sync` applies the changes since the last one in the store; a full sync also repairs what `audit` would find.
+Neither needs pandas, so web workers run both.
 """
 
 from collections import Counter
@@ -18,22 +18,21 @@ from vroom_features.online.rows import OnlineRow, decode, online_row
 from vroom_features.online.store import LAST_AUDIT, NUM_BUCKETS, OnlineStore, Synced, translated
 
 CHUNK = 10_000
-"""Vehicles read and rows compared at a time: what memory depends on."""
+"""Vehicles read and rows compared at a time."""
 
 Kind = Literal["missing", "stale", "wrong", "orphaned"]
-"""How a row differs; `AuditReport` counts each."""
+"""How a row differs, see `AuditReport`."""
 
 
 @dataclass(frozen=True, slots=True)
 class SyncReport:
-    """What was done to the online store."""
+    """Rows that were written and removed."""
 
     num_written: int = 0
     num_removed: int = 0
 
     @property
     def num_changed(self) -> int:
-        """How many rows were written or removed."""
         return self.num_written + self.num_removed
 
 
@@ -41,9 +40,9 @@ class SyncReport:
 class AuditReport:
     """How the online store differs from the pure functions on the database; all 0 when it does not.
 
-    ``missing``: a new arrival has no row.  ``stale``: its row was made from an older version, or other view.
-    ``wrong``: a row that holds something else, or claims a version that its vehicle never had.
-    ``orphaned``: a row of no new arrival.
+    ``missing``: a new arrival has no row.  ``stale``: its row was made from an older version or another
+    view.  ``wrong``: its row has other values, or a version that its vehicle never had.  ``orphaned``: a row
+    of no new arrival.
     """
 
     num_new_arrivals: int
@@ -54,12 +53,10 @@ class AuditReport:
 
     @property
     def num_differences(self) -> int:
-        """How many rows differ, in whatever way."""
         return self.missing + self.stale + self.wrong + self.orphaned
 
     @property
     def is_clean(self) -> bool:
-        """True when nothing differs."""
         return self.num_differences == 0
 
 
@@ -73,7 +70,7 @@ class LastAudit:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A field of a bucket that is not the row it should be, without a value or without an expected row."""
+    """A field of a bucket whose value is not the expected row; either may be missing."""
 
     kind: Kind
     bucket: int
@@ -83,23 +80,23 @@ class Difference:
 
 
 def sync(source: SourceStore, online: OnlineStore, *, as_of: datetime, full: bool) -> SyncReport:
-    """Bring the online store up to the database; what was saved meanwhile has a higher row version and stays.
+    """Make the online store equal to the database; rows saved meanwhile have a higher version and stay.
 
     Parameters
     ----------
     source : SourceStore
     online : OnlineStore
     as_of : datetime
-        Written down as the rows' time of making.
+        The rows' ``materialized_at``.
     full : bool
-        False brings in what changed since the last time, and leaves a store of another database or view as it
-        is.  True takes such a store over, and compares every row if their number is wrong or the last audit
-        found a difference.  A store that remembers no change is always synced in full.
+        False applies what changed since the last time, and does nothing to a store of another database or
+        view.  True replaces the rows of such a store, and compares every row if their number is wrong or the
+        last audit found a difference.  A store without a recorded change is always synced in full.
 
     Raises
     ------
     SourceStoreError, OnlineStoreError
-        If one of them is away; call again later.
+        If one of them is not reachable; call again later.
     """
     if full:
         online.drop_foreign_keys()
@@ -112,7 +109,7 @@ def sync(source: SourceStore, online: OnlineStore, *, as_of: datetime, full: boo
     if synced is not None and synced.database_id != target.database_id:
         online.clear()
     since = synced.change_number if synced is not None and is_ours else 0
-    written, removed = _follow(source, online, since, as_of) if since != last.number else (0, 0)
+    written, removed = _apply_changes(source, online, since, as_of) if since != last.number else (0, 0)
     if full and _needs_repair(source, online):
         for differences in _differences(source, online, as_of):
             written += online.put(d.expected for d in differences if d.value is None and d.expected)
@@ -124,9 +121,9 @@ def sync(source: SourceStore, online: OnlineStore, *, as_of: datetime, full: boo
 
 
 def audit(source: SourceStore, online: OnlineStore, *, as_of: datetime) -> AuditReport:
-    """Compare every online row with the pure functions on its database row, and remember what was found.
+    """Compare every online row with the pure functions on its database row, and record the result.
 
-    Rows saved while they are compared are left out.
+    Rows saved during the comparison are not counted.
     """
     counts = Counter(d.kind for differences in _differences(source, online, as_of) for d in differences)
     report = AuditReport(
@@ -136,19 +133,19 @@ def audit(source: SourceStore, online: OnlineStore, *, as_of: datetime) -> Audit
         wrong=counts["wrong"],
         orphaned=counts["orphaned"],
     )
-    remember_audit(online, report, as_of=as_of)
+    record_audit(online, report, as_of=as_of)
     return report
 
 
-def remember_audit(online: OnlineStore, report: AuditReport, *, as_of: datetime) -> None:
-    """Write an audit down in the store; a store that is emptied forgets it."""
+def record_audit(online: OnlineStore, report: AuditReport, *, as_of: datetime) -> None:
+    """Record an audit in the store itself, so that it is lost with the rows."""
     note = orjson.dumps({"audited_at": as_of, **asdict(report)})
     with translated():
         online.client.set(LAST_AUDIT, note)
 
 
 def last_audit(online: OnlineStore) -> LastAudit | None:
-    """Return the last audit; None when there was none, or another program wrote it otherwise."""
+    """Return the last audit; None when there is none that can be read."""
     with translated():
         note = cast("bytes | None", online.client.get(LAST_AUDIT))
     if note is None:
@@ -161,8 +158,8 @@ def last_audit(online: OnlineStore) -> LastAudit | None:
         return None
 
 
-def _follow(source: SourceStore, online: OnlineStore, since: int, as_of: datetime) -> tuple[int, int]:
-    """Bring in what changed after a change number; return how many rows were written and removed."""
+def _apply_changes(source: SourceStore, online: OnlineStore, since: int, as_of: datetime) -> tuple[int, int]:
+    """Apply the changes after a change number; return how many rows were written and removed."""
     changes = source.changes_since(since, limit=CHUNK)
     written, removed = 0, online.delete(changes.deleted, row_version=changes.change_number)
     while True:
@@ -179,14 +176,14 @@ def _follow(source: SourceStore, online: OnlineStore, since: int, as_of: datetim
 
 
 def _needs_repair(source: SourceStore, online: OnlineStore) -> bool:
-    """Say whether a row is known to differ: by the number of rows, or by the last audit."""
+    """Return whether a row is known to differ, from the number of rows or the last audit."""
     last = last_audit(online)
     has_failed = last is not None and not last.report.is_clean
     return has_failed or online.count_rows() != source.count_new_arrivals()
 
 
 def _differences(source: SourceStore, online: OnlineStore, as_of: datetime) -> Iterator[list[Difference]]:
-    """Compare every row with what it should be, so many buckets at a time that memory stays bounded."""
+    """Compare every row with the expected one, as many buckets at a time as memory allows."""
     before = source.last_change().number
     step = max(1, NUM_BUCKETS * CHUNK // max(source.count_new_arrivals(), CHUNK))
     for start in range(0, NUM_BUCKETS, step):
@@ -198,7 +195,7 @@ def _differences(source: SourceStore, online: OnlineStore, as_of: datetime) -> I
         found = {
             (bucket, field): value for bucket in buckets for field, value in online.bucket(bucket).items()
         }
-        # A row is stored after its change is saved, so none in Redis can be ahead of this one.
+        # A row is written after its change is saved, so no row can be newer than this change.
         meanwhile = range(before + 1, source.last_change().number + 1)
         yield [
             Difference(kind, *place, found.get(place), expected.get(place))
@@ -208,7 +205,7 @@ def _differences(source: SourceStore, online: OnlineStore, as_of: datetime) -> I
 
 
 def _kind(value: bytes | None, expected: OnlineRow | None, meanwhile: range = range(0)) -> Kind | None:
-    """Say how a value differs from the row it should be; one of a version saved meanwhile does not."""
+    """Return how a value differs from the expected row; a version saved meanwhile is no difference."""
     if expected is not None and expected.row_version in meanwhile:
         return None
     if value is None:

@@ -8,7 +8,7 @@ from flask_openapi3 import Tag
 from flask_openapi3.types import ResponseDict
 from pydantic import BaseModel, ConfigDict, Field
 
-from vroom_features.database.vehicles import SORTS, StoredVehicle
+from vroom_features.database.queries import SORTS, StoredVehicle
 from vroom_features.errors import VehicleNotFoundError
 from vroom_features.online.rows import VIEW_ID, OnlineRow, online_row
 from vroom_features.vehicle import VehicleCreate

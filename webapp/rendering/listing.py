@@ -7,7 +7,8 @@ from typing import Any, Literal, Self
 
 from flask import url_for
 
-from vroom_features.database.vehicles import SourceStore, StoredVehicle, VehicleFilter, VehiclePage
+from vroom_features.database.queries import StoredVehicle, VehicleFilter, VehiclePage
+from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import OnlineStoreError
 from vroom_features.online.rows import freshness
 from vroom_features.vehicle import COLUMNS

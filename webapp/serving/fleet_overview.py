@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vroom_features.database.vehicles import SourceStore, StoredVehicle
+from vroom_features.database.queries import StoredVehicle
+from vroom_features.database.vehicles import SourceStore
 from webapp.serving.current_model import LoadedModel
 from webapp.serving.forecasts import predict_vehicles
 

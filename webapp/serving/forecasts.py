@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model
 
-from vroom_features.database.vehicles import StoredVehicle
+from vroom_features.database.queries import StoredVehicle
 from vroom_features.errors import VehicleNotFoundError
 from vroom_features.online.rows import VIEW_ID
 from vroom_features.vehicle import EXAMPLE, VehicleCreate

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from vroom_features.database.vehicles import SavedVehicle
+from vroom_features.database.queries import SavedVehicle
 from vroom_features.messages import Message, VehicleDeleted, VehicleSaved
 from vroom_features.online.rows import online_row
 from vroom_features.vehicle import VehicleCreate

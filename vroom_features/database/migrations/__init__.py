@@ -1,8 +1,8 @@
 """Upgrades of the source database's schema, by Alembic's operations.
 
-Each file of ``versions`` takes the schema one version further; its ``revision`` is that version in four
-digits.  The version a database has stands in ``database_state``, so there is no table of Alembic's beside it.
-A new database is created as ``tables`` says, and a test holds that an upgraded one is the same.
+Each file of ``versions`` makes the next version of the schema; its ``revision`` is that version in four
+digits.  A database's version is in ``database_state``, not in a table of Alembic.  A new database is created
+from ``tables``; a test compares it with an upgraded one.
 """
 
 from pathlib import Path
@@ -14,15 +14,7 @@ from sqlalchemy import Connection
 
 
 def upgrade(connection: Connection, found: int) -> None:
-    """Bring a schema of an older version up to date, inside the connection's transaction.
-
-    Parameters
-    ----------
-    connection : sqlalchemy.Connection
-        In a transaction that nobody else's opening runs beside.
-    found : int
-        Version the database has.
-    """
+    """Upgrade a schema of an older version, inside the connection's transaction."""
     scripts = ScriptDirectory(str(Path(__file__).parent))
     steps = list(scripts.iterate_revisions("head", f"{found:04d}"))
     with Operations.context(MigrationContext.configure(connection)):
