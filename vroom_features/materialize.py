@@ -141,15 +141,13 @@ def materialize(
             parts=tuple(parts),
             files=offline.files,
         )
-        if previous is None or num_written or previous.digest != digest:
+        if previous is not None and previous.digest == digest and not num_written:
+            snapshot = replace(
+                previous, change_number=change_number
+            )  # only new arrivals changed, if anything
+        if snapshot != previous:
             offline.publish(snapshot)
             offline.sweep(keep_snapshots)
-        elif previous.change_number != change_number:  # only new arrivals changed: the fleet's snapshot stays
-            snapshot = replace(previous, change_number=change_number)
-            offline.publish(snapshot)
-            offline.sweep(keep_snapshots)
-        else:
-            snapshot = previous
         synced, num_online = SyncReport(), None
         if online is not None:
             synced = sync(source, online, as_of=as_of, full=True)

@@ -28,163 +28,108 @@ HEADER_TEXT = re.compile(r"([!-~]([ -~]*[!-~])?)?")
 """Empty, or text that an HTTP header carries unchanged."""
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Port = Annotated[int, Field(ge=1, le=65_535)]
+UNSET = ServiceAddress("")
+
+
 class Settings(BaseSettings):
     """Settings, read once: by a command, at the top of a flow, by ``create_app``."""
 
     model_config = SettingsConfigDict(
-        env_prefix="VROOM_", env_file=".env", frozen=True, extra="ignore", hide_input_in_errors=True
+        env_prefix="VROOM_",
+        env_file=".env",
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
     )
 
-    home: Annotated[Path, NotEmpty] = Field(
-        default=Path("var"), description="folder of everything the system writes"
-    )
-    database_url: DatabaseAddress = Field(
-        default=ServiceAddress(""),
-        description="source database, SQLite or PostgreSQL; empty: a SQLite file in VROOM_HOME",
-    )
-    offline_url: ServiceAddress = Field(
-        default=ServiceAddress(""),
-        description="offline store, a folder or any fsspec URL as s3://bucket/vroom;"
-        " empty: a folder in VROOM_HOME",
-    )
-    redis_url: RedisAddress = Field(
-        default=ServiceAddress(""),
-        description="online store and messages, redis+cluster://host:port for Redis Cluster;"
-        " empty: 127.0.0.1 at VROOM_REDIS_PORT",
-    )
-    mlflow_uri: ServerAddress = Field(
-        default=ServiceAddress(""), description="MLflow server; empty: 127.0.0.1 at VROOM_MLFLOW_PORT"
-    )
-    data_dir: Path = Field(
-        default=Path("data"),
-        description="folder with vehicles.csv and reservations.csv to seed from; unless it is set,"
-        " the sample in data replaces no other fleet",
-    )
-    partition_vehicles: int = Field(
-        default=131_072, ge=1, description="vehicles computed at a time: fewer take less memory"
-    )
-    dask_address: DaskAddress = Field(
-        default=ServiceAddress(""),
-        description="where large fleets are computed and trained on: a Dask scheduler as tcp://host:8786,"
-        " local:4 for four processes of this machine; empty: threads of the flow",
-    )
-    dask_above_vehicles: int = Field(
-        default=200_000,
-        ge=0,
-        description="larger fleets are trained on with Dask, if VROOM_DASK_ADDRESS is set",
-    )
-    max_bad_share: float = Field(
-        default=MAX_BAD_SHARE,
-        ge=0,
-        le=1,
-        description="refuse a CSV with more bad rows than this share of its rows",
-    )
-    max_removed_vehicle_share: float = Field(
-        default=MAX_REMOVED_VEHICLE_SHARE,
-        ge=0,
-        le=1,
-        description="refuse a seed that would remove more than this share of the database's CSV vehicles",
-    )
-    max_removed_reservation_share: float = Field(
-        default=MAX_REMOVED_RESERVATION_SHARE,
-        ge=0,
-        le=1,
-        description="refuse a seed that would remove more than this share of the database's reservations",
-    )
-    keep_snapshots: int = Field(default=5, ge=1, description="snapshots the offline store keeps")
-    keep_model_versions: int = Field(
-        default=50,
-        ge=2,
-        description="newest model versions MLflow keeps; champions of the history and the candidate stay too",
-    )
-    model_name: ModelName = Field(default="vroom-forecast", description="registered model's name in MLflow")
-    promotion_min_gain: float = Field(
-        default=0.01, ge=0, lt=1, description="share by which a candidate's error must be smaller"
-    )
-    promotion_confidence: float = Field(
-        default=0.95, gt=0.5, lt=1, description="how sure a gain must be, by a one-sided paired bootstrap"
-    )
-    promotion_segment_margin: float = Field(
-        default=0.10,
-        ge=0,
-        allow_inf_nan=False,
-        description="share by which the error of a price segment may rise",
-    )
-    promotion_max_label_drop: float = Field(
-        default=0.25,
-        gt=0,
-        lt=1,
-        description="share of the reservations that may be missing before nobody is promoted",
-    )
+    home: Annotated[Path, NotEmpty] = Path("var")
+    """folder of everything the system writes"""
+    database_url: DatabaseAddress = UNSET
+    """source database, SQLite or PostgreSQL; empty: a SQLite file in VROOM_HOME"""
+    offline_url: ServiceAddress = UNSET
+    """offline store, a folder or any fsspec URL as s3://bucket/vroom; empty: a folder in VROOM_HOME"""
+    redis_url: RedisAddress = UNSET
+    """online store and messages; empty: 127.0.0.1 at VROOM_REDIS_PORT; a cluster: redis+cluster://host:port"""
+    mlflow_uri: ServerAddress = UNSET
+    """MLflow server; empty: 127.0.0.1 at VROOM_MLFLOW_PORT"""
+    data_dir: Path = Path("data")
+    """folder of the CSV files to seed from; unless it is set, the sample in data replaces no other fleet"""
+    partition_vehicles: int = Field(131_072, ge=1)
+    """vehicles computed at a time: fewer take less memory"""
+    dask_address: DaskAddress = UNSET
+    """Dask for large fleets: a scheduler as tcp://host:8786, or local:4 for four processes; empty: none"""
+    dask_above_vehicles: int = Field(200_000, ge=0)
+    """larger fleets are trained on with Dask, if VROOM_DASK_ADDRESS is set"""
+    max_bad_share: Share = MAX_BAD_SHARE
+    """refuse a CSV with more bad rows than this share of its rows"""
+    max_removed_vehicle_share: Share = MAX_REMOVED_VEHICLE_SHARE
+    """refuse a seed that would remove more than this share of the database's CSV vehicles"""
+    max_removed_reservation_share: Share = MAX_REMOVED_RESERVATION_SHARE
+    """refuse a seed that would remove more than this share of the database's reservations"""
+    keep_snapshots: int = Field(5, ge=1)
+    """snapshots the offline store keeps"""
+    keep_model_versions: int = Field(50, ge=2)
+    """newest model versions MLflow keeps; champions of the history and the candidate stay too"""
+    model_name: ModelName = "vroom-forecast"
+    """registered model's name in MLflow"""
+    promotion_min_gain: float = Field(0.01, ge=0, lt=1)
+    """share by which a candidate's error must be smaller"""
+    promotion_confidence: float = Field(0.95, gt=0.5, lt=1)
+    """how sure a gain must be, by a one-sided paired bootstrap"""
+    promotion_segment_margin: float = Field(0.10, ge=0, allow_inf_nan=False)
+    """share by which the error of a price segment may rise"""
+    promotion_max_label_drop: float = Field(0.25, gt=0, lt=1)
+    """share of the reservations that may be missing before nobody is promoted"""
 
-    web_host: str = Field(default="127.0.0.1", description="address the web app listens on")
-    web_port: int = Field(default=8000, ge=1, le=65535, description="port of the web app")
-    web_workers: int = Field(default=2, ge=1, le=64, description="worker processes of the web app")
-    web_events_port: int = Field(
-        default=8001, ge=1, le=65535, description="port of the server of event streams"
-    )
-    web_events_url: str = Field(
-        default="",
-        description="URL of the event streams for browsers; empty: the web host at VROOM_WEB_EVENTS_PORT",
-    )
-    web_trusted_hosts: str = Field(
-        default="",
-        description="host names to answer to besides those of loopback, comma-separated; empty: any,"
-        " or on loopback only its own",
-    )
-    web_tls: bool = Field(
-        default=False, description="the web app is served over HTTPS: cookies are Secure, HSTS is sent"
-    )
-    web_proxies: int = Field(
-        default=0, ge=0, le=8, description="reverse proxies in front whose X-Forwarded headers count"
-    )
-    web_open_saving: Literal["auto", "yes", "no"] = Field(
-        default="auto", description="whether anyone may save a vehicle; auto: only while bound to loopback"
-    )
-    web_predict_limit: str = Field(
-        default="",
-        description="forecasts per client, as '600 per minute', where a batch counts each;"
-        " empty: no limit on loopback",
-    )
-    web_session_hours: float = Field(
-        default=12.0, gt=0, le=720, description="how long after signing in the operator must sign in again"
-    )
-    web_poll_seconds: float = Field(
-        default=5.0,
-        gt=0,
-        le=60,
-        description="how often a worker reads the registry without a message",
-    )
-    web_log_forecasts: bool = Field(
-        default=False, description="log each forecast too, with its request id and model version"
-    )
-    web_benchmark: bool = Field(default=False, description="add the echo route that benchmarks compare with")
-    operator_password: SecretStr = Field(
-        default=SecretStr(""),
-        description="operator's password and API token, printable ASCII;"
-        " empty: made at first start in VROOM_HOME",
-    )
-    secret_key: SecretStr = Field(
-        default=SecretStr(""), description="key that signs cookies; empty: made at first start in VROOM_HOME"
-    )
-    log_format: Literal["auto", "json", "console"] = Field(
-        default="auto", description="how the web app logs; auto: console in a terminal, JSON lines elsewhere"
-    )
-    keep_runs_days: int = Field(
-        default=30, ge=1, le=3650, description="days that Prefect keeps a flow run with its logs"
-    )
-    keep_audit_days: int = Field(
-        default=365,
-        ge=31,  # longer than any session, which a line of it ends
-        le=36_500,
-        description="days that a line of the audit log is kept",
-    )
-    prefect_url: ServerAddress = Field(
-        default=ServiceAddress(""), description="Prefect server; empty: 127.0.0.1 at VROOM_PREFECT_PORT"
-    )
-    prefect_port: int = Field(default=4200, ge=1, le=65535, description="port of the Prefect server")
-    mlflow_port: int = Field(default=5000, ge=1, le=65535, description="port of the MLflow server")
-    redis_port: int = Field(default=6379, ge=1, le=65535, description="port of the embedded Redis")
+    web_host: str = "127.0.0.1"
+    """address the web app listens on"""
+    web_port: Port = 8000
+    """port of the web app"""
+    web_workers: int = Field(2, ge=1, le=64)
+    """worker processes of the web app"""
+    web_events_port: Port = 8001
+    """port of the server of event streams"""
+    web_events_url: str = ""
+    """URL of the event streams for browsers; empty: the web host at VROOM_WEB_EVENTS_PORT"""
+    web_trusted_hosts: str = ""
+    """host names to answer to, comma-separated, besides those of loopback; empty: any, or on loopback none"""
+    web_tls: bool = False
+    """the web app is served over HTTPS: cookies are Secure, HSTS is sent"""
+    web_proxies: int = Field(0, ge=0, le=8)
+    """reverse proxies in front whose X-Forwarded headers count"""
+    web_open_saving: Literal["auto", "yes", "no"] = "auto"
+    """whether anyone may save a vehicle; auto: only while bound to loopback"""
+    web_predict_limit: str = ""
+    """forecasts per client, as '600 per minute', where a batch counts each; empty: no limit on loopback"""
+    web_session_hours: float = Field(12.0, gt=0, le=720)
+    """how long after signing in the operator must sign in again"""
+    web_poll_seconds: float = Field(5.0, gt=0, le=60)
+    """how often a worker reads the registry without a message"""
+    web_log_forecasts: bool = False
+    """log each forecast too, with its request id and model version"""
+    web_benchmark: bool = False
+    """add the echo route that benchmarks compare with"""
+    operator_password: SecretStr = SecretStr("")
+    """operator's password and API token, printable ASCII; empty: made at first start in VROOM_HOME"""
+    secret_key: SecretStr = SecretStr("")
+    """key that signs cookies; empty: made at first start in VROOM_HOME"""
+    log_format: Literal["auto", "json", "console"] = "auto"
+    """how the web app logs; auto: console in a terminal, JSON lines elsewhere"""
+    keep_runs_days: int = Field(30, ge=1, le=3650)
+    """days that Prefect keeps a flow run with its logs"""
+    keep_audit_days: int = Field(365, ge=31, le=36_500)  # longer than any session, which a line of it ends
+    """days that a line of the audit log is kept"""
+    prefect_url: ServerAddress = UNSET
+    """Prefect server; empty: 127.0.0.1 at VROOM_PREFECT_PORT"""
+    prefect_port: Port = 4200
+    """port of the Prefect server"""
+    mlflow_port: Port = 5000
+    """port of the MLflow server"""
+    redis_port: Port = 6379
+    """port of the embedded Redis"""
 
     @field_validator("operator_password")
     @classmethod

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.factories import VEHICLE
-from vroom_features.database.engine import TABLES
+from vroom_features.database.tables import TABLES
 from vroom_features.messages import Message, MessageError, VehicleDeleted, VehicleMaterialized, VehicleSaved
 from vroom_features.vehicle import COLUMNS, RawColumn, VehicleCreate
 from vroom_features.view import VEHICLE_VIEW
@@ -21,10 +21,14 @@ FIELD_NAMES = set(COLUMNS)
 
 
 def test_the_form_the_api_and_the_table_take_the_same_fields() -> None:
-    vehicles = next(table for table in TABLES if table.name == "vehicles")
     assert {field.name for field in FIELDS} == FIELD_NAMES
     assert set(VehicleDocument.model_fields) == FIELD_NAMES
-    assert {c.name for c in vehicles.c} == FIELD_NAMES | {"vehicle_id", "source", "row_version", "saved_at"}
+    assert {c.name for c in TABLES["vehicles"].c} == FIELD_NAMES | {
+        "vehicle_id",
+        "source",
+        "row_version",
+        "saved_at",
+    }
 
 
 def test_every_input_of_the_model_is_made_from_fields_that_are_asked_for() -> None:

@@ -3,13 +3,12 @@
 from datetime import datetime
 
 from sqlalchemy import Engine, delete, insert, select
-from sqlmodel import SQLModel
 
 from vroom_features.addresses import ServiceAddress
 from vroom_features.database.engine import reading, translated, writing
-from vroom_features.database.tables import AuditEntry
+from vroom_features.database.tables import TABLES, AuditEntry
 
-_entries = SQLModel.metadata.tables[AuditEntry.__tablename__]
+_entries = TABLES["audit_entries"]
 _LENGTHS = {column.name: column.type.length for column in _entries.c if hasattr(column.type, "length")}
 
 

@@ -12,7 +12,6 @@ from filelock import FileLock, Timeout
 from sqlalchemy import (
     Connection,
     Engine,
-    Table,
     create_engine,
     event,
     insert,
@@ -28,26 +27,13 @@ from sqlmodel import SQLModel
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from vroom_features.addresses import ServiceAddress
-from vroom_features.database import tables
-from vroom_features.database.tables import SCHEMA_VERSION
+from vroom_features.database.tables import SCHEMA_VERSION, TABLES
 from vroom_features.errors import LockTimeoutError, SourceStoreError
 from vroom_features.vehicle import UI_VEHICLE_ID_START
 
 LOCK_TIMEOUT_S = 10.0
 """How long a transaction waits for another one."""
 
-TABLES: tuple[Table, ...] = tuple(
-    SQLModel.metadata.tables[table.__tablename__]
-    for table in (
-        tables.Vehicle,
-        tables.Reservation,
-        tables.DatabaseState,
-        tables.Deletion,
-        tables.IdempotencyKey,
-        tables.PromotionRecord,
-        tables.AuditEntry,
-    )
-)
 PROMOTION_TIMEOUT_S = 30.0
 _SCHEMA_LOCK, _PROMOTION_LOCK = 0x76726F6F6D, 0x76726F6F6E  # numbers of advisory locks on PostgreSQL
 _LOCK_NOT_AVAILABLE = "55P03"
@@ -157,7 +143,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _ensure_schema(connection: Connection) -> None:
     """Create or upgrade the schema, one process at a time; refuse one of a newer program."""
-    state = SQLModel.metadata.tables[tables.DatabaseState.__tablename__]
+    state = TABLES["database_state"]
     if connection.dialect.name != "sqlite":
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _SCHEMA_LOCK})
     found = None
@@ -178,10 +164,9 @@ def _ensure_schema(connection: Connection) -> None:
 
 
 def _create_schema(connection: Connection) -> None:
-    vehicles, _, state, *_ = TABLES
-    SQLModel.metadata.create_all(connection, tables=list(TABLES))
+    SQLModel.metadata.create_all(connection, tables=list(TABLES.values()))
     connection.execute(
-        insert(state).values(
+        insert(TABLES["database_state"]).values(
             id=1,
             schema_version=SCHEMA_VERSION,
             database_id=uuid4().hex,
@@ -192,7 +177,7 @@ def _create_schema(connection: Connection) -> None:
     if connection.dialect.name == "sqlite":  # PostgreSQL has this in the column
         connection.execute(
             text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :seq)"),
-            {"name": vehicles.name, "seq": UI_VEHICLE_ID_START - 1},
+            {"name": "vehicles", "seq": UI_VEHICLE_ID_START - 1},
         )
 
 

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlmodel import Field
 
-from vroom_features.database.engine import TABLES
+from vroom_features.database.tables import TABLES
 from vroom_features.features import has_outcome
 from vroom_features.vehicle import VehicleBase
 
@@ -104,7 +104,8 @@ class Changes:
     complete: bool
 
 
-vehicles, reservations, state, deletions, keys, *_ = TABLES
+vehicles, reservations = TABLES["vehicles"], TABLES["reservations"]
+state, deletions, keys = TABLES["database_state"], TABLES["deletions"], TABLES["idempotency_keys"]
 _bookings = select(func.count()).where(reservations.c.vehicle_id == vehicles.c.vehicle_id).scalar_subquery()
 num_reservations = func.nullif(_bookings, 0)
 is_fleet = or_(vehicles.c.source == "csv", exists().where(reservations.c.vehicle_id == vehicles.c.vehicle_id))

@@ -189,3 +189,7 @@ class AuditEntry(SQLModel, table=True):
     subject: str = Field(max_length=256, description="to which vehicle, version or run")
     client: str = Field(max_length=64, description="network address")
     request_id: str = Field(max_length=64, description="of the request, as in the logs")
+
+
+TABLES = dict(SQLModel.metadata.tables)
+"""Every table by its name."""
