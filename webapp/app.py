@@ -2,6 +2,7 @@
 
 import os
 import socket
+from functools import lru_cache
 
 import redis
 from flask import Flask
@@ -18,6 +19,7 @@ from vroom_model.messages import ModelPromoted
 from vroom_model.registry.model_cache import ModelCache
 from vroom_model.registry.promotion import PromotionService
 from vroom_model.registry.registry import Registry
+from vroom_model.serving.explain import Explainer
 from webapp import observability, pages, problems
 from webapp.api.health import health_api
 from webapp.api.inference import inference_api
@@ -28,8 +30,7 @@ from webapp.api.predict import benchmark, predict_api
 from webapp.api.stores import stores_api
 from webapp.api.vehicles import vehicles_api
 from webapp.prefect_client import PrefectClient
-from webapp.rendering import assets, formats
-from webapp.rendering.forecast_details import ForecastDetails
+from webapp.rendering import templates
 from webapp.security import headers, sign_in
 from webapp.security.rate_limits import ClientLimit, Counter
 from webapp.security.sign_in import csrf, read_credentials
@@ -54,11 +55,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     observability.configure_logs(settings)
     settings.home.mkdir(parents=True, exist_ok=True)
     app = VroomOpenAPI("webapp")
-    headers.install(app, settings, style_source=assets.install(app).style_source)
+    headers.install(app, settings, style_source=templates.install(app))
     problems.install(app)
     observability.install(app)
     sign_in.install(app, settings)
-    formats.install(app)
     pages.install(app)
     for api in (predict_api, health_api, model_api, vehicles_api, stores_api, operations_api):
         csrf.exempt(api)
@@ -93,7 +93,6 @@ def open_services(settings: Settings) -> Services:
         client.publish(message.channel, message.encode())
 
     cache = ModelCache(registry.api, settings.home / "models")
-    fleet = FleetOverview(source)
     promotions = PromotionService(registry, source, publish=publish)
     slot = ModelSlot()
     worker = f"{socket.gethostname()}:{os.getpid()}"
@@ -128,8 +127,8 @@ def open_services(settings: Settings) -> Services:
         limit=ClientLimit(settings, counter),
         counter=counter,
         audit_log=AuditLog(source.engine, source.address),
-        fleet=fleet,
-        details=ForecastDetails(cache, fleet),
+        fleet=FleetOverview(source),
+        load_explainer=lru_cache(maxsize=1)(lambda ref: Explainer.load(cache.fetch(ref))),
         operator=read_credentials(settings),
         worker=worker,
     )

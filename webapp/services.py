@@ -1,5 +1,6 @@
 """What a request can use: the one object that holds every service of the app, and the time."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -13,10 +14,11 @@ from vroom_features.online.store import OnlineStore
 from vroom_features.settings import Settings
 
 if TYPE_CHECKING:
+    from vroom_model.records import ChampionRef
     from vroom_model.registry.promotion import PromotionService
     from vroom_model.registry.registry import Registry
+    from vroom_model.serving.explain import Explainer
     from webapp.prefect_client import PrefectClient
-    from webapp.rendering.forecast_details import ForecastDetails
     from webapp.security.rate_limits import ClientLimit, Counter
     from webapp.security.sign_in import Credentials
     from webapp.serving.current_model import ModelSlot
@@ -43,7 +45,8 @@ class Services:
     counter: "Counter"
     audit_log: AuditLog
     fleet: "FleetOverview"
-    details: "ForecastDetails"
+    load_explainer: "Callable[[ChampionRef], Explainer]"
+    """Reads a model's files once; an error is not kept."""
     operator: "Credentials"
     worker: str
     """This worker's name: host and process id."""

@@ -11,7 +11,7 @@ from vroom_features.messages import Message, MessageError, VehicleDeleted, Vehic
 from vroom_features.vehicle import COLUMNS, RawColumn, VehicleCreate
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.messages import ModelLoaded, ModelPromoted, PipelineCompleted
-from webapp.rendering.vehicle_form import FIELDS
+from webapp.pages.forecast import FIELDS
 from webapp.serving.forecasts import VehicleDocument
 
 ROOT = Path(__file__).parents[2]

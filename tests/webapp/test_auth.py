@@ -131,14 +131,6 @@ def test_a_signed_in_operator_needs_the_csrf_token_for_what_changes_something(
     assert client.post("/reload", headers={"X-CSRFToken": token}).status_code == 200
 
 
-@pytest.mark.parametrize("version", ["9" * 5_000, "9" * 20, "0", "-1", "latest"], ids=lambda text: text[:7])
-def test_a_promotion_of_what_is_no_version_is_refused(client: FlaskClient, version: str) -> None:
-    sign_in(client)
-    form = {"csrf_token": csrf_token(client), "confirmed": "yes", "version": version}
-    refused = client.post("/operations/promote", data=form)
-    assert (refused.status_code, refused.json["errors"][0]["field"]) == (422, "version")
-
-
 def test_signing_out_and_a_new_password_end_the_session(settings: Settings, app: Flask) -> None:
     client = app.test_client()
     sign_in(client)

@@ -1,4 +1,4 @@
-"""The fleet's forecasts: for charts and ranks made again after a change, only then; and whole as a file."""
+"""The fleet's forecasts: cached for charts and ranks, and whole as a file."""
 
 import csv
 from pathlib import Path
@@ -16,7 +16,7 @@ from webapp.services import Services, now
 from webapp.serving.current_model import LoadedModel
 from webapp.serving.fleet_overview import FleetOverview
 
-DATA = Path(__file__).resolve().parent.parent.parent / "data"
+DATA = Path(__file__).parents[2] / "data"
 
 
 @pytest.fixture
@@ -28,25 +28,19 @@ def served(champion: int, app: Flask, services: Services, tmp_path: Path) -> Loa
     return found
 
 
-def test_forecasts_are_kept_until_a_vehicle_changes(served: LoadedModel, services: Services) -> None:
-    overview = FleetOverview(services.source, refresh_interval_s=0)
-    first = overview.predictions(served)
-    assert len(first.forecast) == 1_000
-    assert overview.predictions(served) is first
-    services.source.save_vehicle(make_vehicle(), saved_at=now())
-    assert overview.predictions(served) is not first
-
-
-def test_vehicles_that_keep_changing_do_not_make_them_anew_each_time(
+def test_forecasts_are_cached_until_a_vehicle_changes_and_a_while_longer(
     served: LoadedModel, services: Services
 ) -> None:
-    overview = FleetOverview(services.source, refresh_interval_s=1_000)
-    first = overview.predictions(served)
+    eager, patient = (FleetOverview(services.source, refresh_interval_s=each) for each in (0, 1_000))
+    first, second = eager.predictions(served), patient.predictions(served)
+    assert len(first.forecast) == 1_000
+    assert eager.predictions(served) is first
     services.source.save_vehicle(make_vehicle(), saved_at=now())
-    assert overview.predictions(served) is first
+    assert eager.predictions(served) is not first
+    assert patient.predictions(served) is second
 
 
-def test_another_model_makes_them_new_at_once(
+def test_another_model_forecasts_anew_at_once(
     served: LoadedModel, services: Services, models: Models
 ) -> None:
     overview = FleetOverview(services.source, refresh_interval_s=1_000)
@@ -58,34 +52,32 @@ def test_another_model_makes_them_new_at_once(
     assert set(overview.predictions(other).forecast) == {7.0}
 
 
+@pytest.mark.usefixtures("champion")
+def test_an_empty_fleet_has_no_forecasts(client: FlaskClient, services: Services) -> None:
+    served = services.slot.current
+    assert served is not None
+    assert services.fleet.percentile(served, 5.0) is None
+    assert services.fleet.groups(served) == []
+    assert client.get("/fleet/points").json == {"forecast": [], "outcome": [], "vehicle_id": []}
+    assert "The fleet is empty" in client.get("/fleet").text
+
+
 @on_both_databases
-@pytest.mark.parametrize(
-    ("query", "newest_first"), [("", False), ("sort=vehicle_id&order=desc", True), ("sort=num_images", False)]
-)
-def test_the_file_holds_each_vehicle_once_although_others_go_meanwhile(
-    champion: int, client: FlaskClient, services: Services, tmp_path: Path, query: str, newest_first: bool
+@pytest.mark.usefixtures("champion")
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_the_file_has_each_vehicle_once_although_others_go_meanwhile(
+    client: FlaskClient, services: Services, tmp_path: Path, newest_first: bool
 ) -> None:
     fleet = [vehicle_line(number) for number in range(1, 2_501)]
     booked = booking_lines([(1_500, 1)])
     seed(services.source, write_csvs(tmp_path / "before", fleet, booked))
-    parts = client.get(f"/fleet.csv?{query}").iter_encoded()
+    parts = client.get(f"/fleet.csv?order={'desc' if newest_first else 'asc'}").iter_encoded()
     begin = [next(parts), next(parts)]  # the header, and the first vehicles
-    gone = range(2_401, 2_501) if newest_first else range(1, 101)
+    sent = range(2_401, 2_501) if newest_first else range(1, 101)
+    not_sent = range(10, 20) if newest_first else range(2_480, 2_490)
+    gone = {*sent, *not_sent}
     left = [line for number, line in enumerate(fleet, 1) if number not in gone]
     seed(services.source, write_csvs(tmp_path / "after", left, booked))
     rows = csv.DictReader(b"".join([*begin, *parts]).decode().splitlines())
     numbers = [int(row["vehicle_id"]) for row in rows]
-    assert numbers == sorted(range(1, 2_501), reverse=newest_first)
-
-
-def test_a_vehicle_that_goes_before_its_turn_is_left_out_of_the_file(
-    champion: int, client: FlaskClient, services: Services, tmp_path: Path
-) -> None:
-    fleet = [vehicle_line(number) for number in range(1, 1_101)]
-    booked = booking_lines([(1, 1)])
-    seed(services.source, write_csvs(tmp_path / "before", fleet, booked))
-    parts = client.get("/fleet.csv").iter_encoded()
-    begin = [next(parts), next(parts)]
-    seed(services.source, write_csvs(tmp_path / "after", fleet[:-10], booked))
-    rows = csv.DictReader(b"".join([*begin, *parts]).decode().splitlines())
-    assert [int(row["vehicle_id"]) for row in rows] == list(range(1, 1_091))
+    assert numbers == sorted({*range(1, 2_501)} - {*not_sent}, reverse=newest_first)

@@ -1,6 +1,11 @@
-"""Pages without a browser: what their addresses show, and how numbers are written."""
+"""Pages without a browser: what is in them, and what their forms do."""
 
+import base64
+import csv
 import re
+from hashlib import sha256
+from html import unescape
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
@@ -8,13 +13,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.factories import make_vehicle
-from tests.webapp.records import add_record
 from tests.webapp.test_auth import csrf_token, sign_in
-from tests.webapp.waiting import wait_until
+from vroom_features.database.queries import VehicleFilter
+from vroom_features.ingest.seed import seed
 from vroom_features.vehicle import PRICE_MAX
+from webapp.pages.forecast import DEFAULTS
 from webapp.rendering.formats import duration, size
 from webapp.rendering.listing import PAGE_SIZE
 from webapp.services import Services, now
+
+DATA = Path(__file__).parents[2] / "data"
 
 
 def save(services: Services, **changes: object) -> int:
@@ -22,28 +30,57 @@ def save(services: Services, **changes: object) -> int:
     return services.source.save_vehicle(make_vehicle(**changes), saved_at=now()).vehicle.vehicle_id
 
 
+def page(client: FlaskClient, path: str, **query: object) -> str:
+    """Return a page's text, as a browser gets it."""
+    answer = client.get(path, query_string=query or None, headers={"Accept": "text/html"})
+    assert answer.status_code == 200
+    return unescape(answer.text)
+
+
+def listed_ids(shown: str) -> list[int]:
+    """Return the ids of a list in their order."""
+    return [int(found) for found in re.findall(r'<th scope="row"><a href="/\?vehicle_id=(\d+)"', shown)]
+
+
+@pytest.fixture
+def fleet(services: Services, tmp_path: Path) -> Services:
+    """Return the services of an app with the sample fleet."""
+    seed(services.source, DATA, quarantine_dir=tmp_path / "quarantine")
+    return services
+
+
 def test_a_page_beyond_the_end_of_a_list_is_its_last_one(client: FlaskClient, services: Services) -> None:
     first, *_ = [save(services) for _ in range(PAGE_SIZE + 1)]
-    for address in ("/arrivals?page=2", "/arrivals?page=3", "/arrivals?page=99999999"):
-        shown = client.get(address).text
+    for asked in ("2", "3", "99999999"):
+        shown = page(client, "/arrivals", page=asked)
         assert "page 2 of 2" in shown
-        assert re.findall(r'id="vehicle-(\d+)"', shown) == [str(first)]
+        assert listed_ids(shown) == [first]
+    for asked in ("-1", "9" * 5_000, "two"):
+        assert "page 1 of 2" in page(client, "/arrivals", page=asked)
 
 
-def test_deleting_the_only_car_of_the_last_page_leads_to_the_page_before(
+def test_a_car_is_deleted_by_the_operator_once_that_was_confirmed(
     client: FlaskClient, services: Services
 ) -> None:
     first, *others = [save(services) for _ in range(PAGE_SIZE + 1)]
     address = f"/arrivals/{first}/delete?page=2"
+    assert "Delete<" not in page(client, "/arrivals")
     assert sign_in(client) == 302
-    answer = client.post(address, data={"confirmed": "yes", "csrf_token": csrf_token(client)})
+    assert f'Delete<span class="quiet"> car {first}</span>' in page(client, "/arrivals", page=2)
+    form = {"csrf_token": csrf_token(client)}
+    asked = client.post(address, data=form).text
+    assert f"Delete car {first}?" in asked
+    assert 'name="confirmed" value="yes"' in asked
+    assert services.source.get_vehicle(first) is not None
+    answer = client.post(address, data=form | {"confirmed": "yes"})
     assert answer.location == "/arrivals?page=2"
-    shown = client.get(answer.location).text
-    assert re.findall(r'id="vehicle-(\d+)"', shown) == [str(number) for number in reversed(others)]
+    shown = page(client, answer.location)
+    assert f"Car {first} is deleted." in shown
+    assert listed_ids(shown) == others[::-1]
 
 
 @pytest.mark.parametrize("text", ["abc", "", "-1", "1.5", "9" * 30, "1000000999"])
-def test_a_car_that_cannot_be_is_not_found_instead_of_the_example(client: FlaskClient, text: str) -> None:
+def test_a_car_that_cannot_be_is_not_found(client: FlaskClient, text: str) -> None:
     answer = client.get("/", query_string={"vehicle_id": text}, headers={"Accept": "text/html"})
     assert answer.status_code == 404
     assert "No such vehicle" in answer.text
@@ -53,7 +90,7 @@ def test_a_car_that_cannot_be_is_not_found_instead_of_the_example(client: FlaskC
 def test_the_form_of_a_stored_car_takes_its_own_price(
     client: FlaskClient, services: Services, price: float
 ) -> None:
-    shown = client.get("/", query_string={"vehicle_id": save(services, actual_price=price)}).text
+    shown = page(client, "/", vehicle_id=save(services, actual_price=price))
     field = re.search(r'<input id="actual_price".*?>', shown, re.DOTALL)
     assert field is not None
     limits = dict(re.findall(r'(min|max|step|value)="([^"]*)"', field[0]))
@@ -63,23 +100,129 @@ def test_the_form_of_a_stored_car_takes_its_own_price(
 
 
 @pytest.mark.usefixtures("champion")
-def test_workers_moments_are_written_for_people(client: FlaskClient, services: Services) -> None:
-    wait_until(lambda: services.heartbeat.is_redis_up and any(services.heartbeat.workers()))
-    roster = client.get("/models").text.partition('id="roster"')[2]
-    written = re.findall(r"<time[^>]*>([^<]*)</time>", roster)
-    assert len(written) >= 2
-    assert all(text.endswith(" UTC") for text in written)
+def test_the_form_without_scripts_forecasts_and_saves_once_however_often_it_is_sent(
+    client: FlaskClient, services: Services
+) -> None:
+    form = DEFAULTS | {"actual_price": "52", "form_key": "k", "csrf_token": csrf_token(client)}
+    shown = client.post("/", data=form | {"action": "forecast"}).text
+    assert 'value="52"' in shown
+    assert re.search(r'data-answer="figure"[^>]*>5\.0<', shown)
+    first, second = (client.post("/", data=form | {"action": "save"}) for _ in range(2))
+    assert first.location == second.location
+    assert services.source.count_vehicles().new_arrivals == 1
+    shown = page(client, first.location)
+    assert f"Saved as car {listed_ids(shown)[0]}." in shown
+    assert '<td class="num"><strong>5.0</strong></td>' in shown
+    client.post("/", data=form | {"action": "save", "actual_price": "53"})
+    assert services.source.count_vehicles().new_arrivals == 2
 
 
 @pytest.mark.usefixtures("champion")
-def test_a_rollback_is_withheld_until_there_is_an_earlier_champion(
-    client: FlaskClient, services: Services
+def test_a_wrong_field_comes_back_with_its_error_and_what_was_typed(client: FlaskClient) -> None:
+    typed = {"num_images": "2.5", "description": "33", "actual_price": "-3", "technology": "7"}
+    form = DEFAULTS | typed | {"csrf_token": csrf_token(client), "action": "save"}
+    answer = client.post("/", data=form)
+    assert answer.status_code == 422
+    errors = dict(re.findall(r'id="(\w+)-error">([^<]+)<', answer.text))
+    assert errors == {
+        "num_images": "Must be a whole number.",
+        "actual_price": "Must be more than 0.",
+        "technology": "Choose one of the two.",
+    }
+    assert 'value="2.5"' in answer.text
+    assert 'value="33"' in answer.text
+    assert "Correct the marked field to see the forecast." in answer.text
+    details = client.post("/details", data=form)
+    assert (details.status_code, details.json["errors"]) == (422, errors)
+
+
+@pytest.mark.usefixtures("champion")
+def test_other_prices_are_a_table_too_and_called_an_association(client: FlaskClient) -> None:
+    details = client.post("/details", data=DEFAULTS | {"csrf_token": csrf_token(client)}).text
+    assert "association" in details
+    rows = re.findall(r"<tr data-price=.*?</tr>", details)
+    assert len(rows) > 20
+    for row in rows:
+        forecast, low, high = (float(text) for text in re.findall(r'data-v="([\d.]+)"', row)[1:])
+        assert low <= forecast <= high
+
+
+@pytest.mark.usefixtures("champion")
+def test_the_fleet_is_sorted_searched_and_narrowed_in_the_list_and_in_the_file(
+    client: FlaskClient, fleet: Services
 ) -> None:
-    reason = "There is no earlier champion to go back to."
-    assert reason in client.get("/models").text
-    for version in (2, 1):
-        add_record(services, version=version)
-    assert reason not in client.get("/models").text
+    shown = page(client, "/fleet", sort="num_reservations", order="desc", page=2)
+    assert "1,000 cars · page 2 of 40" in shown
+    counts = [int(text) for text in re.findall(r'<td class="num"><strong>(\d+)</strong>', shown)]
+    assert counts == sorted(counts, reverse=True)
+    assert 'aria-sort="descending"' in shown
+    found = listed_ids(page(client, "/fleet", q="77"))
+    assert found
+    assert all(str(number).startswith("77") for number in found)
+    query = {"booking": "arranged", "price": "market", "sort": "actual_price", "order": "desc"}
+    where = VehicleFilter(technology=0, is_overpriced=False)
+    total = fleet.source.list_vehicles(kind="fleet", where=where).total
+    assert 0 < total < 500
+    shown = page(client, "/fleet", **query)
+    assert f"{total} cars" in shown
+    assert '<option value="arranged" selected>' in shown
+    file = client.get("/fleet.csv", query_string=query)
+    assert "content-length" not in file.headers  # it is sent as it is made
+    rows = list(csv.DictReader(file.text.splitlines()))
+    assert len(rows) == total
+    assert {row["technology"] for row in rows} == {"0"}
+    prices = [float(row["actual_price"]) for row in rows]
+    assert prices == sorted(prices, reverse=True)
+    assert listed_ids(shown) == [int(row["vehicle_id"]) for row in rows[:PAGE_SIZE]]
+    made = client.post("/predict/id", json={"vehicle_id": int(rows[0]["vehicle_id"])}).json
+    expected = (made["predicted_reservations"], *(made["interval"][end] for end in ("low", "high")))
+    written = tuple(float(rows[0][name]) for name in ("predicted_reservations", "low", "high"))
+    assert written == pytest.approx(expected, abs=0.0006)
+    assert rows[0]["model_version"] == str(made["model_version"])
+    assert "No car number begins with “999999”, with these filters" in page(
+        client, "/fleet", q="999999", **query
+    )
+
+
+def test_an_operation_is_offered_to_the_operator_alone_and_confirmed_first(client: FlaskClient) -> None:
+    assert 'id="start-train"' not in page(client, "/models")
+    sign_in(client)
+    shown = page(client, "/models")
+    assert re.search(
+        r'id="start-train" disabled>Train a model<', shown
+    )  # nothing listens where Prefect should
+    assert "Prefect cannot be reached, so nothing can be started here." in shown
+    assert "Prefect cannot be reached." in page(client, "/runs")
+    asked = client.post("/operations/train", data={"csrf_token": csrf_token(client)}).text
+    assert "Train a model on the latest snapshot?" in asked
+    assert 'name="confirmed" value="yes"' in asked
+
+
+def test_an_address_of_nothing_says_so_in_words(client: FlaskClient) -> None:
+    answer = client.get("/nowhere", headers={"Accept": "text/html"})
+    assert answer.status_code == 404
+    assert "<h1>Not Found</h1>" in answer.text
+
+
+def test_a_page_has_its_styles_and_its_policy_allows_no_others(client: FlaskClient) -> None:
+    answer = client.get("/runs")
+    (styles,) = re.findall(r"<style>(.*?)</style>", answer.text, re.DOTALL)
+    digest = base64.b64encode(sha256(styles.encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}';" in answer.headers["Content-Security-Policy"]
+    for rule in (".skip", ".sheet", ".desk", ".chart", ".u-over"):  # one of each part
+        assert rule in styles
+
+
+def test_browsers_cache_a_script_of_this_release_and_of_no_other(client: FlaskClient) -> None:
+    (address,) = re.findall(r'<script type="module" src="([^"]+)"', client.get("/runs").text)
+    with client.get(address) as ours, client.get("/static/0123456789abcdef/js/app.js") as other:
+        assert ours.content_type.startswith("text/javascript")
+        assert ours.cache_control.immutable
+        assert other.status_code == 200
+        assert other.cache_control.no_cache
+        assert other.cache_control.max_age is None
+    for name in ("js/none.js", "../app.py", "js/"):
+        assert client.get(f"/static/0123456789abcdef/{name}").status_code == 404
 
 
 @given(st.floats(0, 1e6))

@@ -145,7 +145,7 @@ class VroomOpenAPI(OpenAPI):
             security_schemes=SECURITY_SCHEMES,
             validation_error_model=Problem,
             doc_ui=False,
-            static_folder=None,  # webapp.rendering.assets serves them
+            static_folder=None,  # webapp.rendering.templates serves them
         )
         self.add_url_rule("/openapi.json", "openapi", self.openapi_view)
 

@@ -1,17 +1,18 @@
 """``/arrivals``: the vehicles saved here that have no bookings yet."""
 
 from functools import partial
+from typing import Literal
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
+from vroom_features.database.queries import StoredVehicle
+from vroom_features.online.rows import freshness
 from webapp.pages.operations import Action, is_confirmed
-from webapp.rendering.formats import scale_top
-from webapp.rendering.listing import Listing, forecasts_of, freshness_of
+from webapp.rendering.listing import read_page
 from webapp.security.sign_in import require_operator
 from webapp.services import services
 from webapp.serving import saving
-from webapp.serving.current_model import current_model
 
 bp = Blueprint("arrivals", __name__, url_prefix="/arrivals")
 
@@ -19,37 +20,14 @@ bp = Blueprint("arrivals", __name__, url_prefix="/arrivals")
 @bp.get("")
 def show() -> str:
     """List the vehicles, the newest first."""
-    asked = Listing.of(request.args, kind="new", sort="vehicle_id", descending=True)
-    listing, found = asked.shown(services().source)
-    forecasts = forecasts_of(found.items, current_model())
-    fresh = freshness_of(found.items, services())
-    rows = [
-        {
-            "vehicle": vehicle,
-            "forecast": forecasts.get(vehicle.vehicle_id),
-            "freshness": fresh[vehicle.vehicle_id],
-        }
-        for vehicle in found.items
-    ]
+    page = read_page(kind="new", descending=True)
     return render_template(
         "arrivals/show.html",
-        arrivals=rows,
-        deletion=_deletion,
+        page=page,
+        rows=list(zip(page.vehicles, page.forecasts, read_freshness(page.vehicles), strict=True)),
+        deletion=deletion,
         highlighted=request.args.get("saved", type=int),
-        scale_top=scale_top(*(f.high for f in forecasts.values())),
-        link=partial(listing.link, "arrivals.show"),
-        **listing.position(found.total),
-    )
-
-
-def _deletion(vehicle_id: int) -> Action:
-    """Return what is asked before a vehicle is deleted."""
-    return Action(
-        "delete",
-        "Delete it",
-        f"Delete car {vehicle_id}?",
-        "It leaves the list and both stores, and cannot be brought back.",
-        page="arrivals.show",
+        link=partial(url_for, "arrivals.show"),
     )
 
 
@@ -59,7 +37,24 @@ def delete(vehicle_id: int) -> Response | str:
     confirmed = is_confirmed()
     require_operator(changes=confirmed)
     if not confirmed:
-        return render_template("operations/confirm.html", action=_deletion(vehicle_id))
+        return render_template("operations/confirm.html", action=deletion(vehicle_id))
     saving.delete(services(), vehicle_id)
     flash(f"Car {vehicle_id} is deleted.", "good")
     return redirect(url_for("arrivals.show", page=request.args.get("page", type=int)), 303)
+
+
+def deletion(vehicle_id: int) -> Action:
+    """Return what is asked before a vehicle is deleted."""
+    question = f"Delete car {vehicle_id}?"
+    return Action("delete", "Delete it", question, "It cannot be brought back.", page="arrivals.show")
+
+
+def read_freshness(
+    vehicles: tuple[StoredVehicle, ...],
+) -> list[Literal["fresh", "stale", "missing", "unknown"]]:
+    """Return for each vehicle whether the online store holds today's row; unknown without Redis."""
+    app = services()
+    rows = app.heartbeat.try_redis(app.online.get_many, [vehicle.vehicle_id for vehicle in vehicles])
+    if rows is None:
+        return ["unknown"] * len(vehicles)
+    return [freshness(rows.get(vehicle.vehicle_id), vehicle) for vehicle in vehicles]

@@ -2,64 +2,141 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import repeat
+from typing import Any, Self
 
-from flask import Blueprint, render_template, request
+from flask import Blueprint, render_template, request, url_for
 from werkzeug.wrappers import Response
 
+from vroom_features.database.queries import VehicleFilter
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.vehicle import COLUMNS
 from vroom_features.view import VEHICLE_VIEW
-from webapp.rendering.formats import scale_top
-from webapp.rendering.listing import FILTERS, FLEET_COLUMNS, Listing, forecasts_of
+from webapp.rendering.listing import read_page
 from webapp.services import services
 from webapp.serving.current_model import LoadedModel, current_model
 from webapp.serving.forecasts import predict_vehicles
 
+SORTS = {
+    "vehicle_id": "Car",
+    "num_reservations": "Booked",
+    "actual_price": "Price",
+    "recommended_price": "Market",
+    "num_images": COLUMNS["num_images"].label,
+}
+"""Columns that the list can be sorted by, with their titles."""
+SEARCH_MAX_DIGITS = 19
 EXPORT_MAX = 50_000
 EXPORT_BATCH_SIZE = 1_000
 EXPORT_FIELDS = ("vehicle_id", *COLUMNS, VEHICLE_VIEW.label)
 bp = Blueprint("fleet", __name__)
 
 
-def _asked() -> Listing:
-    return Listing.of(request.args, kind="fleet", sort="vehicle_id", descending=False)
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What the list can be narrowed by.
+
+    Parameters
+    ----------
+    name, label : str
+        In the address, and for people.
+    field : str
+        Of ``VehicleFilter``.
+    choices : dict of (int, str)
+        By its name in the address, each value of the field and its text; without the choice of everything.
+    """
+
+    name: str
+    label: str
+    field: str
+    choices: Mapping[str, tuple[int, str]]
+
+    @classmethod
+    def of_column(cls, name: str, column: str, **values: int) -> Self:
+        """Return the filter of a raw column: its choices, each by a name for the address."""
+        words = COLUMNS[column].choices
+        return cls(name, COLUMNS[column].label, column, {key: (v, words[v]) for key, v in values.items()})
+
+
+FILTERS = (
+    Filter.of_column("booking", "technology", instant=1, arranged=0),
+    Filter.of_column("parking", "street_parked", own=0, street=1),
+    Filter(
+        "price",
+        "Price",
+        "is_overpriced",
+        {"above": (True, "Above market"), "market": (False, "At market or below")},
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which vehicles in which order; what is not understood is left at its default."""
+
+    search: str
+    chosen: Mapping[str, str]
+    """By the name of a filter, the name of a choice."""
+    sort: str
+    order: str
+
+    @classmethod
+    def read(cls, args: Mapping[str, str]) -> Self:
+        """Read a query string."""
+        sort = args.get("sort", "")
+        return cls(
+            search=args.get("q", "").strip()[:SEARCH_MAX_DIGITS],
+            chosen={each.name: args[each.name] for each in FILTERS if args.get(each.name) in each.choices},
+            sort=sort if sort in SORTS else "vehicle_id",
+            order="desc" if args.get("order") == "desc" else "asc",
+        )
+
+    def listed(self) -> dict[str, Any]:
+        """Return what ``SourceStore`` lists, as its arguments."""
+        where: dict[str, Any] = {
+            each.field: each.choices[self.chosen[each.name]][0]
+            for each in FILTERS
+            if each.name in self.chosen
+        }
+        return {
+            "kind": "fleet",
+            "search": self.search,
+            "where": VehicleFilter(**where),
+            "sort": self.sort,
+            "descending": self.order == "desc",
+        }
+
+    def link(self, endpoint: str = "fleet.show", **changes: Any) -> str:
+        """Return the address of this list, with something changed."""
+        here = {"q": self.search or None, **self.chosen, "sort": self.sort, "order": self.order}
+        return url_for(endpoint, **(here | changes))
 
 
 @bp.get("/fleet")
 def show() -> str:
     """List the vehicles: forecast against what happened."""
-    source, served = services().source, current_model()
-    listing, found = _asked().shown(source)
-    forecasts = forecasts_of(found.items, served)
-    rows = [{"vehicle": vehicle, "forecast": forecasts.get(vehicle.vehicle_id)} for vehicle in found.items]
-    tops = [*(f.high for f in forecasts.values()), *(float(v.num_reservations or 0) for v in found.items)]
+    query, served = Query.read(request.args), current_model()
+    page = read_page(**query.listed())
     return render_template(
         "fleet/show.html",
-        counts=source.count_vehicles(),
-        groups=services().fleet.groups(served) if served else [],
-        export_max=EXPORT_MAX,
-        csv_link=partial(listing.link, "fleet.download"),
-        columns=FLEET_COLUMNS,
-        vehicles=rows,
-        search=listing.search,
+        query=query,
+        page=page,
+        rows=list(zip(page.vehicles, page.forecasts, strict=True)),
+        link=query.link,
         filters=FILTERS,
-        chosen=listing.chosen,
-        is_narrowed=listing.is_narrowed,
-        sort=listing.sort,
-        order="desc" if listing.descending else "asc",
-        scale_top=scale_top(*tops),
-        link=partial(listing.link, "fleet.show"),
-        **listing.position(found.total),
+        sorts=SORTS,
+        export_max=EXPORT_MAX,
+        counts=services().source.count_vehicles(),
+        groups=services().fleet.groups(served) if served else [],
     )
 
 
 @bp.get("/fleet.csv")
 def download() -> Response:
     """Return the list as a file, in the same order."""
-    lines = csv_lines(services().source, _asked(), current_model())
+    lines = csv_lines(services().source, Query.read(request.args), current_model())
     name = {"Content-Disposition": "attachment; filename=fleet.csv"}
     return Response(lines, content_type="text/csv; charset=utf-8", headers=name)
 
@@ -78,24 +155,15 @@ def points() -> dict[str, list[float]]:
     }
 
 
-def csv_lines(source: SourceStore, listing: Listing, served: LoadedModel | None) -> Iterator[str]:
-    """Yield the file a batch at a time: the vehicles of a list, in its order, all forecast by one model.
+def csv_lines(source: SourceStore, query: Query, served: LoadedModel | None) -> Iterator[str]:
+    """Yield the file a batch at a time, all forecast by one model; without one the forecasts are empty.
 
-    The order is that of the moment it begins; a vehicle that is gone when its batch is read is left out.
-
-    Parameters
-    ----------
-    source : SourceStore
-        Where vehicles are.
-    listing : Listing
-        Which vehicles, in which order; up to ``EXPORT_MAX``, whatever its page.
-    served : LoadedModel or None
-        The model; without one the forecasts are left empty.
+    The ids are read at once, so that the file holds each vehicle once while others come and go; a vehicle
+    that is gone when its batch is read is left out.
     """
     version = served.version if served else ""
     yield _lines([[*EXPORT_FIELDS, "predicted_reservations", "low", "high", "model_version"]])
-    # A list that is read page by page shifts when a vehicle goes or comes; one that is read whole does not.
-    ids = listing.ids(source, limit=EXPORT_MAX)
+    ids = source.list_vehicle_ids(**query.listed(), limit=EXPORT_MAX)
     for start in range(0, len(ids), EXPORT_BATCH_SIZE):
         vehicles = source.get_vehicles(ids[start : start + EXPORT_BATCH_SIZE])
         figures: Iterable[list[object]] = repeat(["", "", ""], len(vehicles))

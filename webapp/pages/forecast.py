@@ -1,22 +1,88 @@
-"""``/``: the form of one vehicle and its forecast; ``/details``: the reasons, the rank and other prices."""
+"""``/``: the form of one vehicle and its forecast; ``/details``: why, its rank, and other prices."""
 
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
 from secrets import token_urlsafe
 from typing import Any
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from werkzeug.wrappers import Response
 
 from vroom_features.errors import VehicleNotFoundError
+from vroom_features.vehicle import COLUMNS, VehicleCreate
+from vroom_model.errors import VroomModelError
+from vroom_model.serving.explain import Explanation
+from vroom_model.serving.predictor import what_if
 from webapp.problems import ProblemError
-from webapp.rendering import formats
-from webapp.rendering.vehicle_form import DEFAULTS, FIELDS, Entry, read_entry
+from webapp.rendering.formats import plain, scale_top
 from webapp.security.sign_in import may_save
 from webapp.services import services
 from webapp.serving import saving
-from webapp.serving.current_model import current_model, too_often
+from webapp.serving.current_model import LoadedModel, current_model, too_often
 
+logger = logging.getLogger(__name__)
 NUM_ID_DIGITS_MAX = 18
+FIELDS = tuple(sorted(COLUMNS.values(), key=lambda column: bool(column.choices)))
+"""In the order of the page: what is typed, then what is chosen."""
+DEFAULTS = {field.name: f"{field.initial:g}" for field in FIELDS}
 bp = Blueprint("forecast", __name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A submitted form.
+
+    Parameters
+    ----------
+    values : dict of str
+        The text of every field, as typed.
+    vehicle : VehicleCreate or None
+        The vehicle, when every field is valid.
+    errors : dict of str
+        A sentence for each field that is not.
+    """
+
+    values: dict[str, str]
+    vehicle: VehicleCreate | None
+    errors: dict[str, str]
+
+
+def read_entry(form: Mapping[str, str]) -> Entry:
+    """Validate a submitted form, keeping what was typed.
+
+    Examples
+    --------
+    >>> read_entry(DEFAULTS | {"actual_price": "-3"}).errors
+    {'actual_price': 'Must be more than 0.'}
+    """
+    values = {field.name: form.get(field.name, "").strip() for field in FIELDS}
+    try:
+        return Entry(values, VehicleCreate.model_validate(values), {})
+    except ValidationError as exc:
+        errors = {str(error["loc"][0]): _message(error) for error in exc.errors()}
+        errors |= {name: "Choose one of the two." for name in errors if COLUMNS[name].choices}
+        return Entry(values, None, errors)
+
+
+def _message(error: ErrorDetails) -> str:
+    """Return what to do about an error."""
+    context = error.get("ctx", {})
+    match error["type"]:
+        case "greater_than":
+            return f"Must be more than {context['gt']:,g}."
+        case "greater_than_equal":
+            return f"Must be at least {context['ge']:,g}."
+        case "less_than_equal":
+            return f"Must be at most {context['le']:,.0f}."
+        case "int_from_float" | "int_parsing" if error["input"]:
+            return "Must be a whole number."
+        case "float_parsing" | "int_parsing" | "int_parsing_size" | "finite_number":
+            return "Must be a number." if error["input"] else "Please fill this in."
+    return str(error["msg"])
 
 
 @bp.get("/")
@@ -27,11 +93,10 @@ def show() -> Response:
     if asked is not None:
         if not asked.isdecimal() or len(asked) > NUM_ID_DIGITS_MAX:
             raise ProblemError(404, "No such vehicle", "the number of a car is digits only")
-        vehicle_id = int(asked)
-        vehicle = services().source.get_vehicle(vehicle_id)
+        vehicle = services().source.get_vehicle(int(asked))
         if vehicle is None:
-            raise VehicleNotFoundError(vehicle_id)
-        values = {field.name: formats.plain(getattr(vehicle, field.name)) for field in FIELDS}
+            raise VehicleNotFoundError(int(asked))
+        values = {field.name: plain(getattr(vehicle, field.name)) for field in FIELDS}
     return _page(read_entry(values))
 
 
@@ -47,7 +112,8 @@ def submit() -> Response:
         problem = "Only the signed-in operator may save cars here."
         return _page(entry, status=403, save_problem=problem)
     # The key holds for this form and this content: the same twice is one car, a changed one is another.
-    key = f"form-{request.form.get('form_key', '')[:64]}-{entry.digest}"
+    content = sha256(entry.vehicle.model_dump_json().encode()).hexdigest()[:16]
+    key = f"form-{request.form.get('form_key', '')[:64]}-{content}"
     saved = saving.save(services(), entry.vehicle, idempotency_key=key)
     vehicle_id = saved.vehicle.vehicle_id
     flash(f"Saved as car {vehicle_id}." if saved.created else f"Car {vehicle_id} was saved already.", "good")
@@ -55,7 +121,7 @@ def submit() -> Response:
 
 
 @bp.post("/details")
-def details() -> tuple[str, int] | str | tuple[dict[str, Any], int]:
+def details() -> str | tuple[dict[str, Any], int]:
     """Return what the page shows beside the number, for the form as it stands; or what is wrong with it."""
     entry = read_entry(request.form)
     if entry.vehicle is None:
@@ -84,12 +150,27 @@ def _page(entry: Entry, *, status: int = 200, save_problem: str = "") -> Respons
 
 
 def _answer(entry: Entry) -> dict[str, Any]:
-    """Return what the templates show of a vehicle."""
+    """Return what the templates show of a vehicle, all of it by one model."""
     served = current_model()
     if served is None or entry.vehicle is None:
-        return {"forecast": None, "scale_top": formats.scale_top()}
+        return {"forecast": None, "scale_top": scale_top()}
     if wait_s := services().limit.wait_s(request.environ):
-        return {"forecast": None, "wait_s": wait_s, "scale_top": formats.scale_top()}
-    found = served.predictor.predict_one(entry.vehicle.model_dump())
-    beside = services().details.build(served, entry.vehicle, found)
-    return {"forecast": found, "scale_top": formats.scale_top(found.high), **beside}
+        return {"forecast": None, "wait_s": wait_s, "scale_top": scale_top()}
+    row = entry.vehicle.model_dump()
+    forecast = served.predictor.predict_one(row)
+    return {
+        "forecast": forecast,
+        "scale_top": scale_top(forecast.high),
+        "percentile": services().fleet.percentile(served, forecast.predicted_reservations),
+        "explanation": _explain(served, row),
+        "curve": what_if(served.predictor, row),
+    }
+
+
+def _explain(served: LoadedModel, row: Mapping[str, float]) -> Explanation | None:
+    """Return the reasons; None if the model's files cannot be read, which the rest does without."""
+    try:
+        return services().load_explainer(served.ref).explain(row)
+    except VroomModelError as exc:
+        logger.warning("no reasons model_version=%s: %s", served.version, exc)
+        return None

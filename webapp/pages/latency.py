@@ -2,7 +2,7 @@
 
 from flask import Blueprint, render_template
 
-from webapp.rendering.vehicle_form import DEFAULTS, read_entry
+from vroom_features.vehicle import COLUMNS
 from webapp.services import services
 
 NUM_REQUESTS = 200
@@ -13,10 +13,9 @@ bp = Blueprint("latency", __name__)
 def show() -> str:
     """Show the page that measures."""
     newest = services().source.list_vehicles(page_size=1, descending=True).items  # new arrivals have high ids
-    vehicle = read_entry(DEFAULTS).vehicle
     return render_template(
         "latency/show.html",
         num_requests=NUM_REQUESTS,
-        vehicle=vehicle.model_dump() if vehicle else {},
+        vehicle={column.name: column.initial for column in COLUMNS.values()},
         vehicle_id=newest[0].vehicle_id if newest else None,
     )

@@ -13,12 +13,12 @@ from vroom_features.errors import VroomFeaturesError
 from vroom_model.errors import VroomModelError
 from vroom_model.records import Decision, ModelVersion, MonitorReport, Record
 from vroom_model.registry.promotion import PromotionService, explains, last_made
-from webapp.pages.operations import progress_of
-from webapp.rendering.streaming import page_in_parts
+from webapp.pages.operations import read_progress
+from webapp.rendering.templates import stream_page
 from webapp.services import services
 
 NUM_RECORDS = 20
-Noted = TypeVar("Noted", bound=Record)
+AnyRecord = TypeVar("AnyRecord", bound=Record)
 bp = Blueprint("models", __name__)
 
 
@@ -31,9 +31,9 @@ class Candidate:
     mae : str
         Its out-of-fold error, as recorded at training; empty when it is not known.
     snapshot_id, run_id : str
-        What it learned from, and its MLflow run.
-    verdict : Decision or None
-        None while it was not compared.
+        The snapshot it was trained on, and its MLflow run.
+    decision : Decision or None
+        None before the comparison.
     """
 
     version: int
@@ -41,7 +41,7 @@ class Candidate:
     mae: str
     snapshot_id: str
     run_id: str
-    verdict: Decision | None
+    decision: Decision | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class History:
 
     candidate: Candidate | None
     records: Sequence[PromotionRecord]
-    watch: MonitorReport | None = None
+    drift: MonitorReport | None = None
     moved_by_hand: int | None = None
     problem: str = ""
 
@@ -74,12 +74,12 @@ class History:
 def show() -> Response:
     """Describe them, and list what an operator may start."""
     app = services()
-    return page_in_parts(
+    return stream_page(
         "models/show.html",
         problem=app.slot.problem,
         read_history=lambda: read_history(app.promotions),
         read_workers=lambda: app.heartbeat.workers() or [],
-        read_operations=lambda: progress_of("train", "promote", "rollback", "monitor"),
+        read_operations=lambda: read_progress("train", "promote", "rollback", "monitor"),
         mlflow=app.settings.mlflow,
         model_name=app.settings.model_name,
     )
@@ -94,13 +94,14 @@ def read_history(promotions: PromotionService) -> History:
         champion = promotions.registry.champion()
     except (VroomModelError, VroomFeaturesError) as exc:
         return History(None, records, problem=str(exc))
-    waits = candidate is not None and (champion is None or candidate.version != champion.version)
+    if candidate and champion and candidate.version == champion.version:
+        candidate = None
     is_under_way = bool(records) and not records[0].is_closed
     is_by_hand = champion is not None and not (is_under_way or explains(last_made(records), champion))
     return History(
-        candidate=_candidate(candidate) if candidate and waits else None,
+        candidate=_candidate(candidate) if candidate else None,
         records=records,
-        watch=_noted(MonitorReport, champion, "monitor") if champion else None,
+        drift=_read_tag(MonitorReport, champion, "monitor") if champion else None,
         moved_by_hand=champion.version if champion and is_by_hand else None,
     )
 
@@ -112,11 +113,11 @@ def _candidate(found: ModelVersion) -> Candidate:
         mae=found.tags.get("mae", ""),
         snapshot_id=found.tags.get("snapshot_id", ""),
         run_id=found.run_id,
-        verdict=_noted(Decision, found, "decision"),
+        decision=_read_tag(Decision, found, "decision"),
     )
 
 
-def _noted(kind: type[Noted], version: ModelVersion, tag: str) -> Noted | None:
+def _read_tag(kind: type[AnyRecord], version: ModelVersion, tag: str) -> AnyRecord | None:
     """Return the record in a tag of a version; None if there is none that can be read."""
     try:
         return kind.model_validate_json(version.tags[tag]) if tag in version.tags else None

@@ -1,18 +1,14 @@
-"""``/operations/<name>``: what an operator may start, asked about before; and how its latest run stands."""
+"""``/operations/<name>``: what an operator may start, after a confirmation, and the latest run of each."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
-from pydantic import BaseModel, Field, ValidationError
 from werkzeug.wrappers import Response
 
 from webapp.prefect_client import FlowRun, Step, WorkflowError
-from webapp.problems import invalid
 from webapp.security.sign_in import require_operator
 from webapp.services import services
 from webapp.serving.current_model import reload_everywhere
-from webapp.serving.forecasts import ID_MAX
 
 bp = Blueprint("operations", __name__, url_prefix="/operations")
 
@@ -53,40 +49,34 @@ ACTIONS = {
             "promote",
             "Promote the candidate",
             "Compare the candidate with the champion?",
-            "If it is better it serves at once; if not, you read here why not.",
+            "If it is better it serves at once; if not, the reason is shown here.",
         ),
         Action(
             "rollback",
             "Roll back",
             "Bring the previous champion back?",
-            "The model that served before takes over at once. You can promote again afterwards.",
+            "The model that served before serves again at once. You can promote again afterwards.",
         ),
         Action(
             "monitor",
-            "Look for drift",
+            "Check for drift",
             "Compare new arrivals with the training fleet?",
-            "It also compares forecasts with what became of the cars of the CSV files. Nothing changes.",
+            "It also compares forecasts with the bookings of the cars of the CSV files. Nothing changes.",
         ),
         Action(
             "materialize",
             "Materialize",
             "Read the CSVs and write both stores?",
-            "Forecasts go on meanwhile; readers see the old snapshot until the new one is whole.",
+            "Forecasts continue meanwhile; the old snapshot is used until the new one is complete.",
             page="feature_stores.show",
         ),
     )
 }
 
 
-class PromotionForm(BaseModel):
-    """What to promote: a version, or the candidate."""
-
-    version: int | None = Field(default=None, ge=1, le=ID_MAX)
-
-
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How the latest run of an action stands; without a run, why there is none to show."""
+    """The state of an action's latest run; without a run, why there is none."""
 
     action: Action
     run: FlowRun | None
@@ -94,8 +84,8 @@ class Progress:
     problem: str = ""
 
 
-def progress_of(*names: str) -> list[Progress]:
-    """Return how the latest run of each action stands; Prefect being away is part of the answer."""
+def read_progress(*names: str) -> list[Progress]:
+    """Return the state of each action's latest run, or that Prefect cannot be reached."""
     prefect = services().prefect
     found: list[Progress] = []
     try:
@@ -110,7 +100,7 @@ def progress_of(*names: str) -> list[Progress]:
 
 
 def is_confirmed() -> bool:
-    """Tell whether what this form does was asked and agreed to."""
+    """Return whether the reader was asked and agreed."""
     return request.form.get("confirmed") == "yes"
 
 
@@ -120,16 +110,10 @@ def start(name: str) -> Response | str:
     confirmed = is_confirmed()
     require_operator(changes=confirmed)
     action = ACTIONS.get(name) or abort(404)
-    parameters: dict[str, Any] = {}
-    if name == "promote" and (version := request.form.get("version")):
-        try:
-            parameters = PromotionForm.model_validate({"version": version}).model_dump()
-        except ValidationError as exc:
-            raise invalid(exc) from exc
     if not confirmed:
         return render_template("operations/confirm.html", action=action)
     try:
-        services().prefect.start(name, parameters)
+        services().prefect.start(name, {})
     except WorkflowError as exc:
         flash(f"Not started. {exc}", "poor")
     return redirect(url_for(action.page, _anchor="operations"), 303)

@@ -3,7 +3,7 @@
 from flask import Blueprint, Response
 
 from webapp.prefect_client import FlowRun, WorkflowError
-from webapp.rendering.streaming import page_in_parts
+from webapp.rendering.templates import stream_page
 from webapp.services import services
 
 NUM_RUNS = 30
@@ -13,11 +13,11 @@ bp = Blueprint("runs", __name__)
 @bp.get("/runs")
 def show() -> Response:
     """List them."""
-    return page_in_parts("runs/show.html", read_runs=recent_runs, prefect=services().settings.prefect)
+    return stream_page("runs/show.html", read_runs=read_runs, prefect=services().settings.prefect)
 
 
-def recent_runs() -> tuple[list[FlowRun], str]:
-    """Return the last runs of our flows; or none, and why."""
+def read_runs() -> tuple[list[FlowRun], str]:
+    """Return the last runs; or none, and why."""
     try:
         return services().prefect.recent(limit=NUM_RUNS), ""
     except WorkflowError as exc:

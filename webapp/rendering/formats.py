@@ -1,47 +1,28 @@
-"""One way to write numbers and moments, for every page."""
+"""How pages write numbers, moments and features: the filters of every template."""
 
 from datetime import UTC, datetime
 from math import ceil
-
-from flask import Flask
 
 from vroom_features.vehicle import COLUMNS
 from vroom_features.view import VEHICLE_VIEW
 from webapp.serving.store_state import feature_unit
 
-MARKS_STEP = 5
+SCALE_STEP = 5
+SCALE_MIN = 20
 
 
 def count(value: float) -> str:
-    """Write an expected number of reservations.
-
-    Examples
-    --------
-    >>> count(6.25), count(12.0)
-    ('6.2', '12.0')
-    """
+    """Write an expected number of reservations: 6.2."""
     return f"{value:,.1f}"
 
 
 def whole(value: float) -> str:
-    """Write a whole number.
-
-    Examples
-    --------
-    >>> whole(1000)
-    '1,000'
-    """
+    """Write a whole number: 1,000."""
     return f"{value:,.0f}"
 
 
-def price(value: float) -> str:
-    """Write a price.
-
-    Examples
-    --------
-    >>> price(1045.5)
-    '1,045.50'
-    """
+def two_digits(value: float) -> str:
+    """Write a price, an error or an index: 1,045.50."""
     return f"{value:,.2f}"
 
 
@@ -58,13 +39,7 @@ def signed(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """Write a share.
-
-    Examples
-    --------
-    >>> percent(0.805)
-    '80.5%'
-    """
+    """Write a share: 80.5%."""
     return f"{value * 100:.1f}%".replace("-", "\N{MINUS SIGN}")
 
 
@@ -100,18 +75,12 @@ def duration(seconds: float) -> str:
 
 
 def sentence(text: str) -> str:
-    """Begin a text with a capital letter, as it stands alone on a page.
-
-    Examples
-    --------
-    >>> sentence("no earlier champion"), sentence("")
-    ('No earlier champion', '')
-    """
+    """Begin a text with a capital letter."""
     return text[:1].upper() + text[1:]
 
 
 def plain(value: float) -> str:
-    """Write a number as an input field wants it: no separators, no needless zeros.
+    """Write a number as an input field and a script want it: no separators, no needless zeros.
 
     Examples
     --------
@@ -122,13 +91,7 @@ def plain(value: float) -> str:
 
 
 def share(value: float, top: float) -> str:
-    """Write where a value lies between 0 and ``top``, for a drawing.
-
-    Examples
-    --------
-    >>> share(5, 20)
-    '25.00%'
-    """
+    """Write where a value lies between 0 and ``top``, for a drawing: 25.00%."""
     return f"{min(max(value / top, 0.0), 1.0) * 100:.2f}%"
 
 
@@ -140,32 +103,32 @@ def scale_top(*values: float) -> int:
     >>> scale_top(), scale_top(3.0, 21.2)
     (20, 25)
     """
-    return max(20, ceil(max(values, default=0) / MARKS_STEP) * MARKS_STEP)
+    return max(SCALE_MIN, ceil(max(values, default=0) / SCALE_STEP) * SCALE_STEP)
 
 
 def iso(moment: datetime) -> str:
-    """Write a moment for programs; one without a zone is in UTC."""
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return aware.astimezone(UTC).isoformat(timespec="seconds")
+    """Write a moment for programs."""
+    return _in_utc(moment).isoformat(timespec="seconds")
 
 
 def utc(moment: datetime) -> str:
-    """Write a moment for people; the script rewrites it in the reader's zone.
+    """Write a moment for people; a script rewrites it in the reader's zone.
 
     Examples
     --------
     >>> utc(datetime(2026, 3, 1, 9, 5, tzinfo=UTC))
     '1 Mar 2026, 09:05 UTC'
     """
-    aware = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    return f"{aware.day} {aware:%b %Y, %H:%M} UTC"
+    moment = _in_utc(moment)
+    return f"{moment.day} {moment:%b %Y, %H:%M} UTC"
 
 
-_SHARES = {"coverage"}
+def _in_utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def feature_name(name: str) -> str:
-    """Say what a feature is, in the words of the pages.
+    """Return a feature's label.
 
     Examples
     --------
@@ -176,34 +139,22 @@ def feature_name(name: str) -> str:
     return known.label if known else name.replace("_", " ").capitalize()
 
 
-def metric(value: float, name: str) -> str:
-    """Write a figure of a model.
-
-    Examples
-    --------
-    >>> metric(0.8, "coverage"), metric(3.4, "mae")
-    ('80.0%', '3.40')
-    """
-    return percent(value) if name in _SHARES else whole(value) if value >= 1000 else f"{value:,.2f}"
-
-
-def install(app: Flask) -> None:
-    """Make these available to every template."""
-    app.add_template_filter(size, "bytes")
+FILTERS = {
+    function.__name__: function
     for function in (
         count,
         whole,
-        price,
+        two_digits,
         signed,
         percent,
+        size,
         duration,
+        sentence,
         plain,
         share,
         iso,
         utc,
-        metric,
         feature_name,
         feature_unit,
-        sentence,
-    ):
-        app.add_template_filter(function)
+    )
+}

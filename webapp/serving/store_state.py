@@ -75,7 +75,7 @@ class OnlineState:
     problem: str = ""
 
     @property
-    def is_in_step(self) -> bool:
+    def is_in_sync(self) -> bool:
         """True when every row that was checked is there and fresh."""
         return (
             not self.problem
@@ -140,7 +140,7 @@ def online_state(app: Services) -> OnlineState:
             is_foreign=synced is not None and synced.database_id != app.source.last_change().database_id,
         )
 
-    unknown = OnlineState(problem="It did not answer a moment ago, so what it holds is not known.")
+    unknown = OnlineState(problem="It did not answer a moment ago.")
     return app.heartbeat.try_redis(read) or unknown
 
 
