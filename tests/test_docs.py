@@ -1,4 +1,4 @@
-"""The documents tell the truth about settings, files and commands."""
+"""The documents name settings, files, commands, tests and figures that are there."""
 
 import re
 from pathlib import Path
@@ -10,6 +10,23 @@ from vroom_features.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
+FOLDERS = "benchmarks|data|docs|flows|tests|vroom_features|vroom_model|webapp"
+DOCUMENTS = sorted(
+    path for pattern in ("*.md", "docs/*.md", "data/*.md", "benchmarks/*.md") for path in ROOT.glob(pattern)
+)
+NO_HISTORY = [path for path in DOCUMENTS if path.name not in {"CHANGELOG.md", "RESULTS.md"}]
+
+each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+each_present_document = pytest.mark.parametrize("document", NO_HISTORY, ids=lambda path: path.name)
+
+
+def table(document: str, heading: str) -> list[list[str]]:
+    """Return the cells of a table's rows, found by its first column's heading."""
+    _, _, after = document.partition(f"\n| {heading} |")
+    lines = after.split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
 def test_the_example_environment_names_every_setting_and_no_other() -> None:
@@ -17,36 +34,80 @@ def test_the_example_environment_names_every_setting_and_no_other() -> None:
     assert sorted(named) == sorted(field.upper() for field in Settings.model_fields)
 
 
-@pytest.mark.parametrize(
-    "document", sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/*.md")), ids=lambda p: p.name
-)
-def test_links_in_documents_lead_to_files(document: Path) -> None:
+@each_document
+def test_links_lead_to_files(document: Path) -> None:
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text())
     assert [link for link in links if not (document.parent / link).exists()] == []
 
 
-def test_the_readme_names_every_deployment() -> None:
-    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    for deployment in deployments:
-        assert deployment["name"].removeprefix("vroom_forecast") in README
-
-
-def test_the_readme_names_every_command_of_the_feature_library() -> None:
-    commands = (ROOT / "vroom_features" / "__main__.py").read_text()
-    for name in re.findall(r"^@app\.command\ndef (\w+)", commands, flags=re.MULTILINE):
-        assert f"`{name}`" in README
-
-
-@pytest.mark.parametrize("document", sorted(ROOT.glob("docs/*.md")), ids=lambda p: p.name)
-def test_settings_in_documents_exist(document: Path) -> None:
+@each_present_document
+def test_settings_exist(document: Path) -> None:
     named = set(re.findall(r"\bVROOM_[A-Z_]*[A-Z]\b", document.read_text()))
-    assert named - {f"VROOM_{field.upper()}" for field in Settings.model_fields} == set()
+    known = {f"VROOM_{field.upper()}" for field in Settings.model_fields} | {"VROOM_REAL_DATA"}
+    assert named - known == set()
 
 
-def test_the_figures_of_the_readme_stand_in_the_results() -> None:
-    table = README.partition("## Results")[2].partition("## ")[0]
-    seen = [row.split("|")[3] for row in table.splitlines() if row.startswith("| ") and "what" not in row]
-    results = (ROOT / "benchmarks" / "RESULTS.md").read_text() + (ROOT / "docs" / "drill.md").read_text()
-    figures = [figure for cell in seen for figure in re.findall(r"\d[\d,.]*\d|\d", cell)]
-    assert len(figures) > 10
-    assert [figure for figure in figures if figure not in results] == []
+@each_present_document
+def test_files_exist(document: Path) -> None:
+    text = re.sub(r"In the new file `[^`]*`", "", document.read_text())
+    named = re.findall(rf"`((?:{FOLDERS})/[\w./-]+)`", text)
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@each_present_document
+def test_commands_exist(document: Path) -> None:
+    text = document.read_text()
+    targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, flags=re.MULTILINE))
+    assert set(re.findall(r"(?<=[`\n])make ([a-z][a-z-]*)", text)) - targets == set()
+    modules = re.findall(rf"python -m ((?:{FOLDERS})[\w.]*)", text)
+    paths = [ROOT / module.replace(".", "/") for module in modules]
+    assert [path for path in paths if not (path.with_suffix(".py").exists() or path.is_dir())] == []
+    assert set(re.findall(r"python -m vroom_features ([a-z-]+)", text)) - feature_commands() == set()
+    assert set(re.findall(r"prefect deployment run \w+/(\w+)", text)) - deployments() == set()
+
+
+def feature_commands() -> set[str]:
+    program = (ROOT / "vroom_features" / "__main__.py").read_text()
+    names = re.findall(r"^@app\.command.*\ndef (\w+)", program, flags=re.MULTILINE)
+    return {name.strip("_").replace("_", "-") for name in names}
+
+
+def deployments() -> set[str]:
+    return {made["name"] for made in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
+
+
+def test_the_readme_names_every_deployment_and_every_command_of_the_feature_library() -> None:
+    names = {name.removeprefix("vroom_forecast") for name in deployments()}
+    assert [name for name in sorted(names) if name not in README] == []
+    assert [name for name in sorted(feature_commands()) if f"`{name}`" not in README] == []
+
+
+def test_every_promise_names_tests_that_exist() -> None:
+    rows = table(CONTRIBUTING, "promise")
+    files = {path.name: path.read_text() for path in (ROOT / "tests" / "promises").glob("test_*.py")}
+    for promise, tests, how_broken in rows:
+        named = re.findall(r"`(\w+\.py)`(?: \(([^)]*)\))?", tests)
+        assert named, promise
+        assert how_broken, promise
+        for file, words in named:
+            tests_there = re.findall(
+                r"^def (test_\w+)|^@pytest.mark.parametrize\((.*)\)", files[file], flags=re.MULTILINE
+            )
+            assert [word for word in re.findall(r"`(\w+)`", words) if word not in str(tests_there)] == [], (
+                promise
+            )
+    numbers = [int(found[1]) for promise, *_ in rows if (found := re.match(r"(\d+)\.", promise))]
+    assert numbers == list(range(1, 11))
+
+
+def test_each_figure_of_the_readme_stands_in_the_results_of_its_command() -> None:
+    results = re.split(r"^##+ ", (ROOT / "benchmarks" / "RESULTS.md").read_text(), flags=re.MULTILINE)
+    number = r"\d[\d,.]*\d|\d"
+    command, num_compared = "", 0
+    for what, named, seen in table(README, "what"):
+        command = named.strip("`") or command
+        if command.startswith("python"):
+            recorded = [set(re.findall(number, section)) for section in results if command in section]
+            assert any(set(re.findall(number, seen)) <= numbers for numbers in recorded), (what, command)
+            num_compared += 1
+    assert num_compared > 0
