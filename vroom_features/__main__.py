@@ -257,7 +257,7 @@ def main() -> None:
     """Run a command; an error is one line, and files that it writes are readable by their owner alone."""
     os.umask(0o077)
     try:
-        sys.exit(app())
+        sys.exit(app(sys.argv[1:]))
     except SettingsError as exc:
         sys.stderr.write(f"{exc}\n")
         sys.exit(2)

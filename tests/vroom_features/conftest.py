@@ -1,4 +1,4 @@
-"""Stores for the tests of this library: the database once as SQLite, once as PostgreSQL."""
+"""Stores for the tests of this library: the database is SQLite, or by `on_both` PostgreSQL too."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +14,10 @@ from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.online.store import OnlineStore
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture
 def source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SourceStore]:
     """Return a source database that holds nothing."""
-    if request.param == "sqlite":
+    if getattr(request, "param", "sqlite") == "sqlite":
         url = f"sqlite:///{tmp_path / 'vroom.db'}"
     else:
         url = request.getfixturevalue("postgres_url")

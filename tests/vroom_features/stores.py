@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis as redis_py
 from sqlalchemy import text
 
@@ -21,6 +22,8 @@ from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.online.store import OnlineStore
 from vroom_features.online.sync import AuditReport, audit
 
+on_both = pytest.mark.parametrize("source", ["sqlite", "postgresql"], indirect=True)
+"""For tests of code that differs between the two databases."""
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 FLEET = [vehicle_line(i, actual_price=40 + i / 7) for i in range(1, 41)]
 BOOKED = booking_lines([(i, day) for i in range(1, 41) for day in range(i % 4)])

@@ -1,10 +1,7 @@
-"""Backups are whole although others write meanwhile, and a restore gives up nothing unasked."""
+"""Backups are whole although others write meanwhile, and a restore loses nothing unasked."""
 
-import json
 import os
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,7 +14,8 @@ from sqlmodel import Session, select
 
 from tests.factories import make_vehicle
 from tests.secrets import LOGIN, assert_nothing_secret
-from tests.vroom_features.stores import NOW, arrive, audited, run
+from tests.vroom_features.commands import command
+from tests.vroom_features.stores import NOW, arrive, audited, on_both, run
 from vroom_features.database.backup import back_up, restore
 from vroom_features.database.tables import PromotionRecord
 from vroom_features.database.vehicles import SourceStore
@@ -36,7 +34,6 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def sqlite(tmp_path: Path) -> Iterator[SourceStore]:
-    """Return an empty SQLite database."""
     store = SourceStore.open(f"sqlite:///{tmp_path / 'sqlite.db'}")
     yield store
     store.close()
@@ -44,7 +41,7 @@ def sqlite(tmp_path: Path) -> Iterator[SourceStore]:
 
 @contextmanager
 def writers(url: str) -> Iterator[list[int]]:
-    """Save vehicles without a pause; give the ids as they are acknowledged."""
+    """Save vehicles without a pause; yield the ids as they are acknowledged."""
     stop, acknowledged = Event(), list[int]()
 
     def save() -> None:
@@ -55,10 +52,12 @@ def writers(url: str) -> Iterator[list[int]]:
 
     with ThreadPoolExecutor(2) as pool:
         futures = [pool.submit(save) for _ in range(2)]
-        while len(acknowledged) < 5 and not any(future.done() for future in futures):
-            stop.wait(0.01)
-        yield acknowledged
-        stop.set()
+        try:
+            while len(acknowledged) < 5 and not any(future.done() for future in futures):
+                stop.wait(0.01)
+            yield acknowledged
+        finally:
+            stop.set()
         for future in futures:
             future.result()
 
@@ -67,6 +66,7 @@ def new_ids(store: SourceStore) -> set[int]:
     return {vehicle.vehicle_id for vehicle in store.list_vehicles(kind="new", page_size=100_000).items}
 
 
+@on_both
 def test_a_backup_under_writes_holds_all_that_was_acknowledged_before_it(
     source: SourceStore, tmp_path: Path
 ) -> None:
@@ -94,6 +94,7 @@ def history(store: SourceStore) -> list[tuple[int, int]]:
         return [(each.number, each.version) for each in session.exec(select(PromotionRecord))]
 
 
+@on_both
 def test_a_restore_brings_back_everything_the_history_too(seeded: SourceStore, tmp_path: Path) -> None:
     with Session(seeded.engine) as session:
         session.add(
@@ -114,6 +115,7 @@ def test_a_restore_brings_back_everything_the_history_too(seeded: SourceStore, t
     assert not seeded.save_vehicle(make_vehicle(), saved_at=NOW, idempotency_key="once").created
 
 
+@on_both
 def test_both_stores_follow_a_restored_database(
     seeded: SourceStore, offline: OfflineStore, online: OnlineStore, tmp_path: Path
 ) -> None:
@@ -129,7 +131,10 @@ def test_both_stores_follow_a_restored_database(
     assert audited(seeded, online).is_clean
 
 
-def test_a_backup_is_for_its_owners_eyes_and_overwrites_nothing(source: SourceStore, tmp_path: Path) -> None:
+@on_both
+def test_a_backup_is_readable_by_its_owner_alone_and_overwrites_nothing(
+    source: SourceStore, tmp_path: Path
+) -> None:
     backup = tmp_path / "made" / "backup"
     back_up(source.address, backup)
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
@@ -141,14 +146,9 @@ def test_a_backup_is_for_its_owners_eyes_and_overwrites_nothing(source: SourceSt
 def test_another_databases_backup_is_refused(
     source: SourceStore, sqlite: SourceStore, tmp_path: Path
 ) -> None:
-    other = SourceStore.open(f"sqlite:///{tmp_path / 'other.db'}")
-    back_up(other.address, tmp_path / "backup")
-    other.close()
+    back_up(source.address, tmp_path / "backup")
     with pytest.raises(BackupError, match="another database"):
         restore(sqlite.address, tmp_path / "backup")
-    if source.address.url.startswith("postgresql"):
-        with pytest.raises(BackupError, match="pg_restore"):  # a SQLite file is no dump
-            restore(source.address, tmp_path / "backup", force=True)
 
 
 @pytest.mark.parametrize("damage", ["cut short", "overwritten", "text"])
@@ -193,30 +193,27 @@ def test_a_missing_program_of_postgresql_is_named(
     assert list(tmp_path.glob("*backup*")) == []
 
 
-def test_a_restore_into_a_database_that_is_away_is_a_clear_error(postgres_url: str, tmp_path: Path) -> None:
+def test_a_restore_into_a_database_that_is_away_or_of_a_file_that_is_no_dump_is_a_clear_error(
+    postgres_url: str, sqlite: SourceStore, tmp_path: Path
+) -> None:
     SourceStore.open(postgres_url).close()
     back_up(postgres_url, tmp_path / "backup")
-    with pytest.raises(
-        BackupError, match=r"^database postgresql://127.0.0.1:1/vroom: connection failed"
-    ) as error:
+    away = r"^database postgresql://127.0.0.1:1/vroom: connection failed"
+    with pytest.raises(BackupError, match=away) as error:
         restore(f"postgresql://{LOGIN}@127.0.0.1:1/vroom", tmp_path / "backup")
     assert_nothing_secret(str(error.value))
+    back_up(sqlite.address, tmp_path / "file")
+    with pytest.raises(BackupError, match="pg_restore"):
+        restore(postgres_url, tmp_path / "file", force=True)
 
 
 def test_the_commands_back_up_and_restore(sqlite: SourceStore, tmp_path: Path) -> None:
-    kept = arrive(sqlite)
-
-    def command(*words: str) -> "subprocess.CompletedProcess[str]":
-        options = [*words, "--db", sqlite.address.url]
-        return subprocess.run(
-            [sys.executable, "-m", "vroom_features", *options], capture_output=True, text=True, check=False
-        )
-
-    made = command("backup", "--to", str(tmp_path / "b"), "--json")
-    assert json.loads(made.stdout)["schema_version"] > 0, made.stderr
+    kept, db = arrive(sqlite), ("--db", sqlite.address.url)
+    made = command(tmp_path, "backup", "--to", "b", "--json", *db).document
+    assert made["schema_version"] > 0
     arrive(sqlite)
-    refused = command("restore", "--from", str(tmp_path / "b"))
+    refused = command(tmp_path, "restore", "--from", "b", *db)
     assert (refused.returncode, refused.stderr.startswith("error: the database has 1 changes")) == (1, True)
-    assert command("restore", "--from", str(tmp_path / "b"), "--force").returncode == 0
+    assert command(tmp_path, "restore", "--from", "b", "--force", *db).returncode == 0
     assert [vehicle.vehicle_id for vehicle in sqlite.list_vehicles().items] == [kept]
-    assert command("upgrade").returncode == 0
+    assert command(tmp_path, "upgrade", *db).returncode == 0

@@ -3,10 +3,10 @@
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.vroom_features.stores import on_both
 from vroom_features.database.engine import promotion_lock
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import LockTimeoutError
@@ -22,16 +22,12 @@ with promotion_lock(source.engine, source.address):
 """
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Return the URL of a new database."""
-    is_sqlite = request.param == "sqlite"
-    return f"sqlite:///{tmp_path / 'v.db'}" if is_sqlite else str(request.getfixturevalue("postgres_url"))
-
-
-def test_the_lock_keeps_others_out_also_while_its_holder_is_stopped_and_ends_with_it(url: str) -> None:
-    source = SourceStore.open(url)
-    with subprocess.Popen([sys.executable, "-c", HOLD, url], stdout=subprocess.PIPE, text=True) as holder:
+@on_both
+def test_the_lock_keeps_others_out_also_while_its_holder_is_stopped_and_ends_with_it(
+    source: SourceStore,
+) -> None:
+    words = [sys.executable, "-c", HOLD, source.engine.url.render_as_string(hide_password=False)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         holder.send_signal(signal.SIGSTOP)
@@ -41,4 +37,3 @@ def test_the_lock_keeps_others_out_also_while_its_holder_is_stopped_and_ends_wit
     for _ in range(2):
         with promotion_lock(source.engine, source.address):
             pass
-    source.close()

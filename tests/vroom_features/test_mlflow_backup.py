@@ -1,17 +1,22 @@
 """A backup holds the embedded MLflow too: who is champion, and the files of every version."""
 
-import json
-import os
 import shutil
-import subprocess
-import sys
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.mlflow_process import serve_mlflow
+from tests.vroom_features.commands import command
 from tests.webapp.bundles import write_bundle
-from vroom_features.database.mlflow_backup import DATABASE, back_up_mlflow, refuse_loss, restore_mlflow
+from vroom_features.database.mlflow_backup import (
+    ARTIFACTS,
+    DATABASE,
+    back_up_mlflow,
+    refuse_loss,
+    restore_mlflow,
+)
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import BackupError
 from vroom_model.registry.registry import Registry
@@ -46,51 +51,48 @@ def champion(url: str, downloads: Path) -> int:
         return found.version
 
 
-def command(home: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("VROOM_")}
-    return subprocess.run(
-        [sys.executable, "-m", "vroom_features", *words],
-        env=environment | {"VROOM_HOME": str(home)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_the_commands_bring_champion_and_files_back(tmp_path: Path) -> None:
     home, backup = tmp_path / "home", tmp_path / "backup"
     folder = home / "mlflow"
     folder.mkdir(parents=True)
+    restore = ("restore", "--from", str(backup))
     SourceStore.open(f"sqlite:///{home / 'vroom.db'}").close()
     with serve_mlflow(folder) as url:
         register(url, tmp_path, 1.0)
-        made = command(home, "backup", "--to", str(backup), "--json")
-        assert json.loads(made.stdout)["mlflow"] == f"{backup}.mlflow.tar", made.stderr
+        made = command(tmp_path, "backup", "--to", str(backup), "--json", VROOM_HOME=str(home)).document
+        assert made["mlflow"] == f"{backup}.mlflow.tar"
         register(url, tmp_path, 2.0)
         assert champion(url, tmp_path / "downloads") == 2
-        refused = command(home, "restore", "--from", str(backup))
+        refused = command(tmp_path, *restore, VROOM_HOME=str(home))
         assert "MLflow has 1 model versions that the backup lacks" in refused.stderr
-        assert command(home, "restore", "--from", str(backup), "--force").returncode == 0
+        assert command(tmp_path, *restore, "--force", VROOM_HOME=str(home)).returncode == 0
         assert champion(url, tmp_path / "downloads") == 1  # while it runs
+    files = {path.relative_to(folder) for path in (folder / ARTIFACTS).rglob("*") if "/1.0" not in str(path)}
     shutil.rmtree(home)
-    assert command(home, "restore", "--from", str(backup)).returncode == 0
-    with serve_mlflow(folder) as url:
-        assert champion(url, tmp_path / "downloads anew") == 1
+    assert command(tmp_path, *restore, VROOM_HOME=str(home)).returncode == 0
+    assert {path.relative_to(folder) for path in (folder / ARTIFACTS).rglob("*")} <= files
+    assert versions(folder) == [("vroom", 1)]
 
 
-def test_a_damaged_backup_is_refused_and_a_damaged_database_is_moved_aside(
-    tmp_path: Path,
-) -> None:
+def versions(folder: Path) -> list[tuple[str, int]]:
+    with closing(sqlite3.connect(folder / DATABASE)) as connection:
+        return connection.execute("SELECT name, version FROM model_versions").fetchall()
+
+
+def test_a_damaged_backup_is_refused_and_a_damaged_database_is_moved_aside(tmp_path: Path) -> None:
     folder, backup = tmp_path / "mlflow", tmp_path / "backup"
     folder.mkdir()
-    with serve_mlflow(folder) as url:
-        register(url, tmp_path, 1.0)
-        back_up_mlflow(folder, backup)
+    with closing(sqlite3.connect(folder / DATABASE)) as connection:
+        connection.execute(
+            "CREATE TABLE model_versions AS SELECT 'vroom' AS name, 1 AS version, 'r' AS run_id"
+        )
+        connection.commit()
+    back_up_mlflow(folder, backup)
     with pytest.raises(BackupError, match="exists already"):
         back_up_mlflow(folder, backup)
     assert backup.stat().st_mode & 0o077 == 0
     cut = tmp_path / "cut"
-    cut.write_bytes(backup.read_bytes()[:100_000])
+    cut.write_bytes(backup.read_bytes()[:6_000])
     with pytest.raises(BackupError, match="no whole backup"):
         restore_mlflow(cut, folder)
     (folder / DATABASE).write_bytes(b"\0" * 50_000)
@@ -98,5 +100,4 @@ def test_a_damaged_backup_is_refused_and_a_damaged_database_is_moved_aside(
         refuse_loss(backup, folder)
     restore_mlflow(backup, folder)
     assert len(list(folder.glob(f"{DATABASE}.damaged-*"))) == 1
-    with serve_mlflow(folder) as url:
-        assert champion(url, tmp_path / "downloads") == 1
+    assert versions(folder) == [("vroom", 1)]
