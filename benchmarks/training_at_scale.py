@@ -19,7 +19,9 @@ from cyclopts import App
 
 from flows.training import choose_fit
 from tests.large_fleet import NOW, write_fleet
+from vroom_features.addresses import ServiceAddress
 from vroom_features.offline.snapshots import OfflineStore
+from vroom_features.settings import Settings
 from vroom_model.training.train import train
 
 app = App()
@@ -32,7 +34,7 @@ def measure(*, vehicles: tuple[int, ...] = (1_000_000, 10_000_000), dask: str = 
     with tempfile.TemporaryDirectory(prefix="vroom-scale-") as folder:
         for number in vehicles:
             root = str(Path(folder) / str(number))
-            write_fleet(root, number)
+            write_fleet(ServiceAddress(root), number)
             stored = sum(path.stat().st_size for path in Path(root, "data").iterdir())
             command = [sys.executable, __file__, "train-one", "--root", root, "--dask", dask]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -50,7 +52,7 @@ def train_one(*, root: str, dask: str = "") -> None:
     """Train on a store's snapshot and print what it took as JSON."""
     snapshot = OfflineStore(root).current()
     started = time.perf_counter()
-    fit = choose_fit(snapshot.num_rows, dask)
+    fit = choose_fit(snapshot.num_rows, Settings(_env_file=None, dask_address=ServiceAddress(dask)))
     with tempfile.TemporaryDirectory() as directory:
         model = train(snapshot, directory=Path(directory), as_of=NOW, fit=fit)
         seconds = time.perf_counter() - started

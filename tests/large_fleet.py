@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pandas as pd
 
+from vroom_features.addresses import ServiceAddress
 from vroom_features.materialize import PARTITION_VEHICLES
 from vroom_features.offline.files import Part, files_at
 from vroom_features.offline.partition import digest_of, fleet_rows, order_free_checksum
@@ -15,7 +16,7 @@ from vroom_features.view import VEHICLE_VIEW
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def write_fleet(root: str, num_vehicles: int) -> None:
+def write_fleet(root: ServiceAddress, num_vehicles: int) -> None:
     """Write a snapshot of a made-up fleet."""
     offline, rng, parts = OfflineStore(root), np.random.default_rng(0), []
     for first in range(1, num_vehicles + 1, PARTITION_VEHICLES):
