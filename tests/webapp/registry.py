@@ -1,10 +1,11 @@
 """A real MLflow, and a way to publish models of known answers in it, sound or spoiled."""
 
 import shutil
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import httpx
 from mlflow import MlflowClient
@@ -36,6 +37,14 @@ class Models:
     client: MlflowClient
     uploads: Uploads
 
+    @classmethod
+    def create(cls, url: str, folder: Path, uploads: Uploads) -> Self:
+        """Create a registered model without versions."""
+        client = MlflowClient(url)
+        name = f"vroom-{uuid.uuid4().hex[:8]}"
+        client.create_registered_model(name)
+        return cls(url, name, folder, client, uploads)
+
     def register(self, forecast: float, *, spoil: Spoil | None = None, **changes: Any) -> int:
         """Register a model that answers ``forecast``; ``spoil`` changes its files after they were hashed."""
         if spoil or changes:
@@ -64,6 +73,10 @@ class Models:
             json={"name": self.name, "alias": "champion", "version": str(version)},
         )
         answer.raise_for_status()
+
+    def champion(self) -> int:
+        """Return the champion's version."""
+        return int(self.client.get_model_version_by_alias(self.name, "champion").version)
 
     def dethrone(self) -> None:
         """Take the champion alias away."""

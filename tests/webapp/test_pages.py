@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.factories import make_vehicle
-from tests.webapp.test_auth import csrf_token, sign_in
+from tests.webapp.conftest import csrf_token, sign_in
 from vroom_features.database.queries import VehicleFilter
 from vroom_features.ingest.seed import seed
 from vroom_features.vehicle import PRICE_MAX

@@ -18,7 +18,7 @@ from tests.factories import VEHICLE
 from tests.webapp.conftest import PASSWORD
 from tests.webapp.records import add_record
 from tests.webapp.registry import Models
-from tests.webapp.test_auth import csrf_token
+from tests.webapp.conftest import csrf_token
 from vroom_features.messages import MessageError
 from vroom_features.settings import Settings
 from vroom_features.vehicle import COLUMNS

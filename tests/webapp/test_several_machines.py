@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from tests.factories import VEHICLE
 from tests.webapp.conftest import Promote
 from tests.webapp.registry import Models
-from tests.webapp.test_auth import sign_in
+from tests.webapp.conftest import sign_in
 from tests.webapp.waiting import wait_until
 from vroom_features.settings import Settings
 from webapp.app import create_app
