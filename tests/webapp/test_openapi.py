@@ -14,6 +14,9 @@ PAGES = {blueprint.name for blueprint in BLUEPRINTS}
 NOT_CALLED = {"static", "openapi"}
 
 
+pytestmark = pytest.mark.shared_app
+
+
 @pytest.fixture
 def document(client: FlaskClient) -> dict[str, Any]:
     found: dict[str, Any] = client.get("/openapi.json").json

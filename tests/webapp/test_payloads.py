@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Iterator
 from typing import Literal
 from urllib.parse import quote
 
@@ -15,10 +14,9 @@ from hypothesis import strategies as st
 from werkzeug.datastructures import MultiDict
 
 from tests.factories import VEHICLE
-from tests.webapp.conftest import PASSWORD
+from tests.webapp.conftest import PASSWORD, csrf_token
 from tests.webapp.records import add_record
 from tests.webapp.registry import Models
-from tests.webapp.conftest import csrf_token
 from vroom_features.messages import MessageError
 from vroom_features.settings import Settings
 from vroom_features.vehicle import COLUMNS
@@ -26,7 +24,7 @@ from webapp.events import EVENTS, encode
 from webapp.observability import configure_logs
 from webapp.services import Services
 
-pytestmark = pytest.mark.usefixtures("champion")
+pytestmark = pytest.mark.shared_app
 
 PAYLOADS = (
     "<script>alert(1)</script>",
@@ -77,24 +75,16 @@ RAW_EDGES = (
     "1_0",
 )
 bounded = hypothesis_settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
-@pytest.fixture
-def count(services: Services) -> Iterator[None]:
-    """Check at the end that the database is as it was."""
-    before = services.source.count_vehicles()
-    yield
-    assert services.source.count_vehicles() == before
-
-
-@pytest.mark.usefixtures("count")
 @pytest.mark.parametrize("payload", PAYLOADS, ids=lambda payload: repr(payload[:20]))
 def test_no_payload_is_executed_believed_or_reflected(
-    client: FlaskClient, payload: str, caplog: pytest.LogCaptureFixture
+    client: FlaskClient, services: Services, payload: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
+    before = services.source.count_vehicles()
     token = csrf_token(client)
     header = payload.encode("ascii", "replace").decode().replace("\r", "").replace("\n", "").replace("\0", "")
     answers = [
@@ -129,6 +119,7 @@ def test_no_payload_is_executed_believed_or_reflected(
             assert "<img src=x" not in answer.text, where
         assert "Traceback" not in answer.text, where
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert services.source.count_vehicles() == before
 
 
 @pytest.mark.parametrize("payload", PAYLOADS, ids=lambda payload: repr(payload[:20]))
@@ -157,7 +148,7 @@ def test_a_save_by_a_hostile_key_is_made_once_or_refused(
 def test_a_hostile_reason_is_text_on_every_page(
     client: FlaskClient, services: Services, models: Models, champion: int
 ) -> None:
-    for payload in PAYLOADS[:12]:
+    for payload in PAYLOADS[:8]:
         models.client.set_model_version_tag(models.name, str(champion), "decision", payload)
         add_record(services, version=champion, reason=payload, forced=True)
     for path in ("/models", "/", "/stores", "/model"):
@@ -172,7 +163,6 @@ def test_a_hostile_reason_is_text_on_every_page(
 
 
 def test_a_log_line_is_one_line_whatever_is_in_it() -> None:
-
     configure_logs(Settings(_env_file=None, log_format="json"))
     handler = next(h for h in logging.getLogger().handlers if h.get_name() == "vroom")
     record = logging.LogRecord("webapp", logging.INFO, "f", 1, "name=%s", ("x\n[info] forged\x1b[31m",), None)
@@ -200,7 +190,7 @@ def test_a_path_forges_no_log_line_and_sends_a_terminal_no_code(
 
 
 def is_valid(field: str, literal: str) -> bool:
-    """Tell whether a JSON literal is a number in the field's range."""
+    """Return whether a JSON literal is a number in the field's range."""
     try:
         value = json.loads(literal)
     except ValueError:
@@ -246,7 +236,7 @@ def test_no_form_breaks_the_page(app: Flask, form: dict[str, str]) -> None:
 
 
 @given(st.sampled_from(sorted(EVENTS)), st.binary(max_size=200) | st.text(max_size=80).map(str.encode))
-@hypothesis_settings(max_examples=400, deadline=None)
+@hypothesis_settings(max_examples=100, deadline=None)
 def test_no_message_breaks_its_reader(channel: str, payload: bytes) -> None:
     try:
         event = encode(channel, payload)

@@ -5,8 +5,9 @@ from flask.testing import FlaskClient
 
 from tests.webapp.faults import FaultyProxy
 
+pytestmark = pytest.mark.shared_app
 
-@pytest.mark.usefixtures("champion")
+
 def test_the_head_of_the_models_page_does_not_wait_for_the_registry(
     client: FlaskClient, proxy: FaultyProxy
 ) -> None:
