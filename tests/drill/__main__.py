@@ -30,7 +30,6 @@ def drill(
     ] = "",
     keep: Annotated[bool, Parameter(help="write what came of it to docs/drill.md")] = True,
 ) -> int:
-    """Run the cases, or a soak; exit with 1 when any was not survived."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything is stopped
     cases = chosen(CASES, only)
     if not cases:

@@ -21,8 +21,6 @@ NUM_PROBLEMS_MAX = 3
 
 @dataclass
 class Result:
-    """What came of a case."""
-
     fault: str
     tried: int = 0
     survived: int = 0
@@ -61,7 +59,6 @@ class Fault:
     skip: Callable[[System], str] = lambda _: ""  # returns why it cannot be tried here
 
     def run(self, system: System) -> Result:
-        """Try it, and check every promise after each try."""
         result = Result(self.name, skipped=self.skip(system))
         for _ in range(0 if result.skipped else self.tries):
             if not result.attempt(lambda: self._recover(system)):
@@ -100,7 +97,6 @@ class KillPoints:
     expected: operations.End = "killed"
 
     def run(self, system: System) -> Result:
-        """Stop it at each operation, and check every promise after each."""
         result = Result(self.name)
         if not operations.is_supported():
             result.skipped = "operations are counted on Linux on x86_64 and aarch64"

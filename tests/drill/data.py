@@ -108,7 +108,6 @@ def materialization_fails(system: System) -> None:
 
 @contextmanager
 def full_disk(system: System, name: str) -> Iterator[None]:
-    """Take all the room that is left on the disk of a folder."""
     ballast = system.settings.home / name / "ballast"
     try:
         with suppress(OSError), ballast.open("wb", buffering=0) as file:
@@ -120,7 +119,6 @@ def full_disk(system: System, name: str) -> Iterator[None]:
 
 
 def needs_small_disks(system: System) -> str:
-    """Return why a disk cannot be filled here, or nothing."""
     return "" if (system.settings.home / "db").is_mount() else "only root can mount small disks"
 
 
@@ -149,7 +147,6 @@ def no_room_for_a_snapshot(system: System, traffic: Traffic) -> None:
 
 @fault("disk", "disk full under the model cache", skip=needs_small_disks)
 def no_room_for_a_model(system: System, traffic: Traffic) -> None:
-    """The old one goes on."""
     with full_disk(system, "models"):
         for folder in (system.settings.home / "models").glob("[!.]*-*/"):
             shutil.rmtree(folder)
@@ -174,7 +171,6 @@ def promotions_at_once(_: System, traffic: Traffic) -> None:
 
 @fault("races", "deletions race materializations")
 def deletions_and_runs(system: System, traffic: Traffic) -> None:
-    """Vehicles are deleted while their features are materialized, again and again."""
     live = [i for i, _ in system.kept.saved.values() if i not in system.kept.deleted]
     with ThreadPoolExecutor(1) as pool:
         for number, vehicle_id in enumerate(live[-NUM_DELETED:]):
@@ -192,7 +188,6 @@ def deletions_and_runs(system: System, traffic: Traffic) -> None:
 @fault("clock", "clock ten years ahead (at the process's edge)", how={"offset": timedelta(days=3650)})
 @fault("clock", "clock a day behind (at the process's edge)", how={"offset": timedelta(days=-1)})
 def wrong_clock(system: System, traffic: Traffic, *, offset: timedelta) -> None:
-    """A run is told another moment."""
     write_fleet(system.settings.data_dir, offset.days % 7)
     system.materialize(as_of=now() + offset)
     off = abs(system.offline.current().created_at - now())

@@ -66,13 +66,11 @@ def history_and_alias_agree(system: System) -> None:
 
 
 def online_store_equals_the_database(system: System) -> None:
-    """Check that every online row is made of its database row, and none is missing or too many."""
     report = audit(system.source, system.online, as_of=now())
     assert report.is_clean, f"the audit finds {report}"
 
 
 def snapshots_are_whole(system: System) -> None:
-    """Check the checksum of every part of every snapshot, and the number of rows."""
     for snapshot in [*system.offline.snapshots(), system.offline.current()]:
         num_rows = snapshot.table().num_rows
         assert num_rows == snapshot.num_rows, f"{snapshot.id} has {num_rows} rows, not {snapshot.num_rows}"
@@ -139,7 +137,6 @@ def the_snapshot_is_that_of_the_files(system: System) -> None:
 
 
 def one_whole_candidate(system: System, model_name: str) -> None:
-    """Check that a model has one complete version, the candidate, with the files that the registry names."""
     with Registry(system.settings.mlflow, model_name) as registry, TemporaryDirectory() as name:
         versions = [version for version in registry.versions() if version.tags.get("complete")]
         assert len(versions) == 1, f"{model_name} has {len(versions)} complete versions"

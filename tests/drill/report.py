@@ -45,7 +45,6 @@ def _cells(line: str) -> list[str]:
 
 
 def signature(at: datetime, command: str) -> str:
-    """Return when, by which command and on what machine something was seen."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
         f"`{command}`, {at:%Y-%m-%d}, {platform.system()} {platform.machine()}, "

@@ -133,29 +133,24 @@ def prefect_killed(system: System, traffic: Traffic) -> None:
 
 
 def kill_program(system: System, name: str) -> None:
-    """Kill a supervised program and all it started."""
     program = system.program(name)
     for process in [program, *program.children(recursive=True)]:
         kill(process)
 
 
 def wait_until_healthy(url: str) -> None:
-    """Wait until a service is back."""
     wait_until(lambda: httpx.get(url, timeout=2).is_success, timeout_s=RESTART_TIMEOUT_S)
 
 
 def prefect_worker(system: System) -> list[psutil.Process]:
-    """Return the process that starts flow runs."""
     return [system.program("worker")]
 
 
 def prefect_worker_and_run(system: System) -> list[psutil.Process]:
-    """Return it, and the processes of runs."""
     return [*system.run_processes(), *prefect_worker(system)]
 
 
 def prefect_server(system: System) -> list[psutil.Process]:
-    """Return Prefect's server and what it started."""
     server = system.program("prefect")
     return [server, *server.children(recursive=True)]
 

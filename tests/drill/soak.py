@@ -100,7 +100,6 @@ def _size_mb(folder: Path) -> float:
 
 
 def problems(samples: Sequence[Sample]) -> list[str]:
-    """Return what grew that should not."""
     after = samples[int(len(samples) * WARM_UP_SHARE) :]
     half = len(after) // 2
     found = []
@@ -120,7 +119,6 @@ def problems(samples: Sequence[Sample]) -> list[str]:
 
 
 def keep(path: Path, samples: Sequence[Sample], at: datetime, command: str) -> None:
-    """Write the samples to the report."""
     verdict = "; ".join(problems(samples)) or "Flat, or below its limit."
     grows = [f"{name} +{share:.0%} or +{slack}" for name, (share, slack) in GROWS_MAX.items()]
     limits = ", ".join([*grows, *(f"{name} {bound}" for name, bound in BOUNDS.items())])

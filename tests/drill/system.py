@@ -44,7 +44,6 @@ CLONE_NEWNS = 0x00020000
 
 
 def now() -> datetime:
-    """Return the moment."""
     return datetime.now(UTC)
 
 
@@ -64,17 +63,14 @@ class System:
 
     @property
     def settings(self) -> Settings:
-        """What it runs with."""
         return self.whole.settings
 
     @property
     def url(self) -> str:
-        """Address of its pages."""
         return self.whole.url
 
     @property
     def database(self) -> Path:
-        """The SQLite file."""
         return Path(self.settings.source_database.url.removeprefix("sqlite:///"))
 
     def supervise(self, method: str, name: str) -> Any:  # whatever the supervisor's XML-RPC answers
@@ -84,11 +80,9 @@ class System:
             return getattr(proxy.supervisor, method)(name)
 
     def program(self, name: str) -> psutil.Process:
-        """Return the process of a program."""
         return psutil.Process(self.supervise("getProcessInfo", name)["pid"])
 
     def web_workers(self) -> list[psutil.Process]:
-        """Return the web app's worker processes."""
         return list(self.program("web").children())
 
     def redis_server(self) -> psutil.Process:
@@ -96,7 +90,6 @@ class System:
         return psutil.Process(int(self.redis.info("server")["process_id"]))
 
     def run_processes(self) -> list[psutil.Process]:
-        """Return the processes that run flows now."""
         running = []
         for process in self.program("worker").children(recursive=True):
             with suppress(psutil.NoSuchProcess):
@@ -120,7 +113,6 @@ class System:
         return self.pool.submit(victim.run_step, name, now(), **options).result()
 
     def materialize(self, *, as_of: datetime | None = None) -> MaterializeReport:
-        """Seed and materialize in this process."""
         seed(self.source, self.settings.data_dir)
         return materialize(self.source, self.offline, self.online, as_of=as_of or now())
 
@@ -134,7 +126,6 @@ class System:
         )
 
     def publish(self, message: ModelPromoted) -> None:
-        """Send it to the web workers."""
         self.redis.publish(message.channel, message.encode())
 
     def change_champion(self, publish: Callable[[ModelPromoted], None] | None = None) -> None:
@@ -146,7 +137,6 @@ class System:
         )
 
     def predictor(self, version: int) -> Predictor:
-        """Return the verified model of a version, straight from the registry."""
         if version not in self.predictors:
             self.predictors[version] = self.promotions().load(self.registry.version(version))
         return self.predictors[version]
@@ -183,7 +173,6 @@ def running_system() -> Iterator[System]:
 
 @contextmanager
 def attached(whole: WholeSystem) -> Iterator[System]:
-    """Take hold of a system that runs."""
     settings = whole.settings
     with (
         patch.dict(os.environ, whole.system.environment),  # which the processes below inherit

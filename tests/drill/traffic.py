@@ -31,8 +31,6 @@ class Kept:
 
 @dataclass(frozen=True)
 class Forecast:
-    """A vehicle, and what was answered for it."""
-
     vehicle: Json
     version: int
     predicted: float
@@ -126,7 +124,6 @@ class Traffic:
 
 
 def some_vehicle(random_: random.Random) -> Json:
-    """Return a valid vehicle."""
     recommended = random_.randint(35, 90)
     return VEHICLE | {
         "technology": random_.randint(0, 1),
