@@ -2,7 +2,6 @@
 
 import csv
 import gzip
-import time
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,11 +18,9 @@ from tests.vroom_features.files import (
     vehicle_line,
     write_csvs,
 )
-from tests.vroom_features.stores import contents, rows
+from tests.vroom_features.stores import contents, on_both, rows
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import DataContractError
-from vroom_features.ingest.contract import RESERVATION_COLUMNS
-from vroom_features.ingest.csv_files import check_file
 from vroom_features.ingest.seed import SeedReport, seed
 from vroom_features.vehicle import UI_VEHICLE_ID_START
 
@@ -45,6 +42,7 @@ def rejected(tmp_path: Path, name: str) -> list[list[str]]:
         return list(csv.reader(file))[1:]
 
 
+@on_both
 def test_a_seed_brings_the_files_in(source: SourceStore, tmp_path: Path) -> None:
     report = seed(source, write_csvs(tmp_path / "csv"))
     assert vehicle_counts(report) == (2, 0, 0, 0)
@@ -65,19 +63,20 @@ def test_the_same_files_change_nothing_and_say_so(source: SourceStore, tmp_path:
     assert source.changes_since(0).change_number == before
 
 
-def test_progress_is_told_to_the_end_of_every_step(source: SourceStore, tmp_path: Path) -> None:
-    told: dict[str, list[tuple[int, int]]] = {}
+def test_progress_reaches_the_end_of_every_step(source: SourceStore, tmp_path: Path) -> None:
+    seen: dict[str, list[tuple[int, int]]] = {}
 
-    def tell(step: str, done: int, total: int) -> None:
-        told.setdefault(step, []).append((done, total))
+    def progress(step: str, done: int, total: int) -> None:
+        seen.setdefault(step, []).append((done, total))
 
-    seed(source, write_csvs(tmp_path / "csv"), progress=tell)
-    assert list(told) == ["reading vehicles.csv", "reading reservations.csv", "writing reservations"]
-    for steps in told.values():
+    seed(source, write_csvs(tmp_path / "csv"), progress=progress)
+    assert list(seen) == ["reading vehicles.csv", "reading reservations.csv", "writing reservations"]
+    for steps in seen.values():
         assert steps == sorted(steps)
         assert steps[-1][0] == steps[-1][1]
 
 
+@on_both
 def test_equal_rows_in_another_order_change_nothing(source: SourceStore, tmp_path: Path) -> None:
     seed(source, write_csvs(tmp_path / "a"))
     before = source.changes_since(0).change_number
@@ -91,10 +90,9 @@ def test_equal_rows_in_another_order_change_nothing(source: SourceStore, tmp_pat
     assert source.changes_since(0).change_number == before
 
 
-def test_equal_bookings_are_as_many_as_the_file_has_however_many(tmp_path: Path) -> None:
-    more_than_a_part = (1 << 20) + 3
+def test_equal_bookings_are_as_many_as_the_file_has(tmp_path: Path) -> None:
     with closing(SourceStore.open(f"sqlite:///{tmp_path / 'vroom.db'}")) as source:
-        for number, count in enumerate((more_than_a_part, more_than_a_part - 2, more_than_a_part + 1)):
+        for number, count in enumerate((300, 298, 301)):
             booked = ["1,2023-05-01 10:00:00"] * count
             files = write_csvs(tmp_path / str(number), [vehicle_line(1)], booked)
             report = seed(source, files, allow_removals=True)
@@ -103,6 +101,7 @@ def test_equal_bookings_are_as_many_as_the_file_has_however_many(tmp_path: Path)
         assert (report.reservations_added, report.reservations_removed) == (3, 0)
 
 
+@on_both
 def test_bookings_too_far_apart_for_one_number_come_in_too(source: SourceStore, tmp_path: Path) -> None:
     fleet = [vehicle_line(1), vehicle_line(UI_VEHICLE_ID_START - 1)]
     moments = ["9999-12-31 23:59:59.999999", "0001-01-01 00:00:00", "0001-01-01 00:00:00"]
@@ -117,6 +116,7 @@ def test_bookings_too_far_apart_for_one_number_come_in_too(source: SourceStore, 
     assert seed(source, less, allow_removals=True).reservations_removed == 1
 
 
+@on_both
 def test_a_changed_file_updates_adds_and_removes(source: SourceStore, tmp_path: Path) -> None:
     seed(
         source,
@@ -137,6 +137,7 @@ def test_a_changed_file_updates_adds_and_removes(source: SourceStore, tmp_path: 
         assert source.get_vehicle(vehicle_id).row_version > version  # type: ignore[union-attr]
 
 
+@on_both
 def test_typed_in_vehicles_stay_and_can_be_booked(source: SourceStore, tmp_path: Path) -> None:
     saved = source.save_vehicle(make_vehicle(), saved_at=NOW).vehicle
     report = seed(source, write_csvs(tmp_path / "csv", reservations=[f"{saved.vehicle_id},2023-01-01"]))
@@ -167,11 +168,6 @@ def test_bad_rows_that_cannot_be_written_down_refuse_the_file_and_name_the_folde
     with pytest.raises(DataContractError, match=r"its 1 bad rows cannot.*make \S+quarantine a folder"):
         seed(source, bad, quarantine_dir=quarantine)
     assert contents(source) == before
-
-
-def test_a_folder_that_cannot_be_looked_into_is_a_clear_error(source: SourceStore, tmp_path: Path) -> None:
-    with pytest.raises(DataContractError, match="cannot be looked for"):
-        seed(source, tmp_path / ("x" * 300))
 
 
 def rewrite(folder: Path, name: str, change: Any) -> None:
@@ -234,25 +230,13 @@ def test_a_bad_time_is_set_aside(source: SourceStore, tmp_path: Path, moment: st
     assert rejected(tmp_path, "reservations")[0][:3] == ["152", "created_at", moment]
 
 
-def test_times_of_every_form_can_stand_beside_one_another(source: SourceStore, tmp_path: Path) -> None:
+@on_both
+def test_times_of_every_form_are_read_in_one_file(source: SourceStore, tmp_path: Path) -> None:
     forms = ["2023-05-01 10:00", "2023-05-01T10:00:00Z", "2023-05-01T12:00+02:00", " 2023-05-01 10 "]
     forms += ["2023-05-01 05:30:00.000-0430", "2023-05-01 11:00:00.0+01", "2023-05-01 10:00:00.000000"]
     seed(source, write_csvs(tmp_path / "csv", reservations=[f"1,{moment}" for moment in forms]))
     counted = "SELECT COUNT(*), COUNT(DISTINCT created_at) FROM reservations"
     assert rows(source, counted) == [(len(forms), 1)]
-
-
-def test_times_of_two_forms_are_read_about_as_fast_as_those_of_one(tmp_path: Path) -> None:
-    plain, zoned = ["2023-05-01 10:00:00"] * 2, ["2023-05-01 10:00:00", "2023-05-01 12:00:00+02:00"]
-    times = []
-    for moments in (plain, zoned):
-        folder = write_csvs(tmp_path, reservations=[f"1,{moment}" for moment in moments * 10_000])
-        started = time.process_time()
-        checked = check_file(folder / "reservations.csv", RESERVATION_COLUMNS)
-        times.append(time.process_time() - started)
-        assert checked.num_bad == 0
-        assert checked.columns["created_at"].value_counts().to_dict() == {1_682_935_200_000_000: 20_000}
-    assert times[1] < 20 * times[0] + 0.2
 
 
 def test_a_booking_of_an_unknown_vehicle_is_set_aside(source: SourceStore, tmp_path: Path) -> None:
@@ -280,16 +264,15 @@ STRAY_QUOTES = [
 
 
 @pytest.mark.parametrize("make", STRAY_QUOTES)
-@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-@pytest.mark.parametrize("times", [1, 60])
+@pytest.mark.parametrize("end", ["\n", "\r"])
 def test_a_quote_that_takes_in_the_next_lines_refuses_the_file_by_its_line(
-    source: SourceStore, tmp_path: Path, make: Any, end: str, times: int
+    source: SourceStore, tmp_path: Path, make: Any, end: str
 ) -> None:
-    bookings = [RESERVATION_HEADER, *booking_lines([(1, n) for n in range(2000)])]
+    bookings = [RESERVATION_HEADER, *booking_lines([(1, n) for n in range(1600)])]
     folder = write_csvs(tmp_path / "csv", reservations=bookings[1:])
     seed(source, folder)
     before = contents(source)
-    lines = make(bookings) + bookings[1:] * times
+    lines = make(bookings) + bookings[1:]
     (folder / "reservations.csv").write_text(end.join(lines), newline="")
     with pytest.raises(DataContractError, match=r"line 1001: a quoted cell goes on in the next line"):
         seed(source, folder)
@@ -349,9 +332,7 @@ def test_the_same_rows_written_another_way_are_the_same(
     assert contents(source) == before
 
 
-def test_text_in_latin_1_in_the_place_of_a_number_costs_its_row_alone(
-    source: SourceStore, tmp_path: Path
-) -> None:
+def test_text_in_latin_1_in_the_place_of_a_number_is_one_bad_row(source: SourceStore, tmp_path: Path) -> None:
     folder = write_csvs(tmp_path / "csv", GOOD)
     rewrite(folder, "vehicles", lambda content: content + b"1000,1,45,50,3,0,\xe9\n")
     report = seed(source, folder)

@@ -1,4 +1,4 @@
-"""The online store: older never replaces newer, and what left does not come back."""
+"""The online store: an older row never replaces a newer one or comes back after a deletion."""
 
 import math
 from collections.abc import Iterator
@@ -105,7 +105,7 @@ def test_the_mark_of_the_last_change_followed_is_kept(online: OnlineStore) -> No
     assert online.synced() is None
 
 
-def test_freshness_tells_missing_stale_and_fresh_apart() -> None:
+def test_freshness_is_missing_stale_or_fresh() -> None:
     assert freshness(None, stored()) == "missing"
     assert freshness(row(row_version=1), stored(row_version=2)) == "stale"
     assert freshness(row()._replace(view="vehicle_forecast:0"), stored()) == "stale"

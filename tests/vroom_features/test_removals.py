@@ -6,7 +6,7 @@ import pytest
 
 from tests.factories import make_vehicle
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
-from tests.vroom_features.stores import NOW, contents, rows
+from tests.vroom_features.stores import NOW, contents, on_both, rows
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import DataContractError
 from vroom_features.ingest.seed import SeedReport, seed
@@ -15,7 +15,7 @@ NUM = 120
 VEHICLES = {i: vehicle_line(i) for i in range(1, NUM + 1)}
 BOOKED = {(i, day): booking_lines([(i, day)])[0] for i in range(1, NUM + 1) for day in range(2)}
 UNREADABLE = [vehicle_line("x"), vehicle_line(""), vehicle_line(0), "7,1,45.5"]
-"""Rows of vehicles of which nobody can say which vehicle it was."""
+"""Rows whose vehicle is unknown."""
 
 
 @pytest.fixture
@@ -93,6 +93,7 @@ def counts(report: SeedReport) -> dict[str, int]:
     }
 
 
+@on_both
 def test_a_vehicle_whose_row_is_bad_stays_as_it_was_and_its_bookings_follow_their_file(
     fleet: SourceStore, tmp_path: Path
 ) -> None:
@@ -118,12 +119,6 @@ def test_a_vehicle_whose_row_is_bad_stays_as_it_was_and_its_bookings_follow_thei
     assert seed(fleet, folder).vehicles_kept == 1
     seed(fleet, files(tmp_path, without=(7,), unbooked=((7, 0), (7, 1))))  # now it is known to be gone
     assert fleet.get_vehicle(7) is None
-
-
-def test_a_kept_vehicle_is_not_touched(fleet: SourceStore, tmp_path: Path) -> None:
-    before = fleet.changes_since(0).change_number
-    assert seed(fleet, files(tmp_path, vehicles={7: vehicle_line(7, actual_price="")})).is_unchanged
-    assert fleet.changes_since(0).change_number == before
 
 
 def test_bookings_of_a_vehicle_that_is_bad_at_its_first_seed_are_set_aside_until_it_is_right(
@@ -205,15 +200,6 @@ def test_a_booking_without_a_vehicle_keeps_every_booking_and_so_its_vehicle(
         "reservations_quarantined": 1,
     }
     assert contents(fleet) == before
-
-
-def test_a_vehicle_that_its_file_lacks_leaves_with_its_bookings(fleet: SourceStore, tmp_path: Path) -> None:
-    report = seed(fleet, files(tmp_path, without=(7,)))
-    assert counts(report) == {
-        "vehicles_removed": 1,
-        "reservations_removed": 2,
-        "reservations_quarantined": 2,  # those that reservations.csv still has
-    }
 
 
 def test_bookings_of_a_typed_in_vehicle_stay_where_a_row_of_it_is_bad(

@@ -1,4 +1,4 @@
-"""The source database: an acknowledged save is there, once."""
+"""The source database: an acknowledged save is in it, once."""
 
 import sqlite3
 from collections.abc import Callable
@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from tests.factories import make_vehicle
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
-from vroom_features.database.queries import SORTS, VehicleFilter
+from tests.vroom_features.stores import on_both
+from vroom_features.database.queries import VehicleFilter
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import (
     IdempotencyConflictError,
@@ -42,20 +43,17 @@ def book(source: SourceStore, vehicle_id: int) -> None:
         )
 
 
-def test_a_saved_vehicle_comes_back_as_it_went_in(source: SourceStore) -> None:
-    saved = source.save_vehicle(make_vehicle(actual_price=45.1), saved_at=NOW)
+@on_both
+def test_a_saved_vehicle_comes_back_as_it_went_in_with_its_time_in_utc(source: SourceStore) -> None:
+    paris = NOW.astimezone(timezone(timedelta(hours=2)))
+    saved = source.save_vehicle(make_vehicle(actual_price=45.1), saved_at=paris)
     assert saved.created
     assert saved.vehicle.vehicle_id == UI_VEHICLE_ID_START
     assert source.get_vehicle(saved.vehicle.vehicle_id) == saved.vehicle
     assert saved.vehicle.is_new_arrival
+    assert saved.vehicle.saved_at == NOW
+    assert source.get_vehicle(10**30) is None
     assert make_vehicle(actual_price=45.1).model_dump().items() <= saved.vehicle.model_dump().items()
-
-
-def test_times_come_back_in_utc_whatever_zone_they_went_in_with(source: SourceStore) -> None:
-    paris = NOW.astimezone(timezone(timedelta(hours=2)))
-    saved = source.save_vehicle(make_vehicle(), saved_at=paris).vehicle
-    assert saved.saved_at == NOW
-    assert saved.saved_at.utcoffset() == timedelta(0)
 
 
 def test_a_time_without_a_zone_is_refused_and_nothing_is_saved(source: SourceStore) -> None:
@@ -79,6 +77,7 @@ def test_a_key_used_for_another_vehicle_is_a_conflict(source: SourceStore) -> No
     assert source.list_vehicles().total == 1
 
 
+@on_both
 def test_many_saves_at_once_with_one_key_make_one_row(source: SourceStore) -> None:
     with ThreadPoolExecutor(8) as pool:
         jobs = [
@@ -90,7 +89,7 @@ def test_many_saves_at_once_with_one_key_make_one_row(source: SourceStore) -> No
     assert len({result.vehicle.vehicle_id for result in results}) == 1
 
 
-def test_a_repeated_key_of_a_deleted_vehicle_says_that_it_is_gone(source: SourceStore) -> None:
+def test_a_repeated_key_of_a_deleted_vehicle_is_an_error(source: SourceStore) -> None:
     vehicle_id = source.save_vehicle(make_vehicle(), saved_at=NOW, idempotency_key="k").vehicle.vehicle_id
     source.delete_vehicle(vehicle_id)
     with pytest.raises(VehicleNotFoundError):
@@ -104,6 +103,7 @@ def test_row_versions_rise_with_every_change_and_deletion(source: SourceStore) -
     assert versions == sorted(set(versions))
 
 
+@on_both
 def test_an_id_is_never_used_again(source: SourceStore) -> None:
     first = save(source)
     source.delete_vehicle(first)
@@ -120,6 +120,7 @@ def test_only_unbooked_vehicles_that_were_typed_in_can_be_deleted(source: Source
     assert source.get_vehicle(vehicle_id) is not None
 
 
+@on_both
 def test_a_booked_vehicle_counts_as_fleet(source: SourceStore) -> None:
     booked, other = save(source), save(source)
     book(source, booked)
@@ -129,7 +130,8 @@ def test_a_booked_vehicle_counts_as_fleet(source: SourceStore) -> None:
     assert (counts.fleet, counts.new_arrivals, counts.reservations) == (1, 1, 1)
 
 
-def test_changes_since_tells_what_was_saved_and_deleted(source: SourceStore) -> None:
+@on_both
+def test_changes_since_returns_what_was_saved_and_deleted(source: SourceStore) -> None:
     start = source.changes_since(0).change_number
     first, second = save(source), save(source)
     gone_at = source.delete_vehicle(second)
@@ -140,7 +142,8 @@ def test_changes_since_tells_what_was_saved_and_deleted(source: SourceStore) -> 
     assert source.changes_since(gone_at).vehicles == ()
 
 
-@pytest.mark.parametrize("sort", SORTS)
+@on_both
+@pytest.mark.parametrize("sort", ["vehicle_id", "saved_at", "actual_price", "price_diff", "num_reservations"])
 @pytest.mark.parametrize("descending", [False, True])
 def test_pages_together_hold_every_row_once_in_order(
     source: SourceStore, sort: str, descending: bool
@@ -164,6 +167,8 @@ def test_pages_together_hold_every_row_once_in_order(
         "num_reservations": lambda row: row.num_reservations or 0,
     }.get(sort, lambda row: getattr(row, sort))
     assert [key(row) for row in rows] == sorted(map(key, rows), reverse=descending)
+    with pytest.raises(ValueError, match="sort"):
+        source.list_vehicles(sort=f"{sort}; DROP TABLE vehicles")
 
 
 @pytest.mark.parametrize(
@@ -178,7 +183,7 @@ def test_pages_together_hold_every_row_once_in_order(
         (VehicleFilter(technology=0, street_parked=1), set()),
     ],
 )
-def test_a_filter_leaves_what_it_wants(source: SourceStore, where: VehicleFilter, expected: set[int]) -> None:
+def test_a_filter_selects_vehicles(source: SourceStore, where: VehicleFilter, expected: set[int]) -> None:
     save(source, num_images=1, technology=1, street_parked=0, actual_price=51.0, recommended_price=50.0)
     save(source, num_images=2, technology=0, street_parked=0, actual_price=51.0, recommended_price=50.0)
     save(source, num_images=3, technology=1, street_parked=1, actual_price=50.0, recommended_price=50.0)
@@ -186,6 +191,7 @@ def test_a_filter_leaves_what_it_wants(source: SourceStore, where: VehicleFilter
     assert ({row.num_images for row in found.items}, found.total) == (expected, len(expected))
 
 
+@on_both
 @pytest.mark.parametrize(
     ("search", "expected"),
     [("1", 2), ("1000000001", 1), ("2", 0), ("x", 0), ("%", 0), ("٣", 0), ("9" * 40, 0), (" 10 ", 2)],
@@ -194,15 +200,6 @@ def test_search_finds_ids_by_their_first_digits(source: SourceStore, search: str
     save(source)
     save(source)
     assert source.list_vehicles(search=search).total == expected
-
-
-def test_unknown_sorts_are_refused(source: SourceStore) -> None:
-    with pytest.raises(ValueError, match="sort"):
-        source.list_vehicles(sort="vehicle_id; DROP TABLE vehicles")
-
-
-def test_an_id_beyond_every_integer_column_is_simply_absent(source: SourceStore) -> None:
-    assert source.get_vehicle(10**30) is None
 
 
 @pytest.mark.parametrize(
@@ -219,13 +216,7 @@ def test_a_file_that_is_no_database_is_a_clear_error(tmp_path: Path) -> None:
         SourceStore.open(f"sqlite:///{tmp_path / 'x.db'}")
 
 
-def test_a_password_never_shows_in_an_error() -> None:
-    with pytest.raises(SourceStoreError) as error:
-        SourceStore.open("postgresql://user:hunter2@127.0.0.1:1/none")
-    assert "hunter2" not in str(error.value)
-
-
-def test_a_save_does_not_wait_for_who_reads(tmp_path: Path) -> None:
+def test_a_save_does_not_wait_for_readers(tmp_path: Path) -> None:
     path = tmp_path / "vroom.db"
     with (
         closing(SourceStore.open(f"sqlite:///{path}")) as store,
@@ -249,6 +240,7 @@ def test_opening_many_times_at_once_makes_one_schema(tmp_path: Path) -> None:
         store.close()
 
 
+@on_both
 @given(
     vehicles=st.lists(st.tuples(st.sampled_from(["csv", "ui"]), st.integers(0, 2)), min_size=1, max_size=8)
 )

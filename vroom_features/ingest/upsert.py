@@ -91,7 +91,7 @@ def compare_bookings(connection: Connection, wanted: pd.DataFrame) -> BookingDif
     if connection.execute(select(reservations.c.vehicle_id).limit(1)).first() is None:
         return BookingDifference(wanted, wanted.iloc[:0], 0)
     added, absent, num_stored = [wanted.iloc[:0]], [wanted.iloc[:0]], 0
-    for block, low, high in blocks(wanted):
+    for block, low, high in blocks(wanted, BLOCK_ROWS):
         stored = _stored_bookings(connection, low, high)
         num_stored += len(stored)
         for found, alone in zip((added, absent), difference(block, stored), strict=True):
@@ -107,7 +107,7 @@ def difference(wanted: pd.DataFrame, stored: pd.DataFrame) -> tuple[pd.DataFrame
     return both[is_alone & is_wanted], both[is_alone & ~is_wanted]
 
 
-def blocks(bookings: pd.DataFrame, size: int = BLOCK_ROWS) -> Iterator[tuple[pd.DataFrame, int, int]]:
+def blocks(bookings: pd.DataFrame, size: int) -> Iterator[tuple[pd.DataFrame, int, int]]:
     """Cut bookings, in order, into blocks of whole vehicles; yield each with its lowest and highest id."""
     ids = bookings["vehicle_id"].to_numpy()
     low, start = 0, 0
