@@ -17,7 +17,6 @@ from tests.whole_system import WholeSystem
 
 BLANK = "about:blank"
 TIMEOUT_MS = 15_000
-"""Other tests may keep the machine busy."""
 OPERATOR_COOKIES: dict[str, list[StorageStateCookie]] = {}
 
 
@@ -39,11 +38,11 @@ def browser() -> Iterator[Browser]:
 
 @dataclass
 class Window:
-    """Opens pages of a site, and holds what their consoles complain about."""
+    """Opens pages of a site, and collects the errors and warnings of their consoles."""
 
     browser: Browser
     site: Site | WholeSystem
-    complaints: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     contexts: list[BrowserContext] = field(default_factory=list)
 
     def open(
@@ -67,8 +66,8 @@ class Window:
         context.set_default_timeout(TIMEOUT_MS)
         self.contexts.append(context)
         page = context.new_page()
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("console", lambda message: self._hear(message.type, message.text))
+        page.on("pageerror", lambda error: self.messages.append(str(error)))
+        page.on("console", lambda message: self._collect(message.type, message.text))
         if signed_in:
             self._sign_in(context)
         page.goto(path)
@@ -83,10 +82,10 @@ class Window:
             OPERATOR_COOKIES[self.site.url] = context.storage_state()["cookies"]
         context.add_cookies(OPERATOR_COOKIES[self.site.url])
 
-    def _hear(self, kind: str, text: str) -> None:
+    def _collect(self, kind: str, text: str) -> None:
         # A refused form (422) or a missing model (503) is an answer, which Chromium reports as a failed load.
         if kind in {"error", "warning"} and "Failed to load resource" not in text:
-            self.complaints.append(text)
+            self.messages.append(text)
 
 
 WindowOf = Callable[[Site | WholeSystem], Window]
@@ -94,18 +93,18 @@ WindowOf = Callable[[Site | WholeSystem], Window]
 
 @pytest.fixture
 def window_of(browser: Browser) -> Iterator[WindowOf]:
-    """Return a way to look at a site; the test fails if one of its pages complains."""
+    """Return a way to open pages of a site; the test fails on a message in their consoles."""
     windows: list[Window] = []
 
-    def look_at(site: Site | WholeSystem) -> Window:
+    def window_for(site: Site | WholeSystem) -> Window:
         windows.append(Window(browser, site))
         return windows[-1]
 
-    yield look_at
+    yield window_for
     for window in windows:
         for context in window.contexts:
             context.close()
-        assert window.complaints == []
+        assert window.messages == []
 
 
 @pytest.fixture(scope="package")
@@ -116,16 +115,23 @@ def services(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Servi
 
 
 @pytest.fixture(scope="package")
-def site(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Return a site with the sample fleet and a champion."""
+def site_without_a_model(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Return a site with the sample fleet; without a model only for the tests of the first file."""
     with ExitStack() as stack:
-        made = Site.start(stack, services, tmp_path_factory.mktemp("site"), model_name="with-champion")
+        made = Site.start(stack, services, tmp_path_factory.mktemp("site"), model_name="browser")
         made.seed()
-        made.promote_another()
         yield made
+
+
+@pytest.fixture(scope="package")
+def site(site_without_a_model: Site) -> Site:
+    """Return the site with a champion."""
+    if not site_without_a_model.versions:
+        site_without_a_model.promote_another()
+    return site_without_a_model
 
 
 @pytest.fixture
 def window(window_of: WindowOf, site: Site) -> Window:
-    """Return a way to look at the site that has a champion."""
+    """Return a way to open pages of the site that has a champion."""
     return window_of(site)

@@ -1,4 +1,4 @@
-"""A whole site for the browser: the real servers on free ports, the sample fleet, and models to promote."""
+"""A site for the browser: the real servers on free ports, the sample fleet, and two models to promote."""
 
 import os
 import subprocess
@@ -24,7 +24,6 @@ from vroom_features.ingest.seed import seed
 from vroom_features.materialize import materialize
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.online.store import OnlineStore
-from vroom_model.records import Outcome
 from vroom_model.registry.promotion import PromotionService
 from vroom_model.registry.registry import Registry
 from vroom_model.training.register import register_candidate
@@ -69,7 +68,7 @@ class Site:
     source: SourceStore
     events_port: int
     environment: dict[str, str]
-    num_models: int = 0
+    versions: list[int] = field(default_factory=list)
     events: ExitStack = field(default_factory=ExitStack)
 
     @classmethod
@@ -133,30 +132,30 @@ class Site:
         with closing(OnlineStore.connect(self.redis_url)) as online:
             materialize(self.source, self.offline, online, as_of=moment())
 
-    def register_another(self) -> int:
-        """Train a model that differs by its seed and register it as candidate; return its version."""
-        self.num_models += 1
-        directory = self.home / f"trained-{self.num_models}"
-        trained = train(self.offline.current(), directory=directory, as_of=moment(), seed=self.num_models)
-        with Registry(self.mlflow_url, self.model_name) as registry:
-            return register_candidate(registry, trained).version.version
-
-    def promote(self, *, force_reason: str | None = None) -> Outcome:
-        """Let the candidate compete; a reason promotes it whatever the comparison says."""
+    def promote_another(self) -> int:
+        """Make the other of two models champion, trained when it is first wanted; return its version."""
         with (
             Registry(self.mlflow_url, self.model_name) as registry,
-            redis.Redis.from_url(self.redis_url) as told,
+            redis.Redis.from_url(self.redis_url) as client,
         ):
+            if len(self.versions) < 2:
+                seed = len(self.versions)
+                directory = self.home / f"trained-{seed}"
+                trained = train(self.offline.current(), directory=directory, as_of=moment(), seed=seed)
+                self.versions.append(register_candidate(registry, trained).version.version)
+            else:
+                self.versions.reverse()
             promotions = PromotionService(
-                registry, self.source, publish=lambda m: told.publish(m.channel, m.encode())
+                registry, self.source, publish=lambda m: client.publish(m.channel, m.encode())
             )
-            return promotions.promote(self.offline.current(), as_of=moment(), force_reason=force_reason)
-
-    def promote_another(self) -> int:
-        """Make another model champion; return its version."""
-        version = self.register_another()
-        assert self.promote(force_reason="these tests need another champion").promoted
-        return version
+            outcome = promotions.promote(
+                self.offline.current(),
+                as_of=moment(),
+                version=self.versions[-1],
+                force_reason="these tests need another champion",
+            )
+        assert outcome.promoted
+        return self.versions[-1]
 
     @property
     def offline(self) -> OfflineStore:

@@ -25,67 +25,64 @@ def figure(page: Page) -> float:
     return float(shown.inner_text())
 
 
-def test_the_forecast_follows_what_is_typed(window: Window) -> None:
+def test_the_forecast_and_all_beside_it_follow_what_is_typed(window: Window) -> None:
     page = window.open()
-    cheap = figure(page)
-    with page.expect_response("**/predict") as answered:
-        fill(page, actual_price=95)
+    cheap, rank = figure(page), page.locator(".standing b")
+    rank_before = rank.inner_text()
+    with page.expect_response("**/predict") as answered, page.expect_response("**/details"):
+        fill(page, actual_price=95.37)
     expected = answered.value.json()["predicted_reservations"]
     expect(page.locator("#answer .figure")).to_have_text(f"{expected:.1f}")
-    assert figure(page) < cheap
+    shown = figure(page)
     low, high = page.locator("#range-marks text").all_text_contents()
-    assert float(low) <= figure(page) <= float(high)
+    assert shown < cheap
+    assert float(low) <= shown <= float(high)
+    spoken = f"Forecast: {shown} reservations, most likely {low} to {high}."
+    expect(page.locator("#answer [role=status]")).to_have_text(spoken)
+    at_price = f"At 95.37 per day: {shown} reservations, {low} to {high}"
+    expect(page.locator("#details .readout")).to_have_text(at_price)
+    assert int(rank.inner_text().rstrip("%")) < int(rank_before.rstrip("%"))
+    (base,) = re.findall(r"fleet gets ([\d.]+\d)", page.locator("#details").inner_text())
+    parts = [text.replace("\N{MINUS SIGN}", "-") for text in page.locator(".reasons b").all_inner_texts()]
+    assert len(parts) == 5
+    # seven numbers, each rounded to a tenth
+    assert float(base) + sum(map(float, parts)) == pytest.approx(shown, abs=0.4)
 
 
-def test_a_vehicle_is_typed_forecast_saved_and_found_among_new_arrivals(window: Window) -> None:
+def test_a_double_click_saves_a_car_once_and_back_shows_it_again(window: Window, site: Site) -> None:
     page = window.open()
-    fill(page, actual_price=61.5, recommended_price=60, num_images=5)
+    before = site.source.count_vehicles().new_arrivals
+    fill(page, actual_price=61.25, recommended_price=60, num_images=9)
     with page.expect_response(
-        lambda answer: '"description":80' in (answer.request.post_data or "")
+        lambda answer: '"technology":0' in (answer.request.post_data or "")
     ) as answered:
-        fill(page, description=80)
+        page.get_by_text("By arrangement").click()
     forecast = f"{answered.value.json()['predicted_reservations']:.1f}"
     expect(page.locator("#answer .figure")).to_have_text(forecast)
-    page.get_by_role("button", name="Save this car").click()
-    row = page.locator("tr.fresh")
-    expect(row).to_contain_text("61.50")
-    expect(row.locator("strong")).to_have_text(forecast)
-    expect(row).to_contain_text("fresh")
-    expect(page.get_by_text(re.compile(r"Saved as car \d+"))).to_be_visible()
-
-
-def test_a_double_click_saves_once(window: Window, site: Site) -> None:
-    page = window.open()
-    fill(page, actual_price=71.25)
-    before = site.source.count_vehicles().new_arrivals
     page.get_by_role("button", name="Save this car").dblclick()
     page.wait_for_url("**/arrivals?saved=*")
     assert site.source.count_vehicles().new_arrivals == before + 1
+    row = page.locator("tr.fresh")
+    expect(row).to_contain_text("61.25")
+    expect(row.locator("strong")).to_have_text(forecast)
+    expect(row).to_contain_text("up to date")
+    expect(page.get_by_text(re.compile(r"Saved as car \d+"))).to_be_visible()
+    page.go_back()
+    page.locator("html[data-scripts=running]").wait_for()
+    expect(page.locator("#actual_price")).to_have_value("61.25")
+    expect(page.locator("#num_images")).to_have_value("9")
+    expect(page.locator("input[name=technology][value='0']")).to_be_checked()
+    expect(page.locator("#answer .figure")).to_have_text(forecast)
 
 
-def test_the_same_form_sent_twice_saves_once(window: Window, site: Site) -> None:
+def test_a_wrong_value_and_an_empty_one_are_named_beside_the_field(window: Window) -> None:
     page = window.open()
-    form = page.evaluate("Object.fromEntries(new FormData(document.getElementById('vehicle')))")
-    before = site.source.count_vehicles().new_arrivals
-    first, second = (page.request.post("/", form=form | {"action": "save"}) for _ in range(2))
-    assert first.url == second.url
-    assert "saved=" in first.url
-    assert site.source.count_vehicles().new_arrivals == before + 1
-
-
-def test_an_error_stands_beside_its_field_and_nothing_typed_is_lost(window: Window) -> None:
-    page = window.open()
-    fill(page, num_images=7, actual_price=-5)
+    fill(page, description=77, actual_price=-5)
     error = page.locator("[data-field=actual_price] .error")
     expect(error).to_have_text("Must be more than 0.")
-    assert page.locator("#num_images").input_value() == "7"
+    assert page.locator("#description").input_value() == "77"
     fill(page, actual_price=55)
     expect(error).to_be_hidden()
-    expect(page.locator("#answer .figure")).to_have_text(NUMBER)
-
-
-def test_a_wrong_value_takes_the_forecast_away_and_is_told_from_an_empty_one(window: Window) -> None:
-    page = window.open()
     says, photos = page.locator("#answer .says"), page.locator("#num_images")
     for typed, words in (("1e2", "Correct the marked field"), ("", "Fill in every field")):
         photos.press("Control+A")
@@ -99,33 +96,15 @@ def test_a_wrong_value_takes_the_forecast_away_and_is_told_from_an_empty_one(win
     expect(photos).not_to_have_attribute("aria-invalid", "true")
 
 
-def test_back_after_saving_shows_the_car_that_was_saved(window: Window) -> None:
-    page = window.open()
-    fill(page, actual_price=61.25, num_images=9)
-    with page.expect_response(
-        lambda answer: '"technology":0' in (answer.request.post_data or "")
-    ) as answered:
-        page.get_by_text("By arrangement").click()
-    forecast = f"{answered.value.json()['predicted_reservations']:.1f}"
-    page.get_by_role("button", name="Save this car").click()
-    page.wait_for_url("**/arrivals?saved=*")
-    page.go_back()
-    page.locator("html[data-scripts=running]").wait_for()
-    expect(page.locator("#actual_price")).to_have_value("61.25")
-    expect(page.locator("#num_images")).to_have_value("9")
-    expect(page.locator("input[name=technology][value='0']")).to_be_checked()
-    expect(page.locator("#answer .figure")).to_have_text(forecast)
-
-
-@pytest.mark.parametrize(("pasted", "taken"), [("62,50", "62.50"), (" 7,5 ", "7.5"), ("63.25", "63.25")])
-def test_a_pasted_decimal_comma_is_a_decimal_point(window: Window, pasted: str, taken: str) -> None:
+def test_a_pasted_decimal_comma_is_a_decimal_point(window: Window) -> None:
     page = window.open()
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page.evaluate("text => navigator.clipboard.writeText(text)", pasted)
-    page.locator("#actual_price").focus()
-    page.keyboard.press("Control+A")
-    page.keyboard.press("Control+V")
-    expect(page.locator("#actual_price")).to_have_value(taken)
+    for pasted, taken in (("62,50", "62.50"), (" 7,5 ", "7.5"), ("63.25", "63.25")):
+        page.evaluate("text => navigator.clipboard.writeText(text)", pasted)
+        page.locator("#actual_price").focus()
+        page.keyboard.press("Control+A")
+        page.keyboard.press("Control+V")
+        expect(page.locator("#actual_price")).to_have_value(taken)
     expect(page.locator("#answer .figure")).to_have_text(NUMBER)
 
 
@@ -140,72 +119,10 @@ def test_the_form_works_with_scripts_off(window: Window) -> None:
     expect(page.locator("tr.fresh strong")).to_have_text(shown)
 
 
-def test_a_wrong_field_with_scripts_off_comes_back_with_its_error(window: Window) -> None:
-    page = window.open(scripts=False)
-    page.locator("#vehicle").evaluate("form => form.noValidate = true")
-    fill(page, num_images=2.5, description=33)
-    page.get_by_role("button", name="Save this car").click()
-    expect(page.locator("[data-field=num_images] .error")).to_have_text("Must be a whole number.")
-    expect(page.locator("#answer .says")).to_have_text("Correct the marked field to see the forecast.")
-    assert page.locator("#num_images").input_value() == "2.5"
-    assert page.locator("#description").input_value() == "33"
-
-
-def test_a_field_says_its_unit_and_its_range(window: Window) -> None:
-    page = window.open()
-    photos = page.get_by_label("Photos")
-    expect(photos).to_have_accessible_description(re.compile(r"^In the listing\. 0 to 1,000"))
-    expect(page.locator("[data-field=num_images] .unit")).to_have_text("photos")
-
-
-def test_a_screen_reader_hears_the_whole_forecast_once_it_changed(window: Window) -> None:
-    page = window.open()
-    with page.expect_response("**/predict"):
-        fill(page, actual_price=77)
-    low, high = page.locator("#range-marks text").all_text_contents()
-    spoken = f"Forecast: {figure(page)} reservations, most likely {low} to {high}."
-    expect(page.locator("#answer [role=status]")).to_have_text(spoken)
-
-
-def test_the_printed_forecast_has_the_answer_and_no_controls(window: Window) -> None:
-    page = window.open()
-    page.emulate_media(media="print")
-    page.set_viewport_size({"width": 760, "height": 1000})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 760
-    expect(page.locator("#answer .figure")).to_be_visible()
-    expect(page.locator("#details .plot canvas")).to_be_visible()
-    for hidden in (page.get_by_role("navigation"), page.locator("#save"), page.locator("#price-reader")):
-        expect(hidden).to_be_hidden()
-    numbers = page.get_by_role("region", name="At another price").locator("tbody tr").first
-    expect(numbers).to_be_hidden()
-    page.emulate_media(media="screen")
-    page.get_by_text("The same as a table").click()
-    page.emulate_media(media="print")
-    expect(numbers).to_be_visible()
-
-
-def test_the_forecast_is_printed_on_one_or_two_sheets_light_from_a_dark_screen(window: Window) -> None:
-    page = window.open()
-    canvas = page.locator("#details .plot canvas")
-    expect(canvas).to_be_visible()
-    drawing = "canvas => canvas.toDataURL()"
-    light = canvas.evaluate(drawing)
-    page.emulate_media(color_scheme="dark")
-    page.wait_for_function(
-        "light => document.querySelector('#details .plot canvas').toDataURL() !== light", arg=light
-    )
-    page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert canvas.evaluate(drawing) == light
-    page.evaluate("dispatchEvent(new Event('afterprint'))")
-    assert canvas.evaluate(drawing) != light
-    assert len(re.findall(rb"/Type\s*/Page\b", page.pdf(format="A4"))) in {1, 2}
-
-
 def test_a_car_is_forecast_and_saved_with_the_keyboard_alone(window: Window) -> None:
     page = window.open()
     page.keyboard.press("Tab")
-    expect(page.get_by_text("Skip to the content")).to_be_focused()
-    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")  # skip to the content
     page.keyboard.press("Tab")
     expect(page.locator("#actual_price")).to_be_focused()
     with page.expect_response("**/predict"):
@@ -222,15 +139,65 @@ def test_a_car_is_forecast_and_saved_with_the_keyboard_alone(window: Window) -> 
     expect(page.locator("tr.fresh")).to_contain_text("49.50")
 
 
-def test_a_page_that_asks_too_often_says_so_and_keeps_the_number(window: Window) -> None:
+def test_another_price_is_chosen_with_the_arrow_keys_or_by_pointing(window: Window) -> None:
+    page = window.open()
+    readout = page.locator("#details .readout")
+    expect(readout).to_contain_text("At 58.00 per day")
+    slider = page.get_by_label("Choose a price")
+    slider.focus()
+    page.keyboard.press("End")
+    dear = readout.inner_text()
+    assert dear == slider.get_attribute("aria-valuetext")
+    page.keyboard.press("Home")
+    cheap = readout.inner_text()
+    prices, counts = zip(*[re.findall(r"[\d,.]+\d", text)[:2] for text in (cheap, dear)], strict=True)
+    assert float(prices[0]) < float(prices[1])
+    assert float(counts[0]) > float(counts[1])
+    plot = page.locator("#details .u-over")
+    size = plot.bounding_box()
+    assert size is not None
+    plot.hover(position={"x": size["width"] * 0.9, "y": size["height"] / 2})
+    expect(readout).not_to_have_text(cheap)
+
+
+def test_a_reader_over_the_limit_is_told_so_and_keeps_the_number(window: Window) -> None:
     page = window.open()
     page.route("**/details", lambda route: route.fulfill(status=429, json={"status": 429}))
     fill(page, actual_price=52)
-    notice = page.locator("#details .notice")
-    expect(notice).to_have_text(re.compile("Too many forecasts in a short time.*The number stands"))
+    expect(page.locator("#details .notice")).to_contain_text("Too many forecasts in a short time")
     assert figure(page) > 0
     page.route("**/predict", lambda route: route.fulfill(status=429, json={"status": 429}))
     fill(page, actual_price=53)
     expect(page.locator("#answer .says")).to_contain_text("Too many forecasts in a short time.")
     expect(page.locator("#details")).to_be_empty()
     assert page.locator("#actual_price").input_value() == "53"
+
+
+def test_the_forecast_is_printed_without_controls_light_from_a_dark_screen(window: Window) -> None:
+    page = window.open()
+    canvas = page.locator("#details .plot canvas")
+    expect(canvas).to_be_visible()
+    drawing = "canvas => canvas.toDataURL()"
+    light = canvas.evaluate(drawing)
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(
+        "light => document.querySelector('#details .plot canvas').toDataURL() !== light", arg=light
+    )
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert canvas.evaluate(drawing) == light
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert canvas.evaluate(drawing) != light
+    assert len(re.findall(rb"/Type\s*/Page\b", page.pdf(format="A4"))) in {1, 2}
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 760, "height": 1000})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 760
+    expect(page.locator("#answer .figure")).to_be_visible()
+    expect(canvas).to_be_visible()
+    for hidden in (page.get_by_role("navigation"), page.locator("#save"), page.locator("#price-reader")):
+        expect(hidden).to_be_hidden()
+    numbers = page.get_by_role("region", name="At another price").locator("tbody tr").first
+    expect(numbers).to_be_hidden()
+    page.emulate_media(media="screen")
+    page.get_by_text("Show as a table").click()
+    page.emulate_media(media="print")
+    expect(numbers).to_be_visible()

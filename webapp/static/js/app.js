@@ -1,7 +1,7 @@
-// What every page does: theme, times in the reader's zone, questions before risky steps, live news.
+// What every page does: theme, times in the reader's time zone, confirmations, updates.
 import { on, start } from "./live.js";
 
-// In the reader's zone, written as the server writes moments: the pages are in English, whatever the browser is.
+// Written as the server writes moments: the pages are in English, whatever the browser's language is.
 const zoned = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" });
 const exact = new Intl.DateTimeFormat("en-GB", { dateStyle: "full", timeStyle: "long" });
 
@@ -13,7 +13,7 @@ function localTimes(root) {
   }
 }
 
-// By the bar's own scroll: scrollIntoView would move where the first Tab starts from.
+// By the bar's own scroll: after scrollIntoView the first Tab would start from there.
 function showCurrentPage() {
   const bar = document.querySelector(".nav");
   const current = bar.querySelector("[aria-current]");
@@ -38,8 +38,8 @@ function themeSwitch() {
   });
 }
 
-function ask(form) {
-  const { confirm: question, does = "", button = "Yes, do it" } = form.dataset;
+function confirm(form) {
+  const { confirm: question, does, button } = form.dataset;
   const dialog = document.createElement("dialog");
   const heading = document.createElement("h2");
   heading.textContent = question;
@@ -50,7 +50,7 @@ function ask(form) {
   const buttons = document.createElement("form");
   buttons.method = "dialog";
   buttons.className = "row";
-  for (const [value, label, kind] of [["yes", button, "button main"], ["", "Leave it", "button"]]) {
+  for (const [value, label, kind] of [["yes", button, "button main"], ["", "Cancel", "button"]]) {
     const choice = document.createElement("button");
     Object.assign(choice, { value, textContent: label, className: kind });
     buttons.append(choice);
@@ -72,12 +72,12 @@ function ask(form) {
 document.addEventListener("submit", (event) => {
   if (!event.target.dataset.confirm) return;
   event.preventDefault();
-  ask(event.target);
+  confirm(event.target);
 });
 
 showCurrentPage();
 localTimes(document);
 themeSwitch();
 on("replaced", localTimes);
-on("model", ({ version }) => toast(version ? `Model ${version} serves now.` : "No model serves at the moment."));
+on("model", ({ version }) => toast(version ? `Model ${version} serves now.` : "No model serves now."));
 start();

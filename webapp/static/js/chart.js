@@ -1,5 +1,5 @@
-// Charts are drawn from the tables on the page: the table is the data, and what a screen reader or a printer gets.
-// A cell may carry a more exact value in data-v.
+// Charts are drawn from tables of the page, which screen readers and printers use instead.
+// A cell may have a more exact value in data-v.
 const drawn = new Set();
 let library = null;
 

@@ -1,10 +1,10 @@
-// The fleet's scatter plot: what was expected of each car, and what it got; the groups' means on top.
+// The fleet's scatter plot: forecast and bookings of each car, and the means of groups.
 import { alpha, colour, draw } from "./chart.js";
 import { on } from "./live.js";
 
 const REACH_PX = 15;
 
-// The row of the dot that is nearest to the pointer, over both directions; null where none is near.
+// Returns the row of the dot nearest to the pointer; null where none is near.
 function dotAt(u) {
   const { left, top } = u.cursor;
   const [xs, outcomes] = u.data;
@@ -27,7 +27,7 @@ async function drawScatter(figure) {
     if (!response.ok) throw new Error(response.statusText);
     points = await response.json();
   } catch {
-    readout.textContent = "The dots cannot be loaded just now. The table has the same in groups.";
+    readout.textContent = "The dots cannot be loaded. The table shows groups of them.";
     figure.querySelector(".plot").hidden = true;
     figure.querySelector("details").open = true;
     return;
@@ -46,8 +46,8 @@ async function drawScatter(figure) {
     ].sort((a, b) => a[0] - b[0]);
     const data = [0, 1, 2, 3].map((column) => rows.map((row) => row[column]));
     return {
-      x: "Expected reservations",
-      y: "Really booked",
+      x: "Forecast reservations",
+      y: "Booked",
       data,
       options: {
         scales: { x: { time: false, range: [0, right] }, y: { range: [0, top] } },
@@ -66,7 +66,7 @@ async function drawScatter(figure) {
         hooks: {
           setCursor: [(u) => {
             const i = u.cursor.idx === null ? null : u.cursor.idxs[1];
-            readout.textContent = i === null ? hint : `Car ${rows[i][4]}: ${data[0][i].toFixed(1)} expected, ${data[1][i]} booked`;
+            readout.textContent = i === null ? hint : `Car ${rows[i][4]}: forecast ${data[0][i].toFixed(1)}, booked ${data[1][i]}`;
           }],
         },
       },

@@ -1,5 +1,5 @@
-// The forecast follows the form: the number from POST /predict at once, the rest from the page's own details.
-import { drawCurve } from "./curve.js";
+// The forecast follows the form: the number from POST /predict, the rest from POST /details.
+import { alpha, colour, draw } from "./chart.js";
 import { on } from "./live.js";
 
 const WAIT_MS = 120;
@@ -29,7 +29,7 @@ function vehicle() {
   return values;
 }
 
-// A field that holds no number, such as "1e", has no value either, but it is not empty.
+// A field with an incomplete number, such as "1e", has no value, but it is not empty.
 function isFilled() {
   return [...form.elements].every((el) => !el.validity.valueMissing || el.validity.badInput);
 }
@@ -93,7 +93,7 @@ function showNothing(kind, text) {
   document.getElementById("range").setAttribute("aria-label", "No range yet");
 }
 
-// A slow answer shows that it is on its way; a quick one does not flicker.
+// Shown for a slow answer only: a quick one would flicker.
 function busy() {
   const soon = setTimeout(() => answer.parentElement.setAttribute("aria-busy", "true"), BUSY_MS);
   return () => {
@@ -126,12 +126,12 @@ async function update() {
       showDetails(text);
     } else if (response.status === 429) {
       showErrors({});
-      showDetails(forecast ? `<p class="notice warn">${LIMITED} The number stands.</p>` : "");
+      showDetails(forecast ? `<p class="notice warn">${LIMITED} The number above is still right.</p>` : "");
     } else {
-      showDetails(forecast ? '<p class="notice warn">The reasons behind the number cannot be shown just now. The number stands.</p>' : "");
+      showDetails(forecast ? '<p class="notice warn">The reasons cannot be shown now. The number above is still right.</p>' : "");
     }
   } catch {
-    if (mine === turn) showNothing("waiting", "The server cannot be reached. What you typed stays here.");
+    if (mine === turn) showNothing("waiting", "The server cannot be reached. What you typed is kept.");
   } finally {
     done();
   }
@@ -145,7 +145,7 @@ async function predict(values) {
   });
   if (response.ok) return response.json();
   if (response.status === 503) {
-    showNothing("waiting", "No model serves yet. As soon as one is promoted, this page starts forecasting by itself.");
+    showNothing("waiting", "There are no forecasts yet. They appear here by themselves once the first model is ready.");
   } else if (response.status === 429) {
     showNothing("waiting", LIMITED);
   }
@@ -164,11 +164,87 @@ function drawDetails() {
   for (const figure of details.querySelectorAll("[data-chart=curve]")) drawCurve(figure);
 }
 
+// Draws a vertical line with its label on the side away from the other line, if there is room.
+function mark(u, value, other, text, stroke, dash, line) {
+  if (value < u.scales.x.min || value > u.scales.x.max) return;
+  const { ctx, bbox } = u;
+  const ratio = devicePixelRatio;
+  const x = u.valToPos(value, "x", true);
+  ctx.save();
+  ctx.strokeStyle = stroke;
+  ctx.fillStyle = stroke;
+  ctx.lineWidth = 2 * ratio;
+  ctx.setLineDash(dash.map((d) => d * ratio));
+  ctx.beginPath();
+  ctx.moveTo(x, bbox.top);
+  ctx.lineTo(x, bbox.top + bbox.height);
+  ctx.stroke();
+  ctx.font = `600 ${12 * ratio}px ${getComputedStyle(document.body).fontFamily}`;
+  const gap = 6 * ratio;
+  const room = ctx.measureText(text).width + gap;
+  const onLeft = value < other ? x - room > bbox.left : x + room > bbox.left + bbox.width;
+  ctx.textAlign = onLeft ? "right" : "left";
+  ctx.fillText(text, x + (onLeft ? -gap : gap), bbox.top + (14 + 16 * line) * ratio);
+  ctx.restore();
+}
+
+// The curve of other prices, with a slider to read it.
+function drawCurve(figure) {
+  const now = Number(figure.dataset.now);
+  const market = Number(figure.dataset.market);
+  const slider = figure.querySelector("input[type=range]");
+  const readout = figure.querySelector("output");
+  const rows = [...figure.querySelectorAll("tbody tr")];
+  const read = (index) => {
+    const [price, forecast, low, high] = [...rows[index].cells].map((cell) => cell.textContent.trim());
+    const words = `At ${price} per day: ${forecast} reservations, ${low} to ${high}`;
+    readout.textContent = words;
+    slider.value = index;
+    slider.setAttribute("aria-valuetext", words);
+  };
+  let plot = null;
+  draw(figure, ({ price, forecast, low, high }) => ({
+    x: "Price per day",
+    y: "Reservations",
+    data: [price, high, low, forecast],
+    options: {
+      padding: [null, Math.max(17, 4 * Math.round(price.at(-1)).toLocaleString("en").length), null, null], // for the last price's digits
+      scales: { x: { time: false }, y: { range: (u, min, max) => [0, Math.max(5, max * 1.08)] } },
+      series: [
+        {},
+        { stroke: "transparent", points: { show: false } },
+        { stroke: "transparent", points: { show: false } },
+        { stroke: colour("road"), width: 3, points: { show: false } },
+      ],
+      bands: [{ series: [1, 2], fill: alpha("band", 0.75) }],
+      cursor: { y: false, points: { show: (u, i) => (i === 3 ? undefined : false), size: 10, fill: colour("road") } },
+      hooks: {
+        ready: [(u) => { plot = u; }],
+        draw: [(u) => {
+          mark(u, market, now, "market", colour("soft"), [4, 4], 1);
+          mark(u, now, market, "now", colour("ink"), [], 0);
+        }],
+        setCursor: [(u) => { if (u.cursor.idx !== null && u.cursor.event) read(u.cursor.idx); }],
+      },
+    },
+  }));
+  slider.addEventListener("input", () => {
+    const index = Number(slider.value);
+    read(index);
+    plot?.setCursor({ left: plot.valToPos(plot.data[0][index], "x"), top: plot.valToPos(plot.data[3][index], "y") });
+  });
+  let nearest = 0;
+  rows.forEach((row, i) => {
+    if (Math.abs(Number(row.dataset.price) - now) < Math.abs(Number(rows[nearest].dataset.price) - now)) nearest = i;
+  });
+  read(nearest);
+}
+
 form.addEventListener("input", () => {
   clearTimeout(timer);
   timer = setTimeout(update, WAIT_MS);
 });
-// Chromium drops the comma of a pasted "62,50"; with one or two digits behind it, it can only be a decimal point.
+// Chromium drops the comma of a pasted "62,50". With one or two digits after it, it is a decimal point.
 form.addEventListener("paste", (event) => {
   const text = event.clipboardData.getData("text/plain").trim();
   if (event.target.type !== "number" || !/^\d+,\d{1,2}$/.test(text)) return;
@@ -177,7 +253,7 @@ form.addEventListener("paste", (event) => {
   event.target.dispatchEvent(new Event("input", { bubbles: true }));
 });
 form.addEventListener("submit", (event) => {
-  if (event.submitter?.value === "save") return; // the server saves, once, whatever is clicked twice
+  if (event.submitter?.value === "save") return; // the server saves a form once, also after a double click
   event.preventDefault();
   update();
 });
@@ -188,6 +264,6 @@ put("short", answer.dataset.state === "ready" ? `reservations, ${ends.join(" to 
 put("figure", document.querySelector(".figure").textContent);
 state(answer.dataset.state);
 drawDetails();
-// What was typed before this script ran, or comes back with the page, is not what the server forecast.
+// The server did not forecast what was typed before this script ran or is restored by the browser.
 if ([...form.querySelectorAll("input")].some((el) => el.value !== el.defaultValue || el.checked !== el.defaultChecked)) update();
 new IntersectionObserver(([entry]) => follow.toggleAttribute("data-seen", entry.isIntersecting)).observe(answer);

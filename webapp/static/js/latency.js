@@ -1,4 +1,4 @@
-// Measure this server from here: one request at a time, a fixed number of them, and never in a hidden tab.
+// Measures this server: a fixed number of requests, one at a time, never in a hidden tab.
 import { alpha, colour, draw } from "./chart.js";
 
 const NUM_BINS = 24;
@@ -8,7 +8,7 @@ const progress = document.getElementById("progress");
 const outcome = document.getElementById("outcome");
 const written = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 
-class Refused extends Error {}
+class StoppedError extends Error {}
 
 async function once(path, body) {
   const asked = performance.now();
@@ -20,8 +20,8 @@ async function once(path, body) {
   });
   await response.text();
   const passed = performance.now() - asked;
-  if (response.status === 429) throw new Refused("The server allows no more requests for now; try again in a minute.");
-  if (!response.ok) throw new Refused(`The server answered ${response.status} to ${path}.`);
+  if (response.status === 429) throw new StoppedError("The server allows no more requests now. Try again in a minute.");
+  if (!response.ok) throw new StoppedError(`The server answered ${response.status} to ${path}.`);
   // The browser's own timing of the exchange leaves out the time that scripts take.
   const entry = performance.getEntriesByType("resource").at(-1);
   performance.clearResourceTimings();
@@ -48,7 +48,7 @@ function show(times) {
   document.getElementById("results").hidden = false;
   const table = document.querySelector("#percentiles tbody");
   const all = Object.entries(times).map(([path, taken]) => [path, [...taken].sort((a, b) => a - b)]);
-  const ms = (value) => `${value.toFixed(1)} ms`; // a browser tells tenths
+  const ms = (value) => `${value.toFixed(1)} ms`; // browsers measure tenths
   table.replaceChildren(
     ...all.map(([path, sorted]) =>
       row([path, sorted.length, ms(percentile(sorted, 0.5)), ms(percentile(sorted, 0.9)), ms(percentile(sorted, 0.99)), ms(sorted.at(-1))]),
@@ -72,7 +72,7 @@ function show(times) {
     const paths = uPlot.paths.stepped({ align: 1, extend: true });
     const line = (name) => ({ stroke: colour(name), width: 2, fill: alpha(name, 0.18), paths, points: { show: false } });
     return {
-      x: "Milliseconds (the last step: and more)",
+      x: "Milliseconds (the last step includes slower ones)",
       y: "Answers",
       data: [time, typed, stored],
       options: { scales: { x: { time: false, range: [0, top] } }, series: [{}, line("road"), line("second")] },
@@ -88,16 +88,16 @@ async function measure() {
   button.disabled = true;
   progress.hidden = false;
   outcome.textContent = "";
-  let text = "Done. Only one request was under way at a time.";
+  let text = "Done.";
   try {
     for (const [path, body] of Object.entries(paths)) for (let i = 0; i < 10; i++) await once(path, body); // warm
     for (let i = 0; i < requests; i++) {
-      if (document.hidden) throw new Refused("Stopped, because the page was hidden.");
+      if (document.hidden) throw new StoppedError("Stopped because the page was hidden.");
       for (const [path, body] of Object.entries(paths)) times[path].push(await once(path, body));
       progress.value = (i + 1) / requests;
     }
   } catch (error) {
-    text = error instanceof Refused ? error.message : "The server cannot be reached.";
+    text = error instanceof StoppedError ? error.message : "The server cannot be reached.";
   }
   if (times["/predict"].length > 20) show(times);
   outcome.textContent = text;

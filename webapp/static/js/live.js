@@ -1,9 +1,9 @@
-// What happens on the server, told to the page: each kind of event to whoever asked for it.
+// Events of the server, and the parts of a page that are replaced when one happens.
 const POLL_MS = 3000;
 const POLL_BESIDE_STREAM_MS = 15000;
 const KINDS = { "vehicle-saved": "vehicle", "vehicle-deleted": "vehicle", "vehicle-materialized": "materialized", "run-finished": "run" };
 const REFRESH_MS = 150;
-const SPREAD_MS = 350; // many open pages hear of a promotion at once, and do not all ask at once
+const SPREAD_MS = 350; // so that many open pages do not all send a request at the same moment
 const listeners = new Map();
 let version = document.getElementById("model-chip").dataset.version;
 
@@ -11,9 +11,9 @@ export function on(kind, callback) {
   listeners.set(kind, [...(listeners.get(kind) ?? []), callback]);
 }
 
-function tell(kind, detail) {
+function notify(kind, detail) {
   for (const callback of listeners.get(kind) ?? []) callback(detail);
-  renew(document.querySelectorAll(`[data-live~="${kind}"]`));
+  replaceSoon(document.querySelectorAll(`[data-live~="${kind}"]`));
 }
 
 async function checkHealth() {
@@ -22,48 +22,48 @@ async function checkHealth() {
     const response = await fetch("/health", { headers: { Accept: "application/json" }, cache: "no-store" });
     health = await response.json();
   } catch {
-    health = { status: "away", model_version: version ? Number(version) : null };
+    health = { status: "unreachable", model_version: version ? Number(version) : null };
   }
   const chip = document.getElementById("model-chip");
   const now = health.model_version === null ? "" : String(health.model_version);
   chip.dataset.status = health.status;
   chip.title = (health.reasons ?? []).join("; ");
-  chip.textContent = health.status === "away" ? "Server away" : now ? `Model ${now}` : "No model yet";
+  chip.textContent = health.status === "unreachable" ? "Server unreachable" : now ? `Model ${now}` : "No model yet";
   if (now !== version) {
     version = now;
     chip.dataset.version = now;
-    tell("model", { version: now });
+    notify("model", { version: now });
   }
 }
 
-// Every element with data-live="kind kind" is replaced by its new self when one of those kinds happens.
+// An element with data-live="kind kind" is replaced when an event of one of these kinds happens.
 let pending = 0;
 const touched = new Set();
 
-// An element with data-refresh="ms" is replaced again after that time, for as long as the server gives it one.
-let following = 0;
+// An element with data-refresh="ms" is replaced after that time, as long as the server sets the attribute.
+let refreshTimer = 0;
 
-function followRefreshing() {
+function scheduleRefresh() {
   const due = [...document.querySelectorAll("[data-refresh]")];
-  clearTimeout(following);
-  following = 0;
+  clearTimeout(refreshTimer);
+  refreshTimer = 0;
   if (!due.length) return;
-  following = setTimeout(() => {
-    following = 0;
-    if (document.hidden) return; // it goes on when the page is looked at again
+  refreshTimer = setTimeout(() => {
+    refreshTimer = 0;
+    if (document.hidden) return; // continues when the page is shown again
     for (const region of due) touched.add(region.id);
     replaceRegions();
   }, Number(due[0].dataset.refresh));
 }
 
-function renew(regions) {
+function replaceSoon(regions) {
   if (!regions.length) return;
   for (const region of regions) touched.add(region.id);
   clearTimeout(pending);
   pending = setTimeout(replaceRegions, REFRESH_MS + Math.random() * SPREAD_MS);
 }
 
-// What a reader did with a region, so that its new self can be left the same way.
+// What a reader opened, scrolled and focused, restored in the element that replaces this one.
 const FOCUSABLE = "a[href], button, input, select, summary, [tabindex='0']";
 
 function stateOf(region) {
@@ -98,7 +98,7 @@ async function replaceRegions() {
     if (!response.ok) throw new Error(response.statusText);
     page = new DOMParser().parseFromString(await response.text(), "text/html");
   } catch {
-    followRefreshing(); // the poll says that the server is away, and its return refreshes the rest
+    scheduleRefresh(); // the poll shows that the server cannot be reached
     return;
   }
   for (const id of ids) {
@@ -110,44 +110,44 @@ async function replaceRegions() {
     restore(fresh, state);
     for (const callback of listeners.get("replaced") ?? []) callback(fresh);
   }
-  followRefreshing();
+  scheduleRefresh();
 }
 
-// One stream of events while the page is looked at; asking now and then is enough beside it, and does without it.
+// One stream of events while the page is visible, and a slow poll beside it; a quicker poll without it.
 let stream = null;
-let asked = 0;
+let polledAt = 0;
 let mayHaveMissed = document.hidden;
 
 function listen() {
   stream = new EventSource(document.body.dataset.events);
   stream.addEventListener("open", () => {
     checkHealth();
-    // What happened while no stream was open was told to nobody.
-    if (mayHaveMissed) renew(document.querySelectorAll("[data-live]"));
+    // Events that happened while no stream was open are lost.
+    if (mayHaveMissed) replaceSoon(document.querySelectorAll("[data-live]"));
     mayHaveMissed = true;
   });
   stream.addEventListener("model-swapped", checkHealth);
-  for (const [name, kind] of Object.entries(KINDS)) stream.addEventListener(name, () => tell(kind));
+  for (const [name, kind] of Object.entries(KINDS)) stream.addEventListener(name, () => notify(kind));
 }
 
-function look() {
+function poll() {
   if (document.hidden) {
     stream?.close();
     stream = null;
     return;
   }
   if (stream === null || stream.readyState === EventSource.CLOSED) listen();
-  if (document.querySelector("[data-refresh]") && !following) followRefreshing();
+  if (document.querySelector("[data-refresh]") && !refreshTimer) scheduleRefresh();
   const wait = stream.readyState === EventSource.OPEN ? POLL_BESIDE_STREAM_MS : POLL_MS;
-  if (Date.now() - asked >= wait - 50) {
-    asked = Date.now();
+  if (Date.now() - polledAt >= wait - 50) {
+    polledAt = Date.now();
     checkHealth();
   }
 }
 
 export function start() {
-  look();
-  followRefreshing();
-  setInterval(look, POLL_MS);
-  document.addEventListener("visibilitychange", look);
+  poll();
+  scheduleRefresh();
+  setInterval(poll, POLL_MS);
+  document.addEventListener("visibilitychange", poll);
 }

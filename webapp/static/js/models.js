@@ -1,4 +1,4 @@
-// The champion's calibration: groups of cars, what was expected of them and what they got.
+// The champion's calibration: mean forecast and mean bookings of groups of cars.
 import { colour, draw } from "./chart.js";
 import { on } from "./live.js";
 
@@ -7,8 +7,8 @@ function drawCalibration(figure) {
     const top = Math.ceil(Math.max(...expected, ...real) / 5) * 5;
     const rows = [...expected.map((x, i) => [x, real[i], null]), [0, null, 0], [top, null, top]].sort((a, b) => a[0] - b[0]);
     return {
-      x: "Expected reservations",
-      y: "Really booked",
+      x: "Forecast reservations",
+      y: "Booked",
       data: [0, 1, 2].map((column) => rows.map((row) => row[column])),
       options: {
         scales: { x: { time: false, range: [0, top] }, y: { range: [0, top] } },

@@ -1,5 +1,5 @@
-// The one script that a page asks for before it is painted: it waits for that, then fetches what the page needs.
-// Nothing that scripts do is needed for the first paint, and fetching them would hold it up.
+// The one script that a page loads before its first paint. It waits for the paint, which needs no script, and
+// then loads the others.
 if (!document.hidden) await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
 const { script } = document.body.dataset;
 await Promise.all((script ? ["app", script] : ["app"]).map((name) => import(`./${name}.js`)));
