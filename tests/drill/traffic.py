@@ -124,12 +124,5 @@ class Traffic:
 
 
 def some_vehicle(random_: random.Random) -> Json:
-    recommended = random_.randint(35, 90)
-    return VEHICLE | {
-        "technology": random_.randint(0, 1),
-        "actual_price": round(recommended * random_.uniform(0.8, 2.0), 2),
-        "recommended_price": float(recommended),
-        "num_images": random_.randint(1, 5),
-        "street_parked": random_.randint(0, 1),
-        "description": random_.randint(1, 250),
-    }
+    price, images = round(random_.uniform(30, 180), 2), random_.randint(1, 5)
+    return VEHICLE | {"actual_price": price, "num_images": images, "description": random_.randint(1, 250)}
