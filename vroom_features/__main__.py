@@ -59,8 +59,7 @@ def seed(
     """Write vehicles.csv and reservations.csv to the database."""
     started = time.perf_counter()
     settings = read_settings()
-    source = SourceStore.open(_database(db))
-    with _progress(quiet=as_json) as progress:
+    with closing(SourceStore.open(_database(db))) as source, _progress(quiet=as_json) as progress:
         report = seed_database(
             source,
             data_dir or settings.data_dir,
@@ -70,7 +69,6 @@ def seed(
             allow_removals=allow_removals,
             progress=progress,
         )
-    source.close()
     state = "unchanged, the database was up to date" if report.is_unchanged else "done"
     _print("seed", state, asdict(report), started, as_json=as_json)
 
@@ -100,10 +98,8 @@ def materialize(
             OfflineStore(offline or settings.offline_store),
             _online(redis_url),
             as_of=datetime.now(UTC),
-            partition_vehicles=settings.partition_vehicles
-            if partition_vehicles is None
-            else partition_vehicles,
-            keep_snapshots=settings.keep_snapshots if keep_snapshots is None else keep_snapshots,
+            partition_vehicles=partition_vehicles or settings.partition_vehicles,
+            keep_snapshots=keep_snapshots or settings.keep_snapshots,
         )
     if report.is_unchanged:
         state = "unchanged, the stores were up to date"

@@ -23,6 +23,19 @@ RECIPE = (
 BLOCKS = re.findall(r"```\n(.*?)```", RECIPE, re.DOTALL)
 PROGRAM = ("vroom_features", "vroom_model", "webapp", "flows", "data", "prefect.yaml", "pyproject.toml")
 NUM_FILES_MAX, NUM_LINES_MAX = 5, 60
+FLOWS = """
+import asyncio
+from flows.materialize import vroom_forecast_materialize
+from flows.pipeline import vroom_forecast_pipeline
+
+
+async def main():
+    await vroom_forecast_materialize()
+    await vroom_forecast_pipeline()
+
+
+asyncio.run(main())
+"""
 
 
 def insert(file: Path, block: str, *, before: str) -> None:
@@ -93,8 +106,7 @@ def test_a_new_raw_column_is_everywhere(
         subprocess.run([sys.executable, *arguments], cwd=program, env=environment, check=True, timeout=250)
 
     run("data/generate.py", "--out", "data")
-    for flow in ("materialize", "pipeline"):
-        run("-c", f"import asyncio, flows.{flow} as m; asyncio.run(m.vroom_forecast_{flow}())")
+    run("-c", FLOWS)
     with web_server(environment, program=program) as web:
         vehicle = VEHICLE | {"num_doors": 4}
         assert web.post("/predict", vehicle).json()["predicted_reservations"] > 0

@@ -19,7 +19,7 @@ from vroom_features.database.vehicles import SourceStore
 from vroom_features.ingest.seed import seed
 from vroom_features.materialize import MaterializeReport, materialize
 from vroom_features.offline.snapshots import OfflineStore
-from vroom_features.online.store import OnlineStore
+from vroom_features.online.store import NUM_BUCKETS, OnlineStore
 from vroom_features.online.sync import AuditReport, audit
 
 on_both = pytest.mark.parametrize("source", ["sqlite", "postgresql"], indirect=True)
@@ -53,6 +53,11 @@ def run(
 
 def audited(source: SourceStore, online: OnlineStore) -> AuditReport:
     return audit(source, online, as_of=NOW)
+
+
+def ids_in(online: OnlineStore) -> list[int]:
+    fields = (field for number in range(NUM_BUCKETS) for field in online.bucket(number))
+    return sorted(int(field) for field in fields if field.isdigit())
 
 
 def book(source: SourceStore, tmp_path: Path, vehicle_id: int) -> None:

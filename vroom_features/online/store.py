@@ -163,13 +163,6 @@ class OnlineStore:
             parts[bucket] += (field, found, b"" if row is None else encode(row))
         return self._call(self._replace, parts, width=3)
 
-    def vehicle_ids(self) -> Iterator[int]:
-        """Yield the id of every row, bucket by bucket."""
-        for bucket in range(NUM_BUCKETS):
-            with translated():
-                keys = cast("list[bytes]", self.client.hkeys(_ROWS[bucket]))
-            yield from (int(key) for key in keys if key.isdigit())
-
     def bucket(self, number: int) -> dict[bytes, bytes]:
         """Return the encoded rows of one bucket by their fields."""
         with translated():
