@@ -31,12 +31,12 @@ REAL_FLEET = Path(os.environ.get("VROOM_REAL_DATA", ROOT.parent / "shared" / "da
 
 
 CERTIFICATES = {"SSL_CERT_FILE": "TESTS_SSL_CERT_FILE", "SSL_CERT_DIR": "TESTS_SSL_CERT_DIR"}
-"""Where the environment keeps what it says of them, which the processes that run tests inherit."""
+"""Under which names their variables are kept for a test that needs them."""
 
 
 @pytest.fixture
 def certificates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have certificates again, for a test that installs packages."""
+    """Restore the certificates, for a test that installs packages."""
     monkeypatch.delenv("SSL_CERT_DIR")
     for name, kept in CERTIFICATES.items():
         if kept in os.environ:
@@ -44,7 +44,7 @@ def certificates(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_configure() -> None:
-    """Have no certificates: tests speak plain HTTP on loopback, and each client would load them for 25 ms."""
+    """Remove the certificates: tests speak plain HTTP, and each client would load them for 25 ms."""
     for name, kept in CERTIFICATES.items():
         if name in os.environ:
             os.environ.setdefault(kept, os.environ.pop(name))
@@ -62,14 +62,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[ValkeyServer]:
-    """Start a real Redis-protocol server for the whole run."""
+    """Start a Redis-protocol server for the whole run."""
     with ValkeyServer(free_port(), save="") as server:  # its own search gives two processes the same port
         yield server
 
 
 @pytest.fixture
 def redis_url(redis_server: ValkeyServer) -> str:
-    """Return the address of an empty Redis."""
     url = f"{redis_server.connection_url}/0"
     with redis_py.Redis.from_url(url) as client:
         client.flushall()
@@ -78,21 +77,18 @@ def redis_url(redis_server: ValkeyServer) -> str:
 
 @pytest.fixture
 def redis(redis_url: str) -> Iterator[redis_py.Redis]:
-    """Return a client of an empty Redis."""
     with redis_py.Redis.from_url(redis_url) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
 def redis_cluster() -> Iterator[str]:
-    """Start a real Redis Cluster for the whole run; return its address."""
     with serve_cluster() as url:
         yield url
 
 
 @pytest.fixture
 def redis_cluster_url(redis_cluster: str) -> str:
-    """Return the address of an empty Redis Cluster."""
     client = connect_redis(redis_cluster)
     client.flushall()
     client.close()
@@ -101,7 +97,7 @@ def redis_cluster_url(redis_cluster: str) -> str:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Iterator[SourceStore]:
-    """Return a source database that holds nothing."""
+    """Return an empty source database."""
     store = SourceStore.open(f"sqlite:///{tmp_path / 'vroom.db'}")
     yield store
     store.close()
@@ -109,7 +105,6 @@ def source(tmp_path: Path) -> Iterator[SourceStore]:
 
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start a real MLflow server for the whole run; return its address."""
     with serve_mlflow(tmp_path_factory.mktemp("mlflow-server")) as url:
         yield url
 
@@ -125,14 +120,13 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def system(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeSystem]:
-    """Run the system on them."""
+    """Run the whole system on these CSVs."""
     with whole_system(tmp_path_factory.mktemp("vroom"), data_dir) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """Start a real PostgreSQL server for the whole run, and return its URL."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns of a folder that a container does not have
@@ -153,7 +147,6 @@ def postgres() -> Iterator[str]:
 
 @pytest.fixture
 def postgres_url(postgres: str) -> Iterator[str]:
-    """Return the URL of an empty PostgreSQL database."""
     name = f"t{uuid4().hex}"
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")

@@ -17,7 +17,7 @@ START_TIMEOUT_S = 240
 
 @contextmanager
 def serve_mlflow(folder: Path, python: str = sys.executable) -> Iterator[str]:
-    """Serve MLflow from a SQLite file in ``folder`` on a free port; give its address once it answers."""
+    """Serve MLflow from a SQLite file in ``folder`` on a free port; yield its address once it answers."""
     url = f"http://127.0.0.1:{(port := free_port())}"
     command = [python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]

@@ -1,9 +1,8 @@
-"""Stop a piece of work at its n-th operation, as SQLite's own tests do, or let that operation fail.
+"""Kill a process before its n-th operation, as SQLite's own tests do, or let that operation fail.
 
 An operation is a system call that changes something outside the process: writing, syncing, renaming or
-removing a file, connecting, sending.  The child asks the kernel to report those to its parent (seccomp user
-notification, Linux 5.5), so every thread and every library counts, whatever language it is written in; the
-parent lets each go on, kills the child instead, or has the call return an error.
+removing a file, connecting, sending.  The kernel reports the calls of the child and all its threads to the
+parent (seccomp user notification, Linux 5.5), which lets each continue, kills the child, or returns an error.
 """
 
 import ctypes
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from typing import Literal, NoReturn
 
 End = Literal["finished", "failed", "crashed", "killed"]
-"""Crashed: by an error that nobody foresaw."""
+"""Crashed: by an unexpected error."""
 
 _NUMBERS = {
     "x86_64": {
@@ -74,7 +73,7 @@ _ENDS: dict[int, End] = {_FINISHED: "finished", _FAILED: "failed"}
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a piece of work ended, after how many operations, and what the last one was."""
+    """How the work ended, after how many operations, and which was the last."""
 
     how: End
     num_operations: int
@@ -82,25 +81,24 @@ class Ended:
 
 
 def is_supported() -> bool:
-    """Tell whether this machine can count operations."""
     return platform.system() == "Linux" and platform.machine() in _NUMBERS
 
 
 def run(
     work: Callable[[], bool], *, at: int, error: int | None = None, only: frozenset[str] | None = None
 ) -> Ended:
-    """Run work in a child and stop it before its operation number ``at``.
+    """Run work in a child process and stop it before its operation number ``at``.
 
     Parameters
     ----------
     work : callable
         Returns whether it succeeded.
     at : int
-        From 1; 0 counts and stops nothing.
+        From 1; with 0 operations are counted and none is stopped.
     error : int, optional
-        Instead of killing, let this operation and all later ones fail with this ``errno``.
+        Do not kill: this operation and all later ones fail with this ``errno``.
     only : frozenset of str, optional
-        Count these calls alone.
+        Count only these calls.
     """
     numbers = _NUMBERS[platform.machine()]
     watched = {
@@ -128,22 +126,22 @@ def run(
 def _child(
     work: Callable[[], bool], channel: socket.socket, watched: dict[int, str], seccomp: int
 ) -> NoReturn:
-    """Put the filter on, hand its listener over, work, and end without going back to the caller."""
+    """Install the filter, send its listener to the parent, work, and exit."""
     code = _CRASHED
     try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody would answer its calls
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # without it no call would return
         listener = _install(watched, seccomp)
         socket.send_fds(channel, [b"x"], [listener])  # by sendmsg, which is not watched
         os.close(listener)
         code = _FINISHED if work() else _FAILED
-    except BaseException:  # noqa: BLE001 - whatever it is, it is shown and ends here
+    except BaseException:  # noqa: BLE001 - shown here, where the process ends
         traceback.print_exc()
     finally:
         os._exit(code)
 
 
 def _install(watched: dict[int, str], seccomp: int) -> int:
-    """Have the kernel report the watched calls of this thread and those it starts."""
+    """Have the kernel report the watched calls of this thread and of the threads it starts."""
     code = [(_LOAD, 0, 0, 0)]
     code += [(_IF_EQUAL, len(watched) - place, 0, number) for place, number in enumerate(watched)]
     code += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _NOTIFY)]
@@ -162,19 +160,19 @@ def _install(watched: dict[int, str], seccomp: int) -> int:
 def _supervise(
     listener: int, pid: int, watched: dict[int, str], *, at: int, error: int | None
 ) -> tuple[int, str]:
-    """Answer every report until the child is gone; return how many there were, and the last."""
+    """Answer every report until the child ends; return how many there were, and the last."""
     poll = select.poll()
     poll.register(listener, select.POLLIN)
     count, last = 0, ""
     while True:
         ((_, event),) = poll.poll()
-        if not event & select.POLLIN:  # nobody has this filter any more
+        if not event & select.POLLIN:  # the child has ended
             return count, last
         notice = bytearray(80)
         try:
             fcntl.ioctl(listener, _RECEIVE, notice)
         except OSError as exc:
-            if exc.errno == errno.ENOENT:  # it died meanwhile
+            if exc.errno == errno.ENOENT:  # the caller died meanwhile
                 continue
             raise
         identity, _, _, number = struct.unpack_from("QIIi", notice)

@@ -4,9 +4,8 @@ import os
 import socket
 from collections.abc import Iterator
 
-LOWEST = 20_000
-PER_WORKER = 1_500
-"""Below the ephemeral ports, any of which a connection may take; each pytest worker has its own range."""
+LOWEST = 20_000  # below the ephemeral ports, any of which a connection may take
+PER_WORKER = 1_500  # each pytest worker has its own range
 
 
 def _candidates() -> Iterator[int]:
@@ -21,7 +20,7 @@ _next = _candidates()
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on, and that is not given out again soon."""
+    """Return a port that nothing listens on, and that is not returned again soon."""
     return next(filter(_is_free, _next))
 
 
@@ -36,5 +35,4 @@ def _is_free(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return several of them."""
     return [free_port() for _ in range(count)]

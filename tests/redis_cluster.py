@@ -15,7 +15,7 @@ START_TIMEOUT_S = 60
 
 @contextmanager
 def serve_cluster() -> Iterator[str]:
-    """Start the nodes, make them one cluster, and give the URL of one."""
+    """Start the nodes, join them to one cluster, and yield the URL of one."""
     with ExitStack() as stack:
         servers = [
             stack.enter_context(ValkeyServer(save="", **{"cluster-enabled": "yes"})) for _ in range(NUM_NODES)
@@ -33,6 +33,5 @@ def serve_cluster() -> Iterator[str]:
 
 
 def _is_whole(node: redis_py.Redis) -> bool:
-    """Say whether a node knows all others and an owner of each slot."""
     info: dict[str, Any] = node.execute_command("CLUSTER INFO")
     return info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == NUM_NODES

@@ -1,4 +1,4 @@
-"""Work is stopped exactly where it is told to."""
+"""A process is killed, or its operation fails, exactly where the test asks for it."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(not operations.is_supported(), reason="operation
 
 
 def publish(folder: Path) -> bool:
-    """Write aside, bring it to the disk, and rename: three operations."""
+    """Write to another name, sync, and rename: three operations."""
     aside = folder / "aside"
     file = os.open(aside, os.O_CREAT | os.O_WRONLY)
     try:
@@ -39,7 +39,7 @@ def test_a_process_is_killed_before_its_nth_operation(tmp_path: Path, at: int, l
     assert (tmp_path / "aside").stat().st_size == (0 if at == 1 else 5)
 
 
-def test_a_full_disk_is_met_from_the_nth_write_on(tmp_path: Path) -> None:
+def test_writes_fail_from_the_nth_on(tmp_path: Path) -> None:
     ended = operations.run(
         lambda: publish(tmp_path), at=2, error=errno.ENOSPC, only=operations.FILLS_THE_DISK
     )
@@ -47,7 +47,7 @@ def test_a_full_disk_is_met_from_the_nth_write_on(tmp_path: Path) -> None:
     assert not (tmp_path / "published").exists()
 
 
-def test_an_error_that_nobody_foresaw_is_told_from_a_clear_one(
+def test_an_unexpected_error_is_a_crash_and_not_a_failure(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert operations.run(lambda: publish(tmp_path / "nowhere"), at=0).how == "crashed"

@@ -22,17 +22,14 @@ class WholeSystem:
 
     @property
     def url(self) -> str:
-        """Where its pages are."""
         return self.system.url
 
     @property
     def process(self) -> "subprocess.Popen[str]":
-        """`make run`."""
         return self.system.process
 
     @property
     def password(self) -> str:
-        """The operator's."""
         return (self.settings.home / "operator-password").read_text().strip()
 
     def wait_for_version(self, version: int) -> None:
@@ -41,7 +38,7 @@ class WholeSystem:
 
 
 def system_settings(home: Path, data_dir: Path = ROOT / "data") -> Settings:
-    """Return settings of a system of its own."""
+    """Return settings with free ports."""
     web, events, redis, mlflow, prefect = free_ports(5)
     return Settings(
         _env_file=None,

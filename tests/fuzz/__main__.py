@@ -1,8 +1,8 @@
 """``python -m tests.fuzz csv`` or ``messages``, with libFuzzer's own options after it.
 
-Atheris is no dependency: install it beside (``uv pip install --target FOLDER atheris``) and name the folder
-in ``PYTHONPATH``.  Whatever is read must be taken, or refused by an error of ours; anything else stops the
-run and leaves the input in a file.
+Atheris is no dependency: install it (``uv pip install --target FOLDER atheris``) and name the folder in
+``PYTHONPATH``.  Every input must be accepted, or refused by an error of ours; any other error stops the run
+and leaves the input in a file.
 """
 
 import gzip
