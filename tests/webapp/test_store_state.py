@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pytest
 from flask.testing import FlaskClient
 
 from tests.factories import VEHICLE, make_vehicle
@@ -42,18 +41,16 @@ def test_rows_of_another_database_are_named_as_such(client: FlaskClient, service
     assert "This Redis has the rows of another database." in page(client, "/feature-stores")
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", "{"])
-def test_a_pointer_that_names_no_snapshot_is_shown(
-    client: FlaskClient, services: Services, content: str
-) -> None:
+def test_a_pointer_that_names_no_snapshot_is_shown(client: FlaskClient, services: Services) -> None:
     folder = Path(services.settings.offline_store.url)
     (folder / "snapshots").mkdir(parents=True)
     (folder / "snapshots" / "a.json").write_text("{}")
-    (folder / "current.json").write_text(content)
-    assert client.get("/stores").json["offline_store"]["status"] == "down"
-    shown = page(client, "/feature-stores")
-    assert "ValidationError" in shown
-    assert shown.rstrip().endswith("</html>")
+    for content in ("[]", "{}", "{"):
+        (folder / "current.json").write_text(content)
+        assert client.get("/stores").json["offline_store"]["status"] == "down"
+        shown = page(client, "/feature-stores")
+        assert "ValidationError" in shown
+        assert shown.rstrip().endswith("</html>")
 
 
 def test_the_snapshots_and_the_last_audit_are_shown(
