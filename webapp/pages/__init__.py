@@ -57,7 +57,7 @@ def frame() -> dict[str, Any]:
     return {
         "navigation": NAVIGATION,
         "events_url": events_url(services().settings),
-        "served": current_model(),
+        "model": current_model(),
         "theme": theme if theme in {"light", "dark"} else None,
         "is_operator": bool(current_user.is_authenticated),
     }

@@ -117,7 +117,7 @@ class Query:
 @bp.get("/fleet")
 def show() -> str:
     """List the vehicles: forecast against what happened."""
-    query, served = Query.read(request.args), current_model()
+    query, model = Query.read(request.args), current_model()
     page = read_page(**query.listed())
     return render_template(
         "fleet/show.html",
@@ -129,7 +129,7 @@ def show() -> str:
         sorts=SORTS,
         export_max=EXPORT_MAX,
         counts=services().source.count_vehicles(),
-        groups=services().fleet.groups(served) if served else [],
+        groups=services().fleet.groups(model) if model else [],
     )
 
 
@@ -144,10 +144,10 @@ def download() -> Response:
 @bp.get("/fleet/points")
 def points() -> dict[str, list[float]]:
     """Return forecasts and outcomes of the fleet, for the chart."""
-    served = current_model()
-    if served is None:
+    model = current_model()
+    if model is None:
         return {"forecast": [], "outcome": [], "vehicle_id": []}
-    fleet = services().fleet.predictions(served)
+    fleet = services().fleet.predictions(model)
     return {
         "forecast": fleet.forecast.round(2).tolist(),
         "outcome": fleet.outcome.tolist(),
@@ -155,20 +155,20 @@ def points() -> dict[str, list[float]]:
     }
 
 
-def csv_lines(source: SourceStore, query: Query, served: LoadedModel | None) -> Iterator[str]:
+def csv_lines(source: SourceStore, query: Query, model: LoadedModel | None) -> Iterator[str]:
     """Yield the file a batch at a time, all forecast by one model; without one the forecasts are empty.
 
     The ids are read at once, so that the file holds each vehicle once while others come and go; a vehicle
     that is gone when its batch is read is left out.
     """
-    version = served.version if served else ""
+    version = model.version if model else ""
     yield _lines([[*EXPORT_FIELDS, "predicted_reservations", "low", "high", "model_version"]])
     ids = source.list_vehicle_ids(**query.listed(), limit=EXPORT_MAX)
     for start in range(0, len(ids), EXPORT_BATCH_SIZE):
         vehicles = source.get_vehicles(ids[start : start + EXPORT_BATCH_SIZE])
         figures: Iterable[list[object]] = repeat(["", "", ""], len(vehicles))
-        if served is not None:
-            made = predict_vehicles(served, vehicles)
+        if model is not None:
+            made = predict_vehicles(model, vehicles)
             figures = ([round(each, 3) for each in (f.predicted_reservations, f.low, f.high)] for f in made)
         yield _lines(
             [

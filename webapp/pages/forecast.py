@@ -151,26 +151,26 @@ def _page(entry: Entry, *, status: int = 200, save_problem: str = "") -> Respons
 
 def _answer(entry: Entry) -> dict[str, Any]:
     """Return what the templates show of a vehicle, all of it by one model."""
-    served = current_model()
-    if served is None or entry.vehicle is None:
+    model = current_model()
+    if model is None or entry.vehicle is None:
         return {"forecast": None, "scale_top": scale_top()}
     if wait_s := services().limit.wait_s(request.environ):
         return {"forecast": None, "wait_s": wait_s, "scale_top": scale_top()}
     row = entry.vehicle.model_dump()
-    forecast = served.predictor.predict_one(row)
+    forecast = model.predictor.predict_one(row)
     return {
         "forecast": forecast,
         "scale_top": scale_top(forecast.high),
-        "percentile": services().fleet.percentile(served, forecast.predicted_reservations),
-        "explanation": _explain(served, row),
-        "curve": what_if(served.predictor, row),
+        "percentile": services().fleet.percentile(model, forecast.predicted_reservations),
+        "explanation": _explain(model, row),
+        "curve": what_if(model.predictor, row),
     }
 
 
-def _explain(served: LoadedModel, row: Mapping[str, float]) -> Explanation | None:
+def _explain(model: LoadedModel, row: Mapping[str, float]) -> Explanation | None:
     """Return the reasons; None if the model's files cannot be read, which the rest does without."""
     try:
-        return services().load_explainer(served.ref).explain(row)
+        return services().load_explainer(model.ref).explain(row)
     except VroomModelError as exc:
-        logger.warning("no reasons model_version=%s: %s", served.version, exc)
+        logger.warning("no reasons model_version=%s: %s", model.version, exc)
         return None

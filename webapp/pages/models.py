@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TypeVar
 
 from flask import Blueprint, Response
@@ -23,39 +22,28 @@ bp = Blueprint("models", __name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A version that is not champion, and what the gate decided.
-
-    Parameters
-    ----------
-    mae : str
-        Its out-of-fold error, as recorded at training; empty when it is not known.
-    snapshot_id, run_id : str
-        The snapshot it was trained on, and its MLflow run.
-    decision : Decision or None
-        None before the comparison.
-    """
-
-    version: int
-    created_at: datetime
-    mae: str
-    snapshot_id: str
-    run_id: str
-    decision: Decision | None
-
-
-@dataclass(frozen=True, slots=True)
 class History:
-    """The candidate, the last promotions, the last check for drift, and what cannot be read.
+    """What the registry and the database say of models.
 
     Parameters
     ----------
+    records : sequence of PromotionRecord
+        The last promotions and rollbacks.
+    candidate : ModelVersion or None
+        None without one, or while it is the champion.
+    decision : Decision or None
+        Of the gate about the candidate; None before the comparison.
+    drift : MonitorReport or None
+        The last check of the champion.
     moved_by_hand : int or None
         The champion, if it is another one than the last record names.
+    problem : str
+        Why the registry cannot be read.
     """
 
-    candidate: Candidate | None
     records: Sequence[PromotionRecord]
+    candidate: ModelVersion | None = None
+    decision: Decision | None = None
     drift: MonitorReport | None = None
     moved_by_hand: int | None = None
     problem: str = ""
@@ -93,27 +81,17 @@ def read_history(promotions: PromotionService) -> History:
         records = promotions.history(limit=NUM_RECORDS)
         champion = promotions.registry.champion()
     except (VroomModelError, VroomFeaturesError) as exc:
-        return History(None, records, problem=str(exc))
+        return History(records, problem=str(exc))
     if candidate and champion and candidate.version == champion.version:
         candidate = None
     is_under_way = bool(records) and not records[0].is_closed
     is_by_hand = champion is not None and not (is_under_way or explains(last_made(records), champion))
     return History(
-        candidate=_candidate(candidate) if candidate else None,
-        records=records,
+        records,
+        candidate=candidate,
+        decision=_read_tag(Decision, candidate, "decision") if candidate else None,
         drift=_read_tag(MonitorReport, champion, "monitor") if champion else None,
         moved_by_hand=champion.version if champion and is_by_hand else None,
-    )
-
-
-def _candidate(found: ModelVersion) -> Candidate:
-    return Candidate(
-        version=found.version,
-        created_at=found.created_at,
-        mae=found.tags.get("mae", ""),
-        snapshot_id=found.tags.get("snapshot_id", ""),
-        run_id=found.run_id,
-        decision=_read_tag(Decision, found, "decision"),
     )
 
 

@@ -123,9 +123,9 @@ def start(name: str) -> Response | str:
 def reload() -> Response:
     """Read the registry now instead of at the next poll."""
     require_operator()
-    served = reload_everywhere()
+    model = reload_everywhere()
     if problem := services().slot.problem:
         flash(f"The registry was read, but: {problem}", "warn")
     else:
-        flash(f"Model {served.version} serves." if served else "The registry has no champion.", "good")
+        flash(f"Model {model.version} serves." if model else "The registry has no champion.", "good")
     return redirect(url_for("models.show"), 303)

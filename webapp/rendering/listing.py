@@ -52,12 +52,12 @@ def read_page(**listed: Any) -> ListPage:
     **listed
         Which vehicles in which order, as ``SourceStore.list_vehicles`` takes it.
     """
-    source, served = services().source, current_model()
+    source, model = services().source, current_model()
     number = min(max(request.args.get("page", 1, type=int), 1), PAGE_MAX)
     found = source.list_vehicles(page=number, page_size=PAGE_SIZE, **listed)
     num_pages = max(1, ceil(found.total / PAGE_SIZE))
     if number > num_pages:
         number = num_pages
         found = source.list_vehicles(page=number, page_size=PAGE_SIZE, **listed)
-    forecasts = predict_vehicles(served, found.items) if served else [None] * len(found.items)
+    forecasts = predict_vehicles(model, found.items) if model else [None] * len(found.items)
     return ListPage(found.items, tuple(forecasts), number, num_pages, found.total)

@@ -72,7 +72,7 @@ function show(times) {
     const paths = uPlot.paths.stepped({ align: 1, extend: true });
     const line = (name) => ({ stroke: colour(name), width: 2, fill: alpha(name, 0.18), paths, points: { show: false } });
     return {
-      x: "Milliseconds (the last step includes slower ones)",
+      x: "Milliseconds (last step: and more)",
       y: "Answers",
       data: [time, typed, stored],
       options: { scales: { x: { time: false, range: [0, top] } }, series: [{}, line("road"), line("second")] },
