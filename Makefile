@@ -12,7 +12,7 @@ run: install ## install, start every service, run the main job, serve the page (
 # Tests start a hundred Python processes, which start sooner from bytecode that an earlier one kept.
 test: export PYTHONDONTWRITEBYTECODE =
 test: install-dev chromium lint ## install what the tests need, run every check and the tests
-	@$(BIN)/python -m pytest -m "not packaging" --numprocesses 3 --dist loadgroup
+	@$(BIN)/python -m pytest -m "not packaging" --numprocesses 3 --dist loadgroup --no-loadscope-reorder
 
 test-packaging: install-dev ## the tests of deployment and upgrade, which take long and which few changes break
 	@$(BIN)/python -m pytest -m packaging
