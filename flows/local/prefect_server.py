@@ -1,7 +1,7 @@
 """Prefect's server, for ``uvicorn --factory flows.local.prefect_server:create_app``.
 
-It asks for no password, and what is deployed on it is code that the worker runs.  Its command takes no
-middleware, and its protection against forged requests stops no page whose name was rebound to this machine.
+Prefect asks for no password, and a deployment is code that the worker runs.  Its own command accepts no
+middleware, and its CSRF protection does not stop a page whose host name was rebound to this machine.
 """
 
 import re
@@ -17,13 +17,13 @@ LOOPBACK_ORIGIN = re.compile(rf"https?://({'|'.join(map(re.escape, LOOPBACK_HOST
 
 
 def create_app() -> ASGIApp:
-    """Return Prefect's app, which answers to this machine's names, and to its pages, only."""
+    """Return Prefect's app, for the host names and the pages of this machine only."""
     app = refuse_foreign_origins(create_prefect_app(final=True))
     return TrustedHostMiddleware(app, allowed_hosts=LOOPBACK_HOSTS)
 
 
 def refuse_foreign_origins(app: ASGIApp) -> ASGIApp:
-    """Return an app that answers 403 to what a page of another site sends."""
+    """Return the app with a 403 for every request from a page of another site."""
 
     async def checked(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in {"http", "websocket"}:

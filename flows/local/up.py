@@ -66,7 +66,7 @@ def check(settings: Settings) -> None:
         except DataContractError as exc:
             raise StartError(f"{exc}; give a folder that has it: make run DATA=folder") from exc
     try:
-        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)  # it holds secrets and logs
+        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)  # for secrets and logs
         for folder in ("log", "redis", "mlflow", "prefect"):
             (settings.home / folder).mkdir(exist_ok=True)
     except OSError as exc:

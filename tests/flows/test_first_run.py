@@ -36,17 +36,26 @@ async def parameters_asked_for(settings: Settings) -> dict[str, Any]:
     return newest.parameters
 
 
-@pytest.mark.parametrize("seeded", ["nothing", "the sample", "another fleet"])
-@pytest.mark.parametrize("is_named", [True, False])
-def test_only_a_named_folder_takes_the_place_of_the_sample(
-    flow_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seeded: str, *, is_named: bool
+@pytest.mark.parametrize(
+    ("seeded", "is_named", "expected"),
+    [
+        ("the sample", True, {"allow_removals": True}),
+        ("the sample", False, {}),
+        ("another fleet", True, {}),
+    ],
+)
+def test_only_a_named_folder_replaces_the_sample(
+    flow_settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seeded: str,
+    is_named: bool,
+    expected: dict[str, bool],
 ) -> None:
     monkeypatch.setattr(first_run, "STEP_TIMEOUT_S", 0)
     mine = write_csvs(tmp_path / "mine")
-    if seeded != "nothing":
-        with closing(SourceStore.open(flow_settings.source_database)) as source:
-            seed(source, SAMPLE if seeded == "the sample" else mine)
+    with closing(SourceStore.open(flow_settings.source_database)) as source:
+        seed(source, SAMPLE if seeded == "the sample" else mine)
     if is_named:
         monkeypatch.setenv("VROOM_DATA_DIR", str(mine))
-    expected = {"allow_removals": True} if is_named and seeded == "the sample" else {}
     assert asyncio.run(parameters_asked_for(Settings())) == expected

@@ -1,20 +1,16 @@
-"""A fleet large enough for Dask, from the flow's first line to a forecast of the web app."""
+"""A fleet large enough for Dask, from the flow's first line to a promoted model."""
 
 import importlib.util
-from typing import Any
 
 import pytest
-from prefect import State
 
-from flows.promotion import open_promotions, vroom_forecast_promotion
+from flows.promotion import vroom_forecast_promotion
+from flows.tasks.promotions import open_promotions
 from flows.training import vroom_forecast_training
-from tests.factories import VEHICLE
 from tests.flows.conftest import run
 from tests.large_fleet import write_fleet
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.settings import Settings
-from vroom_model.serving.predictor import Predictor
-from webapp.app import create_app
 
 pytestmark = [
     pytest.mark.usefixtures("prefect_server"),
@@ -25,36 +21,17 @@ pytestmark = [
 ]
 
 
-def completed(flow: Any, **parameters: Any) -> State[Any]:  # as ``run``
-    """Run a flow to its good end."""
-    state = run(flow, **parameters)
-    assert state.is_completed(), state.message
-    return state
-
-
-def load(settings: Settings, version: int) -> Predictor:
-    """Return a registered version, verified."""
-    with open_promotions(settings) as promotions:
-        return promotions.load(promotions.registry.version(version))
-
-
-def test_a_model_trained_on_dask_is_registered_judged_and_serves(
+def test_a_model_trained_on_dask_is_registered_judged_and_loads(
     flow_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_fleet(flow_settings.offline_store, 5_000)
     snapshot = OfflineStore(flow_settings.offline_store).current()
     monkeypatch.setenv("VROOM_DASK_ADDRESS", "local:2")
     monkeypatch.setenv("VROOM_DASK_ABOVE_VEHICLES", "4999")
-    assert "registered version 1" in str(completed(vroom_forecast_training).message)
-    assert "unchanged inputs, so still version 1" in str(completed(vroom_forecast_training).message)
-    assert "version 1 is better than the median" in str(completed(vroom_forecast_promotion).message)
-
-    manifest = load(flow_settings, 1).manifest
+    assert "registered version 1" in str(run(vroom_forecast_training).message)
+    assert "unchanged inputs, so still version 1" in str(run(vroom_forecast_training).message)
+    assert "version 1 is better than the median" in str(run(vroom_forecast_promotion).message)
+    with open_promotions(flow_settings) as promotions:
+        manifest = promotions.load(promotions.registry.version(1)).manifest
     assert manifest.snapshot.digest == snapshot.digest
     assert sum(fold.num_rows for fold in manifest.folds) == snapshot.num_rows
-
-    app = create_app(flow_settings)
-    answer = app.test_client().post("/predict", json=VEHICLE).json
-    app.extensions["vroom"].close()
-    assert answer["model_version"] == 1
-    assert answer["interval"]["low"] < answer["predicted_reservations"] < answer["interval"]["high"]

@@ -30,7 +30,9 @@ def settings(tmp_path: Path) -> Settings:
     return system_settings(tmp_path / "var", data)
 
 
-def test_check_makes_the_folders_and_passes(settings: Settings) -> None:
+def test_check_makes_the_folders_and_takes_zipped_files_as_seeding_does(settings: Settings) -> None:
+    for path in list(settings.data_dir.iterdir()):
+        path.rename(path.with_name(f"{path.name}.gz"))
     check(settings)
     assert (settings.home / "log").is_dir()
 
@@ -45,34 +47,21 @@ def test_check_names_process_and_setting_of_a_port_in_use(settings: Settings) ->
     assert "pkill" not in str(refused.value)
 
 
-def test_check_names_two_settings_of_one_port(settings: Settings) -> None:
-    both = settings.model_copy(update={"prefect_port": settings.web_port})
-    with pytest.raises(StartError, match=r"VROOM_WEB_PORT and VROOM_PREFECT_PORT are both \d+"):
-        check(both)
-
-
 def test_check_names_the_file_that_is_missing(settings: Settings) -> None:
     (settings.data_dir / "reservations.csv").unlink()
     with pytest.raises(StartError, match=r"reservations\.csv is missing.*make run DATA="):
         check(settings)
 
 
-def test_check_takes_zipped_files_as_seeding_does(settings: Settings) -> None:
-    for path in list(settings.data_dir.iterdir()):
-        path.rename(path.with_name(f"{path.name}.gz"))
-    check(settings)
-
-
-def test_check_says_when_the_home_is_a_file(settings: Settings) -> None:
-    settings.home.write_text("in the way")
-    with pytest.raises(StartError, match=r"cannot make folders.*VROOM_HOME"):
-        check(settings)
-
-
-def test_check_refuses_a_home_too_deep_for_a_socket(settings: Settings, tmp_path: Path) -> None:
-    deep = settings.model_copy(update={"home": tmp_path / ("d" * 120)})
-    with pytest.raises(StartError, match="too long for a socket"):
-        check(deep)
+def test_check_names_the_setting_that_cannot_be_used(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "a file").write_text("in the way")
+    for changes, problem in (
+        ({"prefect_port": settings.web_port}, r"VROOM_WEB_PORT and VROOM_PREFECT_PORT are both \d+"),
+        ({"home": tmp_path / "a file"}, r"cannot make folders.*VROOM_HOME"),
+        ({"home": tmp_path / ("d" * 120)}, "too long for a socket"),
+    ):
+        with pytest.raises(StartError, match=problem):
+            check(settings.model_copy(update=changes))
 
 
 def test_every_program_is_started_again_however_it_ended() -> None:
@@ -121,8 +110,7 @@ with supervised(Settings(_env_file=None)) as (supervisor, _):
 """
 
 
-@pytest.mark.parametrize("victim", ["python -m flows up", "supervisord"])
-def test_the_next_start_says_how_to_end_what_a_killed_one_left(settings: Settings, victim: str) -> None:
+def test_the_next_start_says_how_to_end_what_a_killed_one_left(settings: Settings) -> None:
     check(settings)
     with subprocess.Popen(
         [sys.executable, "-c", UNTIL_THE_SUPERVISOR_ENDS], cwd=ROOT, env=child_environment(settings)
@@ -130,7 +118,7 @@ def test_the_next_start_says_how_to_end_what_a_killed_one_left(settings: Setting
         main = psutil.Process(starter.pid)
         processes = _all_that_start(main, settings)
         try:
-            (main if victim == "python -m flows up" else main.children()[0]).send_signal(signal.SIGKILL)
+            main.send_signal(signal.SIGKILL)
             starter.wait(90)
             with pytest.raises(StartError) as refused:
                 check(settings)

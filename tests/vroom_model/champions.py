@@ -1,6 +1,7 @@
-"""Means to train, register and promote, that remember the messages sent."""
+"""A registry and a history of its own, and the models to register there; each model is trained once."""
 
 import itertools
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,17 +23,30 @@ from vroom_model.training.register import Registered, register_candidate
 from vroom_model.training.train import TrainedModel, train
 
 AS_OF = datetime(2026, 1, 2, tzinfo=UTC)
+FULL, MIDDLING, WEAK = TrainingParams(), TrainingParams(num_rounds=8), TrainingParams(num_rounds=2)
+"""Each is better than the next."""
+_FOLDER = tempfile.TemporaryDirectory(prefix="vroom-models-")
+_MODELS: dict[tuple[str, TrainingParams, int], TrainedModel] = {}
+
+
+def trained_model(snapshot: FrameSnapshot, params: TrainingParams = FULL, seed: int = 0) -> TrainedModel:
+    """Return a model, which is not to be changed."""
+    key = (snapshot.digest, params, seed)
+    if key not in _MODELS:
+        directory = Path(_FOLDER.name) / str(len(_MODELS))
+        _MODELS[key] = train(snapshot, directory=directory, as_of=AS_OF, params=params, seed=seed)
+    return _MODELS[key]
 
 
 @dataclass
 class Champions:
-    """A registry, a source database, and what happened with them."""
+    """A registry, a source database, and the messages that were sent."""
 
     registry: Registry
     source: SourceStore
     folder: Path
     messages: list[ModelPromoted] = field(default_factory=list)
-    _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
+    _minutes: "itertools.count[int]" = field(default_factory=itertools.count)
 
     @property
     def service(self) -> PromotionService:
@@ -40,7 +54,6 @@ class Champions:
         return self.with_publish(self.messages.append)
 
     def with_publish(self, publish: Callable[[ModelPromoted], None]) -> PromotionService:
-        """Return a service that tells this callable."""
         return PromotionService(self.registry, self.source, publish=publish, cache_dir=self.folder / "cache")
 
     def through(self, url: str) -> PromotionService:
@@ -49,34 +62,23 @@ class Champions:
         return PromotionService(registry, self.source, publish=self.messages.append)
 
     def open_record(self, snapshot: FrameSnapshot, version: int) -> PromotionRecord:
-        """Have a promotion by force end right after its record was written, and return that."""
-        proxy = SteppingProxy(self.registry.address.url, step=TAG)
-        try:
-            with pytest.raises(RegistryError, match="need not be repeated"):
-                self.through(proxy.url).promote(
-                    snapshot, as_of=self.moment(), version=version, force_reason="a test"
-                )
-        finally:
-            proxy.close()
+        """Interrupt a forced promotion right after its record was written, and return that."""
+        with (
+            SteppingProxy(self.registry.address.url, step=TAG) as proxy,
+            pytest.raises(RegistryError, match="need not be repeated"),
+        ):
+            self.through(proxy.url).promote(
+                snapshot, as_of=self.moment(), version=version, force_reason="a test"
+            )
         record, *_ = self.service.history()
         assert (record.version, record.is_closed) == (version, False)
         return record
 
-    def train(
-        self, snapshot: FrameSnapshot, *, params: TrainingParams | None = None, seed: int = 0
-    ) -> TrainedModel:
-        """Train into a folder of its own."""
-        directory = self.folder / f"bundle-{next(self._numbers)}"
-        return train(snapshot, directory=directory, as_of=AS_OF, params=params, seed=seed)
-
-    def register(
-        self, snapshot: FrameSnapshot, *, params: TrainingParams | None = None, seed: int = 0
-    ) -> int:
-        """Train and register; return the version."""
-        return self.register_trained(self.train(snapshot, params=params, seed=seed)).version.version
+    def register(self, snapshot: FrameSnapshot, params: TrainingParams = FULL, seed: int = 0) -> int:
+        """Register a model; return the version."""
+        return self.register_trained(trained_model(snapshot, params, seed)).version.version
 
     def register_trained(self, trained: TrainedModel) -> Registered:
-        """Register a model directory."""
         return register_candidate(self.registry, trained)
 
     def promote(
@@ -85,12 +87,23 @@ class Champions:
         """Promote a version, or the candidate."""
         return self.service.promote(snapshot, as_of=self.moment(), version=version, force_reason=force_reason)
 
+    def promote_each(self, snapshot: FrameSnapshot, *params: TrainingParams) -> list[int]:
+        """Register and promote models, each better than the one before; return their versions."""
+        versions = []
+        for each in params:
+            versions.append(self.register(snapshot, each))
+            assert self.promote(snapshot).promoted
+        return versions
+
+    def rollback(self, reason: str = "a drill") -> Outcome:
+        return self.service.rollback(as_of=self.moment(), reason=reason)
+
     def moment(self) -> datetime:
-        """Return a moment after the last one."""
-        return AS_OF + timedelta(minutes=next(self._numbers))
+        """Return a time after the last one."""
+        return AS_OF + timedelta(minutes=next(self._minutes))
 
     def champion(self) -> int:
-        """Return the version that the alias points to now."""
+        """Return the version that has the alias now."""
         champion = self.registry.champion()
         assert champion is not None
         return champion.version

@@ -2,19 +2,16 @@
 
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from tests.snapshots import FrameSnapshot, read_fleet
-from tests.vroom_model.champions import Champions
+from tests.vroom_model.champions import Champions, trained_model
 from vroom_features.database.vehicles import SourceStore
 from vroom_model.registry.registry import Registry
 from vroom_model.serving.predictor import Predictor
-from vroom_model.training.train import TrainedModel, train
-
-AS_OF = datetime(2026, 1, 2, tzinfo=UTC)
+from vroom_model.training.train import TrainedModel
 
 
 @pytest.fixture(scope="session")
@@ -24,9 +21,9 @@ def fleet() -> FrameSnapshot:
 
 
 @pytest.fixture(scope="session")
-def trained(fleet: FrameSnapshot, tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
+def trained(fleet: FrameSnapshot) -> TrainedModel:
     """Return a model of the sample fleet."""
-    return train(fleet, directory=tmp_path_factory.mktemp("bundle"), as_of=AS_OF)
+    return trained_model(fleet)
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +34,7 @@ def predictor(trained: TrainedModel) -> Predictor:
 
 @pytest.fixture
 def registry(mlflow_server: str) -> Iterator[Registry]:
-    """Return a registered model of its own, without versions."""
+    """Return a registered model without versions."""
     with Registry(mlflow_server, f"vroom-{uuid.uuid4().hex[:8]}") as registry:
         yield registry
 

@@ -1,4 +1,4 @@
-"""Processes that promote, started, let go at once, and stopped at a step: killed, refused or held up."""
+"""Processes that promote, started, released at once, and stopped at a step: killed, refused or delayed."""
 
 import signal
 import subprocess
@@ -20,18 +20,16 @@ Process = subprocess.Popen[str]
 
 
 def start(task: Task) -> Process:
-    """Start a process that will say when it is ready, and then wait for the word to go."""
+    """Start a process that says when it is ready, and then waits for a line."""
     command = [sys.executable, "-m", "tests.vroom_model.promoter", task.model_dump_json()]
-    return subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=ROOT, text=True, **pipes)
 
 
 def go(*processes: Process) -> list[str]:
-    """Give the word once all are ready, and return what each printed; one that failed fails the test."""
+    """Release all once they are ready, and return what each printed; an error of one fails the test."""
     for process in processes:
-        assert process.stdout is not None
-        if process.stdout.readline() != "ready\n":
+        if process.stdout is None or process.stdout.readline() != "ready\n":
             raise AssertionError(process.communicate(timeout=TIMEOUT_S)[1])
     for process in processes:
         assert process.stdin is not None
@@ -40,23 +38,15 @@ def go(*processes: Process) -> list[str]:
     printed = []
     for process in processes:
         out, err = process.communicate(timeout=TIMEOUT_S)
-        if process.returncode not in (0, -signal.SIGKILL):
-            raise AssertionError(err)
+        assert process.returncode in (0, -signal.SIGKILL), err
         printed.append(out)
     return printed
 
 
 class SteppingProxy:
-    """An HTTP proxy that stops who asks MLflow for a step: it kills, holds up, or else refuses.
+    """A proxy of MLflow that, at a step, kills the victim or runs ``meanwhile``; without either it refuses.
 
-    Parameters
-    ----------
-    target : str
-        Address of MLflow.
-    step : str
-        How the path of the step ends.
-    is_done : bool
-        Whether MLflow does the step before.
+    ``step`` is the end of the path; if ``is_done``, MLflow does the step before.
     """
 
     def __init__(self, target: str, *, step: str = ALIAS, is_done: bool = False) -> None:
@@ -72,11 +62,12 @@ class SteppingProxy:
                 is_step = self.command == "POST" and self.path.endswith(step)
                 if is_step and proxy.meanwhile:
                     proxy.meanwhile()
-                elif is_step and not is_done:
+                    is_step = False
+                if is_step and not is_done:
                     proxy.stop(self)
                     return
                 answer = client.request(self.command, self.path, content=body, headers=headers)
-                if is_step and is_done:
+                if is_step:
                     proxy.stop(self)
                     return
                 self.send_response(answer.status_code)
@@ -86,17 +77,21 @@ class SteppingProxy:
 
             do_GET = do_POST  # noqa: N815 - as http.server calls it
 
-            def log_message(self, *_: Any) -> None:
-                """Stay silent."""
+            def log_message(self, *_: Any) -> None: ...
 
         self._client = client
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        self._thread.start()
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def __enter__(self) -> "SteppingProxy":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def stop(self, request: BaseHTTPRequestHandler) -> None:
-        """End the process as the kernel would; without one, refuse."""
+        """Kill the victim; without one, refuse."""
         if self.victim is None:
             request.send_error(503)
             return
@@ -104,8 +99,6 @@ class SteppingProxy:
         self.victim.wait(TIMEOUT_S)
 
     def close(self) -> None:
-        """Stop."""
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join()
         self._client.close()

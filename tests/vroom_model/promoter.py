@@ -1,14 +1,12 @@
 """A process that promotes or rolls back once: `python -m tests.vroom_model.promoter '{...}'`.
 
-It says `ready`, waits for a line on its standard input, acts, and prints the outcome.  It can be told to die
-by SIGKILL when the message is to be sent, before or after.
+It says `ready`, waits for a line, acts, and prints the outcome; or it kills itself at its message.
 """
 
 import os
 import signal
 import sys
 from datetime import datetime
-from typing import Literal
 
 import redis
 from pydantic import BaseModel
@@ -30,24 +28,19 @@ class Task(BaseModel):
     as_of: datetime
     version: int | None = None
     rollback: bool = False
-    die: Literal["never", "before the message", "after the message"] = "never"
+    dies_at_message: bool = False
 
 
 def main(task: Task) -> None:
-    """Act once."""
-    source = SourceStore.open(task.database)
-    snapshot = read_fleet()
-
     def publish(message: ModelPromoted) -> None:
-        if task.die == "before the message":
+        if task.dies_at_message:
             os.kill(os.getpid(), signal.SIGKILL)
         with redis.Redis.from_url(task.redis) as client:
             client.publish(message.channel, message.encode())
-        if task.die == "after the message":
-            os.kill(os.getpid(), signal.SIGKILL)
 
+    snapshot = read_fleet()
     with Registry(task.mlflow, task.model_name) as registry:
-        promotions = PromotionService(registry, source, publish=publish)
+        promotions = PromotionService(registry, SourceStore.open(task.database), publish=publish)
         print("ready", flush=True)
         sys.stdin.readline()
         if task.rollback:

@@ -2,19 +2,15 @@ import mlflow
 import pytest
 
 from tests.snapshots import FrameSnapshot
-from tests.vroom_model.champions import AS_OF, Champions
+from tests.vroom_model.champions import AS_OF, FULL, MIDDLING, WEAK, Champions
 from tests.vroom_model.killing import SteppingProxy
 from vroom_features.database.engine import promotion_lock
 from vroom_model.errors import ReasonError, RegistryError, RollbackError
 from vroom_model.messages import ModelPromoted
-from vroom_model.training.boosting import TrainingParams
-from vroom_model.training.train import TrainedModel
-
-WEAK = TrainingParams(num_rounds=2)
-MIDDLING = TrainingParams(num_rounds=8)
+from vroom_model.records import Decision, check_reason
 
 
-def test_the_first_candidate_becomes_champion_by_beating_the_median(
+def test_the_first_candidate_becomes_champion_by_beating_the_median_and_only_once(
     champions: Champions, fleet: FrameSnapshot
 ) -> None:
     version = champions.register(fleet)
@@ -22,123 +18,71 @@ def test_the_first_candidate_becomes_champion_by_beating_the_median(
     assert outcome.promoted
     assert champions.champion() == version
     assert "the median" in outcome.decision.reason
-    assert champions.messages == [
-        ModelPromoted(model_name=champions.registry.model_name, version=version, epoch=1)
-    ]
+    name = champions.registry.model_name
+    assert champions.messages == [ModelPromoted(model_name=name, version=version, epoch=1)]
+    for force_reason in (None, "again"):
+        again = champions.promote(fleet, force_reason=force_reason)
+        assert not again.promoted
+        assert again.decision.reason == f"version {version} is champion already"
+    tags = champions.registry.version(version).tags
+    assert tags["decision_reason"] == outcome.decision.reason
+    assert Decision.model_validate_json(tags["decision"]) == outcome.decision
 
 
 def test_a_better_candidate_takes_over_and_a_worse_one_does_not(
     champions: Champions, fleet: FrameSnapshot
 ) -> None:
-    weak = champions.register(fleet, params=WEAK)
-    champions.promote(fleet)
-    better = champions.register(fleet)
-    assert champions.promote(fleet).promoted
+    weak, better = champions.promote_each(fleet, WEAK, FULL)
     assert champions.champion() == better
-    refused = champions.promote(fleet, version=weak)
-    assert not refused.promoted
+    assert not champions.promote(fleet, weak).promoted
     assert champions.champion() == better
     assert [message.version for message in champions.messages] == [weak, better]
 
 
-def test_the_decision_is_kept_on_the_version(champions: Champions, fleet: FrameSnapshot) -> None:
-    version = champions.register(fleet)
-    outcome = champions.promote(fleet)
-    tags = champions.registry.version(version).tags
-    assert tags["decision_reason"] == outcome.decision.reason
-    assert type(outcome.decision).model_validate_json(tags["decision"]) == outcome.decision
-
-
-def test_the_champion_is_not_promoted_again(champions: Champions, fleet: FrameSnapshot) -> None:
-    version = champions.register(fleet)
-    champions.promote(fleet)
-    why = champions.registry.version(version).tags["decision_reason"]
-    for force_reason in (None, "again"):
-        again = champions.promote(fleet, force_reason=force_reason)
-        assert not again.promoted
-        assert again.decision.reason == f"version {version} is champion already"
-    assert champions.registry.version(version).tags["decision_reason"] == why
-
-
-def test_force_promotes_a_worse_version_and_writes_the_reason_down(
+def test_force_promotes_whatever_the_gate_says_and_the_reason_is_kept(
     champions: Champions, fleet: FrameSnapshot
 ) -> None:
-    champions.register(fleet)
-    champions.promote(fleet)
-    weak = champions.register(fleet, params=WEAK)
-    outcome = champions.promote(fleet, version=weak, force_reason="a drill")
+    version = champions.register(fleet)
+    longest = "\a" * 500  # each is six characters of JSON
+    decision = champions.promote(fleet, force_reason=longest).decision
+    assert (decision.promote, decision.forced) == (True, True)
+    assert "the median" in decision.reason
+    tags = champions.registry.version(version).tags
+    assert longest in tags["decision_reason"]
+    assert Decision.model_validate_json(tags["decision"]) == decision
+
+    weak = champions.register(fleet, WEAK)
+    assert champions.promote(fleet, force_reason="a drill").decision.forced
     assert champions.champion() == weak
-    assert outcome.decision.forced
     head, _ = champions.service.history()
     assert head.forced
     assert "a drill" in head.reason
 
 
-def test_force_keeps_its_reason_though_the_gate_would_have_let_it_pass(
-    champions: Champions, fleet: FrameSnapshot
-) -> None:
-    version = champions.register(fleet)
-    decision = champions.promote(fleet, force_reason="the fair begins tomorrow").decision
-    assert decision.promote
-    assert decision.forced
-    assert "the fair begins tomorrow" in champions.registry.version(version).tags["decision_reason"]
-    assert "the median" in decision.reason
-
-
-@pytest.mark.parametrize("reason", ["", "  \n"])
-def test_force_without_a_written_reason_is_refused(
-    champions: Champions, fleet: FrameSnapshot, trained: TrainedModel, reason: str
-) -> None:
-    champions.register_trained(trained)
-    with pytest.raises(ReasonError, match="needs a written reason"):
-        champions.promote(fleet, force_reason=reason)
-    assert champions.registry.champion() is None
-    assert champions.service.history() == []
-
-
-def test_the_decision_stays_whole_with_the_longest_reason_and_a_longer_one_is_refused(
-    champions: Champions, fleet: FrameSnapshot, trained: TrainedModel
-) -> None:
-    version = champions.register_trained(trained).version.version
+def test_a_blank_or_too_long_reason_is_refused(champions: Champions, fleet: FrameSnapshot) -> None:
+    check_reason(None)
+    for reason in ("", "  \n"):
+        with pytest.raises(ReasonError, match="needs a written reason"):
+            champions.promote(fleet, force_reason=reason)
     with pytest.raises(ReasonError, match="501 characters; say it in 500"):
         champions.promote(fleet, force_reason="x" * 501)
     with pytest.raises(ReasonError):
-        champions.service.rollback(as_of=AS_OF, reason="x" * 501)
-    decision = champions.promote(fleet, force_reason="\a" * 500).decision  # each is six characters of JSON
-    kept = champions.registry.version(version).tags["decision"]
-    assert type(decision).model_validate_json(kept) == decision
+        champions.rollback("x" * 501)
+    assert champions.service.history() == []
 
 
 def test_rollback_goes_back_one_champion_at_a_time(champions: Champions, fleet: FrameSnapshot) -> None:
-    versions = []
-    for params in (WEAK, MIDDLING, TrainingParams()):
-        versions.append(champions.register(fleet, params=params))
-        assert champions.promote(fleet).promoted
-    seen = []
-    for _ in range(2):
-        decision = champions.service.rollback(as_of=champions.moment(), reason="a drill").decision
-        seen.append(decision.candidate_version)
-        assert champions.champion() == seen[-1]
-        assert decision.reason == (
-            f"version {seen[-1]} is champion again, instead of {decision.champion_version}: a drill"
-        )
-        assert champions.registry.version(seen[-1]).tags["decision_reason"] == decision.reason
-    assert seen == [versions[1], versions[0]]
+    first, second, third = champions.promote_each(fleet, WEAK, MIDDLING, FULL)
+    for expected, before in ((second, third), (first, second)):
+        decision = champions.rollback().decision
+        assert champions.champion() == decision.candidate_version == expected
+        assert decision.reason == f"version {expected} is champion again, instead of {before}: a drill"
+        assert champions.registry.version(expected).tags["decision_reason"] == decision.reason
     with pytest.raises(RollbackError, match="no earlier champion"):
-        champions.service.rollback(as_of=AS_OF)
+        champions.rollback()
     assert [message.epoch for message in champions.messages] == [1, 2, 3, 4, 5]
-
-
-def test_rollback_after_a_promotion_after_a_rollback_returns_to_what_served(
-    champions: Champions, fleet: FrameSnapshot
-) -> None:
-    first = champions.register(fleet, params=WEAK)
-    champions.promote(fleet)
-    second = champions.register(fleet, params=MIDDLING)
-    champions.promote(fleet)
-    champions.service.rollback(as_of=champions.moment())
-    champions.promote(fleet, version=second)
-    champions.service.rollback(as_of=champions.moment())
+    assert champions.promote(fleet, second).promoted  # a rollback returns to what served before
+    champions.rollback()
     assert champions.champion() == first
 
 
@@ -147,13 +91,13 @@ def test_a_promotion_repeated_after_a_failure_is_the_promotion_it_was(
 ) -> None:
     version = champions.register(fleet)
     cut_off = champions.open_record(fleet, version)
-    better = champions.register(fleet, seed=1)
+    other = champions.register(fleet, MIDDLING)
     assert champions.promote(fleet, force_reason="another comes in between").record == 2
     for _ in range(2):
         outcome = champions.service.promote(fleet, as_of=cut_off.decided_at, version=version)
         assert (outcome.promoted, outcome.record) == (True, 1)
         assert "a test" in outcome.decision.reason
-    assert champions.champion() == better
+    assert champions.champion() == other
     assert len(champions.service.history()) == 2
 
 
@@ -175,60 +119,50 @@ def test_a_message_that_cannot_be_sent_leaves_the_promotion_done(
 def test_a_rollback_repeated_after_a_failure_goes_back_no_further(
     champions: Champions, fleet: FrameSnapshot
 ) -> None:
-    versions = []
-    for params in (WEAK, MIDDLING, TrainingParams()):
-        versions.append(champions.register(fleet, params=params))
-        champions.promote(fleet)
-    refusing = SteppingProxy(champions.registry.address.url)
-    away = champions.through(refusing.url)
-    try:
+    first, second, _ = champions.promote_each(fleet, WEAK, MIDDLING, FULL)
+    with SteppingProxy(champions.registry.address.url) as refusing:
+        away = champions.through(refusing.url)
         for _ in range(2):
-            with pytest.raises(RegistryError, match=rf"version {versions[1]} .* need not be repeated"):
+            with pytest.raises(RegistryError, match=rf"version {second} .* need not be repeated"):
                 away.rollback(as_of=champions.moment())
-    finally:
-        refusing.close()
-    outcome = champions.service.rollback(as_of=champions.moment())
-    assert (outcome.record, outcome.decision.candidate_version) == (4, versions[1])
-    assert champions.champion() == versions[1]
+    outcome = champions.rollback()
+    assert (outcome.record, outcome.decision.candidate_version) == (4, second)
+    assert champions.champion() == second
     assert len(champions.service.history()) == 4
-    champions.service.rollback(as_of=champions.moment())
-    assert champions.champion() == versions[0]
+    champions.rollback()
+    assert champions.champion() == first
 
 
 def test_a_version_that_got_the_champions_number_after_the_registry_was_lost_is_not_the_champion(
     champions: Champions, fleet: FrameSnapshot
 ) -> None:
-    lost = champions.register(fleet)
-    champions.promote(fleet)
+    (lost,) = champions.promote_each(fleet, FULL)
     mlflow.MlflowClient(champions.registry.address.url).delete_registered_model(champions.registry.model_name)
-    assert champions.register(fleet, params=WEAK) == lost
+    assert champions.register(fleet, WEAK) == lost
     assert champions.registry.champion() is None
     outcome = champions.promote(fleet)
     assert (outcome.promoted, outcome.record, champions.champion()) == (True, 2, lost)
     assert "the median" in outcome.decision.reason
     with pytest.raises(RollbackError, match="is gone"):
-        champions.service.rollback(as_of=champions.moment())
+        champions.rollback()
 
 
 def test_a_missing_champion_is_replaced_by_one_that_is_worse_than_it_was(
     champions: Champions, fleet: FrameSnapshot
 ) -> None:
-    champions.register(fleet)
-    champions.promote(fleet)
+    champions.promote_each(fleet, FULL)
     client = mlflow.MlflowClient(champions.registry.address.url)
     client.delete_registered_model_alias(champions.registry.model_name, "champion")
-    weak = champions.register(fleet, params=WEAK)
-    assert champions.promote(fleet).promoted
+    (weak,) = champions.promote_each(fleet, WEAK)
     assert champions.champion() == weak
 
 
 def test_a_champion_moved_by_hand_is_respected_recorded_and_where_a_rollback_leads(
     champions: Champions, fleet: FrameSnapshot
 ) -> None:
-    first = champions.register(fleet, params=WEAK)
+    first = champions.register(fleet, WEAK)
     champions.registry.set_alias("champion", first)  # before there was any promotion
-    second = champions.register(fleet, params=MIDDLING)
-    assert champions.promote(fleet).promoted
+    (second,) = champions.promote_each(fleet, MIDDLING)
     by_hand = champions.register(fleet)
     champions.registry.set_alias("champion", by_hand)
     refused = champions.promote(fleet, second)
@@ -236,15 +170,14 @@ def test_a_champion_moved_by_hand_is_respected_recorded_and_where_a_rollback_lea
     kinds = [(record.version, record.kind) for record in champions.service.history()]
     assert kinds == [(by_hand, "manual"), (second, "promotion"), (first, "manual")]
     for expected in (second, first):
-        champions.service.rollback(as_of=champions.moment())
+        champions.rollback()
         assert champions.champion() == expected
 
 
 def test_whoever_reads_next_finishes_what_was_cut_off_before_the_alias(
     champions: Champions, fleet: FrameSnapshot
 ) -> None:
-    champions.register(fleet, params=WEAK)
-    champions.promote(fleet)
+    champions.promote_each(fleet, WEAK)
     version = champions.register(fleet)
     cut_off = champions.open_record(fleet, version)
     with promotion_lock(champions.source.engine, champions.source.address):
@@ -261,9 +194,8 @@ def test_whoever_reads_next_finishes_what_was_cut_off_before_the_alias(
 def test_a_change_that_was_cut_off_is_abandoned_when_the_alias_was_moved_by_hand_meanwhile(
     champions: Champions, fleet: FrameSnapshot, is_promotion: bool
 ) -> None:
-    first = champions.register(fleet, params=WEAK)
-    champions.promote(fleet)
-    champions.open_record(fleet, champions.register(fleet, params=MIDDLING))
+    (first,) = champions.promote_each(fleet, WEAK)
+    champions.open_record(fleet, champions.register(fleet, MIDDLING))
     by_hand = champions.register(fleet)
     champions.registry.set_alias("champion", by_hand)
     if is_promotion:
@@ -271,7 +203,7 @@ def test_a_change_that_was_cut_off_is_abandoned_when_the_alias_was_moved_by_hand
         assert [record.kind for record in champions.service.history()] == ["manual", "abandoned", "promotion"]
         assert champions.champion() == by_hand
     else:
-        champions.service.rollback(as_of=champions.moment())
+        champions.rollback()
         assert champions.champion() == first
     assert all(record.is_closed for record in champions.service.history())
 
@@ -279,8 +211,7 @@ def test_a_change_that_was_cut_off_is_abandoned_when_the_alias_was_moved_by_hand
 def test_a_change_that_was_cut_off_is_abandoned_when_its_version_is_gone(
     champions: Champions, fleet: FrameSnapshot
 ) -> None:
-    first = champions.register(fleet, params=WEAK)
-    champions.promote(fleet)
+    (first,) = champions.promote_each(fleet, WEAK)
     version = champions.register(fleet)
     champions.open_record(fleet, version)
     champions.registry.delete(champions.registry.version(version))

@@ -1,10 +1,14 @@
+"""Registered models: what the registry keeps, what it refuses, and what is deleted again."""
+
 import dataclasses
+import shutil
 import threading
+import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
-import httpx
 import mlflow
 import numpy as np
 import onnxruntime as ort
@@ -12,117 +16,153 @@ import pandas as pd
 import pytest
 
 from tests.snapshots import FrameSnapshot
-from tests.vroom_model.champions import AS_OF, Champions
+from tests.vroom_model.champions import AS_OF, MIDDLING, WEAK, Champions, trained_model
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.dataset import load_dataset
 from vroom_model.errors import BaselineError, BrokenModelError, ModelNotFoundError, RegistryError
+from vroom_model.manifest import fold_file
 from vroom_model.registry.mlflow_api import MlflowApi
 from vroom_model.registry.registry import Registry
 from vroom_model.serving.predictor import Predictor
-from vroom_model.training.boosting import TrainingParams
-from vroom_model.training.register import train_candidate
+from vroom_model.training.register import Registered, register_candidate, train_candidate
 from vroom_model.training.train import TrainedModel
 
 
+@pytest.fixture(scope="module")
+def client(mlflow_server: str) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(mlflow_server)
+
+
+@pytest.fixture(scope="module")
+def filled(mlflow_server: str) -> Iterator[Registry]:
+    """Return a registered model for tests that change none of its versions."""
+    with Registry(mlflow_server, f"vroom-{uuid.uuid4().hex[:8]}") as registry:
+        yield registry
+
+
+@pytest.fixture(scope="module")
+def registered(filled: Registry, trained: TrainedModel) -> Registered:
+    """Return its version."""
+    return register_candidate(filled, trained)
+
+
+def spoil(client: mlflow.MlflowClient, run_id: str, folder: Path) -> None:
+    """Change a file of a run."""
+    (folder / fold_file(1)).write_text("{}")
+    client.log_artifact(run_id, str(folder / fold_file(1)), "bundle")
+
+
 def test_a_registered_model_is_the_candidate_and_comes_back_whole(
-    champions: Champions, trained: TrainedModel, tmp_path: Path
+    filled: Registry, registered: Registered, trained: TrainedModel, tmp_path: Path
 ) -> None:
-    registered = champions.register_trained(trained)
-    candidate = champions.registry.candidate()
+    candidate = filled.candidate()
     assert candidate == registered.version
     assert candidate is not None
-    directory = champions.registry.download(candidate, tmp_path / "downloads")
+    directory = filled.download(candidate, tmp_path)
     loaded = Predictor.load(directory, version=1, manifest_sha256=candidate.ref.manifest_sha256)
     assert loaded.manifest == trained.manifest
 
 
-def test_unchanged_inputs_make_no_second_version(champions: Champions, fleet: FrameSnapshot) -> None:
-    first = champions.register_trained(champions.train(fleet))
-    other = champions.register_trained(champions.train(fleet, seed=1))
-    again = champions.register_trained(champions.train(fleet))
-    assert (first.is_new, other.is_new, again.is_new) == (True, True, False)
-    assert again.version.version == first.version.version
-    candidate = champions.registry.candidate()
-    assert candidate is not None
-    assert candidate.version == first.version.version
-    assert len(champions.registry.versions()) == 2
-
-
-def test_the_run_records_parameters_metrics_lineage_and_signature(
-    champions: Champions, trained: TrainedModel, fleet: FrameSnapshot
+def test_the_run_has_parameters_metrics_lineage_and_signature_and_no_pickle(
+    client: mlflow.MlflowClient, registered: Registered, fleet: FrameSnapshot
 ) -> None:
-    version = champions.register_trained(trained).version
-    client = mlflow.MlflowClient(champions.registry.address.url)
+    version, manifest = registered.version, registered.manifest
     run = client.get_run(version.run_id)
-    assert run.data.params["num_rounds"] == str(trained.manifest.params["num_rounds"])
+    assert run.data.params["num_rounds"] == str(manifest.params["num_rounds"])
     assert run.data.params["seed"] == "0"
-    assert run.data.metrics["mae"] == pytest.approx(trained.manifest.metrics["mae"])
+    assert run.data.metrics["mae"] == pytest.approx(manifest.metrics["mae"])
     assert {"fold_4/mae", "segment_3/coverage", "importance/price_diff"} <= set(run.data.metrics)
     assert run.data.tags["features"] == ",".join(VEHICLE_VIEW.columns)
     assert version.tags["snapshot_digest"] == fleet.digest
     assert version.tags["view"] == "vehicle_forecast:1"
-    assert version.tags["sha256.serving.onnx"] == trained.manifest.files["serving.onnx"]
-    signature = mlflow.models.Model.load(
-        client.download_artifacts(version.run_id, "bundle/MLmodel")
-    ).signature
-    assert signature is not None
-    assert tuple(signature.inputs.input_names()) == VEHICLE_VIEW.columns
+    assert version.tags["sha256.serving.onnx"] == manifest.files["serving.onnx"]
+    names = {Path(entry.path).name for entry in client.list_artifacts(version.run_id, "bundle")}
+    assert names == {*manifest.files, "manifest.json", "MLmodel"}
+    cards = {Path(entry.path).name for entry in client.list_artifacts(version.run_id, "card")}
+    assert cards == {"model_card.md", "calibration.png", "error_by_segment.png"}
 
 
 def test_mlflow_itself_can_load_and_run_the_model(
-    champions: Champions, trained: TrainedModel, predictor: Predictor, fleet: FrameSnapshot
+    client: mlflow.MlflowClient, registered: Registered, predictor: Predictor, fleet: FrameSnapshot
 ) -> None:
-    version = champions.register_trained(trained).version
-    client = mlflow.MlflowClient(champions.registry.address.url)
-    graph = mlflow.onnx.load_model(client.download_artifacts(version.run_id, "bundle"))
+    folder = client.download_artifacts(registered.version.run_id, "bundle")
+    signature = mlflow.models.Model.load(folder).signature
+    assert signature is not None
+    assert tuple(signature.inputs.input_names()) == VEHICLE_VIEW.columns
     features = load_dataset(fleet).features[:50]
-    session = ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    graph = mlflow.onnx.load_model(folder).SerializeToString()
+    session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
     np.testing.assert_array_equal(
         session.run(None, {"features": features})[0], predictor.predict_by_fold(features)
     )
 
 
-def test_unchanged_inputs_are_not_even_trained_on_again(champions: Champions, fleet: FrameSnapshot) -> None:
-    first = train_candidate(champions.registry, fleet, as_of=AS_OF)
-    again = train_candidate(champions.registry, fleet, as_of=AS_OF + timedelta(days=1))
-    assert (first.is_new, again.is_new) == (True, False)
-    assert again.version.version == first.version.version
-    assert again.manifest == first.manifest
-    assert again.manifest.trained_at == AS_OF
-    other = train_candidate(champions.registry, fleet, as_of=AS_OF, params=TrainingParams(num_rounds=30))
-    assert other.is_new
-
-
-def test_a_version_whose_files_are_spoiled_is_made_anew(
-    champions: Champions, fleet: FrameSnapshot, trained: TrainedModel, tmp_path: Path
+def test_unchanged_inputs_make_no_second_version_and_are_not_even_trained_on_again(
+    champions: Champions, fleet: FrameSnapshot
 ) -> None:
-    spoiled = champions.register_trained(trained).version
-    forged = tmp_path / "fold-1.json"
-    forged.write_text("{}")
-    client = mlflow.MlflowClient(champions.registry.address.url)
-    client.log_artifact(spoiled.run_id, str(forged), "bundle")
-    anew = train_candidate(champions.registry, fleet, as_of=AS_OF)
-    assert anew.is_new
-    assert anew.version.version == spoiled.version + 1
+    registry = champions.registry
+    first = train_candidate(registry, fleet, as_of=AS_OF, params=WEAK)
+    other = champions.register_trained(trained_model(fleet, MIDDLING))
+    again = train_candidate(registry, fleet, as_of=AS_OF + timedelta(days=1), params=WEAK)
+    assert (first.is_new, other.is_new, again.is_new) == (True, True, False)
+    assert again.version.version == first.version.version
+    assert again.manifest.trained_at == AS_OF
+    candidate = registry.candidate()
+    assert candidate is not None
+    assert candidate.version == first.version.version
+    assert not champions.register_trained(trained_model(fleet, MIDDLING)).is_new
+    assert len(registry.versions()) == 2
+
+
+def test_spoiled_files_are_refused_even_by_force_and_the_same_training_makes_a_new_version(
+    champions: Champions, fleet: FrameSnapshot, client: mlflow.MlflowClient, tmp_path: Path
+) -> None:
+    spoiled = champions.register_trained(trained_model(fleet, WEAK)).version
+    spoil(client, spoiled.run_id, tmp_path)
+    refused = champions.promote(fleet, force_reason="I want it")
+    assert not refused.promoted
+    assert "fold-1.json differs from its checksum" in refused.decision.reason
+    kept = champions.registry.version(spoiled.version).tags["decision_reason"]
+    assert kept == refused.decision.reason
+    assert champions.registry.champion() is None
+    anew = champions.register_trained(trained_model(fleet, WEAK))
+    assert (anew.is_new, anew.version.version) == (True, spoiled.version + 1)
     assert champions.promote(fleet).promoted
 
 
-def test_a_version_whose_run_is_gone_is_broken_and_stands_in_nobodys_way(
-    champions: Champions, trained: TrainedModel, tmp_path: Path
+def test_a_version_whose_file_was_never_uploaded_is_refused_even_by_force(
+    champions: Champions, fleet: FrameSnapshot, trained: TrainedModel, tmp_path: Path
 ) -> None:
-    version = champions.register_trained(trained).version
-    orphan = dataclasses.replace(version, run_id="0" * 32)  # as `mlflow gc` leaves one
+    directory = tmp_path / "incomplete"
+    shutil.copytree(trained.directory, directory)
+    (directory / fold_file(4)).unlink()
+    champions.register_trained(dataclasses.replace(trained, directory=directory))
+    outcome = champions.promote(fleet, force_reason="it must be")
+    assert not outcome.promoted
+    assert "fold-4.json is missing in MLflow" in outcome.decision.reason
+    assert champions.registry.champion() is None
+
+
+def test_a_broken_champion_is_replaced_by_whatever_beats_the_median(
+    champions: Champions, fleet: FrameSnapshot, client: mlflow.MlflowClient, tmp_path: Path
+) -> None:
+    champions.promote_each(fleet, MIDDLING)
+    broken = champions.registry.champion()
+    assert broken is not None
+    shutil.rmtree(champions.folder / "cache")
+    spoil(client, broken.run_id, tmp_path)
+    (sound,) = champions.promote_each(fleet, WEAK)
+    assert champions.champion() == sound
+
+
+def test_a_version_without_its_run_or_its_checksum_is_broken(
+    filled: Registry, registered: Registered, tmp_path: Path
+) -> None:
+    orphan = dataclasses.replace(registered.version, run_id="0" * 32)  # as `mlflow gc` leaves one
     with pytest.raises(BrokenModelError, match=r"its run 0+ is gone from MLflow"):
-        champions.registry.download(orphan, tmp_path / "downloads")
-
-
-def test_no_artifact_is_a_pickle(champions: Champions, trained: TrainedModel) -> None:
-    version = champions.register_trained(trained).version
-    client = mlflow.MlflowClient(champions.registry.address.url)
-    names = {Path(entry.path).name for entry in client.list_artifacts(version.run_id, "bundle")}
-    assert names == {*trained.manifest.files, "manifest.json", "MLmodel"}
-    cards = {Path(entry.path).name for entry in client.list_artifacts(version.run_id, "card")}
-    assert cards == {"model_card.md", "calibration.png", "error_by_segment.png"}
+        filled.download(orphan, tmp_path)
+    with pytest.raises(BrokenModelError, match="manifest_sha256"):
+        _ = dataclasses.replace(registered.version, tags={}).ref
 
 
 def test_a_model_no_better_than_the_median_is_not_registered(
@@ -138,20 +178,19 @@ def test_a_model_no_better_than_the_median_is_not_registered(
     assert champions.registry.versions() == []
 
 
-def test_a_recording_cut_off_is_not_taken_for_the_model(champions: Champions, trained: TrainedModel) -> None:
-    client = mlflow.MlflowClient(champions.registry.address.url)
-    client.create_registered_model(champions.registry.model_name)
+def test_a_registration_that_was_cut_off_is_not_taken_for_the_model(
+    champions: Champions, trained: TrainedModel, client: mlflow.MlflowClient
+) -> None:
+    name = champions.registry.model_name
+    client.create_registered_model(name)
     tags = {"training_digest": trained.manifest.training_digest}
     run = client.create_run("0").info
-    client.create_model_version(
-        champions.registry.model_name, f"{run.artifact_uri}/bundle", run.run_id, tags=tags
-    )
+    client.create_model_version(name, f"{run.artifact_uri}/bundle", run.run_id, tags=tags)
     registered = champions.register_trained(trained)
-    assert registered.is_new
-    assert registered.version.version == 2
+    assert (registered.is_new, registered.version.version) == (True, 2)
 
 
-def test_what_is_not_there_is_said_to_be_missing(registry: Registry) -> None:
+def test_what_the_registry_does_not_have_is_reported_as_missing(registry: Registry) -> None:
     assert registry.champion() is None
     assert registry.candidate() is None
     with pytest.raises(ModelNotFoundError, match="no version 7"):
@@ -165,7 +204,7 @@ def test_an_mlflow_that_serves_no_artifacts_is_refused(mlflow_server: str, tmp_p
     api.close()
 
 
-def test_a_registry_that_is_away_is_named() -> None:
+def test_a_registry_that_cannot_be_reached_is_named() -> None:
     with (
         Registry("http://127.0.0.1:9", "vroom", timeout_s=1) as registry,
         pytest.raises(RegistryError, match=r"127\.0\.0\.1:9"),
@@ -173,52 +212,62 @@ def test_a_registry_that_is_away_is_named() -> None:
         registry.champion()
 
 
-def test_a_candidate_with_altered_files_is_refused_even_by_force(
-    champions: Champions, fleet: FrameSnapshot, trained: TrainedModel, tmp_path: Path
+def test_two_that_set_the_same_tag_for_the_first_time_both_succeed(
+    filled: Registry, registered: Registered
 ) -> None:
-    version = champions.register_trained(trained).version
-    client = mlflow.MlflowClient(champions.registry.address.url)
-    forged = tmp_path / "fold-1.json"
-    forged.write_text("{}")
-    client.log_artifact(version.run_id, str(forged), "bundle")
-    outcome = champions.promote(fleet, version.version, force_reason="I want it")
-    assert not outcome.promoted
-    assert "fold-1.json differs from its checksum" in outcome.decision.reason
-    assert champions.registry.champion() is None
-    with pytest.raises(BrokenModelError):
-        champions.registry.download(version, tmp_path / "downloads")
-
-
-def test_a_version_without_its_checksum_is_refused(
-    champions: Champions, fleet: FrameSnapshot, trained: TrainedModel
-) -> None:
-    version = champions.register_trained(trained).version
-    stripped = dataclasses.replace(version, tags={})
-    with pytest.raises(BrokenModelError, match="manifest_sha256"):
-        _ = stripped.ref
-    url = f"{champions.registry.address}/api/2.0/mlflow/model-versions/delete-tag"
-    body = {"name": champions.registry.model_name, "version": "1", "key": "manifest_sha256"}
-    httpx.request("DELETE", url, json=body).raise_for_status()
-    outcome = champions.promote(fleet)
-    assert not outcome.promoted
-    assert "manifest_sha256" in outcome.decision.reason
-
-
-def test_two_that_note_the_same_for_the_first_time_both_succeed(
-    champions: Champions, trained: TrainedModel
-) -> None:
-    version = champions.register_trained(trained).version.version
     both = threading.Barrier(2)
+    version = registered.version.version
 
-    def note(tags: dict[str, str]) -> None:
-        with Registry(champions.registry.address, champions.registry.model_name) as registry:
+    def set_tags(tags: dict[str, str]) -> None:
+        with Registry(filled.address, filled.model_name) as registry:
             both.wait(30)
             registry.set_tags(version, tags)
 
-    noted = [{f"tag_{number}": "noted"} for number in range(20)]
+    expected = {f"tag_{number}": "set" for number in range(20)}
     with ThreadPoolExecutor(2) as pool:
-        for tags in noted:
-            for done in [pool.submit(note, tags), pool.submit(note, tags)]:
+        for name in expected:
+            for done in [pool.submit(set_tags, {name: "set"}) for _ in range(2)]:
                 done.result()
-    found = champions.registry.version(version).tags
-    assert all(tags.items() <= found.items() for tags in noted)
+    assert expected.items() <= filled.version(version).tags.items()
+
+
+def test_old_versions_are_deleted_with_their_files_and_champions_are_kept(
+    champions: Champions, fleet: FrameSnapshot, client: mlflow.MlflowClient
+) -> None:
+    registry = champions.registry
+    (first,) = champions.promote_each(fleet, WEAK)
+    old = registry.version(champions.register(fleet, WEAK, seed=1))
+    newest = champions.register(fleet, WEAK, seed=2)
+    assert registry.delete_old_versions(keep=3, needed={first}) == []
+    registry.set_alias("candidate", newest)
+    assert registry.delete_old_versions(keep=0, needed=()) == [old.version]  # the others have an alias
+    champions.registry.api.delete(
+        "registered-models/alias", {"name": registry.model_name, "alias": "champion"}
+    )
+    assert registry.delete_old_versions(keep=0, needed={first}) == []
+    assert [found.version for found in registry.versions()] == [newest, first]
+    assert client.get_run(old.run_id).info.lifecycle_stage == "deleted"
+    with pytest.raises(BrokenModelError, match="is missing in MLflow"):
+        registry.download(old, champions.folder / "gone")
+    registry.download(registry.version(first), champions.folder / "kept")
+    registry.delete(old)  # again: what is gone is skipped
+
+
+def test_files_are_kept_for_a_version_that_came_of_the_same_run(
+    champions: Champions, fleet: FrameSnapshot, client: mlflow.MlflowClient
+) -> None:
+    registry = champions.registry
+    old = champions.register_trained(trained_model(fleet, WEAK)).version
+    source = client.get_model_version(registry.model_name, str(old.version)).source
+    copied = f"{registry.model_name}-copy"
+    client.create_registered_model(copied)
+    for name in (registry.model_name, copied):
+        client.create_model_version(name, source, old.run_id, tags=dict(old.tags))
+    registry.delete(old)
+    registry.download(registry.version(2), champions.folder / "same model")
+    registry.delete(registry.version(2))
+    registry.download(old, champions.folder / "for the other model")
+    with Registry(registry.address, copied) as copies:
+        copies.delete(copies.version(1))
+    with pytest.raises(BrokenModelError, match="is missing in MLflow"):
+        registry.download(old, champions.folder / "gone")

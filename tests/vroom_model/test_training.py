@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.snapshots import FrameSnapshot
-from tests.vroom_model.conftest import AS_OF
+from tests.vroom_model.champions import AS_OF, MIDDLING, WEAK, trained_model
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.dataset import load_dataset
 from vroom_model.errors import TrainingDataError
@@ -16,70 +17,51 @@ from vroom_model.evaluation.gate import decide
 from vroom_model.evaluation.metrics import out_of_fold, score
 from vroom_model.manifest import MANIFEST_NAME, ModelManifest
 from vroom_model.serving.predictor import Predictor
+from vroom_model.training import train as training
 from vroom_model.training.boosting import TrainingParams
 from vroom_model.training.train import TrainedModel, train
 
-FAST = TrainingParams(num_rounds=5)
+LATER = AS_OF + timedelta(days=1)
 
 
 def files(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
-def test_the_same_training_gives_the_same_bytes(
-    fleet: FrameSnapshot, trained: TrainedModel, tmp_path: Path
+def test_another_process_makes_the_same_bytes_and_the_time_changes_nothing_but_its_own_record(
+    fleet: FrameSnapshot, tmp_path: Path
 ) -> None:
-    again = train(fleet, directory=tmp_path, as_of=AS_OF)
-    assert files(again.directory) == files(trained.directory)
-    assert again.manifest_sha256 == trained.manifest_sha256
-
-
-def test_another_process_makes_the_same_bytes(trained: TrainedModel, tmp_path: Path) -> None:
+    model = trained_model(fleet, WEAK)
     program = (
         "import sys; from pathlib import Path; from tests.snapshots import read_fleet;"
-        "from tests.vroom_model.conftest import AS_OF; from vroom_model.training.train import train;"
-        "train(read_fleet(), directory=Path(sys.argv[1]), as_of=AS_OF)"
+        "from tests.vroom_model.test_training import LATER, WEAK, train;"
+        "train(read_fleet(), directory=Path(sys.argv[1]), as_of=LATER, params=WEAK)"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[2])
-    assert files(tmp_path) == files(trained.directory)
-
-
-def test_the_moment_of_training_changes_nothing_but_its_own_record(
-    fleet: FrameSnapshot, trained: TrainedModel, tmp_path: Path
-) -> None:
-    later = train(fleet, directory=tmp_path, as_of=AS_OF + timedelta(days=1))
-    ours, theirs = files(later.directory), files(trained.directory)
+    theirs, ours = files(tmp_path), files(model.directory)
     assert {name for name in ours if ours[name] != theirs[name]} == {MANIFEST_NAME}
-    assert later.manifest.model_copy(update={"trained_at": AS_OF}) == trained.manifest
+    manifest = ModelManifest.read(tmp_path)
+    assert manifest.model_copy(update={"trained_at": AS_OF}) == model.manifest
 
 
-def test_row_order_changes_nothing(fleet: FrameSnapshot, trained: TrainedModel, tmp_path: Path) -> None:
+def test_row_order_changes_nothing_and_the_seed_does(fleet: FrameSnapshot) -> None:
+    expected = trained_model(fleet, WEAK).manifest.files
     shuffled = fleet.changed(lambda frame: frame.sample(frac=1, random_state=0))
-    again = train(shuffled, directory=tmp_path, as_of=AS_OF)
-    assert again.manifest.files == trained.manifest.files
+    assert trained_model(shuffled, WEAK).manifest.files == expected
+    assert trained_model(fleet, WEAK, seed=1).manifest.files != expected
 
 
-def test_another_seed_gives_another_model(
-    fleet: FrameSnapshot, trained: TrainedModel, tmp_path: Path
-) -> None:
-    assert train(fleet, directory=tmp_path, as_of=AS_OF, seed=1).manifest.files != trained.manifest.files
-
-
-def test_a_fold_booster_knows_nothing_of_its_fold(
-    fleet: FrameSnapshot, trained: TrainedModel, tmp_path: Path
-) -> None:
+def test_a_fold_booster_knows_nothing_of_its_fold(fleet: FrameSnapshot) -> None:
     dataset = load_dataset(fleet)
     in_fold = set(dataset.vehicle_ids[dataset.folds == 2].tolist())
 
     def change(frame: pd.DataFrame) -> pd.DataFrame:
-        rows = frame["vehicle_id"].isin(in_fold)
-        frame.loc[rows, VEHICLE_VIEW.label] = 99
+        frame.loc[frame["vehicle_id"].isin(in_fold), VEHICLE_VIEW.label] = 99
         return frame
 
-    changed = train(fleet.changed(change), directory=tmp_path, as_of=AS_OF)
-    same = {name for name, digest in changed.manifest.files.items() if trained.manifest.files[name] == digest}
-    assert same == {"fold-2.json"}
+    ours, theirs = (trained_model(each, WEAK).manifest.files for each in (fleet, fleet.changed(change)))
+    assert {name for name in ours if ours[name] == theirs[name]} == {"fold-2.json"}
 
 
 def test_an_old_model_is_scored_by_the_boosters_that_never_saw_each_vehicle(
@@ -92,20 +74,17 @@ def test_an_old_model_is_scored_by_the_boosters_that_never_saw_each_vehicle(
 
 
 def test_models_of_other_fold_counts_are_each_scored_by_their_own_folds(
-    fleet: FrameSnapshot, predictor: Predictor, tmp_path: Path
+    fleet: FrameSnapshot, predictor: Predictor
 ) -> None:
-    params = TrainingParams(num_folds=3)
-    three = train(fleet, directory=tmp_path, as_of=AS_OF, params=params)
+    three = trained_model(fleet, TrainingParams(num_folds=3, num_rounds=8))
     loaded = Predictor.load(three.directory, version=2)
-    by_three, by_five = score(loaded, fleet), score(predictor, fleet)
+    by_three = score(loaded, fleet)
     assert by_three.errors.mean() == pytest.approx(three.manifest.metrics["mae"], abs=1e-6)
-    assert len(by_three.errors) == len(by_five.errors)
-    assert decide(by_three, by_five).num_vehicles == len(fleet.frame)
+    assert decide(by_three, score(predictor, fleet)).num_vehicles == len(fleet.frame)
     dataset = load_dataset(fleet, num_folds=3)
     by_fold = loaded.predict_by_fold(dataset.features)
-    np.testing.assert_array_equal(
-        by_three.forecast, np.maximum(by_fold[np.arange(len(dataset)), dataset.folds], 0)
-    )
+    expected = np.maximum(by_fold[np.arange(len(dataset)), dataset.folds], 0)
+    np.testing.assert_array_equal(by_three.forecast, expected)
 
 
 def test_training_metrics_are_out_of_fold(
@@ -117,7 +96,7 @@ def test_training_metrics_are_out_of_fold(
     assert np.abs(seen - evaluation.labels).mean() < trained.manifest.metrics["mae"]
 
 
-def test_the_manifest_says_everything(fleet: FrameSnapshot, trained: TrainedModel) -> None:
+def test_the_manifest_describes_snapshot_view_and_files(fleet: FrameSnapshot, trained: TrainedModel) -> None:
     manifest = ModelManifest.read(trained.directory, sha256=trained.manifest_sha256)
     assert manifest == trained.manifest
     assert manifest.snapshot.digest == fleet.digest
@@ -128,7 +107,7 @@ def test_the_manifest_says_everything(fleet: FrameSnapshot, trained: TrainedMode
     assert {importance.feature for importance in manifest.feature_importances} == set(VEHICLE_VIEW.columns)
 
 
-def test_a_feature_of_noise_is_muted_and_the_price_matters_most(trained: TrainedModel) -> None:
+def test_a_feature_of_noise_is_masked_and_the_price_matters_most(trained: TrainedModel) -> None:
     importances = trained.manifest.feature_importances
     assert importances[0].feature == "price_diff"
     assert importances[0].mae_increase > 5 * importances[0].spread
@@ -139,35 +118,28 @@ def test_a_feature_of_noise_is_muted_and_the_price_matters_most(trained: Trained
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda frame: frame.head(20), "at least 50 vehicles"),
-        (lambda frame: frame.assign(num_reservations=3), "every vehicle has 3 reservations"),
-        (lambda frame: frame.assign(price_diff=1.0), "same price difference"),
+        (lambda f: f.head(20), "at least 50 vehicles"),
+        (lambda f: f.assign(num_reservations=3), "every vehicle has 3 reservations"),
+        (lambda f: f.assign(price_diff=1.0), "same price difference"),
+        (lambda f: f.assign(actual_price=1.2 * f["recommended_price"]), "120% of its market price"),
+        (lambda f: f.drop(columns="num_images"), "lacks columns.*num_images"),
+        (lambda f: f.assign(price_diff=np.inf), "price_diff"),
         (
-            lambda frame: frame.assign(actual_price=1.2 * frame["recommended_price"]),
-            "120% of its market price; the effect of another price",
-        ),
-        (lambda frame: frame.drop(columns="num_images"), "lacks columns.*num_images"),
-        (lambda frame: frame.assign(price_diff=np.inf), "price_diff"),
-        (
-            lambda frame: frame.assign(
-                recommended_price=frame["recommended_price"].where(frame["vehicle_id"] != 7, 1e-310)
-            ),
+            lambda f: f.assign(recommended_price=f["recommended_price"].where(f["vehicle_id"] != 7, 1e-310)),
             "vehicle 7 of .* too small to compare.*recommended_price",
         ),
         (
-            lambda frame: frame.assign(
-                num_reservations=frame["num_reservations"].where(frame["vehicle_id"] > 1)
-            ),
+            lambda f: f.assign(num_reservations=f["num_reservations"].where(f["vehicle_id"] > 1)),
             "num_reservations",
         ),
-        (lambda frame: frame.assign(vehicle_id=1), "repeat"),
+        (lambda f: f.assign(vehicle_id=1), "repeat"),
     ],
 )
-def test_a_snapshot_that_teaches_nothing_is_refused(
-    fleet: FrameSnapshot, tmp_path: Path, change: "object", message: str
+def test_a_snapshot_that_cannot_be_learned_from_is_refused(
+    fleet: FrameSnapshot, tmp_path: Path, change: Callable[[pd.DataFrame], pd.DataFrame], message: str
 ) -> None:
     with pytest.raises(TrainingDataError, match=message):
-        train(fleet.changed(change), directory=tmp_path, as_of=AS_OF, params=FAST)  # type: ignore[arg-type]
+        train(fleet.changed(change), directory=tmp_path, as_of=AS_OF, params=WEAK)
 
 
 def test_a_snapshot_of_another_view_is_refused(fleet: FrameSnapshot, tmp_path: Path) -> None:
@@ -176,7 +148,17 @@ def test_a_snapshot_of_another_view_is_refused(fleet: FrameSnapshot, tmp_path: P
         train(other, directory=tmp_path, as_of=AS_OF)
 
 
-def test_a_small_fleet_can_be_learned_from(fleet: FrameSnapshot, tmp_path: Path) -> None:
-    small = train(fleet.changed(lambda frame: frame.head(80)), directory=tmp_path, as_of=AS_OF)
+def test_a_small_fleet_can_be_learned_from(fleet: FrameSnapshot) -> None:
+    small = trained_model(fleet.changed(lambda frame: frame.head(80)), MIDDLING)
     forecasts = Predictor.load(small.directory, version=1).predict_matrix(load_dataset(fleet).features)
     assert np.ptp(forecasts.predicted_reservations) > 0
+
+
+def test_a_large_fleet_is_fitted_in_batches(
+    fleet: FrameSnapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "STREAM_ABOVE_ROWS", len(fleet.frame) - 1)
+    model = train(fleet, directory=tmp_path, as_of=AS_OF, params=MIDDLING)
+    assert {len(fold.features) for fold in model.manifest.folds} == {5}  # none is masked
+    assert model.manifest.metrics["mae"] < model.manifest.metrics["baseline_mae"]
+    assert model.manifest.training_digest != trained_model(fleet, MIDDLING).manifest.training_digest

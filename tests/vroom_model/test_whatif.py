@@ -5,18 +5,17 @@ from tests.factories import VEHICLE
 from vroom_model.serving.predictor import Predictor, what_if
 
 
-@pytest.mark.parametrize("photos", [1, 3, 5])
-def test_nothing_rises_with_the_price(predictor: Predictor, photos: int) -> None:
-    curve = what_if(predictor, VEHICLE | {"num_images": photos})
-    for ends in (curve.forecast, curve.low, curve.high):
-        assert (np.diff(ends) <= 1e-9).all()
-    assert curve.forecast[0] > curve.forecast[-1]
+def test_nothing_rises_with_the_price(predictor: Predictor) -> None:
+    for photos in (1, 3, 5):
+        curve = what_if(predictor, VEHICLE | {"num_images": photos})
+        for ends in (curve.forecast, curve.low, curve.high):
+            assert (np.diff(ends) <= 1e-9).all()
+        assert curve.forecast[0] > curve.forecast[-1]
 
 
 def test_the_curve_stays_inside_the_price_ratios_seen(predictor: Predictor) -> None:
-    curve = what_if(predictor, VEHICLE, num_points=11)
+    curve = what_if(predictor, VEHICLE)
     lowest, highest = predictor.manifest.price_ratio
-    assert len(curve.prices) == 11
     assert curve.prices[0] == pytest.approx(lowest * curve.market_price)
     assert curve.prices[-1] == pytest.approx(highest * curve.market_price)
     assert curve.inside

@@ -165,8 +165,6 @@ def _objection(candidate: Evaluation, champion: Evaluation | None, rules: Promot
         return None
     if champion.snapshot_digest != candidate.snapshot_digest:
         return "the two were scored on different snapshots; score both again"
-    if candidate.version == champion.version:
-        return f"{name} is champion already"
     if labels.mean() < (1 - rules.max_label_drop) * champion.trained_mean_label:
         return (
             f"vehicles have {labels.mean():.2f} reservations on average, down from the "

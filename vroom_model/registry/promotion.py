@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -57,6 +58,7 @@ class PromotionService:
     ) -> None:
         self.registry = registry
         self._source = source
+        self._lock = partial(promotion_lock, source.engine, source.address)
         self._publish = publish
         self._cache_dir = cache_dir
 
@@ -131,10 +133,7 @@ class PromotionService:
     def finish(self) -> None:
         """Finish an interrupted change, unless its process still runs; web workers call it periodically."""
         if any(not record.is_closed for record in self.history(limit=1)):
-            with (
-                suppress(LockTimeoutError),
-                promotion_lock(self._source.engine, self._source.address, timeout_s=0),
-            ):
+            with suppress(LockTimeoutError), self._lock(timeout_s=0):
                 self._finish()
 
     def load(self, version: ModelVersion) -> Predictor:
@@ -147,7 +146,7 @@ class PromotionService:
     def _change(self, kind: Kind, choose: Choose, as_of: datetime, version: int | None = None) -> Outcome:
         """Decide without the lock, then make the change with it if nothing changed in between."""
         for _ in range(ATTEMPTS):
-            with promotion_lock(self._source.engine, self._source.address):
+            with self._lock():
                 champion, history, finished = self._read(as_of)
             for old in history:
                 is_repeated = old.decided_at == as_of and version in {None, old.version}
@@ -159,7 +158,7 @@ class PromotionService:
                 if decision.candidate_version != decision.champion_version:  # the champion keeps its own
                     self.registry.set_tags(decision.candidate_version, decision.tags(as_of))
                 return Outcome(decision=decision)
-            with promotion_lock(self._source.engine, self._source.address):
+            with self._lock():
                 champion_now, history_now, _ = self._read(as_of)
                 if len(history_now) == len(history) and bool(champion_now) == bool(champion):
                     record = self._add(history, kind, decision, previous, as_of)

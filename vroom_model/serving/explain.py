@@ -37,35 +37,25 @@ class Reason:
     """What one feature adds to the forecast, in reservations, and its value in words."""
 
     feature: str
-    value: float
     contribution: float
     fact: str
-
-    @property
-    def text(self) -> str:
-        """The fact and what it adds, in words."""
-        if abs(self.contribution) < 0.05:
-            return f"{self.fact}: no difference"
-        effect = f"{self.contribution:+.1f}".replace("-", "\N{MINUS SIGN}")  # as pages write a loss
-        return f"{self.fact}: {effect} reservations"
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A forecast in parts: ``base``, the mean over the training vehicles, and the contributions.
+    """A forecast in parts: ``base``, the mean over the training vehicles, and one reason a feature.
 
-    The reasons are one a feature, the largest contribution first.
+    Base and contributions add up to the forecast.  The largest contribution is first.
     """
 
     base: float
     reasons: tuple[Reason, ...]
-    forecast: float
 
 
 class TreeShap:
     """The leaves of several boosters, averaged.  It is immutable: threads may share it.
 
-    Rows are places on a path and columns are leaves; shorter paths end with places that always match.
+    Rows are places on a path and columns are leaves; unused places of shorter paths always match.
 
     Parameters
     ----------
@@ -175,13 +165,13 @@ class Explainer:
         contributions = self._shap.contributions(values)
         raw = self._shap.base + float(contributions.sum())
         # A forecast is never below 0; the base takes the difference.
-        forecast = max(raw, 0.0)
+        base = self._shap.base + max(raw, 0.0) - raw
         reasons = [
-            Reason(name, float(features[name]), float(part), _fact(name, features, vehicle))
+            Reason(name, float(part), _fact(name, features, vehicle))
             for name, part in zip(features, contributions, strict=True)
         ]
         reasons.sort(key=lambda reason: -abs(reason.contribution))
-        return Explanation(self._shap.base + forecast - raw, tuple(reasons), forecast)
+        return Explanation(base, tuple(reasons))
 
 
 def _fact(name: str, features: Mapping[str, float], vehicle: Mapping[str, float]) -> str:

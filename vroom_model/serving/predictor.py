@@ -198,16 +198,16 @@ class WhatIf:
     inside: bool
 
 
-def what_if(predictor: Predictor, vehicle: Mapping[str, float], *, num_points: int = NUM_PRICES) -> WhatIf:
+def what_if(predictor: Predictor, vehicle: Mapping[str, float]) -> WhatIf:
     """Forecast a vehicle, given by its raw columns, at other prices than its ``actual_price``."""
     market_price = float(vehicle["recommended_price"])
     lowest, highest = (ratio * market_price for ratio in predictor.manifest.price_ratio)
     price_now = float(vehicle["actual_price"])
-    prices = np.linspace(lowest, highest, num_points)
+    prices = np.linspace(lowest, highest, NUM_PRICES)
     if lowest < price_now < highest:  # it replaces the nearest price
         between = prices[1:-1]
         between[np.abs(between - price_now).argmin()] = price_now
-    columns = {name: np.full(num_points, float(vehicle[name])) for name in predictor.view.sources}
+    columns = {name: np.full(NUM_PRICES, float(vehicle[name])) for name in predictor.view.sources}
     forecasts = predictor.predict_many(columns | {"actual_price": prices})
     income = forecasts.predicted_reservations * prices
     return WhatIf(

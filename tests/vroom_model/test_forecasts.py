@@ -1,15 +1,14 @@
-"""What any trained model must do: on the generated sample, and on the real fleet where it is there."""
+"""What any trained model must do: on the generated sample, and on the real fleet if it is there."""
 
-import os
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.model_selection import KFold
 
+from tests.conftest import REAL_FLEET
 from tests.snapshots import SAMPLE, read_fleet
+from tests.vroom_model.champions import trained_model
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.dataset import Dataset, load_dataset
 from vroom_model.evaluation.interval import fit_lines
@@ -17,10 +16,7 @@ from vroom_model.evaluation.metrics import out_of_fold
 from vroom_model.manifest import ModelManifest
 from vroom_model.serving.predictor import Forecasts, Predictor, with_range
 from vroom_model.training.boosting import TrainingParams, fit_folds, predict_by_fold
-from vroom_model.training.train import train
 
-REAL = Path(os.environ.get("VROOM_REAL_DATA", Path(__file__).parents[3] / "shared" / "data" / "fleet"))
-AS_OF = datetime(2026, 1, 2, tzinfo=UTC)
 REPEATS = 3
 
 
@@ -40,18 +36,18 @@ class Learned:
         labels = self.dataset.labels
         return float(np.mean([np.abs(f.predicted_reservations - labels).mean() for f in self.unseen]))
 
-    def held(self) -> "np.ndarray[tuple[int, int], np.dtype[np.bool_]]":
+    def covered(self) -> "np.ndarray[tuple[int, int], np.dtype[np.bool_]]":
         labels = self.dataset.labels
         return np.array([(f.low <= labels) & (labels <= f.high) for f in self.unseen])
 
 
 @pytest.fixture(scope="module", params=["sample", "real"])
-def learned(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Learned:
-    folder = {"sample": SAMPLE, "real": REAL}[request.param]
+def learned(request: pytest.FixtureRequest) -> Learned:
+    folder = {"sample": SAMPLE, "real": REAL_FLEET}[request.param]
     if not folder.exists():
         pytest.skip(f"the real fleet is not at {folder}; set VROOM_REAL_DATA to where it is")
     snapshot = read_fleet(folder)
-    model = train(snapshot, directory=tmp_path_factory.mktemp("bundle"), as_of=AS_OF)
+    model = trained_model(snapshot)
     dataset = load_dataset(snapshot)
     return Learned(
         dataset,
@@ -77,7 +73,7 @@ def test_it_beats_the_median_by_a_tenth(learned: Learned) -> None:
     assert learned.error() < 0.9 * learned.manifest.metrics["baseline_mae"]
 
 
-def test_its_own_figures_are_honest(learned: Learned) -> None:
+def test_its_own_error_is_that_on_vehicles_it_never_saw(learned: Learned) -> None:
     assert learned.manifest.metrics["mae"] == pytest.approx(learned.error(), rel=0.03)
 
 
@@ -85,15 +81,15 @@ def test_the_error_stays_above_what_only_leakage_could_reach(learned: Learned) -
     assert learned.error() > 3.2
 
 
-def test_ranges_hold_the_share_they_promise(learned: Learned) -> None:
-    assert 0.78 <= learned.held().mean() <= 0.825
+def test_ranges_cover_the_share_they_promise(learned: Learned) -> None:
+    assert 0.78 <= learned.covered().mean() <= 0.825
     assert 0.78 <= learned.manifest.metrics["coverage"] <= 0.82
 
 
 def test_ranges_fail_no_price_segment(learned: Learned) -> None:
-    held = learned.held()
+    covered = learned.covered()
     for segment in range(4):
-        assert held[:, learned.dataset.segments == segment].mean() >= 0.72
+        assert covered[:, learned.dataset.segments == segment].mean() >= 0.72
 
 
 def test_no_vehicle_is_forecast_more_for_a_higher_price(learned: Learned) -> None:

@@ -1,11 +1,25 @@
+"""The gate: what becomes champion, and the sentence that says why not."""
+
+import re
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from vroom_model.evaluation.gate import PromotionRules, decide, gain_lower_bound
-from vroom_model.evaluation.metrics import Evaluation
+from tests.snapshots import FrameSnapshot
+from tests.vroom_model.champions import AS_OF, trained_model
+from vroom_features.view import VEHICLE_VIEW
+from vroom_model.evaluation.gate import PromotionRules, compare, decide, gain_lower_bound
+from vroom_model.evaluation.metrics import Evaluation, score
+from vroom_model.manifest import ModelManifest, ViewRef, fold_file
+from vroom_model.records import ModelVersion
+from vroom_model.serving.predictor import Predictor
+from vroom_model.training.train import TrainedModel
 
 NUM_VEHICLES = 1_000
 
@@ -45,12 +59,6 @@ def test_a_real_gain_is_promoted_and_said_in_numbers() -> None:
     assert f"a gain of {decision.gain:.1%}" in decision.reason
 
 
-def test_a_gain_that_chance_could_make_is_refused() -> None:
-    decision = decide(evaluation(2, noise=-0.006), evaluation(1))
-    assert not decision.promote
-    assert "not surely better" in decision.reason
-
-
 def test_a_sure_gain_below_the_least_that_counts_is_refused() -> None:
     assert not (decision := decide(evaluation(2, noise=-0.03), evaluation(1), PromotionRules())).promote
     assert "better than champion 1 by" in decision.reason
@@ -58,40 +66,40 @@ def test_a_sure_gain_below_the_least_that_counts_is_refused() -> None:
 
 
 def test_a_worse_candidate_is_refused() -> None:
-    decision = decide(evaluation(2, noise=0.5), evaluation(1))
-    assert not decision.promote
-    assert decision.gain is not None
-    assert decision.gain < 0
-
-
-def test_a_loss_is_called_worse_and_no_gain_that_chance_could_make() -> None:
     decision = decide(evaluation(2, noise=0.5), evaluation(1), PromotionRules(segment_margin=1))
+    assert not decision.promote
     assert decision.gain is not None
     assert f"version 2 is worse than champion 1 by {-decision.gain:.1%}" in decision.reason
     assert "a gain" not in decision.reason
 
 
-def test_a_bound_below_0_is_written_with_a_minus_sign() -> None:
+def test_a_gain_that_chance_could_make_is_refused() -> None:
     decision = decide(evaluation(2, noise=-0.006), evaluation(1))
+    assert not decision.promote
+    assert "not surely better" in decision.reason
     assert decision.gain is not None
     assert decision.gain_low is not None
     assert decision.gain_low < 0 < decision.gain
     assert f"bound \N{MINUS SIGN}{-decision.gain_low:.1%}" in decision.reason
 
 
-def test_a_candidate_that_learned_from_half_of_the_reservations_is_refused() -> None:
-    candidate = evaluation(2)
-    halved = replace(candidate, forecast=candidate.labels / 2)
-    decision = decide(halved, evaluation(1))
-    assert not decision.promote
-    assert "trained on other outcomes" in decision.reason
+def halve_reservations(frame: pd.DataFrame) -> pd.DataFrame:
+    """Drop half of the reservations at random."""
+    rng = np.random.default_rng(0)
+    return frame.assign(num_reservations=rng.binomial(frame["num_reservations"], 0.5))
 
 
-def test_a_snapshot_that_lost_half_of_its_reservations_promotes_nobody() -> None:
-    candidate = evaluation(2, noise=-1.0)
-    decision = decide(candidate, evaluation(1, trained_mean_label=2 * float(candidate.labels.mean())))
-    assert not decision.promote
-    assert "reservations seem to be missing" in decision.reason
+def test_a_candidate_trained_on_half_of_the_reservations_is_refused(
+    fleet: FrameSnapshot, predictor: Predictor
+) -> None:
+    halved = fleet.changed(halve_reservations)
+    candidate = Predictor.load(trained_model(halved).directory, version=2)
+    on_the_true_fleet = decide(score(candidate, fleet), score(predictor, fleet))
+    assert not on_the_true_fleet.promote
+    assert "it was trained on other outcomes" in on_the_true_fleet.reason
+    on_its_own = decide(score(candidate, halved), score(predictor, halved))
+    assert not on_its_own.promote
+    assert "reservations seem to be missing" in on_its_own.reason
 
 
 def test_a_candidate_worse_in_one_segment_is_refused_though_better_on_the_whole() -> None:
@@ -106,17 +114,10 @@ def test_a_candidate_worse_in_one_segment_is_refused_though_better_on_the_whole(
     assert "few photos" in decision.reason
 
 
-@pytest.mark.parametrize(
-    ("champion", "words"),
-    [
-        ({"version": 2}, "champion already"),
-        ({"snapshot_digest": "b" * 64}, "different snapshots"),
-    ],
-)
-def test_what_cannot_be_compared_is_refused(champion: dict[str, Any], words: str) -> None:
-    decision = decide(evaluation(2, noise=-1.0), replace(evaluation(1), **champion))
+def test_scores_of_different_snapshots_are_not_compared() -> None:
+    decision = decide(evaluation(2, noise=-1.0), evaluation(1, snapshot_digest="b" * 64))
     assert not decision.promote
-    assert words in decision.reason
+    assert "different snapshots" in decision.reason
 
 
 def test_the_bound_is_right_as_often_as_it_says() -> None:
@@ -139,5 +140,44 @@ def test_the_bound_of_a_million_vehicles_is_quick_and_close_to_that_of_the_norma
     assert gain_lower_bound(errors, rival, PromotionRules()) == pytest.approx(expected, rel=0.05)
 
 
-def test_the_same_errors_give_the_same_decision() -> None:
-    assert decide(evaluation(2), evaluation(1)) == decide(evaluation(2), evaluation(1))
+def without_mean_label(manifest: ModelManifest) -> dict[str, Any]:
+    return {"metrics": {name: value for name, value in manifest.metrics.items() if name != "mean_label"}}
+
+
+OTHER_FEATURES = ViewRef(
+    name=VEHICLE_VIEW.name, version=VEHICLE_VIEW.version, columns=(*VEHICLE_VIEW.columns[:-1], "price_gap")
+)
+OTHER_MEANING = ViewRef.of(VEHICLE_VIEW).model_copy(update={"feature_versions": {"price_diff": 2}})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda _: {"view": OTHER_FEATURES}, "price_gap"),
+        (lambda _: {"view": OTHER_MEANING}, "it takes price_diff v2"),
+        (without_mean_label, "lacks metrics: mean_label"),
+        (lambda _: {"folds": ()}, "lacks metrics: those of each fold"),
+        (lambda _: {"segments": ()}, "lacks metrics: those of each segment"),
+        (lambda m: {"files": {n: s for n, s in m.files.items() if n != fold_file(2)}}, r"fold-2\.json"),
+    ],
+)
+def test_a_model_that_cannot_be_trusted_is_refused_without_a_comparison(
+    fleet: FrameSnapshot,
+    trained: TrainedModel,
+    tmp_path: Path,
+    change: Callable[[ModelManifest], dict[str, Any]],
+    words: str,
+) -> None:
+    """Its manifest says something else, with checksums that are right."""
+    shutil.copytree(trained.directory, tmp_path / "forged")
+    sha256 = trained.manifest.model_copy(update=change(trained.manifest)).write(tmp_path / "forged")
+    version = ModelVersion(7, "a run", AS_OF, {"manifest_sha256": sha256}, ())
+
+    def load(_version: ModelVersion) -> Predictor:
+        return Predictor.load(tmp_path / "forged", version=7, manifest_sha256=sha256)
+
+    decision = compare(version, None, fleet, load=load)
+    assert not decision.promote
+    assert decision.candidate_mae is None
+    assert decision.reason.startswith("version 7 cannot be used: ")
+    assert re.search(words, decision.reason)
