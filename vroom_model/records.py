@@ -40,7 +40,6 @@ class ModelVersion:
     run_id: str
     created_at: datetime
     tags: Mapping[str, str]
-    aliases: tuple[str, ...]
 
     @property
     def ref(self) -> ChampionRef:

@@ -171,7 +171,7 @@ def test_a_model_that_cannot_be_trusted_is_refused_without_a_comparison(
     """Its manifest says something else, with checksums that are right."""
     shutil.copytree(trained.directory, tmp_path / "forged")
     sha256 = trained.manifest.model_copy(update=change(trained.manifest)).write(tmp_path / "forged")
-    version = ModelVersion(7, "a run", AS_OF, {"manifest_sha256": sha256}, ())
+    version = ModelVersion(7, "a run", AS_OF, {"manifest_sha256": sha256})
 
     def load(_version: ModelVersion) -> Predictor:
         return Predictor.load(tmp_path / "forged", version=7, manifest_sha256=sha256)

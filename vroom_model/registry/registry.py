@@ -149,7 +149,11 @@ class Registry:
         needed : container of int
             So are these, and those with an alias.
         """
-        old = [v for v in self.versions()[keep:] if not v.aliases and v.version not in needed]
+        old = self.versions()[keep:]
+        if old:  # MLflow's search returns versions without their aliases
+            model = self.api.get("registered-models/get", name=self.model_name)["registered_model"]
+            aliased = {int(alias["version"]) for alias in model.get("aliases", [])}
+            old = [v for v in old if v.version not in aliased and v.version not in needed]
         for version in old:
             self.delete(version)
         return [version.version for version in old]
@@ -169,7 +173,6 @@ def _model_version(entry: Any) -> ModelVersion:  # parsed JSON
             run_id=str(entry.get("run_id", "")),
             created_at=datetime.fromtimestamp(int(entry["creation_timestamp"]) / 1000, tz=UTC),
             tags={tag["key"]: tag.get("value", "") for tag in entry.get("tags", [])},
-            aliases=tuple(entry.get("aliases", ())),
         )
     except (KeyError, TypeError, ValueError) as exc:
         raise RegistryError(f"MLflow's answer is not a model version: {exc!r}") from exc
