@@ -6,9 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ import pytest
 
 from flows.materialize import vroom_forecast_materialize
 from flows.tasks.partitions import DASK_MIN_RANGES, FEW_RANGES, ClusterError, PartitionRunner
+from tests.ports import free_port
 from tests.promises.system import wait_until
 from tests.snapshots import SAMPLE
 from tests.vroom_model.champions import AS_OF
@@ -67,6 +68,23 @@ def materialize_on(flow_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
     return run
 
 
+@pytest.fixture
+def scheduler(tmp_path: Path) -> Iterator[str]:
+    """Start a scheduler and two workers by Dask's commands, and return the scheduler's address."""
+    address = f"tcp://127.0.0.1:{free_port()}"
+    commands = (
+        ("scheduler", "--host", address, "--no-dashboard"),
+        ("worker", address, "--nworkers", "2", "--nthreads", "1", "--no-dashboard"),
+    )
+    with ExitStack() as stack:
+        for command in commands:
+            process = stack.enter_context(
+                subprocess.Popen([sys.executable, "-m", "dask", *command], cwd=tmp_path)
+            )
+            stack.callback(process.terminate)
+        yield address
+
+
 def assert_same(snapshot: Snapshot, expected: Snapshot) -> None:
     """Compare the digest, and every part: its range, its rows, its file and the file's SHA-256."""
     assert snapshot.digest == expected.digest
@@ -80,17 +98,14 @@ def test_the_flow_makes_the_same_bytes_on_threads(materialize_on: MaterializeOn,
 
 @with_dask
 def test_the_flow_makes_the_same_bytes_when_a_dask_worker_is_killed_in_the_middle(
-    flow_settings: Settings, materialize_on: MaterializeOn, expected: Snapshot
+    flow_settings: Settings, materialize_on: MaterializeOn, expected: Snapshot, scheduler: str
 ) -> None:
-    from distributed import Client, LocalCluster  # noqa: PLC0415  # an optional extra
+    from distributed import Client  # noqa: PLC0415  # an optional extra
 
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
-        Client(cluster, set_as_default=False) as client,
-        ThreadPoolExecutor(1) as pool,
-    ):
+    with Client(scheduler, set_as_default=False) as client, ThreadPoolExecutor(1) as pool:
+        client.wait_for_workers(2, timeout=WAIT_S)
         killed = pool.submit(kill_a_busy_worker, client, OfflineStore(flow_settings.offline_store))
-        snapshot = materialize_on(cluster.scheduler_address)
+        snapshot = materialize_on(scheduler)
         pid, num_written = killed.result()
         assert_same(snapshot, expected)
         assert num_written < len(expected.parts)
