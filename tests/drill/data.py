@@ -26,9 +26,9 @@ from vroom_features.errors import VroomFeaturesError
 
 PAGE_BYTES = 16_384
 NO_DISK = "materialize without disk space from its n-th write on"
+SAVE_WAITS_S = 10
 NUM_DELETED = 10
-PROMOTION_TIMEOUT_S = 240
-"""Each starts a Python of its own, which takes long on a busy machine."""
+PROMOTION_TIMEOUT_S = 240  # each starts a Python of its own, which takes long on a busy machine
 
 
 @contextmanager
@@ -56,6 +56,7 @@ def locked(system: System, traffic: Traffic, *, seconds: float) -> None:
     with write_lock(system):
         traffic.go_on(saves=0)
         time.sleep(seconds)
+    assert seconds < SAVE_WAITS_S or traffic.refused["save: 503"], "no save was put off"
 
 
 @fault("database", "database's WAL cut in a frame, web workers killed", refuses=WEB)
@@ -203,7 +204,6 @@ def materialize(
 
 
 def materialize_without_disk(system: System, number: int, at: int) -> operations.Ended:
-    """Do so where from an operation on nothing more can be written."""
     return materialize(system, number, at, errno.ENOSPC, operations.FILLS_THE_DISK)
 
 
@@ -235,7 +235,7 @@ def promote(system: System, _: int, at: int) -> operations.Ended:
 
 
 def roll_back(system: System, number: int, at: int) -> operations.Ended:
-    """Go back by one, after a promotion that gives somewhere to go back to."""
+    """Roll back, after a promotion that there is something to roll back to."""
     promote(system, number, 0)
     return system.run_step("rollback", stop_at=at)
 

@@ -1,10 +1,9 @@
 """Faults of Redis, messages, the web app, MLflow and Prefect: killed, hung, full, emptied, forged."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import httpx
-import psutil
 
 from tests.drill.case import fault
 from tests.drill.system import System, is_gone, kill
@@ -142,22 +141,9 @@ def wait_until_healthy(url: str) -> None:
     wait_until(lambda: httpx.get(url, timeout=2).is_success, timeout_s=RESTART_TIMEOUT_S)
 
 
-def prefect_worker(system: System) -> list[psutil.Process]:
-    return [system.program("worker")]
-
-
-def prefect_worker_and_run(system: System) -> list[psutil.Process]:
-    return [*system.run_processes(), *prefect_worker(system)]
-
-
-def prefect_server(system: System) -> list[psutil.Process]:
-    server = system.program("prefect")
-    return [server, *server.children(recursive=True)]
-
-
-@fault("prefect", "Prefect server killed in a run", how={"victims": prefect_server})
-@fault("prefect", "Prefect worker and run killed together", how={"victims": prefect_worker_and_run})
-@fault("prefect", "Prefect worker killed in a run", how={"victims": prefect_worker})
+@fault("prefect", "Prefect server killed in a run", how={"programs": ["prefect"], "run": False})
+@fault("prefect", "Prefect worker and run killed together", how={"programs": ["worker"]})
+@fault("prefect", "Prefect worker killed in a run", how={"programs": ["worker"], "run": False})
 @fault("prefect", "run of train killed 4.0 s after its start", how={"action": "train", "after_s": 4})
 @fault("prefect", "run of materialize killed 3.0 s after its start", how={"after_s": 3.0})
 @fault("prefect", "run of materialize killed 2.0 s after its start", how={"after_s": 2.0})
@@ -166,15 +152,16 @@ def killed_in_a_run(
     system: System,
     traffic: Traffic,
     *,
-    victims: Callable[[System], list[psutil.Process]] = System.run_processes,
     action: str = "materialize",
     after_s: float = 0,
+    run: bool = True,
+    programs: Sequence[str] = (),
 ) -> None:
     """The run comes to an end, and the next one completes."""
     run_id = system.press(action)
     wait_until(system.run_processes, timeout_s=RESTART_TIMEOUT_S)
     time.sleep(after_s)
-    processes = victims(system)
+    processes = [*(system.run_processes() if run else []), *map(system.program, programs)]
     for process in processes:
         process.suspend()  # so that none reports the end of another
     for process in processes:
