@@ -61,7 +61,7 @@ class VehicleBase(SQLModel):
     )
     street_parked: int = column(
         "Parking",
-        "1: stands on the street",
+        "1: parked on the street",
         help="Where the car waits.",
         choices={0: "Own space", 1: "Street"},
         reason={1: "parked on the street", 0: "not parked on the street"},
@@ -88,7 +88,7 @@ class VehicleCreate(VehicleBase):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _refuse_booleans(cls, value: Any) -> Any:  # anything can stand in a JSON document
+    def _refuse_booleans(cls, value: Any) -> Any:  # JSON has values of any type
         if isinstance(value, bool):
             raise ValueError("expected a number, got true or false; write 1 or 0")
         return value
@@ -107,7 +107,7 @@ class RawColumn:
     low, high : float
         Its range; ``high`` is in it, ``low`` too unless ``is_low_excluded``.
     label, description : str
-        Its name for people, and what it holds, for the data dictionary.
+        Its name for people, and its meaning, for the data dictionary.
     initial : float
         What a new form starts with, and the example of the API; no default of the model.
     unit : str

@@ -83,7 +83,7 @@ def restore(url: str | ServiceAddress, origin: Path, *, force: bool = False) -> 
     """Replace a database by a backup.
 
     It is one transaction: a program that has the database open sees the old one or the new one.  The result
-    counts as another database, so that the next materialization fills both stores anew.
+    counts as another database, so that the next materialization fills both stores again.
 
     Parameters
     ----------
@@ -131,16 +131,14 @@ def _refuse_loss(found: State, wanted: State) -> None:
         raise BackupError("the backup is of another database than the one that is there; --force replaces it")
     if found.change_number > wanted.change_number:
         lost = found.change_number - wanted.change_number
-        raise BackupError(
-            f"the database has {lost} changes that the backup lacks; --force gives them up for good"
-        )
+        raise BackupError(f"the database has {lost} changes that the backup lacks; --force loses them")
 
 
 # SQLite
 
 
 def _state_of_file(path: Path) -> State:
-    """Check a whole SQLite file, and return which database it holds."""
+    """Check a whole SQLite file, and return which database it is."""
     with checked_database(path) as connection:
         if connection.execute("PRAGMA foreign_key_check").fetchone() is not None:
             raise DamagedDatabaseError(path, "bookings of vehicles that are not there")
@@ -200,7 +198,7 @@ def checked_database(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def copy_pages(source: sqlite3.Connection, to: sqlite3.Connection) -> None:
-    """Copy every page in one step, which holds one moment of the source and one transaction of the target."""
+    """Copy every page in one step, which is one moment of the source and one transaction of the target."""
     deadline = time.monotonic() + LOCK_TIMEOUT_S
 
     def wait(_status: int, _remaining: int, _total: int) -> None:
@@ -230,7 +228,7 @@ def move_aside(path: Path) -> None:
 
 
 def _state_of_dump(dump_file: Path) -> State:
-    """Read a whole dump, and return which database it holds."""
+    """Read a whole dump, and return which database it is."""
     lines = iter(_run_postgres(None, "pg_restore", "--file", "-", str(dump_file)).splitlines())
     for line in lines:
         if line.startswith("COPY public.database_state ("):

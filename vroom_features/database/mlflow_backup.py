@@ -60,9 +60,7 @@ def refuse_loss(origin: Path, folder: Path) -> None:
     with _unpacked(origin) as unpacked:
         lost = found - _versions(unpacked / DATABASE)
     if lost:
-        raise BackupError(
-            f"MLflow has {len(lost)} model versions that the backup lacks; --force gives them up"
-        )
+        raise BackupError(f"MLflow has {len(lost)} model versions that the backup lacks; --force loses them")
 
 
 def restore_mlflow(origin: Path, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """The database's tables.
 
-``Vehicle`` is a table and so validates nothing; everything from outside goes through ``VehicleCreate`` first.
+``Vehicle`` is a table and so validates nothing; ``VehicleCreate`` validates all input first.
 """
 
 import json

@@ -1,7 +1,7 @@
 """CSV files: found, unzipped, and checked against the data contract as they are read.
 
-Arrow reads a block of lines at once.  Where it cannot, or a value is out of range, halves of the block are
-tried, and what remains is read row by row.  A cell that does not fit costs its row and no other.
+Arrow reads a block of lines at once.  A block that it cannot read, or with a value out of range, is read row
+by row, so that a bad cell costs its row and no other.
 """
 
 import csv
@@ -31,8 +31,7 @@ UNZIPPED_RATIO_MAX = 200
 """How many times its size a gzipped CSV may unpack to: real ones reach 20, a bomb 1,000."""
 UNZIPPED_ALWAYS_BYTES = 64 * 1024 * 1024
 """What any gzipped CSV may unpack to."""
-BLOCK_CHARS = 1 << 20
-ROW_BY_ROW_LINES = 1024
+BLOCK_CHARS = 1 << 17
 _ARROW_TYPES: dict[Kind, pa.DataType] = {int: pa.int64(), float: pa.float64(), datetime: pa.timestamp("us")}
 _ARROW_TYPES_ZONED = _ARROW_TYPES | {datetime: pa.timestamp("us", "UTC")}
 
@@ -187,14 +186,8 @@ class _Rows:
 
     def add(self, first: int, lines: list[str]) -> None:
         """Add lines, the first of which has this number."""
-        if self._add_at_once(first, lines):
-            return
-        if len(lines) <= ROW_BY_ROW_LINES:
+        if not self._add_at_once(first, lines):
             self._add_row_by_row(first, lines)
-            return
-        middle = len(lines) // 2
-        self.add(first, lines[:middle])
-        self.add(first + middle, lines[middle:])
 
     def _add_at_once(self, first: int, lines: list[str]) -> bool:
         """Add lines if all are good rows that Arrow reads; return whether they are."""

@@ -73,7 +73,7 @@ class Snapshot(Manifest):
             ) from exc
         if hashlib.sha256(content).hexdigest() != part.sha256:
             raise OfflineStoreError(
-                f"snapshot {self.id}: {part.file} is not what was written; the next materialize makes it anew"
+                f"snapshot {self.id}: {part.file} is not what was written; the next materialize makes it again"
             )
         return content
 
@@ -151,7 +151,7 @@ class OfflineStore:
             try:
                 content = self.files.read(f"snapshots/{_checked_id(snapshot_id)}.json")
             except FileNotFoundError as exc:
-                problem = f"{self.root} holds no manifest of it; it was swept or lost"
+                problem = f"{self.root} has no manifest of it; it was swept or lost"
                 raise UnreadableSnapshotError(snapshot_id, problem) from exc
             return Snapshot.from_json(snapshot_id, content, files=self.files)
 

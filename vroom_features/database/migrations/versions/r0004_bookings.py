@@ -1,4 +1,4 @@
-"""Keep bookings by what they are and not by a number: half the space, and no index beside the table."""
+"""Make vehicle, moment and occurrence the key of a booking: half the space, and no separate index."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Make the table anew; bookings that are equal are counted from 0."""
+    """Make a new table; equal bookings are counted from 0."""
     op.execute(
         "CREATE TEMPORARY TABLE kept_reservations AS SELECT vehicle_id, created_at,"
         " ROW_NUMBER() OVER (PARTITION BY vehicle_id, created_at ORDER BY id) - 1 AS occurrence"
