@@ -73,7 +73,7 @@ class Snapshot(Manifest):
             ) from exc
         if hashlib.sha256(content).hexdigest() != part.sha256:
             raise OfflineStoreError(
-                f"snapshot {self.id}: {part.file} is not what was written; the next materialize makes it again"
+                f"snapshot {self.id}: {part.file} is not what was written; run materialize again"
             )
         return content
 

@@ -7,7 +7,7 @@ day, so that a late write cannot bring it back.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -136,10 +136,9 @@ class OnlineStore:
 
     def put(self, rows: Iterable[OnlineRow]) -> int:
         """Write rows and return how many; one older than the stored row or a deletion is ignored."""
-        parts: dict[int, list[str | int | bytes]] = defaultdict(list)
-        for row in rows:
-            parts[_bucket(row.vehicle_id)] += (row.vehicle_id, row.row_version, encode(row))
-        return self._call(self._put, parts, width=3)
+        return self._call(
+            self._put, ((_bucket(r.vehicle_id), (r.vehicle_id, r.row_version, encode(r))) for r in rows)
+        )
 
     def delete(self, vehicle_ids: Iterable[int], *, row_version: int) -> int:
         """Take out vehicles that were deleted or booked, and return how many there were.
@@ -147,10 +146,8 @@ class OnlineStore:
         ``row_version`` is the change that did it, or any later one: newer rows stay, and an older write
         cannot bring a vehicle back.
         """
-        parts: dict[int, list[str | int | bytes]] = defaultdict(list)
-        for vehicle_id in vehicle_ids:
-            parts[_bucket(vehicle_id)] += (vehicle_id, row_version)
-        return self._call(self._delete, parts, width=2, first=(TOMBSTONE_TTL_S,))
+        rows = ((_bucket(vehicle_id), (vehicle_id, row_version)) for vehicle_id in vehicle_ids)
+        return self._call(self._delete, rows, TOMBSTONE_TTL_S)
 
     def replace(self, values: Iterable[tuple[int, bytes, bytes, OnlineRow | None]]) -> int:
         """Replace damaged values by rows, whatever version they have, and return how many.
@@ -158,10 +155,8 @@ class OnlineStore:
         Each is a bucket, a field, the value that was found, and the row to write; None deletes the field.  A
         field that changed since is left as it is.
         """
-        parts: dict[int, list[str | int | bytes]] = defaultdict(list)
-        for bucket, field, found, row in values:
-            parts[bucket] += (field, found, b"" if row is None else encode(row))
-        return self._call(self._replace, parts, width=3)
+        rows = ((bucket, (field, found, encode(row) if row else b"")) for bucket, field, found, row in values)
+        return self._call(self._replace, rows)
 
     def bucket(self, number: int) -> dict[bytes, bytes]:
         """Return the encoded rows of one bucket by their fields."""
@@ -213,18 +208,19 @@ class OnlineStore:
     def _call(
         self,
         script: Any,  # redis-py's Script, generic over its client
-        parts: Mapping[int, list[str | int | bytes]],
-        *,
-        width: int,
-        first: tuple[int, ...] = (),
+        rows: Iterable[tuple[int, tuple[int | bytes, ...]]],
+        *first: int,
     ) -> int:
-        """Run a script on each bucket, a bounded number of rows at a time, and add up its results."""
-        step, total = width * _ROWS_A_CALL, 0
+        """Run a script on the rows of each bucket, and add up its results."""
+        parts: dict[int, list[tuple[int | bytes, ...]]] = defaultdict(list)
+        for bucket, arguments in rows:
+            parts[bucket].append(arguments)
+        total = 0
         with translated():
-            for bucket, arguments in parts.items():
-                for start in range(0, len(arguments), step):
-                    rows = arguments[start : start + step]
-                    total += int(script(keys=[_ROWS[bucket], _GONE[bucket]], args=[*first, *rows]))
+            for bucket, lists in parts.items():
+                for start in range(0, len(lists), _ROWS_A_CALL):
+                    arguments = tuple(chain.from_iterable(lists[start : start + _ROWS_A_CALL]))
+                    total += int(script(keys=[_ROWS[bucket], _GONE[bucket]], args=[*first, *arguments]))
         return total
 
 
