@@ -27,13 +27,10 @@ from vroom_features.vehicle import UI_VEHICLE_ID_START
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 
 
-def vehicle_counts(report: SeedReport) -> tuple[int, int, int, int]:
-    return (
-        report.vehicles_added,
-        report.vehicles_updated,
-        report.vehicles_unchanged,
-        report.vehicles_removed,
-    )
+def counts(report: SeedReport, noun: str, *names: str) -> list[int]:
+    return [
+        getattr(report, f"{noun}_{name}") for name in names or ("added", "updated", "unchanged", "removed")
+    ]
 
 
 def rejected(tmp_path: Path, name: str) -> list[list[str]]:
@@ -45,7 +42,7 @@ def rejected(tmp_path: Path, name: str) -> list[list[str]]:
 @on_both
 def test_a_seed_brings_the_files_in(source: SourceStore, tmp_path: Path) -> None:
     report = seed(source, write_csvs(tmp_path / "csv"))
-    assert vehicle_counts(report) == (2, 0, 0, 0)
+    assert counts(report, "vehicles") == [2, 0, 0, 0]
     assert report.reservations_added == 2
     vehicle = source.get_vehicle(1)
     assert vehicle is not None
@@ -117,12 +114,8 @@ def test_a_changed_file_updates_adds_and_removes(source: SourceStore, tmp_path: 
     lines = [vehicle_line(1, actual_price=99), vehicle_line(2), vehicle_line(4)]
     files = write_csvs(tmp_path / "b", lines, booking_lines([(1, 0), (2, 0), (2, 1)]))
     report = seed(source, files, allow_removals=True)
-    assert vehicle_counts(report) == (1, 1, 1, 1)
-    assert (report.reservations_added, report.reservations_unchanged, report.reservations_removed) == (
-        1,
-        2,
-        1,
-    )
+    assert counts(report, "vehicles") == [1, 1, 1, 1]
+    assert counts(report, "reservations", "added", "unchanged", "removed") == [1, 2, 1]
     assert source.get_vehicle(3) is None
     for vehicle_id, version in old.items():  # one has another price, the other one more booking
         assert source.get_vehicle(vehicle_id).row_version > version  # type: ignore[union-attr]
@@ -169,29 +162,18 @@ def rewrite(folder: Path, name: str, change: Any) -> None:
 GOOD = [vehicle_line(i) for i in range(1, 200)]
 
 BAD_CELLS = [
-    ("vehicle_id", vehicle_line("")),
-    ("vehicle_id", vehicle_line("x")),
-    ("vehicle_id", vehicle_line(0)),
-    ("vehicle_id", vehicle_line(-4)),
-    ("vehicle_id", vehicle_line(10**30)),
-    ("vehicle_id", vehicle_line(1_000_000_001)),
-    ("vehicle_id", vehicle_line("1000.5")),
-    ("vehicle_id", vehicle_line("0x3E8")),
-    ("num_images", vehicle_line(1000, num_images="0X1")),
-    ("actual_price", vehicle_line(1000, actual_price=-1)),
-    ("actual_price", vehicle_line(1000, actual_price=0)),
-    ("actual_price", vehicle_line(1000, actual_price="nan")),
-    ("actual_price", vehicle_line(1000, actual_price="inf")),
-    ("actual_price", vehicle_line(1000, actual_price="-inf")),
-    ("actual_price", vehicle_line(1000, actual_price="1e308")),
-    ("actual_price", vehicle_line(1000, actual_price="1e999")),
-    ("actual_price", vehicle_line(1000, actual_price='"12,5"')),
-    ("num_images", vehicle_line(1000, num_images="2.5")),
-    ("num_images", vehicle_line(1000, num_images="\u0663")),
+    *[
+        ("vehicle_id", vehicle_line(cell))
+        for cell in ("", "x", 0, -4, 10**30, 10**9 + 1, "1000.5", "0x3E8", 1)
+    ],
+    *[("num_images", vehicle_line(1000, num_images=cell)) for cell in ("0X1", "2.5", "\u0663")],
+    *[
+        ("actual_price", vehicle_line(1000, actual_price=cell))
+        for cell in (-1, 0, "nan", "inf", "-inf", "1e308", "1e999", '"12,5"')
+    ],
     ("technology", vehicle_line(1000, technology=2)),
     ("street_parked", vehicle_line(1000, street_parked="true")),
     ("description", vehicle_line(1000, description=-1)),
-    ("vehicle_id", vehicle_line(1)),
     ("", "1000,1,45"),
     ("", f"{vehicle_line(1000)},9"),
 ]

@@ -57,12 +57,6 @@ def test_a_deleted_vehicle_does_not_come_back_by_a_late_write(online: OnlineStor
     assert online.get(7) is None
 
 
-def test_a_vehicle_that_is_new_again_comes_back_with_its_newer_version(online: OnlineStore) -> None:
-    online.delete([7], row_version=6)
-    assert online.put([row(row_version=7)]) == 1
-    assert online.get(7) == row(row_version=7)
-
-
 def test_a_garbled_value_is_an_error_and_the_next_write_repairs_it(
     redis: redis_py.Redis,
 ) -> None:

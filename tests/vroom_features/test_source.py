@@ -94,22 +94,16 @@ def test_an_id_is_never_used_again(source: SourceStore) -> None:
     assert save(source) == first + 1
 
 
-def test_only_unbooked_vehicles_that_were_typed_in_can_be_deleted(source: SourceStore) -> None:
-    vehicle_id = save(source)
-    book(source, vehicle_id)
-    with pytest.raises(NotDeletableError):
-        source.delete_vehicle(vehicle_id)
-    with pytest.raises(VehicleNotFoundError):
-        source.delete_vehicle(1)
-    assert source.get_vehicle(vehicle_id) is not None
-
-
 @on_both
-def test_a_booked_vehicle_counts_as_fleet(source: SourceStore) -> None:
+def test_a_booked_vehicle_counts_as_fleet_and_cannot_be_deleted(source: SourceStore) -> None:
     booked, other = save(source), save(source)
     book(source, booked)
     assert [v.vehicle_id for v in source.list_vehicles(kind="fleet").items] == [booked]
     assert [v.vehicle_id for v in source.list_vehicles(kind="new").items] == [other]
+    with pytest.raises(NotDeletableError):
+        source.delete_vehicle(booked)
+    with pytest.raises(VehicleNotFoundError):
+        source.delete_vehicle(1)
     counts = source.count_vehicles()
     assert (counts.fleet, counts.new_arrivals, counts.reservations) == (1, 1, 1)
 
