@@ -61,7 +61,7 @@ class Fault:
     def run(self, system: System) -> Result:
         result = Result(self.name, skipped=self.skip(system))
         for _ in range(0 if result.skipped else self.tries):
-            if not result.attempt(lambda: self._recover(system)):
+            if not result.attempt(partial(self._recover, system)):
                 with suppress(Exception):  # the next case gets a system that works, or fails too
                     promises.runs_converge(system)
                     settle(system, timeout_s=20)
@@ -107,21 +107,20 @@ class KillPoints:
         result.note = f"{clean.num_operations} operations" + (f", every {stride}." if stride > 1 else "")
         at = 1
         while (ended := self.step(system, at, at)).how != "finished":
-
-            def recover(at: int = at, ended: operations.Ended = ended) -> float:
-                where = f"operation {at}, {ended.last}"
-                assert ended.how == self.expected, f"{where}: it {ended.how}, expected is {self.expected}"
-                began = time.monotonic()
-                self.again(system, at)
-                settle(system)
-                return time.monotonic() - began
-
-            result.attempt(recover)
+            result.attempt(partial(self._recover, system, at, ended))
             if len(result.problems) == NUM_PROBLEMS_MAX:
                 return result
             at += stride
         self.again(system, at)
         return result
+
+    def _recover(self, system: System, at: int, ended: operations.Ended) -> float:
+        where = f"operation {at}, {ended.last}"
+        assert ended.how == self.expected, f"{where}: it {ended.how}, expected is {self.expected}"
+        began = time.monotonic()
+        self.again(system, at)
+        settle(system)
+        return time.monotonic() - began
 
 
 Case = Fault | KillPoints

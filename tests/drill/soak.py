@@ -21,7 +21,6 @@ PAUSE_BETWEEN_RUNS_S = 15.0
 GROWS_MAX = {"web mb": (0.10, 20), "services mb": (0.15, 60), "handles": (0.10, 25), "threads": (0.10, 12)}
 """By which share, or how much in its own unit, a figure may be larger at the end than after the warm-up."""
 BOUNDS = {"tmp mb": 50, "snapshots mb": 5, "models mb": 60, "logs mb": 150}
-"""What may never be exceeded."""
 BYTES_A_SAVE_MAX = 1_000
 """The database may grow by this much for each vehicle saved, and by a write-ahead log of 8 MB."""
 FOLDERS = {"database": "db", "snapshots": "offline", "logs": "log"}
