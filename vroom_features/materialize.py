@@ -6,7 +6,7 @@ reused.
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -104,8 +104,7 @@ def materialize(
     SourceStoreError, OfflineStoreError, OnlineStoreError
         If a store cannot be used.  The previous snapshot stays whole, and the next run continues.
     """
-    with ExitStack() as stack:
-        stack.enter_context(offline.writer_lock())
+    with offline.writer_lock():
         previous = _current(offline)
         damaged = previous.damaged() if previous else set()
         elsewhere: dict[Range, WrittenPart] = {}
@@ -115,36 +114,37 @@ def materialize(
                 wanted = [span for span, part in plan if part is None]
             made = map_ranges(source.address, offline.root, wanted)
             elsewhere = {(m.part.low, m.part.high): m for m in made}
-        connection = stack.enter_context(source.reading())
-        database_id, change_number = _state(connection)
         parts, num_written = [], 0
-        for span, kept in _plan(connection, previous, damaged, partition_vehicles):
-            made_before = elsewhere.get(span)
-            if kept is None and made_before and not _changed(connection, made_before, change_number):
-                kept, num_written = made_before.part, num_written + 1
-            elif kept is None:
-                kept, num_written = make_part(connection, offline, *span), num_written + 1
-            parts.append(kept)
+        with source.reading() as connection:
+            database_id, change_number = _state(connection)
+            for span, part in _plan(connection, previous, damaged, partition_vehicles):
+                if part is None:
+                    found = elsewhere.get(span)
+                    is_current = found and not _changed(connection, found, change_number)
+                    part = found.part if found and is_current else _make_part(connection, offline, *span)
+                    num_written += 1
+                parts.append(part)
         num_rows = sum(part.num_rows for part in parts)
         digest = digest_of((part.sums for part in parts), num_rows)
-        snapshot = Snapshot(
-            id=f"{as_of:%Y%m%dT%H%M%S%f}-{digest[:12]}",
-            num_rows=num_rows,
-            digest=digest,
-            created_at=as_of,
-            source=f"database {database_id} at change {change_number}",
-            database_id=database_id,
-            change_number=change_number,
-            view_name=VEHICLE_VIEW.name,
-            view_version=VEHICLE_VIEW.version,
-            columns=VEHICLE_VIEW.columns,
-            parts=tuple(parts),
-            files=offline.files,
-        )
         if previous is not None and previous.digest == digest and not num_written:
             snapshot = replace(
                 previous, change_number=change_number
             )  # only new arrivals changed, if anything
+        else:
+            snapshot = Snapshot(
+                id=f"{as_of:%Y%m%dT%H%M%S%f}-{digest[:12]}",
+                num_rows=num_rows,
+                digest=digest,
+                created_at=as_of,
+                source=f"database {database_id} at change {change_number}",
+                database_id=database_id,
+                change_number=change_number,
+                view_name=VEHICLE_VIEW.name,
+                view_version=VEHICLE_VIEW.version,
+                columns=VEHICLE_VIEW.columns,
+                parts=tuple(parts),
+                files=offline.files,
+            )
         if snapshot != previous:
             offline.publish(snapshot)
             offline.sweep(keep_snapshots)
@@ -171,11 +171,10 @@ def make_ranges(
     offline = OfflineStore(root)
     with closing(SourceStore.open(database)) as source, source.reading() as connection:
         _, change_number = _state(connection)
-        return [WrittenPart(make_part(connection, offline, *span), change_number) for span in ranges]
+        return [WrittenPart(_make_part(connection, offline, *span), change_number) for span in ranges]
 
 
-def make_part(connection: Connection, offline: OfflineStore, low: int, high: int) -> Part:
-    """Read, compute and write one range of ids."""
+def _make_part(connection: Connection, offline: OfflineStore, low: int, high: int) -> Part:
     partition = read_partition(connection, low, high)
     rows = fleet_rows(partition)
     file, sha256 = offline.write_part(rows)
