@@ -3,10 +3,7 @@
 import re
 
 from flask import Blueprint, redirect, render_template, request, url_for
-from flask_wtf import FlaskForm
 from werkzeug.wrappers import Response
-from wtforms import HiddenField, PasswordField
-from wtforms.validators import InputRequired
 
 from webapp.security import sign_in as auth
 
@@ -16,29 +13,21 @@ LOCAL_TARGET = re.compile(r"/(?![/\\])[^\x00-\x20\\]*")
 bp = Blueprint("sign_in", __name__)
 
 
-class SignInForm(FlaskForm):  # type: ignore[misc]  # flask-wtf is not typed
-    """Password, and where to go afterwards."""
-
-    password = PasswordField("Operator password", validators=[InputRequired()])
-    next = HiddenField()
-
-
 @bp.route("/sign-in", methods=["GET", "POST"])
 def show() -> Response | str | tuple[str, int]:
     """Ask for the password, or take the token of the link printed at a start."""
-    form = SignInForm(next=request.args.get("next", ""))
     token = request.args.get("token")
+    target = request.values.get("next", "")
     error = None
     if token is not None and request.method == "GET":  # HEAD only checks the link, POST sends the password
         if auth.sign_in_by_link(token):
             return redirect(url_for("forecast.show"))
         error = "This sign-in link is not valid."
-    elif form.validate_on_submit():
-        if auth.sign_in_by_password(form.password.data):
-            target = form.next.data or ""
+    elif password := request.form.get("password"):
+        if auth.sign_in_by_password(password):
             return redirect(target if LOCAL_TARGET.fullmatch(target) else url_for("forecast.show"))
         error = "That is not the operator's password."
-    return render_template("sign_in/show.html", form=form, error=error), 401 if error else 200
+    return render_template("sign_in/show.html", next=target, error=error), 401 if error else 200
 
 
 @bp.post("/sign-out")
