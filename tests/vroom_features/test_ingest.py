@@ -22,7 +22,6 @@ from tests.vroom_features.stores import contents, on_both, rows
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import DataContractError
 from vroom_features.ingest.seed import SeedReport, seed
-from vroom_features.vehicle import UI_VEHICLE_ID_START
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 
@@ -87,21 +86,6 @@ def test_equal_bookings_are_as_many_as_the_file_has(tmp_path: Path) -> None:
             assert source.count_vehicles().reservations == count
             assert seed(source, files).is_unchanged
         assert (report.reservations_added, report.reservations_removed) == (3, 0)
-
-
-@on_both
-def test_bookings_too_far_apart_for_one_number_come_in_too(source: SourceStore, tmp_path: Path) -> None:
-    fleet = [vehicle_line(1), vehicle_line(UI_VEHICLE_ID_START - 1)]
-    moments = ["9999-12-31 23:59:59.999999", "0001-01-01 00:00:00", "0001-01-01 00:00:00"]
-    booked = [f"{vehicle},{moment}" for vehicle in (UI_VEHICLE_ID_START - 1, 1) for moment in moments]
-    files = write_csvs(tmp_path, fleet, booked)
-    assert seed(source, files).reservations_added == len(booked)
-    counted = (
-        "SELECT vehicle_id, COUNT(*), COUNT(DISTINCT created_at) FROM reservations GROUP BY 1 ORDER BY 1"
-    )
-    assert rows(source, counted) == [(1, 3, 2), (UI_VEHICLE_ID_START - 1, 3, 2)]
-    less = write_csvs(tmp_path / "less", fleet, booked[1:])
-    assert seed(source, less, allow_removals=True).reservations_removed == 1
 
 
 @on_both

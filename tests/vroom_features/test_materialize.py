@@ -211,15 +211,10 @@ def test_a_pointer_that_names_no_snapshot_is_refused_and_made_anew(
     assert run(seeded, offline).digest == offline.current().digest == report.digest
 
 
-@pytest.mark.parametrize("in_the_way", ["offline", "offline/.lock/"])
 def test_a_store_that_cannot_be_locked_is_a_clear_error(
-    seeded: SourceStore, offline: OfflineStore, tmp_path: Path, in_the_way: str
+    seeded: SourceStore, offline: OfflineStore, tmp_path: Path
 ) -> None:
-    path = tmp_path / in_the_way
-    if in_the_way.endswith("/"):
-        path.mkdir(parents=True)
-    else:
-        path.touch()
+    (tmp_path / "offline").touch()
     with pytest.raises(OfflineStoreError, match=r"offline store .*offline: "):
         run(seeded, offline)
 

@@ -12,9 +12,6 @@ from hypothesis import strategies as st
 from tests.vroom_features.files import write_csvs
 from tests.vroom_features.stores import FLEET, NOW, arrive, audited, book, fresh_stores, ids_in, on_both, run
 from vroom_features.database.vehicles import SourceStore
-from vroom_features.errors import (
-    OnlineStoreError,
-)
 from vroom_features.ingest.seed import seed
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.online.rows import online_row
@@ -35,20 +32,6 @@ def test_new_arrivals_go_to_redis_and_leave_when_booked_or_deleted(
     assert (report.num_fleet, report.num_online, report.num_online_removed) == (41, 1, 2)
     assert ids_in(online) == [stays]
     assert audited(seeded, online).is_clean
-
-
-def test_a_redis_that_lost_everything_or_one_row_is_filled_again(
-    seeded: SourceStore, offline: OfflineStore, online: OnlineStore, redis: redis_py.Redis
-) -> None:
-    ids = [arrive(seeded) for _ in range(5)]
-    run(seeded, offline, online)
-    redis.flushall()
-    assert audited(seeded, online).missing == 5
-    assert run(seeded, offline, online).num_online_written == 5
-    (key, *_) = sorted(redis.keys("*rows"))
-    redis.delete(key)
-    assert run(seeded, offline, online).num_online_written == 1
-    assert (ids_in(online), audited(seeded, online).is_clean) == (ids, True)
 
 
 def test_rows_of_another_database_make_way(
@@ -152,38 +135,6 @@ def test_what_is_saved_while_a_run_repairs_is_left_alone(
     assert online.get(first) is not None
 
 
-def test_a_sync_brings_in_what_happened_while_redis_was_away(
-    seeded: SourceStore, offline: OfflineStore, online: OnlineStore, redis: redis_py.Redis, tmp_path: Path
-) -> None:
-    first = arrive(seeded)
-    away = OnlineStore.connect("redis://127.0.0.1:1/0")
-    with pytest.raises(OnlineStoreError):
-        sync(seeded, away, as_of=NOW, full=True)
-    assert sync(seeded, online, as_of=NOW, full=True).num_changed == 1
-    assert sync(seeded, online, as_of=NOW, full=True).num_changed == 0
-    second = arrive(seeded)
-    seeded.delete_vehicle(first)
-    assert sync(seeded, online, as_of=NOW, full=True).num_changed == 2
-    assert (ids_in(online), audited(seeded, online).is_clean) == ([second], True)
-    book(seeded, tmp_path, second)
-    assert sync(seeded, online, as_of=NOW, full=True).num_changed == 1
-    redis.flushall()
-    third = arrive(seeded)
-    assert sync(seeded, online, as_of=NOW, full=True).num_changed == 1
-    assert (ids_in(online), audited(seeded, online).is_clean) == ([third], True)
-
-
-def test_a_booked_and_a_deleted_vehicle_leave_by_a_regular_sync(
-    seeded: SourceStore, online: OnlineStore, tmp_path: Path
-) -> None:
-    booked, deleted, stays = (arrive(seeded) for _ in range(3))
-    sync(seeded, online, as_of=NOW, full=True)
-    book(seeded, tmp_path, booked)
-    seeded.delete_vehicle(deleted)
-    assert sync(seeded, online, as_of=NOW, full=False) == SyncReport(num_written=0, num_removed=2)
-    assert (ids_in(online), audited(seeded, online).is_clean) == ([stays], True)
-
-
 def test_a_regular_sync_writes_what_is_missing_and_leaves_another_databases_rows_alone(
     seeded: SourceStore, online: OnlineStore, tmp_path: Path
 ) -> None:
@@ -265,7 +216,7 @@ steps = st.lists(
         st.tuples(st.just("delete"), st.integers(0, 3)),
         st.tuples(st.just("book"), st.integers(0, 3)),
         st.tuples(st.just("run"), st.integers(1, 9)),
-        st.tuples(st.just("follow"), st.just(0)),
+        st.tuples(st.just("sync"), st.booleans()),
         st.tuples(st.just("lose"), st.just(0)),
     ),
     max_size=12,
@@ -291,8 +242,9 @@ def test_after_any_history_both_stores_equal_the_database(
                 seed(source, write_csvs(folder / str(number), FLEET[:9], booked))
             elif step == "run":
                 run(source, offline, online, partition_vehicles=argument)
-            elif step == "follow":
-                sync(source, online, as_of=NOW, full=True)
+            elif step == "sync":
+                sync(source, online, as_of=NOW, full=bool(argument))
+                assert audited(source, online).is_clean
             elif step == "lose":
                 redis.flushall()
         last = run(source, offline, online)
