@@ -86,5 +86,5 @@ def rows(source: SourceStore, query: str) -> list[Any]:
 
 
 def contents(source: SourceStore) -> tuple[list[Any], list[Any]]:
-    """Everything a seed writes, without numbers that say when."""
+    """Everything a seed writes, without row versions."""
     return rows(source, VEHICLES), rows(source, BOOKINGS)

@@ -85,7 +85,7 @@ moments = st.sampled_from(MOMENTS.split("|"))
 
 @given(rows=st.lists(st.tuples(numbers, moments | numbers), min_size=1, max_size=3))
 @hypothesis_settings(max_examples=150, deadline=None)
-def test_a_bad_row_does_not_change_how_the_rows_beside_it_are_read(rows: list[tuple[str, str]]) -> None:
+def test_a_bad_row_does_not_change_how_other_rows_are_read(rows: list[tuple[str, str]]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         found = []
         for more in ([], ["x,x"]):
@@ -94,13 +94,13 @@ def test_a_bad_row_does_not_change_how_the_rows_beside_it_are_read(rows: list[tu
                 found.append(check_file(folder / "reservations.csv", RESERVATION_COLUMNS))
             except DataContractError as exc:
                 found.append(str(exc))
-    alone, beside = found
-    if isinstance(alone, str) or isinstance(beside, str):
-        assert alone == beside
+    alone, with_bad = found
+    if isinstance(alone, str) or isinstance(with_bad, str):
+        assert alone == with_bad
         return
-    assert alone.columns.equals(beside.columns)
-    assert alone.problems == beside.problems[:-1]
-    assert alone.bad_ids.tolist() == beside.bad_ids.tolist()
+    assert alone.columns.equals(with_bad.columns)
+    assert alone.problems == with_bad.problems[:-1]
+    assert alone.bad_ids.tolist() == with_bad.bad_ids.tolist()
 
 
 @pytest.mark.parametrize("filling", [b"\x00", b"1,2023-01-01 10:00:00\n"])

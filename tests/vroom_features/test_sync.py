@@ -58,9 +58,8 @@ def test_rows_of_another_view_are_made_again(
     online.put(row._replace(view="vehicle_forecast:0") for row in rows if row is not None)
     online.mark_synced(replace(mark, view="vehicle_forecast:0"))
     assert audited(seeded, online).stale == 3
-    assert (
-        sync(seeded, online, as_of=NOW, full=False).num_changed == 0
-    )  # a worker of an older program leaves them
+    older_worker = sync(seeded, online, as_of=NOW, full=False)
+    assert older_worker.num_changed == 0
     assert run(seeded, offline, online).num_online_written == 3
     assert audited(seeded, online).is_clean
 
@@ -139,9 +138,9 @@ def test_a_regular_sync_writes_what_is_missing_and_leaves_another_databases_rows
     seeded: SourceStore, online: OnlineStore, tmp_path: Path
 ) -> None:
     sync(seeded, online, as_of=NOW, full=True)
-    told, _untold = (seeded.get_vehicle(arrive(seeded)) for _ in range(2))
-    assert told is not None
-    online.put([online_row(told, materialized_at=NOW)])
+    written, _missing = (seeded.get_vehicle(arrive(seeded)) for _ in range(2))
+    assert written is not None
+    online.put([online_row(written, materialized_at=NOW)])
     assert sync(seeded, online, as_of=NOW, full=False).num_changed == 1
     assert audited(seeded, online).is_clean
     other = SourceStore.open(f"sqlite:///{tmp_path / 'other.db'}")
