@@ -48,8 +48,8 @@ def size(num_bytes: float) -> str:
 
     Examples
     --------
-    >>> size(532), size(1_250_000), size(999_960)
-    ('532 B', '1.2 MB', '1.0 MB')
+    >>> size(532), size(999.6), size(1_250_000), size(999_960)
+    ('532 B', '1.0 kB', '1.2 MB', '1.0 MB')
     """
     if round(num_bytes) < 1000:
         return f"{num_bytes:.0f} B"
@@ -65,8 +65,8 @@ def duration(seconds: float) -> str:
 
     Examples
     --------
-    >>> duration(3.21), duration(75), duration(119.7)
-    ('3.2 s', '1 min 15 s', '2 min 0 s')
+    >>> duration(3.21), duration(59.97), duration(75), duration(119.7)
+    ('3.2 s', '1 min 0 s', '1 min 15 s', '2 min 0 s')
     """
     if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
