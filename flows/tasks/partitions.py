@@ -36,7 +36,7 @@ def load_dask(address: str) -> ModuleType:
         from flows.tasks import dask_cluster  # noqa: PLC0415 - an extra; 1.4 s and 110 MB
     except ImportError as exc:
         raise ClusterError(
-            f"VROOM_DASK_ADDRESS is {address!r} and {exc.name} is not installed;"
+            f"VROOM_DASK_ADDRESS is {address!r} and prefect_dask is not installed;"
             " install the extra: pip install '.[dask]'"
         ) from exc
     if not DASK_ADDRESS.fullmatch(address):

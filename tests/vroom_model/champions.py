@@ -46,7 +46,7 @@ class Champions:
     source: SourceStore
     folder: Path
     messages: list[ModelPromoted] = field(default_factory=list)
-    _minutes: "itertools.count[int]" = field(default_factory=itertools.count)
+    _minutes: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     @property
     def service(self) -> PromotionService:

@@ -1,10 +1,8 @@
 """A process that promotes or rolls back once: `python -m tests.vroom_model.promoter '{...}'`.
 
-It says `ready`, waits for a line, acts, and prints the outcome; or it kills itself at its message.
+It says `ready`, waits for a line, acts, and prints the outcome.
 """
 
-import os
-import signal
 import sys
 from datetime import datetime
 
@@ -28,13 +26,10 @@ class Task(BaseModel):
     as_of: datetime
     version: int | None = None
     rollback: bool = False
-    dies_at_message: bool = False
 
 
 def main(task: Task) -> None:
     def publish(message: ModelPromoted) -> None:
-        if task.dies_at_message:
-            os.kill(os.getpid(), signal.SIGKILL)
         with redis.Redis.from_url(task.redis) as client:
             client.publish(message.channel, message.encode())
 

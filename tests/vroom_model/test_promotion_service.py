@@ -3,7 +3,7 @@ import pytest
 
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import AS_OF, FULL, MIDDLING, WEAK, Champions
-from tests.vroom_model.killing import SteppingProxy
+from tests.vroom_model.killing import ALIAS, TAG, SteppingProxy
 from vroom_features.database.engine import promotion_lock
 from vroom_model.errors import ReasonError, RegistryError, RollbackError
 from vroom_model.messages import ModelPromoted
@@ -101,6 +101,34 @@ def test_a_promotion_repeated_after_a_failure_is_the_promotion_it_was(
     assert len(champions.service.history()) == 2
 
 
+@pytest.mark.parametrize(
+    ("step", "is_done"),
+    [(TAG, False), (ALIAS, False), (ALIAS, True)],
+    ids=["after the record", "before the alias", "after the alias"],
+)
+def test_a_promotion_that_is_cut_off_is_finished_and_its_retry_is_the_same_promotion(
+    champions: Champions, fleet: FrameSnapshot, step: str, is_done: bool
+) -> None:
+    version = champions.register(fleet, WEAK)
+    as_of = champions.moment()
+    with (
+        SteppingProxy(champions.registry.address.url, step=step, is_done=is_done) as refusing,
+        pytest.raises(RegistryError, match="need not be repeated"),
+    ):
+        champions.through(refusing.url).promote(fleet, as_of=as_of)
+    (cut_off,) = champions.service.history()
+    assert (cut_off.version, cut_off.is_closed) == (version, False)
+    for _ in range(2):  # the first reader finishes it, and the second does nothing more
+        champions.service.finish()
+        assert champions.champion() == version
+    assert [(message.version, message.epoch) for message in champions.messages] == [(version, cut_off.number)]
+    (finished,) = champions.service.history()
+    assert (finished.number, finished.is_closed) == (cut_off.number, True)
+    assert Decision.model_validate_json(champions.registry.version(version).tags["decision"]).promote
+    again = champions.service.promote(fleet, as_of=as_of)
+    assert (again.record, again.promoted, len(champions.service.history())) == (1, True, 1)
+
+
 def test_a_message_that_cannot_be_sent_leaves_the_promotion_done(
     champions: Champions, fleet: FrameSnapshot
 ) -> None:
@@ -111,6 +139,7 @@ def test_a_message_that_cannot_be_sent_leaves_the_promotion_done(
 
     with pytest.raises(ConnectionError):
         champions.with_publish(fail).promote(fleet, as_of=AS_OF)
+    assert champions.service.history()[0].is_closed
     outcome = champions.service.promote(fleet, as_of=AS_OF)
     assert (outcome.record, champions.champion()) == (1, version)
     assert "the median" in outcome.decision.reason

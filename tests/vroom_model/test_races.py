@@ -9,7 +9,7 @@ import pytest
 
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import FULL, MIDDLING, WEAK, Champions
-from tests.vroom_model.killing import ALIAS, TAG, TIMEOUT_S, SteppingProxy, go, start
+from tests.vroom_model.killing import TIMEOUT_S, SteppingProxy, go, start
 from tests.vroom_model.promoter import Task
 from tests.webapp.waiting import wait_until
 from vroom_features.database.vehicles import SourceStore
@@ -77,61 +77,19 @@ def test_two_rollbacks_at_once_each_report_what_they_did(
     assert champions.champion() == versions[0]
 
 
-def kill(task: Task, champions: Champions, *, step: str, is_done: bool = False) -> None:
-    """Run a promotion or rollback in a process that is killed as it asks MLflow for a step."""
-    with SteppingProxy(champions.registry.address.url, step=step, is_done=is_done) as proxy:
-        proxy.victim = start(task.model_copy(update={"mlflow": proxy.url}))
-        go(proxy.victim)
-    assert proxy.victim.returncode == -signal.SIGKILL
-
-
-@pytest.mark.parametrize(
-    ("step", "is_done"),
-    [(TAG, False), (ALIAS, False), (ALIAS, True)],
-    ids=["after the intent", "before the alias", "after the alias"],
-)
-def test_a_promotion_that_is_killed_is_finished_and_its_retry_is_the_same_promotion(
-    champions: Champions, fleet: FrameSnapshot, task: Task, step: str, is_done: bool
-) -> None:
-    version = champions.register(fleet, WEAK)
-    kill(task, champions, step=step, is_done=is_done)
-    (cut_off,) = champions.service.history()
-    assert (cut_off.version, cut_off.is_closed) == (version, False)
-    for _ in range(2):  # the first reader finishes it, and the second does nothing more
-        champions.service.finish()
-        assert champions.champion() == version
-    assert [(message.version, message.epoch) for message in champions.messages] == [(version, cut_off.number)]
-    (finished,) = champions.service.history()
-    assert (finished.number, finished.is_closed) == (cut_off.number, True)
-    tags = champions.registry.version(version).tags
-    assert Decision.model_validate_json(tags["decision"]).promote
-    again = champions.service.promote(fleet, as_of=task.as_of)
-    assert (again.record, again.promoted, len(champions.service.history())) == (1, True, 1)
-
-
 def test_a_rollback_that_is_killed_and_repeated_is_finished_and_goes_back_no_further(
     champions: Champions, fleet: FrameSnapshot, task: Task
 ) -> None:
     versions = champions.promote_each(fleet, WEAK, MIDDLING, FULL)
     rollback = task.model_copy(update={"rollback": True, "as_of": champions.moment()})
-    kill(rollback, champions, step=ALIAS)
+    with SteppingProxy(champions.registry.address.url) as proxy:
+        proxy.victim = start(rollback.model_copy(update={"mlflow": proxy.url}))
+        go(proxy.victim)
+    assert proxy.victim.returncode == -signal.SIGKILL
     outcome = champions.rollback()
     assert (outcome.record, outcome.decision.candidate_version) == (4, versions[1])
     assert champions.champion() == versions[1]
     assert [record.is_closed for record in champions.service.history()] == [True] * 4
-
-
-def test_a_promotion_that_is_killed_at_its_message_is_done(
-    champions: Champions, fleet: FrameSnapshot, task: Task
-) -> None:
-    version = champions.register(fleet, WEAK)
-    process = start(task.model_copy(update={"dies_at_message": True}))
-    go(process)
-    assert process.returncode == -signal.SIGKILL
-    assert champions.champion() == version
-    (record,) = champions.service.history()
-    assert record.is_closed
-    assert champions.service.promote(fleet, as_of=task.as_of).record == record.number
 
 
 @pytest.mark.parametrize("source", ["postgresql"], indirect=True)
