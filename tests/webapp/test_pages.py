@@ -3,6 +3,7 @@
 import base64
 import csv
 import re
+from collections.abc import Iterator
 from hashlib import sha256
 from html import unescape
 from pathlib import Path
@@ -19,6 +20,7 @@ from webapp.pages.forecast import DEFAULTS
 from webapp.rendering.listing import PAGE_SIZE
 from webapp.services import Services, now
 
+pytestmark = pytest.mark.shared_app
 DATA = Path(__file__).parents[2] / "data"
 
 
@@ -37,6 +39,14 @@ def page(client: FlaskClient, path: str, **query: object) -> str:
 def listed_ids(shown: str) -> list[int]:
     """Return the ids of a list in their order."""
     return [int(found) for found in re.findall(r'<th scope="row"><a href="/\?vehicle_id=(\d+)"', shown)]
+
+
+@pytest.fixture(autouse=True)
+def no_arrivals(services: Services) -> Iterator[None]:
+    """Delete what a test has saved."""
+    yield
+    for vehicle in services.source.list_vehicles(kind="new", page_size=1_000).items:
+        services.source.delete_vehicle(vehicle.vehicle_id)
 
 
 @pytest.fixture
@@ -96,7 +106,6 @@ def test_the_form_of_a_stored_car_takes_its_own_price(client: FlaskClient, servi
         assert limits["step"] == "any"
 
 
-@pytest.mark.usefixtures("champion")
 def test_the_form_without_scripts_forecasts_and_saves_once_however_often_it_is_sent(
     client: FlaskClient, services: Services
 ) -> None:
@@ -114,7 +123,6 @@ def test_the_form_without_scripts_forecasts_and_saves_once_however_often_it_is_s
     assert services.source.count_vehicles().new_arrivals == 2
 
 
-@pytest.mark.usefixtures("champion")
 def test_a_wrong_field_comes_back_with_its_error_and_what_was_typed(client: FlaskClient) -> None:
     typed = {"num_images": "2.5", "description": "33", "actual_price": "-3", "technology": "7"}
     form = DEFAULTS | typed | {"csrf_token": csrf_token(client), "action": "save"}
@@ -133,7 +141,6 @@ def test_a_wrong_field_comes_back_with_its_error_and_what_was_typed(client: Flas
     assert (details.status_code, details.json["errors"]) == (422, errors)
 
 
-@pytest.mark.usefixtures("champion")
 def test_other_prices_are_a_table_too_and_called_an_association(client: FlaskClient) -> None:
     details = client.post("/details", data=DEFAULTS | {"csrf_token": csrf_token(client)}).text
     assert "association" in details
@@ -144,7 +151,6 @@ def test_other_prices_are_a_table_too_and_called_an_association(client: FlaskCli
         assert low <= forecast <= high
 
 
-@pytest.mark.usefixtures("champion")
 def test_the_fleet_is_sorted_searched_and_narrowed_in_the_list_and_in_the_file(
     client: FlaskClient, fleet: Services
 ) -> None:
