@@ -25,7 +25,7 @@ def main() -> None:
     for num_features in (5, 12, 50):
         rows, boosters = trained(num_features)
         start = time.perf_counter()
-        shap = TreeShap.of([Ensemble.from_json(bytes(booster.save_raw("json"))) for booster in boosters])
+        shap = TreeShap([Ensemble.from_json(bytes(booster.save_raw("json"))) for booster in boosters])
         load_ms = (time.perf_counter() - start) * 1e3
 
         def theirs(row: Row, boosters: list[xgb.Booster] = boosters) -> Row:

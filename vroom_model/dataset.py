@@ -29,6 +29,8 @@ MIN_RATIO_SPREAD = 0.01
 PRICE, NUM_IMAGES = "price_diff", "num_images"
 """Forecasts never rise with the first; segments depend on the second."""
 FEW_PHOTOS = 2
+ARRAYS = ("vehicle_ids", "features", "labels", "price_ratio", "segments", "folds")
+"""Fields of a data set with one value a vehicle."""
 SEGMENTS = (
     "priced up to 10 % above market",
     "priced 10-30 % above market",
@@ -75,9 +77,6 @@ class Dataset:
     def take(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> "Dataset":
         """Return some of the vehicles."""
         return replace(self, **{name: getattr(self, name)[rows] for name in ARRAYS})
-
-
-ARRAYS = ("vehicle_ids", "features", "labels", "price_ratio", "segments", "folds")
 
 
 def load_dataset(

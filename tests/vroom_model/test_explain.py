@@ -93,7 +93,7 @@ def boosters_of(num_features: int, max_depth: int) -> tuple[Boosters, Features]:
 
 
 def shap_of(boosters: Boosters) -> TreeShap:
-    return TreeShap.of([Ensemble.from_json(bytes(booster.save_raw("json"))) for booster in boosters])
+    return TreeShap([Ensemble.from_json(bytes(booster.save_raw("json"))) for booster in boosters])
 
 
 @pytest.mark.parametrize(("num_features", "max_depth"), [(5, 1), (5, 4), (5, 9), (12, 6), (50, 4), (50, 7)])
@@ -118,6 +118,6 @@ def test_base_and_contributions_add_up_to_the_forecast() -> None:
 
 def test_trees_of_one_leaf_move_nothing() -> None:
     leaf = Tree(left=(LEAF,), right=(LEAF,), feature=(0,), threshold=(2.0,), cover=(1.0,))
-    shap = TreeShap.of([Ensemble(base=1.0, trees=(leaf,))])
+    shap = TreeShap([Ensemble(base=1.0, trees=(leaf,))])
     assert shap.base == 3.0
     assert shap.contributions(np.zeros(3, dtype=np.float32)).tolist() == [0, 0, 0]

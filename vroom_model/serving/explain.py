@@ -55,69 +55,35 @@ class Explanation:
 class TreeShap:
     """The leaves of several boosters, averaged.  It is immutable: threads may share it.
 
-    Rows are places on a path and columns are leaves; unused places of shorter paths always match.
-
-    Parameters
-    ----------
-    base : float
-        Mean of the boosters' constants.
-    value : ndarray of shape (n_leaves,)
-        What each leaf adds, divided by the number of boosters.
-    feature : ndarray of shape (depth, n_leaves), int
-        The features on each leaf's path, each once.
-    low, high : ndarray of shape (depth, n_leaves), float32
-        A feature matches where ``low <= x < high``.
-    share : ndarray of shape (depth, n_leaves)
-        Product, over the path's splits on the feature, of the share of training rows that went on to the
-        leaf; above 0, as no split has a side without rows.
+    Each array has a column per leaf and a row per feature on its path; unused rows always match.
     """
 
-    def __init__(
-        self,
-        base: float,
-        value: Array,
-        feature: npt.NDArray[np.intp],
-        low: npt.NDArray[np.float32],
-        high: npt.NDArray[np.float32],
-        share: Array,
-    ) -> None:
-        self._value = value
-        self._feature = feature
-        self._low = low
-        self._high = high
-        self._share = share
-        points, weights = np.polynomial.legendre.leggauss((len(share) + 1) // 2)
-        self._points = list(zip((points + 1) / 2, weights / 2, strict=True))  # from 0 to 1
-        self.base = base + float(share.prod(axis=0) @ value)
-        """The mean forecast over the training vehicles."""
-
-    @classmethod
-    def of(cls, ensembles: Sequence[Ensemble]) -> Self:
-        """Return the leaves of these boosters."""
-        leaves = [
-            (tree, *leaf) for ensemble in ensembles for tree in ensemble.trees for leaf in tree.leaves()
-        ]
+    def __init__(self, boosters: Sequence[Ensemble]) -> None:
+        leaves = [(tree, *leaf) for booster in boosters for tree in booster.trees for leaf in tree.leaves()]
         depths = (len({tree.feature[node] for node, _ in path}) for tree, _, path in leaves)
         shape = (max(1, *depths), len(leaves))
-        value = np.empty(len(leaves))
-        feature = np.zeros(shape, dtype=np.intp)
-        low = np.full(shape, -np.inf, dtype=np.float32)
-        high = np.full(shape, np.inf, dtype=np.float32)
-        share = np.ones(shape)
+        self._value = np.empty(len(leaves))
+        self._feature = np.zeros(shape, dtype=np.intp)
+        self._low = np.full(shape, -np.inf, dtype=np.float32)
+        self._high = np.full(shape, np.inf, dtype=np.float32)
+        self._share = np.ones(shape)
         for column, (tree, leaf, path) in enumerate(leaves):
-            value[column] = tree.threshold[leaf] / len(ensembles)
-            places: dict[int, int] = {}
+            self._value[column] = tree.threshold[leaf] / len(boosters)
+            rows: dict[int, int] = {}
             for node, goes_left in path:
-                at = places.setdefault(tree.feature[node], len(places)), column
-                feature[at] = tree.feature[node]
+                at = rows.setdefault(tree.feature[node], len(rows)), column
+                self._feature[at] = tree.feature[node]
                 child = tree.left[node] if goes_left else tree.right[node]
-                share[at] *= tree.cover[child] / tree.cover[node]
+                self._share[at] *= tree.cover[child] / tree.cover[node]  # above 0: no side is empty
                 if goes_left:
-                    high[at] = min(high[at], tree.threshold[node])
+                    self._high[at] = min(self._high[at], tree.threshold[node])
                 else:
-                    low[at] = max(low[at], tree.threshold[node])
-        base = float(np.mean([ensemble.base for ensemble in ensembles]))
-        return cls(base, value, feature, low, high, share)
+                    self._low[at] = max(self._low[at], tree.threshold[node])
+        points, weights = np.polynomial.legendre.leggauss((len(self._share) + 1) // 2)
+        self._points = list(zip((points + 1) / 2, weights / 2, strict=True))  # from 0 to 1
+        constant = float(np.mean([booster.base for booster in boosters]))
+        self.base = constant + float(self._share.prod(axis=0) @ self._value)
+        """The mean forecast over the training vehicles."""
 
     def contributions(self, values: npt.NDArray[np.float32]) -> Array:
         """Return the Shapley values of a vehicle's features; with ``base`` they add up to its forecast."""
@@ -156,7 +122,7 @@ class Explainer:
             ]
         except (OSError, ValueError) as exc:
             raise BrokenModelError(directory, f"its boosters cannot be read: {exc}") from exc
-        return cls(TreeShap.of(boosters), VEHICLE_VIEW.select(manifest.view.columns))
+        return cls(TreeShap(boosters), VEHICLE_VIEW.select(manifest.view.columns))
 
     def explain(self, vehicle: Mapping[str, float]) -> Explanation:
         """Explain a vehicle's forecast from its raw columns."""
