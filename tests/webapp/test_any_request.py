@@ -12,9 +12,10 @@ from schemathesis.specs.openapi.checks import content_type_conformance, response
 
 from vroom_features.settings import Settings
 
+pytestmark = pytest.mark.shared_app
 CHECKS = [content_type_conformance, response_schema_conformance]
 few = hypothesis_settings(
-    max_examples=6,
+    max_examples=3,
     deadline=None,
     derandomize=True,
     database=None,
@@ -26,7 +27,6 @@ few = hypothesis_settings(
 @pytest.mark.filterwarnings(  # the app's own threads do: tenacity and redis spread their retries by it
     "ignore:Do not use the `random` module inside strategies"
 )
-@pytest.mark.usefixtures("champion")
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.name.lower())
 def test_no_request_breaks_an_operation_and_answers_are_as_described(
     app: Flask, settings: Settings, operator: dict[str, str], mode: GenerationMode
