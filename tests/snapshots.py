@@ -63,7 +63,7 @@ def read_fleet(folder: Path = SAMPLE) -> FrameSnapshot:
 
 
 def with_booked_arrivals(fleet: FrameSnapshot, num_arrivals: int = 800) -> FrameSnapshot:
-    """Return the fleet and vehicles of the web form, which are like its own but booked for 90 days of a year."""
+    """Return the fleet and vehicles of the web form: like its own, but booked for 90 days of a year."""
     rng = np.random.default_rng(0)
     arrivals = fleet.frame.sample(num_arrivals, replace=True, random_state=0)
     arrivals = arrivals.assign(
