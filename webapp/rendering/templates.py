@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Iterator
 from hashlib import sha256
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ STYLES = ("css/base.css", "css/parts.css", "css/forecast.css", "css/charts.css",
 """In the order of the cascade."""
 YEAR_S = 365 * 24 * 3600
 PAUSE = "\f"
-"""What a template writes, as ``{{ pause }}``, before it first needs something slow; white space in HTML."""
+"""What a template writes, as ``{{ pause }}``, before it first calls something slow."""
 
 
 def install(app: Flask) -> str:
@@ -58,14 +59,10 @@ def stream_page(template: str, **context: Any) -> Response:
         Of the template.  What is slow is given as a function.
     """
     chunks = stream_template(template, pause=PAUSE, **context)
-    head: list[str] = []
-    for chunk in chunks:
-        head.append(chunk)
-        if chunk == PAUSE:
-            break
+    head = "".join(takewhile(lambda chunk: chunk != PAUSE, chunks))
 
     def parts() -> Iterator[str]:
-        yield "".join(head)
+        yield head
         yield "".join(chunks)
 
     return Response(parts(), content_type="text/html; charset=utf-8")
