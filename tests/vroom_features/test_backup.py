@@ -142,7 +142,7 @@ def test_both_stores_follow_a_restored_database(
 def test_a_damaged_backup_is_refused_and_changes_nothing(
     sqlite: SourceStore, tmp_path: Path, damage: str
 ) -> None:
-    for _ in range(100):
+    for _ in range(10):
         arrive(sqlite)
     backup = tmp_path / "backup"
     back_up(sqlite.address, backup)
@@ -156,7 +156,7 @@ def test_a_damaged_backup_is_refused_and_changes_nothing(
     backup.write_bytes(content)
     with pytest.raises(DamagedDatabaseError):
         restore(sqlite.address, backup, force=True)
-    assert sqlite.count_vehicles().new_arrivals == 100
+    assert sqlite.count_vehicles().new_arrivals == 10
 
 
 def test_a_damaged_database_is_moved_aside_by_force_alone(sqlite: SourceStore, tmp_path: Path) -> None:
