@@ -1,7 +1,6 @@
 """Models on disk, which the workers of one machine share: fetched whole, kept while they may be needed."""
 
 import dataclasses
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -84,17 +83,16 @@ def test_what_a_killed_worker_left_half_fetched_is_cleared_later(
     assert recent.exists()  # somebody may be at it
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version": 1}', b"\x80\x04."])
 def test_a_spoiled_note_of_the_last_good_model_counts_as_none(
-    registry: Registry, cache: ModelCache, models: Models, content: bytes
+    registry: Registry, cache: ModelCache, models: Models
 ) -> None:
     ref = crowned(registry, models, 4.0)
     cache.fetch(ref)
     cache.remember(ref)
     assert cache.last_good() == ref
-    assert json.loads((cache.cache_dir / LAST_GOOD).read_bytes())["version"] == ref.version
-    (cache.cache_dir / LAST_GOOD).write_bytes(content)
-    assert cache.last_good() is None
+    for content in (b"", b"{", b"[]", b'{"version": 1}', b"\x80\x04."):
+        (cache.cache_dir / LAST_GOOD).write_bytes(content)
+        assert cache.last_good() is None
 
 
 @pytest.mark.parametrize(

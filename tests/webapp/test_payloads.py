@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from typing import Literal
 from urllib.parse import quote
 
@@ -43,40 +44,22 @@ PAYLOADS = (
     "9" * 400,
     "A" * 5_000,
 )
-EDGES = (
-    2**31,
-    -(2**31) - 1,
-    2**53 + 1,
-    2**63 - 1,
-    2**63,
-    -(2**63),
-    2**64,
-    10**400,
-    3.4028235e38,
-    3.5e38,
-    1e-46,
-    5e-324,
-    1.7976931348623157e308,
-    -1.7976931348623157e308,
-    -0.0,
+LITERALS = (
+    *["2147483648", "-2147483649", "9007199254740993", "9223372036854775807", "9223372036854775808"],
+    *["-9223372036854775808", "18446744073709551616", "3.4028235e38", "3.5e38", "1e-46", "5e-324", "-0.0"],
+    *["1.7976931348623157e308", "-1.7976931348623157e308", "1e309", "-1e309", "NaN", "Infinity", "-Infinity"],
+    *["true", '"1"', "null", "[]", "{}", "0x10", "1_0"],
+    "1" + "0" * 400,
 )
-RAW_EDGES = (
-    "NaN",
-    "Infinity",
-    "-Infinity",
-    "1e309",
-    "-1e309",
-    "true",
-    '"1"',
-    "null",
-    "[]",
-    "{}",
-    "0x10",
-    "1_0",
-)
+"""Numbers at the edges of integers and floats, and what is no number, as JSON."""
 bounded = hypothesis_settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+
+
+def as_header(payload: str) -> str:
+    """Return what of a payload can be sent in a header."""
+    return re.sub("[\r\n\0]", "", payload.encode("ascii", "replace").decode())
 
 
 @pytest.mark.parametrize("payload", PAYLOADS, ids=lambda payload: repr(payload[:20]))
@@ -86,7 +69,6 @@ def test_no_payload_is_executed_believed_or_reflected(
     caplog.set_level(logging.INFO)
     before = services.source.count_vehicles()
     token = csrf_token(client)
-    header = payload.encode("ascii", "replace").decode().replace("\r", "").replace("\n", "").replace("\0", "")
     answers = [
         *(
             client.get("/vehicles", query_string={name: payload})
@@ -97,7 +79,7 @@ def test_no_payload_is_executed_believed_or_reflected(
         client.get("/", query_string={"vehicle_id": payload}),
         client.get("/arrivals", query_string={"saved": payload}),
         client.get("/sign-in", query_string={"next": payload}),
-        client.get("/health", headers={"X-Request-ID": header[:200]}),
+        client.get("/health", headers={"X-Request-ID": as_header(payload)[:200]}),
         client.get("/static/" + payload.replace("\0", "")),
         client.get("/runs/" + payload.replace("\0", "").replace("/", "%2F")),
         client.get("/v2/models/" + payload.replace("\0", "").replace("/", "%2F")),
@@ -126,7 +108,7 @@ def test_no_payload_is_executed_believed_or_reflected(
 def test_a_save_by_a_hostile_key_is_made_once_or_refused(
     client: FlaskClient, services: Services, payload: str
 ) -> None:
-    key = payload.encode("ascii", "replace").decode().replace("\r", "").replace("\n", "").replace("\0", "")
+    key = as_header(payload)
     before = services.source.count_vehicles().new_arrivals
     answers = [
         client.post("/vehicles", json=VEHICLE, headers={"Idempotency-Key": key or " "}) for _ in range(2)
@@ -162,16 +144,6 @@ def test_a_hostile_reason_is_text_on_every_page(
     assert "{{7*7}}" in page
 
 
-def test_a_log_line_is_one_line_whatever_is_in_it() -> None:
-    configure_logs(Settings(_env_file=None, log_format="json"))
-    handler = next(h for h in logging.getLogger().handlers if h.get_name() == "vroom")
-    record = logging.LogRecord("webapp", logging.INFO, "f", 1, "name=%s", ("x\n[info] forged\x1b[31m",), None)
-    line = handler.format(record)
-    assert "\n" not in line
-    assert "\x1b" not in line
-    assert json.loads(line)["event"].startswith("name=x\n")
-
-
 @pytest.mark.parametrize("log_format", ["json", "console"])
 def test_a_path_forges_no_log_line_and_sends_a_terminal_no_code(
     client: FlaskClient,
@@ -205,7 +177,7 @@ def is_valid(field: str, literal: str) -> bool:
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/vehicles"])
 def test_a_number_at_an_edge_is_refused_by_the_name_of_its_field(client: FlaskClient, path: str) -> None:
     for field in VEHICLE:
-        for literal in (*map(json.dumps, EDGES), *RAW_EDGES):
+        for literal in LITERALS:
             body = json.dumps(VEHICLE | {field: "EDGE"}).replace('"EDGE"', literal)
             wrapped = f"[{body}]" if path.endswith("batch") else body
             answer = client.post(path, data=wrapped, content_type="application/json")
