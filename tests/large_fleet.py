@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from vroom_features.addresses import ServiceAddress
-from vroom_features.materialize import PARTITION_VEHICLES
 from vroom_features.offline.files import Part, files_at
 from vroom_features.offline.partition import digest_of, fleet_rows, order_free_checksum
 from vroom_features.offline.snapshots import OfflineStore, Snapshot
+from vroom_features.settings import PARTITION_VEHICLES
 from vroom_features.vehicle import EXAMPLE
 from vroom_features.view import VEHICLE_VIEW
 

@@ -29,11 +29,8 @@ from vroom_features.offline.partition import (
 from vroom_features.offline.snapshots import OfflineStore, Snapshot
 from vroom_features.online.store import OnlineStore
 from vroom_features.online.sync import SyncReport, sync
+from vroom_features.settings import KEEP_SNAPSHOTS, PARTITION_VEHICLES
 from vroom_features.view import VEHICLE_VIEW
-
-PARTITION_VEHICLES = 131_072
-"""Vehicles read, computed and written at a time; a run's memory grows with it."""
-KEEP_SNAPSHOTS = 5
 
 Range = tuple[int, int]
 MapRanges = Callable[[ServiceAddress, ServiceAddress, Sequence[Range]], Iterable["WrittenPart"]]

@@ -24,6 +24,9 @@ MAX_REMOVED_VEHICLE_SHARE = 0.05
 """A seed that would remove a larger share of the CSV vehicles in the database is refused."""
 MAX_REMOVED_RESERVATION_SHARE = 0.10
 """A seed that would remove a larger share of the reservations in the database is refused."""
+PARTITION_VEHICLES = 131_072
+"""Vehicles read, computed and written at a time; a run's memory grows with it."""
+KEEP_SNAPSHOTS = 5
 HEADER_TEXT = re.compile(r"([!-~]([ -~]*[!-~])?)?")
 """Empty, or text that an HTTP header carries unchanged."""
 
@@ -57,7 +60,7 @@ class Settings(BaseSettings):
     """MLflow server; empty: 127.0.0.1 at VROOM_MLFLOW_PORT"""
     data_dir: Path = Path("data")
     """folder of the CSV files to seed from; unless it is set, the sample in data replaces no other fleet"""
-    partition_vehicles: int = Field(131_072, ge=1)
+    partition_vehicles: int = Field(PARTITION_VEHICLES, ge=1)
     """vehicles computed at a time: fewer take less memory"""
     dask_address: DaskAddress = UNSET
     """Dask for large fleets: a scheduler as tcp://host:8786, or local:4 for four processes; empty: none"""
@@ -69,7 +72,7 @@ class Settings(BaseSettings):
     """refuse a seed that would remove more than this share of the database's CSV vehicles"""
     max_removed_reservation_share: Share = MAX_REMOVED_RESERVATION_SHARE
     """refuse a seed that would remove more than this share of the database's reservations"""
-    keep_snapshots: int = Field(5, ge=1)
+    keep_snapshots: int = Field(KEEP_SNAPSHOTS, ge=1)
     """snapshots the offline store keeps"""
     keep_model_versions: int = Field(50, ge=2)
     """newest model versions MLflow keeps; champions of the history and the candidate stay too"""
