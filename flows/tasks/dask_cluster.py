@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from distributed import Client, LocalCluster
+from distributed import Client
 from prefect_dask.task_runners import DaskTaskRunner
 
 from vroom_features.offline.snapshots import Snapshot
@@ -39,14 +39,10 @@ def dask_task_runner(address: str) -> DaskTaskRunner:
 def fit_on_cluster(
     address: str, snapshot: Snapshot, params: TrainingParams, *, inputs: Sequence[str], seed: int
 ) -> tuple[FoldBooster, ...]:
-    """Fit one booster per fold on the cluster, and start it for that if it is a local one."""
-    if (workers := num_local_workers(address)) is None:
-        with Client(address) as client:  # type: ignore[no-untyped-call]  # Dask's own
-            return fit_on_dask(client, snapshot, params, inputs=inputs, seed=seed)
-    with (
-        LocalCluster(**_on_this_machine(workers)) as cluster,  # type: ignore[no-untyped-call]  # as above
-        Client(cluster) as client,  # type: ignore[no-untyped-call]  # as above
-    ):
+    """Fit one booster per fold on the cluster; a local one is started for it."""
+    workers = num_local_workers(address)
+    cluster = {"address": address} if workers is None else _on_this_machine(workers)
+    with Client(**cluster) as client:  # type: ignore[no-untyped-call]  # Dask's own
         return fit_on_dask(client, snapshot, params, inputs=inputs, seed=seed)
 
 

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from vroom_model.manifest import ModelManifest
@@ -24,8 +23,8 @@ def write_card(manifest: ModelManifest, directory: Path) -> str:
     """Write the card with its plots into a folder; return its text, without links to the plots."""
     text = card_text(manifest)
     (directory / CARD_NAME).write_text(text + PLOTS)
-    _save(_calibration_plot(manifest), directory / CALIBRATION_NAME)
-    _save(_segment_plot(manifest), directory / SEGMENTS_NAME)
+    _calibration_plot(manifest).savefig(directory / CALIBRATION_NAME)
+    _segment_plot(manifest).savefig(directory / SEGMENTS_NAME)
     return text
 
 
@@ -107,7 +106,3 @@ def _segment_plot(manifest: ModelManifest) -> Figure:
     axes.invert_yaxis()
     axes.set(xlabel="mean absolute error (vehicles)", title="Error by price segment; all together dashed")
     return figure
-
-
-def _save(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure).print_png(path)  # type: ignore[no-untyped-call]  # Matplotlib's own
