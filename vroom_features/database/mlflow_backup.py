@@ -21,20 +21,7 @@ DATABASE, ARTIFACTS = "mlflow.db", "artifacts"
 
 
 def back_up_mlflow(folder: Path, to: Path) -> None:
-    """Write a backup of an MLflow that may be in use.
-
-    Parameters
-    ----------
-    folder : Path
-        Where it keeps its database and its artifacts.
-    to : Path
-        The file to make, readable by its owner alone; it appears whole or not at all.
-
-    Raises
-    ------
-    BackupError
-        If the file exists, or the copy is not sound.
-    """
+    """Write a backup of the MLflow in a folder, which may be in use; see `backup.back_up`."""
     if to.exists():
         raise BackupError(f"{to} exists already; give another name")
     with replaced_whole(to) as new, TemporaryDirectory(dir=to.parent) as name:
@@ -67,11 +54,6 @@ def restore_mlflow(origin: Path, folder: Path) -> None:
     """Restore a backup: the artifacts, then the database in one transaction.
 
     Artifacts that the backup lacks stay; a damaged database is moved aside.
-
-    Raises
-    ------
-    BackupError
-        If the backup is not sound.
     """
     target = folder / DATABASE
     with _unpacked(origin) as unpacked:

@@ -163,12 +163,7 @@ class CheckedFile:
 
 
 def write_quarantine(path: Path, file: CheckedFile, folder: Path, max_bad_share: float) -> list[Path]:
-    """Write the bad rows of a CSV with line, column and reason; delete an old list when there are none.
-
-    Returns
-    -------
-    list of Path
-        The list, if there are bad rows.
+    """Write the bad rows of a CSV to a list, and return its path; delete an old list when there are none.
 
     Raises
     ------
@@ -213,12 +208,8 @@ def sort_out_unknown(file: CheckedFile, known_ids: list[Array], vehicles: Checke
     """Set aside bookings of unknown vehicles that a bad row may describe; reject those of the others.
 
     A bad row whose id can be read describes that vehicle.  One without an id may describe any vehicle, but
-    only one: if the unknown vehicles are more than such rows, their bookings are rejected.
-
-    Returns
-    -------
-    int
-        How many are set aside.
+    only one: if the unknown vehicles are more than such rows, their bookings are rejected.  Returns how many
+    are set aside.
     """
     ids = file.columns["vehicle_id"]
     is_unknown = ~ids.isin(np.concatenate(known_ids))

@@ -8,7 +8,6 @@ import csv
 import gzip
 import hashlib
 import io
-import os
 import zlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -31,19 +30,14 @@ UNZIPPED_RATIO_MAX = 200
 """How many times its size a gzipped CSV may unpack to: real ones reach 20, a bomb 1,000."""
 UNZIPPED_ALWAYS_BYTES = 64 * 1024 * 1024
 """What any gzipped CSV may unpack to."""
+HASHED_BYTES = 1 << 20
 BLOCK_CHARS = 1 << 17
 _ARROW_TYPES: dict[Kind, pa.DataType] = {int: pa.int64(), float: pa.float64(), datetime: pa.timestamp("us")}
 _ARROW_TYPES_ZONED = _ARROW_TYPES | {datetime: pa.timestamp("us", "UTC")}
 
 
 def find_csv(folder: Path, name: str) -> Path:
-    """Return where a CSV is, plain or gzipped.
-
-    Raises
-    ------
-    DataContractError
-        If there is none, or the folder cannot be read.
-    """
+    """Return where a CSV is, plain or gzipped; DataContractError if there is none."""
     try:
         for path in (folder / name, folder / f"{name}.gz"):
             if path.is_dir():
@@ -56,18 +50,34 @@ def find_csv(folder: Path, name: str) -> Path:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's content, unzipped."""
+    """Return the SHA-256 of a file's content, unzipped.
+
+    Raises
+    ------
+    DataContractError
+        If the file cannot be read, or unpacks to more than a CSV of its size could hold.
+    """
+    digest, num_bytes = hashlib.sha256(), 0
     with _opened(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        max_bytes = max(UNZIPPED_ALWAYS_BYTES, UNZIPPED_RATIO_MAX * path.stat().st_size)
+        while chunk := file.read(HASHED_BYTES):
+            digest.update(chunk)
+            num_bytes += len(chunk)
+            if num_bytes > max_bytes:
+                raise DataContractError(
+                    f"{path} unpacks to more than {max_bytes:,} bytes, {UNZIPPED_RATIO_MAX} times its size,"
+                    " as no CSV of a fleet does; if this one is real, give it unpacked"
+                )
+    return digest.hexdigest()
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[io.BufferedReader | gzip.GzipFile]:
-    """Open a file, unzipping it when its first bytes say so."""
+    """Open a file, unzipping it when its first bytes are those of gzip."""
     try:
         with path.open("rb") as file:
             if file.peek(2)[:2] == b"\x1f\x8b":
-                with _Unzipped(path, file) as unzipped:
+                with gzip.GzipFile(fileobj=file) as unzipped:
                     yield unzipped
             else:
                 yield file
@@ -75,38 +85,8 @@ def _opened(path: Path) -> Iterator[io.BufferedReader | gzip.GzipFile]:
         raise DataContractError(f"{path} cannot be read: {exc}") from exc
 
 
-class _Unzipped(gzip.GzipFile):
-    """A gzipped file that may unpack to what a CSV of its size could hold, and no more."""
-
-    def __init__(self, path: Path, file: io.BufferedReader) -> None:
-        super().__init__(fileobj=file)
-        self._path = path
-        self._max_bytes = max(UNZIPPED_ALWAYS_BYTES, UNZIPPED_RATIO_MAX * os.fstat(file.fileno()).st_size)
-
-    def read(self, size: int | None = -1) -> bytes:
-        return self._bounded(super().read(size))
-
-    def read1(self, size: int = -1) -> bytes:
-        return self._bounded(super().read1(size))
-
-    def _bounded(self, content: bytes) -> bytes:
-        if self.tell() > self._max_bytes:
-            raise DataContractError(
-                f"{self._path} unpacks to more than {self._max_bytes:,} bytes, {UNZIPPED_RATIO_MAX} times its"
-                " size, as no CSV of a fleet does; if this one is real, give it unpacked"
-            )
-        return content
-
-
 def check_file(path: Path, columns: Sequence[Column], *, progress: Progress | None = None) -> CheckedFile:
-    """Read a file and check it against the contract.
-
-    Parameters
-    ----------
-    path : Path
-    columns : sequence of Column
-        Those that must be there, ``vehicle_id`` among them, in any order; others are left out.
-    progress : callable, optional
+    """Read these columns of a file, and check them against the contract.
 
     Raises
     ------

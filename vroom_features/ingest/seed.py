@@ -177,13 +177,7 @@ def has_fleet(source: SourceStore) -> bool:
 
 
 def digest_of(data_dir: Path) -> str:
-    """Return the digest of the files in a folder, as `last_seed` returns it.
-
-    Raises
-    ------
-    DataContractError
-        If a file is missing.
-    """
+    """Return the digest of the files in a folder; DataContractError if one is missing."""
     return "".join(file_sha256(find_csv(data_dir, name))[:32] for name in FILES)
 
 

@@ -45,16 +45,7 @@ class BookingDifference:
 
 
 def upsert_vehicles(connection: Connection, wanted: pd.DataFrame, version: int) -> FleetChange:
-    """Add and update csv vehicles.
-
-    Parameters
-    ----------
-    connection : Connection
-    wanted : DataFrame of shape (n_vehicles, ...)
-        Raw columns on ``vehicle_id``, in its order.
-    version : int
-        Row version of the changed rows.
-    """
+    """Add and update csv vehicles; ``wanted`` has the raw columns on ``vehicle_id``, in its order."""
     raw = [vehicles.c[name] for name in ("vehicle_id", *COLUMNS)]
     query = select(*raw).where(vehicles.c.source == "csv").order_by(vehicles.c.vehicle_id)
     stored = read_frame(connection, query).set_index("vehicle_id")

@@ -25,11 +25,8 @@ _SALTS = np.random.default_rng(20230101).integers(0, 2**63, (2, 32), dtype=np.ui
 def read_partition(connection: Connection, low: int, high: int) -> pd.DataFrame:
     """Read the vehicles of a range of ids, both included, in the order of ids.
 
-    Returns
-    -------
-    DataFrame of shape (n_vehicles, ...)
-        The raw columns, ``source``, ``num_booked`` (bookings counted) and ``event_timestamp`` (the newest
-        booking's moment), both missing without any.
+    Besides the raw columns and ``source``, the frame has ``num_booked`` (bookings counted) and
+    ``event_timestamp`` (the newest booking's moment), both missing without any.
     """
     in_range = vehicles.c.vehicle_id.between(low, high)
     raw = (vehicles.c[name] for name in ("vehicle_id", *COLUMNS, "source"))
