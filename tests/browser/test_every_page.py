@@ -101,29 +101,6 @@ def test_a_phone_shows_the_current_page_and_the_first_tab_leads_to_the_skip_link
     expect(page.get_by_text("Skip to the content")).to_be_focused()
 
 
-def test_words_in_the_tables_of_the_api_are_not_cut_in_two(window: Window) -> None:
-    page = window.open("/docs", width=390)
-    cut, num_words = page.evaluate(
-        """() => {
-          const cut = [];
-          let words = 0;
-          for (const cell of document.querySelectorAll("#documents ~ section td.mono")) {
-            const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
-            while (texts.nextNode()) for (const found of texts.currentNode.data.matchAll(/\\w+/g)) {
-              const range = document.createRange();
-              range.setStart(texts.currentNode, found.index);
-              range.setEnd(texts.currentNode, found.index + found[0].length);
-              words += 1;
-              if (range.getClientRects().length !== 1) cut.push(found[0]);
-            }
-          }
-          return [cut, words];
-        }"""
-    )
-    assert num_words > 50
-    assert cut == []
-
-
 def test_the_theme_switch_lasts_and_nothing_moves_for_a_reader_who_wants_that(window: Window) -> None:
     page = window.open("/", color_scheme="light")
     moving = """[...document.querySelectorAll("*")]

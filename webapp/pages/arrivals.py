@@ -19,7 +19,6 @@ bp = Blueprint("arrivals", __name__, url_prefix="/arrivals")
 
 @bp.get("")
 def show() -> str:
-    """List the vehicles, the newest first."""
     page = read_page(kind="new", descending=True)
     return render_template(
         "arrivals/show.html",
@@ -44,7 +43,6 @@ def delete(vehicle_id: int) -> Response | str:
 
 
 def deletion(vehicle_id: int) -> Action:
-    """Return what is asked before a vehicle is deleted."""
     question = f"Delete car {vehicle_id}?"
     return Action("delete", "Delete it", question, "It cannot be brought back.", page="arrivals.show")
 

@@ -12,7 +12,6 @@ bp = Blueprint("docs", __name__)
 
 @bp.get("/docs")
 def show() -> str:
-    """Describe the API to people."""
     document: Document = current_app.api_doc  # type: ignore[attr-defined]  # flask-openapi3's app has it
     operations: dict[str, list[tuple[str, str, Document]]] = {tag["name"]: [] for tag in document["tags"]}
     for path, methods in document["paths"].items():

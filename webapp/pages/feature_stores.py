@@ -13,7 +13,6 @@ bp = Blueprint("feature_stores", __name__)
 
 @bp.get("/feature-stores")
 def show() -> Response:
-    """Describe them, and materialize."""
     app = services()
     return stream_page(
         "feature_stores/show.html",

@@ -36,22 +36,13 @@ bp = Blueprint("fleet", __name__)
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What the list can be narrowed by.
-
-    Parameters
-    ----------
-    name, label : str
-        In the address, and for people.
-    field : str
-        Of ``VehicleFilter``.
-    choices : dict of (int, str)
-        By its name in the address, each value of the field and its text; without the choice of everything.
-    """
+    """What the list can be narrowed by, with its name in the address and its field of ``VehicleFilter``."""
 
     name: str
     label: str
     field: str
     choices: Mapping[str, tuple[int, str]]
+    """By its name in the address, each value of the field and its text."""
 
     @classmethod
     def of_column(cls, name: str, column: str, **values: int) -> Self:
@@ -84,7 +75,6 @@ class Query:
 
     @classmethod
     def read(cls, args: Mapping[str, str]) -> Self:
-        """Read a query string."""
         sort = args.get("sort", "")
         return cls(
             search=args.get("q", "").strip()[:SEARCH_MAX_DIGITS],
@@ -116,7 +106,6 @@ class Query:
 
 @bp.get("/fleet")
 def show() -> str:
-    """List the vehicles: forecast against what happened."""
     query, model = Query.read(request.args), current_model()
     page = read_page(**query.listed())
     return render_template(

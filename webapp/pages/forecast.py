@@ -34,17 +34,7 @@ bp = Blueprint("forecast", __name__)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A submitted form.
-
-    Parameters
-    ----------
-    values : dict of str
-        The text of every field, as typed.
-    vehicle : VehicleCreate or None
-        The vehicle, when every field is valid.
-    errors : dict of str
-        A sentence for each field that is not.
-    """
+    """A submitted form: what was typed, and the vehicle, or a sentence for each field with an error."""
 
     values: dict[str, str]
     vehicle: VehicleCreate | None
@@ -69,7 +59,6 @@ def read_entry(form: Mapping[str, str]) -> Entry:
 
 
 def _message(error: ErrorDetails) -> str:
-    """Return what to do about an error."""
     context = error.get("ctx", {})
     match error["type"]:
         case "greater_than":

@@ -11,7 +11,6 @@ bp = Blueprint("latency", __name__)
 
 @bp.get("/latency")
 def show() -> str:
-    """Show the page that measures."""
     newest = services().source.list_vehicles(page_size=1, descending=True).items  # new arrivals have high ids
     return render_template(
         "latency/show.html",

@@ -60,7 +60,6 @@ class History:
 
 @bp.get("/models")
 def show() -> Response:
-    """Describe them, and list what an operator may start."""
     app = services()
     return stream_page(
         "models/show.html",
@@ -74,7 +73,6 @@ def show() -> Response:
 
 
 def read_history(promotions: PromotionService) -> History:
-    """Read the registry and the history of promotions."""
     records: Sequence[PromotionRecord] = []
     try:
         candidate = promotions.registry.candidate()

@@ -15,19 +15,7 @@ bp = Blueprint("operations", __name__, url_prefix="/operations")
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """Something an operator may do, and is asked about before.
-
-    Parameters
-    ----------
-    name : str
-        As in ``prefect.FLOWS``, if it starts a run.
-    button, question : str
-        What the button says, and what is asked before.
-    does : str
-        What will happen, in a sentence.
-    page : str
-        Endpoint of the page it belongs to.
-    """
+    """Something an operator may do after a confirmation, on the page of an endpoint."""
 
     name: str
     button: str

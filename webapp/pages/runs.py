@@ -12,7 +12,6 @@ bp = Blueprint("runs", __name__)
 
 @bp.get("/runs")
 def show() -> Response:
-    """List them."""
     return stream_page("runs/show.html", read_runs=read_runs, prefect=services().settings.prefect)
 
 

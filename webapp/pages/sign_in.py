@@ -32,6 +32,5 @@ def show() -> Response | str | tuple[str, int]:
 
 @bp.post("/sign-out")
 def sign_out() -> Response:
-    """End the session."""
     auth.sign_out()
     return redirect(url_for("forecast.show"))

@@ -19,20 +19,11 @@ PAGE_MAX = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class ListPage:
-    """A page of a list.
-
-    Parameters
-    ----------
-    vehicles : tuple of StoredVehicle
-        Those of this page.
-    forecasts : tuple of Forecast or None
-        One for each vehicle; None without a model.
-    number, num_pages, total : int
-        This page, from 1; how many there are; and how many vehicles all of them hold.
-    """
+    """A page of a list, by its number from 1, and how many vehicles all pages have."""
 
     vehicles: tuple[StoredVehicle, ...]
     forecasts: tuple[Forecast | None, ...]
+    """One for each vehicle; None without a model."""
     number: int
     num_pages: int
     total: int
@@ -47,10 +38,7 @@ class ListPage:
 def read_page(**listed: Any) -> ListPage:
     """Read the page that the query string asks for; beyond the end of the list, its last one.
 
-    Parameters
-    ----------
-    **listed
-        Which vehicles in which order, as ``SourceStore.list_vehicles`` takes it.
+    ``listed`` are arguments of ``SourceStore.list_vehicles``.
     """
     source, model = services().source, current_model()
     number = min(max(request.args.get("page", 1, type=int), 1), PAGE_MAX)

@@ -47,16 +47,9 @@ def install(app: Flask) -> str:
 
 
 def stream_page(template: str, **context: Any) -> Response:
-    """Send a page up to its pause at once, and the rest when it is there.
+    """Send a page up to its pause at once, and the rest when it is there; slow things are given as functions.
 
     The first part is made before the answer begins, so what it changes in the session is still sent.
-
-    Parameters
-    ----------
-    template : str
-        One that writes ``{{ pause }}``, and calls what is slow only after it.
-    **context
-        Of the template.  What is slow is given as a function.
     """
     chunks = stream_template(template, pause=PAUSE, **context)
     head = "".join(takewhile(lambda chunk: chunk != PAUSE, chunks))

@@ -22,20 +22,9 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class FleetPercentile:
-    """Where a forecast lies among the forecasts for the fleet, all by one model.
+    """The rank of a forecast among those of the fleet, with a histogram of these from ``low`` to ``high``.
 
-    Parameters
-    ----------
-    share_below : float
-        Share of the fleet with a smaller forecast.
-    num_vehicles : int
-        How many vehicles it is compared with.
-    bars : tuple of float
-        A histogram of their forecasts, the highest bar being 1.
-    bin : int
-        The bar this forecast falls into.
-    low, high : float
-        The smallest and the largest forecast of the histogram.
+    The highest of the histogram's ``bars`` is 1; the forecast falls into that of index ``bin``.
     """
 
     share_below: float
@@ -69,16 +58,6 @@ class FleetPredictions:
     outcome: Array
 
 
-@dataclass(frozen=True, slots=True)
-class _Cached:
-    """Forecasts, and what they were made from."""
-
-    version: int
-    revision: str
-    made_at: float
-    predictions: FleetPredictions
-
-
 class FleetOverview:
     """Forecasts of the fleet, or of an even sample of a large one, cached per model and state of the fleet.
 
@@ -94,7 +73,9 @@ class FleetOverview:
         self._source = source
         self._refresh_interval_s = refresh_interval_s
         self._lock = threading.Lock()
-        self._cached: _Cached | None = None
+        self._made_from = (0, "")  # version of the model, revision of the vehicles
+        self._made_at = 0.0
+        self._predictions: FleetPredictions | None = None
 
     def percentile(self, model: LoadedModel, forecast: float) -> FleetPercentile | None:
         """Return where this forecast lies; None while the fleet is empty."""
@@ -134,16 +115,16 @@ class FleetOverview:
     def predictions(self, model: LoadedModel) -> FleetPredictions:
         """Return the fleet's forecasts by this model."""
         with self._lock:
-            cached, moment = self._cached, time.monotonic()
-            is_same_model = cached is not None and cached.version == model.version
-            if cached and is_same_model and moment - cached.made_at < self._refresh_interval_s:
-                return cached.predictions
-            revision = self._source.revision()
-            if cached and is_same_model and cached.revision == revision:
-                return cached.predictions
-            found = _forecast(model, sample(self._source))
-            self._cached = _Cached(model.version, revision, moment, found)
-            return found
+            moment = time.monotonic()
+            cached = self._predictions if self._made_from[0] == model.version else None
+            if cached and moment - self._made_at < self._refresh_interval_s:
+                return cached
+            made_from = (model.version, self._source.revision())
+            if cached and self._made_from == made_from:
+                return cached
+            self._predictions = _forecast(model, sample(self._source))
+            self._made_from, self._made_at = made_from, moment
+            return self._predictions
 
 
 def _forecast(model: LoadedModel, vehicles: list[StoredVehicle]) -> FleetPredictions:

@@ -57,12 +57,8 @@ class OnlineState:
         The newest arrivals that were checked, and how many of their rows are up to date.
     used_bytes : int, optional
         Memory of the whole Redis server.
-    audit : LastAudit, optional
-        The last comparison of every row with its vehicle.
     is_foreign : bool
         True when the rows are another database's.
-    problem : str
-        Why it cannot be read.
     """
 
     num_rows: int | None = None
