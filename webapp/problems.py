@@ -2,12 +2,10 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import orjson
 from flask import Flask, Response, g, render_template, request
 from flask_wtf.csrf import CSRFError
-from jinja2 import TemplateNotFound
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.exceptions import HTTPException, InternalServerError, NotFound
 
@@ -77,18 +75,15 @@ def invalid(error: ValidationError) -> ProblemError:
     return ProblemError(422, "Invalid input", summary + more, errors=errors)
 
 
-def _document(problem: ProblemError) -> Response:
-    document = Problem(
+def _document(problem: ProblemError) -> str:
+    return Problem(
         title=problem.title,
         status=problem.status,
         detail=problem.detail,
         instance=request.path,
         request_id=g.get("request_id", ""),
         errors=problem.errors,
-    )
-    return Response(
-        document.model_dump_json(), status=problem.status, content_type=CONTENT_TYPE, headers=problem.headers
-    )
+    ).model_dump_json()
 
 
 def _is_inference() -> bool:
@@ -105,28 +100,28 @@ def install(app: Flask) -> None:
     """Turn every error of the app into a problem document or an error page."""
 
     def answer(problem: ProblemError) -> Response:
+        content: str | bytes
         if _is_inference():
-            content = orjson.dumps({"error": problem.detail})
-            return Response(
-                content, status=problem.status, content_type="application/json", headers=problem.headers
-            )
-        if _wants_page():
-            try:
-                page = render_template("error.html", problem=problem, request_id=g.get("request_id", ""))
-            except TemplateNotFound:
-                return _document(problem)
-            return Response(page, status=problem.status, headers=problem.headers, mimetype="text/html")
-        return _document(problem)
-
-    def known(status: int, title: str) -> Any:  # flask's handlers are typed for one error class each
-        return lambda error: answer(ProblemError(status, title, str(error)))
+            content, kind = orjson.dumps({"error": problem.detail}), "application/json"
+        elif _wants_page():
+            content = render_template("error.html", problem=problem, request_id=g.get("request_id", ""))
+            kind = "text/html; charset=utf-8"
+        else:
+            content, kind = _document(problem), CONTENT_TYPE
+        return Response(content, problem.status, problem.headers, content_type=kind)
 
     app.register_error_handler(ProblemError, answer)
-    app.register_error_handler(VehicleNotFoundError, known(404, "No such vehicle"))
-    app.register_error_handler(NotDeletableError, known(409, "This vehicle cannot be deleted"))
-    app.register_error_handler(IdempotencyConflictError, known(409, "Idempotency key already used"))
-    app.register_error_handler(RunNotFoundError, known(404, "No such run"))
-    app.register_error_handler(WorkflowError, known(503, "Prefect cannot start the run"))
+    for error_class, status, title in (
+        (VehicleNotFoundError, 404, "No such vehicle"),
+        (NotDeletableError, 409, "This vehicle cannot be deleted"),
+        (IdempotencyConflictError, 409, "Idempotency key already used"),
+        (RunNotFoundError, 404, "No such run"),
+        (WorkflowError, 503, "Prefect cannot start the run"),
+    ):
+        app.register_error_handler(
+            error_class,
+            lambda error, status=status, title=title: answer(ProblemError(status, title, str(error))),
+        )
 
     @app.errorhandler(SourceStoreError)
     def database_not_reachable(error: SourceStoreError) -> Response:

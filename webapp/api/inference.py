@@ -6,7 +6,7 @@ JSON or in the protocol's binary extension: there a body is a JSON document, as 
 little-endian, in order.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -171,12 +171,12 @@ def _check_vehicles(tensors: dict[str, Array]) -> dict[str, Array]:
 
 
 def read_request(body: bytes, header_length: int | None) -> tuple[InferenceRequest, dict[str, Array]]:
-    """Read a request and its tensors, each as an array of shape (n_rows,).
+    """Return a request and its tensors, each as an array of shape (n_rows,).
 
     Raises
     ------
     TensorError
-        If it is not what the protocol says.
+        If it is not what the protocol defines.
     """
     head, tail = (body, b"") if header_length is None else (body[:header_length], body[header_length:])
     try:
@@ -186,17 +186,44 @@ def read_request(body: bytes, header_length: int | None) -> tuple[InferenceReque
         raise TensorError(f"{'.'.join(map(str, error['loc']))}: {error['msg']}") from exc
     tensors: dict[str, Array] = {}
     for tensor in request.inputs:
-        size = tensor.parameters.get("binary_data_size")
-        if isinstance(size, int):
-            values, tail = _from_bytes(tensor, tail[:size]), tail[size:]
-        else:
-            values = _from_json(tensor)
         if tensor.name in tensors:
             raise TensorError(f"input {tensor.name} comes twice")
-        tensors[tensor.name] = values
+        dtype, num_rows = DTYPES.get(tensor.datatype), tensor.shape[0]
+        if dtype is None:
+            problem = f"datatype {tensor.datatype} is not one of {sorted(DTYPES)}"
+            raise TensorError(f"input {tensor.name}: {problem}")
+        if num_rows < 1 or tensor.shape[1:] not in ([], [1]):
+            raise TensorError(f"input {tensor.name}: shape {tensor.shape} is neither [n] nor [n, 1]")
+        size = tensor.parameters.get("binary_data_size")
+        try:
+            if isinstance(size, int):
+                tensors[tensor.name], tail = _from_bytes(tail[:size], dtype, num_rows), tail[size:]
+            else:
+                tensors[tensor.name] = _from_json(tensor.data or [], dtype, num_rows)
+        except (ValueError, OverflowError) as exc:
+            raise TensorError(f"input {tensor.name}: {exc}") from exc
     if len({len(values) for values in tensors.values()}) > 1:
         raise TensorError("inputs differ in their number of rows")
     return request, tensors
+
+
+def _from_bytes(content: bytes, dtype: "np.dtype[Any]", num_rows: int) -> Array:
+    if len(content) != num_rows * dtype.itemsize:
+        raise ValueError(f"{len(content)} bytes do not make {num_rows} rows of {dtype}")
+    return np.frombuffer(content, dtype)
+
+
+def _from_json(data: list[Any], dtype: "np.dtype[Any]", num_rows: int) -> Array:
+    values = [row[0] if isinstance(row, list) and len(row) == 1 else row for row in data]
+    if len(values) != num_rows:
+        raise ValueError(f"{len(values)} values do not make {num_rows} rows")
+    if not all(type(value) in (int, float) for value in values):  # bool is an int, and no number here
+        raise ValueError("every value must be a number")
+    array = np.array(values, np.float64)
+    cast = array.astype(dtype)
+    if dtype.kind in "iu" and not np.array_equal(cast, array):
+        raise ValueError(f"the values do not fit {dtype}")
+    return cast
 
 
 def write_response(
@@ -207,22 +234,19 @@ def write_response(
     Raises
     ------
     TensorError
-        If an output is asked for that there is not, or twice.
+        If the request names an output that does not exist, or one twice.
     """
-    wanted: Sequence[OutputRequest] = request.outputs or [
-        OutputRequest(
-            name=name, parameters={"binary_data": bool(request.parameters.get("binary_data_output"))}
-        )
-        for name in outputs
+    is_binary = bool(request.parameters.get("binary_data_output"))
+    wanted = request.outputs or [
+        OutputRequest(name=name, parameters={"binary_data": is_binary}) for name in outputs
     ]
-    documents, tail = [], b""
-    asked: set[str] = set()
+    documents: dict[str, dict[str, Any]] = {}
+    tail = b""
     for output in wanted:
         if output.name not in outputs:
             raise TensorError(f"there is no output {output.name}; there are {sorted(outputs)}")
-        if output.name in asked:
+        if output.name in documents:
             raise TensorError(f"output {output.name} is asked for twice")
-        asked.add(output.name)
         values = np.ascontiguousarray(outputs[output.name], DTYPES[OUTPUT_DTYPE])
         document: dict[str, Any] = {"name": output.name, "datatype": OUTPUT_DTYPE, "shape": [len(values)]}
         if output.parameters.get("binary_data"):
@@ -231,46 +255,6 @@ def write_response(
             tail += content
         else:
             document["data"] = values.tolist()
-        documents.append(document)
-    head = orjson.dumps({**header, "outputs": documents})
+        documents[output.name] = document
+    head = orjson.dumps({**header, "outputs": list(documents.values())})
     return head + tail, len(head) if tail else None
-
-
-def _dtype(tensor: InputTensor) -> "np.dtype[Any]":
-    dtype = DTYPES.get(tensor.datatype)
-    if dtype is None:
-        raise TensorError(f"input {tensor.name}: datatype {tensor.datatype} is not one of {sorted(DTYPES)}")
-    return dtype
-
-
-def _num_rows(tensor: InputTensor) -> int:
-    num_rows = tensor.shape[0]
-    if num_rows < 1 or tensor.shape[1:] not in ([], [1]):
-        raise TensorError(f"input {tensor.name}: shape {tensor.shape} is neither [n] nor [n, 1]")
-    return num_rows
-
-
-def _from_bytes(tensor: InputTensor, content: bytes) -> Array:
-    dtype = _dtype(tensor)
-    if len(content) != _num_rows(tensor) * dtype.itemsize:
-        raise TensorError(
-            f"input {tensor.name}: {len(content)} bytes do not make {tensor.shape} {tensor.datatype}"
-        )
-    return np.frombuffer(content, dtype)
-
-
-def _from_json(tensor: InputTensor) -> Array:
-    dtype, data = _dtype(tensor), tensor.data or []
-    values = [row[0] if isinstance(row, list) and len(row) == 1 else row for row in data]
-    if len(values) != _num_rows(tensor):
-        raise TensorError(f"input {tensor.name}: {len(values)} values do not make shape {tensor.shape}")
-    if not all(type(value) in (int, float) for value in values):  # bool is an int, and no number here
-        raise TensorError(f"input {tensor.name}: every value must be a number")
-    try:
-        array = np.array(values, np.float64)
-        cast = array.astype(dtype)
-    except OverflowError as exc:
-        raise TensorError(f"input {tensor.name}: {exc}") from exc
-    if dtype.kind in "iu" and not np.array_equal(cast, array):
-        raise TensorError(f"input {tensor.name}: the values do not fit {tensor.datatype}")
-    return cast
