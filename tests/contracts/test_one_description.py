@@ -12,7 +12,7 @@ from vroom_features.vehicle import COLUMNS, RawColumn, VehicleCreate
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.messages import ModelLoaded, ModelPromoted, PipelineCompleted
 from webapp.pages.forecast import FIELDS
-from webapp.serving.forecasts import VehicleDocument
+from webapp.serving.vehicles import VehicleDocument
 
 ROOT = Path(__file__).parents[2]
 DICTIONARY = (ROOT / "data" / "README.md").read_text()

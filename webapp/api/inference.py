@@ -20,7 +20,7 @@ from vroom_features.view import VEHICLE_VIEW
 from webapp.problems import INFERENCE_PREFIX, ProblemError, invalid
 from webapp.services import services
 from webapp.serving.current_model import LoadedModel, require_model
-from webapp.serving.forecasts import BatchDocument
+from webapp.serving.vehicles import BatchDocument
 
 inference_api = Blueprint("inference_api", __name__, url_prefix=INFERENCE_PREFIX)
 

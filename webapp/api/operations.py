@@ -13,7 +13,7 @@ from webapp.prefect_client import FlowRun
 from webapp.problems import Problem
 from webapp.services import services
 from webapp.serving.current_model import reload_everywhere
-from webapp.serving.forecasts import ID_MAX
+from webapp.serving.vehicles import ID_MAX
 
 operations_api = ValidatedBlueprint("operations_api", __name__, abp_tags=[Tag(name="operations")])
 REFUSALS: ResponseDict = {401: Problem, 403: Problem}

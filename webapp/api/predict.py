@@ -13,7 +13,7 @@ from webapp.problems import Problem
 from webapp.services import services
 from webapp.serving.current_model import require_model
 from webapp.serving.fastpath import ECHO
-from webapp.serving.forecasts import (
+from webapp.serving.vehicles import (
     BatchDocument,
     ForecastDocument,
     StoredForecastDocument,

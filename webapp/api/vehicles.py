@@ -21,8 +21,8 @@ from webapp.api.openapi import (
 )
 from webapp.problems import Problem
 from webapp.services import now, services
-from webapp.serving import saving
-from webapp.serving.forecasts import ID_MAX, VehicleDocument
+from webapp.serving import vehicles
+from webapp.serving.vehicles import ID_MAX, VehicleDocument
 
 vehicles_api = ValidatedBlueprint("vehicles_api", __name__, abp_tags=[Tag(name="vehicles")])
 REFUSALS: ResponseDict = dict.fromkeys((400, 401, 404, 409, 415, 422), Problem)
@@ -120,9 +120,11 @@ def list_vehicles(query: VehicleQuery) -> Response:
 
     def document() -> BaseModel:
         found = source.list_vehicles(**query.model_dump())
-        vehicles = [_vehicle_document(vehicle) for vehicle in found.items]
         return VehiclePageDocument(
-            vehicles=vehicles, total=found.total, page=query.page, page_size=query.page_size
+            vehicles=[_vehicle_document(vehicle) for vehicle in found.items],
+            total=found.total,
+            page=query.page,
+            page_size=query.page_size,
         )
 
     return unless_known(document, source.revision())
@@ -133,7 +135,7 @@ def list_vehicles(query: VehicleQuery) -> Response:
 def save_vehicle(header: SaveHeader, body: VehicleDocument) -> Response:
     """Save a vehicle; the same Idempotency-Key saves it once and answers alike: 404 once it is deleted."""
     vehicle = VehicleCreate.model_validate(body.model_dump())
-    saved = saving.save(services(), vehicle, idempotency_key=header.idempotency_key)
+    saved = vehicles.save(services(), vehicle, idempotency_key=header.idempotency_key)
     headers = {"Location": f"/vehicles/{saved.vehicle.vehicle_id}/features"}
     if not saved.created:
         headers["Idempotency-Replayed"] = "true"
@@ -153,7 +155,7 @@ def save_vehicle(header: SaveHeader, body: VehicleDocument) -> Response:
 @operator_required
 def delete_vehicle(path: VehiclePath) -> Response:
     """Delete a vehicle that was typed in."""
-    saving.delete(services(), path.vehicle_id)
+    vehicles.delete(services(), path.vehicle_id)
     return Response(status=204)
 
 

@@ -12,7 +12,7 @@ from webapp.pages.operations import Action, is_confirmed
 from webapp.rendering.listing import read_page
 from webapp.security.sign_in import require_operator
 from webapp.services import services
-from webapp.serving import saving
+from webapp.serving import vehicles
 
 bp = Blueprint("arrivals", __name__, url_prefix="/arrivals")
 
@@ -37,7 +37,7 @@ def delete(vehicle_id: int) -> Response | str:
     require_operator(changes=confirmed)
     if not confirmed:
         return render_template("operations/confirm.html", action=deletion(vehicle_id))
-    saving.delete(services(), vehicle_id)
+    vehicles.delete(services(), vehicle_id)
     flash(f"Car {vehicle_id} is deleted.", "good")
     return redirect(url_for("arrivals.show", page=request.args.get("page", type=int)), 303)
 

@@ -17,7 +17,7 @@ from vroom_features.view import VEHICLE_VIEW
 from webapp.rendering.listing import read_page
 from webapp.services import services
 from webapp.serving.current_model import LoadedModel, current_model
-from webapp.serving.forecasts import predict_vehicles
+from webapp.serving.vehicles import predict_vehicles
 
 SORTS = {
     "vehicle_id": "Car",

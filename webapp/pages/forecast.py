@@ -21,7 +21,7 @@ from webapp.problems import ProblemError
 from webapp.rendering.formats import plain, scale_top
 from webapp.security.sign_in import may_save
 from webapp.services import services
-from webapp.serving import saving
+from webapp.serving import vehicles
 from webapp.serving.current_model import LoadedModel, current_model, too_often
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ def submit() -> Response:
     # The key holds for this form and this content: the same twice is one car, a changed one is another.
     content = sha256(entry.vehicle.model_dump_json().encode()).hexdigest()[:16]
     key = f"form-{request.form.get('form_key', '')[:64]}-{content}"
-    saved = saving.save(services(), entry.vehicle, idempotency_key=key)
+    saved = vehicles.save(services(), entry.vehicle, idempotency_key=key)
     vehicle_id = saved.vehicle.vehicle_id
     flash(f"Saved as car {vehicle_id}." if saved.created else f"Car {vehicle_id} was saved already.", "good")
     return redirect(url_for("arrivals.show", saved=vehicle_id), 303)

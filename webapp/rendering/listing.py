@@ -11,7 +11,7 @@ from vroom_model.serving.predictor import Forecast
 from webapp.rendering.formats import scale_top
 from webapp.services import services
 from webapp.serving.current_model import current_model
-from webapp.serving.forecasts import predict_vehicles
+from webapp.serving.vehicles import predict_vehicles
 
 PAGE_SIZE = 25
 PAGE_MAX = 1_000_000

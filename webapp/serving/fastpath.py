@@ -21,7 +21,7 @@ from webapp.security.headers import REQUEST_ID
 from webapp.security.hosts import host_rule
 from webapp.services import Services
 from webapp.serving.current_model import LoadedModel
-from webapp.serving.forecasts import VehicleDocument, VehicleKey, forecast_document, predict_stored
+from webapp.serving.vehicles import VehicleDocument, VehicleKey, forecast_document, predict_stored
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from vroom_features.database.queries import StoredVehicle
 from vroom_features.database.vehicles import SourceStore
 from webapp.serving.current_model import LoadedModel
-from webapp.serving.forecasts import predict_vehicles
+from webapp.serving.vehicles import predict_vehicles
 
 SAMPLE_PAGES = 4
 SAMPLE_PAGE_SIZE = 500
