@@ -40,7 +40,7 @@ def seconds(words: str) -> float:
     return float(found[1]) * {"": 60, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
-def soak(system: System, duration_s: float, show: Callable[[Sample], None]) -> list[Sample]:
+def soak(system: System, duration_s: float, show: Callable[[str], None]) -> list[Sample]:
     """Save, ask, materialize and promote for so long; return samples of what it costs."""
     samples: list[Sample] = []
     began = time.monotonic()
@@ -54,7 +54,7 @@ def soak(system: System, duration_s: float, show: Callable[[Sample], None]) -> l
                 system.change_champion()
                 time.sleep(max(0.0, min(PAUSE_BETWEEN_RUNS_S, until - time.monotonic())))
             samples.append(_sample(system, traffic, (time.monotonic() - began) / 60))
-            show(samples[-1])
+            show(", ".join(f"{name} {figure}" for name, figure in samples[-1].items()))
     settle(system)
     promises.answers_were_true(system, traffic)
     assert not traffic.refused, f"refused meanwhile: {dict(traffic.refused)}"
@@ -74,8 +74,8 @@ def _sample(system: System, traffic: Traffic, minutes: float) -> Sample:
         "forecasts": traffic.num_forecasts,
         "web mb": _sum(web, lambda process: process.memory_full_info().pss / 1e6),
         "services mb": _sum(others, lambda process: process.memory_full_info().pss / 1e6),
-        "handles": _sum([*web, *others], lambda process: process.num_fds()),
-        "threads": _sum([*web, *others], lambda process: process.num_threads()),
+        "handles": int(_sum([*web, *others], lambda process: process.num_fds())),
+        "threads": int(_sum([*web, *others], lambda process: process.num_threads())),
     }
     for name in ("tmp", "database", "snapshots", "models", "prefect", "mlflow", "logs"):
         sample[f"{name} mb"] = _size_mb(system.settings.home / FOLDERS.get(name, name))
