@@ -81,7 +81,7 @@ def show() -> Response:
     asked = request.args.get("vehicle_id")
     if asked is not None:
         if not asked.isdecimal() or len(asked) > NUM_ID_DIGITS_MAX:
-            raise ProblemError(404, "No such vehicle", "the number of a car is digits only")
+            raise ProblemError(404, "No such vehicle", "a car number has digits only")
         vehicle = services().source.get_vehicle(int(asked))
         if vehicle is None:
             raise VehicleNotFoundError(int(asked))

@@ -112,7 +112,7 @@ function redrawSoon() {
   timer = setTimeout(redrawAll, 60);
 }
 
-// Paper is light, whatever the screen is.
+// Charts are printed light, also from the dark theme.
 function redrawIn(scheme) {
   document.documentElement.style.colorScheme = scheme;
   redrawAll();
