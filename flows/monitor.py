@@ -19,7 +19,7 @@ from vroom_model.evaluation.drift import monitor
 from vroom_model.records import MonitorReport
 
 NUM_ARRIVALS_MAX = 10_000
-"""Only the latest are compared."""
+"""The latest so many are compared."""
 
 
 @task(retries=2, retry_delay_seconds=[2, 10], timeout_seconds=600)
@@ -50,28 +50,23 @@ def _check_drift(settings: Settings, as_of: datetime) -> MonitorReport | None:
 async def vroom_forecast_monitor() -> State[MonitorReport | None]:
     """Compare the champion's inputs and outcomes with its training, and keep the report on its version."""
     report = await check_drift(Settings(), datetime.now(UTC))
-    summary = _summary(report) if report else "there is no champion to watch yet; run the pipeline first"
+    rows: dict[str, object] = {}
+    summary = "there is no champion to monitor yet; run the pipeline first"
+    if report:
+        found = report.outcomes
+        error = f"; MAE {found.mae:.3f} on {found.num_vehicles:,} vehicles" if found else ""
+        summary = f"{report.summary}{error}{left_out(report.num_left_out)}"
+        rows = _rows(report)
     get_run_logger().info(summary)
-    await acreate_markdown_artifact(f"{_rows(report)}\n\n{summary}", key="monitor")
+    await acreate_markdown_artifact(f"{table('Monitor', rows)}\n\n{summary}", key="monitor")
     return Completed(message=summary, data=report)
 
 
-def _summary(report: MonitorReport) -> str:
-    found = report.outcomes
-    error = f"; MAE {found.mae:.3f} on {found.num_vehicles:,} vehicles" if found else ""
-    return f"{report.summary}{error}{left_out(report.num_left_out)}"
-
-
-def _rows(report: MonitorReport | None) -> str:
-    if report is None:
-        return table("Monitor", {})
-    drift = {
-        f"drift of {found.feature}": found.verdict
-        if found.psi is None
-        else f"{found.verdict} (PSI {found.psi:.3f})"
-        for found in report.features
-    }
-    found = report.outcomes.model_dump() if report.outcomes else {}
-    outcomes = {f"outcomes: {name}": value for name, value in found.items()}
-    rows = {"version": report.version, "new arrivals": report.num_arrivals, **drift, **outcomes}
-    return table("Monitor", rows | {LEFT_OUT: report.num_left_out})
+def _rows(report: MonitorReport) -> dict[str, object]:
+    rows: dict[str, object] = {"version": report.version, "new arrivals": report.num_arrivals}
+    for drift in report.features:
+        psi = "" if drift.psi is None else f" (PSI {drift.psi:.3f})"
+        rows[f"drift of {drift.feature}"] = f"{drift.verdict}{psi}"
+    for name, value in (report.outcomes.model_dump() if report.outcomes else {}).items():
+        rows[f"outcomes: {'share in range' if name == 'held' else name}"] = value
+    return rows | {LEFT_OUT: report.num_left_out}
