@@ -1,4 +1,4 @@
-"""Real proxies in front of MLflow and Redis that can be told to misbehave."""
+"""Real proxies in front of MLflow and Redis that can fail on demand."""
 
 import socket
 import threading
@@ -40,7 +40,7 @@ class FaultyProxy:
                     proxy._released.wait(60)
                     self.close_connection = True
                     return
-                status, content = proxy.status, b"proxy was told to fail"
+                status, content = proxy.status, b"this proxy fails"
                 if status is None:
                     answer = proxy._client.get(self.path)
                     status, content = answer.status_code, answer.content
@@ -64,7 +64,7 @@ class FaultyProxy:
         self._thread.start()
 
     def _trickle(self, handler: BaseHTTPRequestHandler, content: bytes) -> None:
-        """Send a byte now and then, until healed or until nobody listens."""
+        """Send a byte every 0.2 s, until healed or until the client has gone."""
         with suppress(OSError):
             for position in range(len(content)):
                 handler.wfile.write(content[position : position + 1])

@@ -67,7 +67,7 @@ class Models:
         return Uploaded(run.run_id, f"{run.artifact_uri}/bundle", sha256)
 
     def crown(self, version: int) -> None:
-        """Move the champion alias; nobody is told."""
+        """Move the champion alias, without a message."""
         answer = httpx.post(
             f"{self.url}/api/2.0/mlflow/registered-models/alias",
             json={"name": self.name, "alias": "champion", "version": str(version)},
@@ -79,5 +79,5 @@ class Models:
         return int(self.client.get_model_version_by_alias(self.name, "champion").version)
 
     def dethrone(self) -> None:
-        """Take the champion alias away."""
+        """Delete the champion alias."""
         self.client.delete_registered_model_alias(self.name, "champion")

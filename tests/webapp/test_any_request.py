@@ -46,7 +46,7 @@ def test_no_request_breaks_an_operation_and_answers_are_as_described(
                 answered.add(case.operation.label)
                 checks = list(CHECKS)
                 if response.status_code != 503 or "503" not in case.operation.responses.status_codes:
-                    checks.append(not_a_server_error)  # Prefect is away here, and 503 says so
+                    checks.append(not_a_server_error)  # Prefect is not reachable here, which is a 503
                 try:
                     case.validate_response(response, checks=checks)
                 except* AssertionError as exc:

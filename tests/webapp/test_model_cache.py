@@ -32,7 +32,7 @@ def cache(registry: Registry, tmp_path: Path) -> ModelCache:
 
 
 def crowned(registry: Registry, models: Models, forecast: float) -> ChampionRef:
-    """Crown a new model and return what the registry says of it."""
+    """Crown a new model and return its reference in the registry."""
     models.crown(models.register(forecast))
     champion = registry.champion()
     assert champion is not None
@@ -80,7 +80,7 @@ def test_what_a_killed_worker_left_half_fetched_is_cleared_later(
     os.utime(stale, (long_ago, long_ago))
     cache.fetch(crowned(registry, models, 4.0))
     assert not stale.exists()
-    assert recent.exists()  # somebody may be at it
+    assert recent.exists()  # it may still be downloaded
 
 
 def test_a_spoiled_note_of_the_last_good_model_counts_as_none(

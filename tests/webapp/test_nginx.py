@@ -70,7 +70,7 @@ def proxy_port(settings: Settings, champion: int, tmp_path: Path) -> Iterator[in
 
 
 def is_open(port: int) -> bool:
-    """Tell whether somebody listens on a port."""
+    """Return whether a server listens on a port."""
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", port)) == 0
 

@@ -1,6 +1,9 @@
-"""The OpenAPI document tells all there is to call, and the page made from it names all of it."""
+"""The API is described in full: by its OpenAPI document, by the page made from it, and by docs/api.md."""
 
+import json
 import re
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,13 +11,16 @@ from flask import Flask
 from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator
 
+from tests.factories import VEHICLE
+from tests.webapp.conftest import PASSWORD
+from vroom_features.vehicle import COLUMNS, UI_VEHICLE_ID_START
 from webapp.pages import BLUEPRINTS
 
+pytestmark = pytest.mark.shared_app
 PAGES = {blueprint.name for blueprint in BLUEPRINTS}
 NOT_CALLED = {"static", "openapi"}
-
-
-pytestmark = pytest.mark.shared_app
+GUIDE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+EXAMPLE = re.compile(r"```console\n\$ (curl .+?)\n```\n(?:```json\n(.+?)\n```)?", re.DOTALL)
 
 
 @pytest.fixture
@@ -73,3 +79,70 @@ def test_the_page_names_every_operation_and_every_document(
 def test_the_document_is_sent_again_only_when_it_changed(client: FlaskClient) -> None:
     etag = client.get("/openapi.json").headers["ETag"]
     assert client.get("/openapi.json", headers={"If-None-Match": etag}).status_code == 304
+
+
+def ask(client: FlaskClient, command: str) -> Any:
+    """Send what a curl command sends."""
+    words = shlex.split(command.replace("$TOKEN", PASSWORD))[1:]
+    arguments = [word.replace("$CAR", json.dumps(VEHICLE)) for word in words]
+    method, body, headers, address = "", None, {}, ""
+    while arguments:
+        match arguments.pop(0):
+            case "-s":
+                pass
+            case "-X":
+                method = arguments.pop(0)
+            case "-d":
+                body = arguments.pop(0)
+            case "-H":
+                name, _, value = arguments.pop(0).partition(": ")
+                headers[name] = value
+            case given:
+                address = given.removeprefix("$VROOM")
+    return client.open(address, method=method or ("POST" if body else "GET"), data=body, headers=headers)
+
+
+def shape(document: Any) -> Any:
+    """Return the fields of a document with their kinds."""
+    if isinstance(document, dict):
+        known = {key: value for key, value in document.items() if key not in COLUMNS or key in GUIDE}
+        keys = {key if not key.isdigit() else "N": shape(value) for key, value in known.items()}
+        return dict(sorted(keys.items()))
+    if isinstance(document, list):
+        return [shape(item) for item in document]
+    if isinstance(document, int | float):
+        return "number"
+    return type(document).__name__
+
+
+def test_the_examples_give_what_the_guide_shows(client: FlaskClient) -> None:
+    first = client.post("/vehicles", json=VEHICLE).json["vehicle_id"]
+    assert first == UI_VEHICLE_ID_START
+    examples = EXAMPLE.findall(GUIDE)
+    assert len(examples) == GUIDE.count("$ curl") > 8
+    for command, shown in examples:
+        response = ask(client, command)
+        if not shown:
+            assert (response.status_code, response.data) == (204, b""), command
+            continue
+        expected = json.loads(shown)
+        if "errors" in expected:
+            assert response.status_code == expected["status"]
+            assert response.json == expected
+        else:
+            assert response.status_code < 300, response.text
+            assert shape(response.json) == shape(expected), command
+
+
+def test_every_path_of_the_guide_exists_and_every_path_is_in_it(client: FlaskClient) -> None:
+    paths = client.get("/openapi.json").json["paths"]
+    named = {
+        (path.partition("?")[0], method.lower())
+        for method, path in re.findall(r"`(GET|POST|DELETE) (/[^`\s]+)`", GUIDE)
+    }
+    assert named <= {
+        *((path, method) for path, operations in paths.items() for method in operations),
+        ("/openapi.json", "get"),
+    }
+    guide = GUIDE.replace("/1000000001", "/{vehicle_id}")
+    assert [path for path in paths if path.replace("/versions/{version}", "") not in guide] == []
