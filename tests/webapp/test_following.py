@@ -189,7 +189,7 @@ def test_a_last_good_model_that_cannot_be_noted_is_noted_later(
     settings: Settings, champion: int, client: FlaskClient, models: Models, promote: Promote
 ) -> None:
     note = settings.home / "models" / LAST_GOOD
-    wait_until(note.exists)
+    wait_until(lambda: json.loads(note.read_bytes())["version"] == champion)
     note.unlink()
     note.mkdir()  # nothing can be moved into its place
     version = models.register(6.0)
