@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -64,6 +65,17 @@ def test_the_event_timestamp_is_the_newest_booking_and_missing_without_one(
     stamps = offline.current().read().set_index("vehicle_id")["event_timestamp"]
     assert stamps[3] == pd.Timestamp("2023-01-03", tz="UTC")
     assert pd.isna(stamps[4])
+
+
+def test_both_databases_give_the_same_files(
+    seeded: SourceStore, offline: OfflineStore, tmp_path: Path, postgres_url: str
+) -> None:
+    on_sqlite = run(seeded, offline)
+    with closing(SourceStore.open(postgres_url)) as source:
+        seed(source, tmp_path / "csv")
+        other = OfflineStore(str(tmp_path / "other"))
+        assert run(source, other).digest == on_sqlite.digest
+    assert other.current().table() == offline.current().table()
 
 
 @on_both
