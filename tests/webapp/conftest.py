@@ -86,8 +86,8 @@ def uploads(mlflow_server: str) -> Uploads:
 
 
 @pytest.fixture(scope="module")
-def shared_proxy(mlflow_server: str) -> Iterator[FaultyProxy]:
-    """Return the proxy between the module's app and MLflow."""
+def proxy(mlflow_server: str) -> Iterator[FaultyProxy]:
+    """Return the proxy between a shared app and MLflow; a test that makes it fail heals it."""
     between = FaultyProxy(mlflow_server)
     yield between
     between.close()
@@ -119,7 +119,7 @@ def shared_redis_url(redis_server: ValkeyServer) -> str:
 @pytest.fixture(scope="module")
 def shared_settings(
     shared_models: Models,
-    shared_proxy: FaultyProxy,
+    proxy: FaultyProxy,
     shared_database_url: str,
     shared_redis_url: str,
     tmp_path_factory: pytest.TempPathFactory,
@@ -128,7 +128,7 @@ def shared_settings(
     return make_settings(
         tmp_path_factory.mktemp("home"),
         models=shared_models,
-        mlflow_uri=shared_proxy.url,
+        mlflow_uri=proxy.url,
         database_url=shared_database_url,
         redis_url=shared_redis_url,
     )
@@ -152,17 +152,6 @@ def models(request: pytest.FixtureRequest, mlflow_server: str, uploads: Uploads,
 
 
 @pytest.fixture
-def proxy(request: pytest.FixtureRequest, mlflow_server: str) -> Iterator[FaultyProxy]:
-    """Return what stands between the app and MLflow."""
-    if is_shared(request):
-        yield request.getfixturevalue("shared_proxy")
-        return
-    between = FaultyProxy(mlflow_server)
-    yield between
-    between.close()
-
-
-@pytest.fixture
 def database_url(request: pytest.FixtureRequest) -> str:
     """Return where the source database is; empty: the app's own SQLite file.
 
@@ -176,16 +165,12 @@ on_both_databases = pytest.mark.parametrize("database_url", ["sqlite", "postgres
 
 
 @pytest.fixture
-def settings(
-    request: pytest.FixtureRequest, tmp_path: Path, database_url: str, models: Models, proxy: FaultyProxy
-) -> Settings:
+def settings(request: pytest.FixtureRequest, tmp_path: Path, database_url: str, models: Models) -> Settings:
     """Return the settings of the app."""
     if is_shared(request):
         return request.getfixturevalue("shared_settings")
     redis_url = request.getfixturevalue("redis_url")
-    return make_settings(
-        tmp_path / "home", models=models, mlflow_uri=proxy.url, database_url=database_url, redis_url=redis_url
-    )
+    return make_settings(tmp_path / "home", models=models, database_url=database_url, redis_url=redis_url)
 
 
 @pytest.fixture

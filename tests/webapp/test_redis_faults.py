@@ -119,15 +119,6 @@ def test_redis_stopped_and_back_empty_is_filled_again_and_the_next_promotion_arr
     wait_until(lambda: version_of(client) == version)
 
 
-def test_redis_emptied_under_a_running_worker_is_filled_again(
-    client: FlaskClient, services: Services, own_redis: Redis
-) -> None:
-    vehicle_id = save(client)
-    own_redis.client.flushall()
-    services.heartbeat.beat_soon()
-    wait_until(lambda: vehicle_id in ids_in(services.online))
-
-
 def test_a_vehicle_deleted_while_redis_hangs_leaves_the_store_when_it_is_back(
     client: FlaskClient, services: Services, own_redis: Redis, operator: dict[str, str]
 ) -> None:
@@ -137,22 +128,6 @@ def test_a_vehicle_deleted_while_redis_hangs_leaves_the_store_when_it_is_back(
     own_redis.go_on()
     wait_until(lambda: vehicle_id not in ids_in(services.online))
     assert client.post("/predict/id", json={"vehicle_id": vehicle_id}).status_code == 404
-
-
-def test_a_hanging_redis_holds_up_one_request_and_no_more(
-    client: FlaskClient, services: Services, own_redis: Redis, models: Models, promote: Promote
-) -> None:
-    vehicle_id = save(client)
-    own_redis.hang()
-    assert source_of(client, vehicle_id) == "database"
-    assert not services.heartbeat.is_redis_up
-    assert source_of(client, vehicle_id) == "database"
-    assert client.post("/vehicles", json=VEHICLE).status_code == 201
-    own_redis.go_on()
-    wait_until(lambda: services.heartbeat.is_redis_up and services.listener.is_subscribed)
-    version = models.register(6.0)
-    promote(version)
-    wait_until(lambda: version_of(client) == version)
 
 
 @pytest.mark.parametrize(
