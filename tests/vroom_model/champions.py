@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.snapshots import FrameSnapshot
-from tests.vroom_model.killing import TAG, SteppingProxy
+from tests.vroom_model.processes import TAG, SteppingProxy
 from vroom_features.database.tables import PromotionRecord
 from vroom_features.database.vehicles import SourceStore
 from vroom_model.errors import RegistryError

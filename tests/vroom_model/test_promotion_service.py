@@ -3,7 +3,7 @@ import pytest
 
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import AS_OF, FULL, MIDDLING, WEAK, Champions
-from tests.vroom_model.killing import ALIAS, TAG, SteppingProxy
+from tests.vroom_model.processes import ALIAS, TAG, SteppingProxy
 from vroom_features.database.engine import promotion_lock
 from vroom_model.errors import ReasonError, RegistryError, RollbackError
 from vroom_model.messages import ModelPromoted

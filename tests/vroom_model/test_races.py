@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.promises.killing_proxy import proxy_that_kills
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import FULL, MIDDLING, WEAK, Champions
-from tests.vroom_model.killing import TIMEOUT_S, SteppingProxy, go, start
+from tests.vroom_model.processes import TIMEOUT_S, Process, SteppingProxy, go, start
 from tests.vroom_model.promoter import Task
 from tests.webapp.waiting import wait_until
 from vroom_features.database.vehicles import SourceStore
@@ -82,10 +83,11 @@ def test_a_rollback_that_is_killed_and_repeated_is_finished_and_goes_back_no_fur
 ) -> None:
     versions = champions.promote_each(fleet, WEAK, MIDDLING, FULL)
     rollback = task.model_copy(update={"rollback": True, "as_of": champions.moment()})
-    with SteppingProxy(champions.registry.address.url) as proxy:
-        proxy.victim = start(rollback.model_copy(update={"mlflow": proxy.url}))
-        go(proxy.victim)
-    assert proxy.victim.returncode == -signal.SIGKILL
+    victim: list[Process] = []
+    with proxy_that_kills(champions.registry.address.url, "before", victim) as mlflow:
+        victim.append(start(rollback.model_copy(update={"mlflow": mlflow})))
+        go(*victim)
+    assert victim[0].returncode == -signal.SIGKILL
     outcome = champions.rollback()
     assert (outcome.record, outcome.decision.candidate_version) == (4, versions[1])
     assert champions.champion() == versions[1]

@@ -1,4 +1,4 @@
-"""Processes that promote, started, released at once, and stopped at a step: killed, refused or delayed."""
+"""Processes that promote, released at once, and a proxy of MLflow that refuses or delays a step."""
 
 import signal
 import subprocess
@@ -44,13 +44,12 @@ def go(*processes: Process) -> list[str]:
 
 
 class SteppingProxy:
-    """A proxy of MLflow that, at a step, kills the victim or runs ``meanwhile``; without either it refuses.
+    """A proxy of MLflow that refuses a step, or runs ``meanwhile`` before it.
 
     ``step`` is the end of the path; if ``is_done``, MLflow does the step before.
     """
 
     def __init__(self, target: str, *, step: str = ALIAS, is_done: bool = False) -> None:
-        self.victim: Process | None = None
         self.meanwhile: Callable[[], None] | None = None
         client = httpx.Client(base_url=target, timeout=30)
         proxy = self
@@ -64,11 +63,11 @@ class SteppingProxy:
                     proxy.meanwhile()
                     is_step = False
                 if is_step and not is_done:
-                    proxy.stop(self)
+                    self.send_error(503)
                     return
                 answer = client.request(self.command, self.path, content=body, headers=headers)
                 if is_step:
-                    proxy.stop(self)
+                    self.send_error(503)
                     return
                 self.send_response(answer.status_code)
                 self.send_header("Content-Length", str(len(answer.content)))
@@ -88,17 +87,6 @@ class SteppingProxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def stop(self, request: BaseHTTPRequestHandler) -> None:
-        """Kill the victim; without one, refuse."""
-        if self.victim is None:
-            request.send_error(503)
-            return
-        self.victim.kill()
-        self.victim.wait(TIMEOUT_S)
-
-    def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
         self._client.close()
