@@ -157,7 +157,7 @@ def _check_name(name: str) -> str:
 
 def _check_not_empty(folder: object) -> object:
     if isinstance(folder, str) and not folder.strip():
-        raise ValueError("it is empty; name a folder, or leave the setting out")
+        raise ValueError("it is empty; name a folder, or remove the setting")
     return folder
 
 

@@ -215,7 +215,7 @@ class ModelManifest(Part):
             raise BrokenModelError(directory, problem)
         for name, sha256 in self.files.items():
             if Path(name).name != name:
-                raise BrokenModelError(directory, f"file name {name!r} leaves the directory")
+                raise BrokenModelError(directory, f"file name {name!r} is outside the directory")
             try:
                 data = (directory / name).read_bytes()
             except OSError as exc:

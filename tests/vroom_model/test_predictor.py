@@ -126,7 +126,7 @@ def replace(old: str, new: str) -> Callable[[Path], None]:
         (MANIFEST_NAME, replace('"price_diff"', '"price_gap"'), "this program computes"),
         (MANIFEST_NAME, replace('"format": 1', '"format": 2'), "format"),
         (MANIFEST_NAME, replace('"high": ', '"high": 9'), "probe row"),
-        (MANIFEST_NAME, replace('"fold-0.json"', '"../fold-0.json"'), "leaves the directory"),
+        (MANIFEST_NAME, replace('"fold-0.json"', '"../fold-0.json"'), "is outside the directory"),
         (MANIFEST_NAME, lambda path: path.write_text("not JSON"), "errors"),
     ],
 )

@@ -79,7 +79,7 @@ def test_a_promotion_is_followed_while_messages_never_end(
         ({"view": ViewRef(name="other_view", version=1, columns=("mileage",))}, "it takes mileage v1"),
         ({"probes": (Probe(features=ZERO, forecast=1, low=0, high=2),)}, "probe row"),
         ({"probes": ()}, "probe rows"),
-        ({"files": {"../fold-0.json": "0" * 64}}, "leaves the directory"),
+        ({"files": {"../fold-0.json": "0" * 64}}, "is outside the directory"),
         ({"files": {SERVING_NAME: "0" * 64}}, "checksum"),
     ],
     ids=["unknown feature", "wrong probe", "no probes", "path outside", "wrong checksum"],

@@ -104,7 +104,7 @@ def test_a_model_outside_its_run_is_never_asked_for(
     ref = dataclasses.replace(crowned(registry, models, 4.0), bundle_path=path)
     with (
         Registry("http://127.0.0.1:9", models.name) as unasked,
-        pytest.raises(BrokenModelError, match="leaves the model's run"),
+        pytest.raises(BrokenModelError, match="is outside the model's run"),
     ):
         ModelCache(unasked.api, cache.cache_dir).fetch(ref)
     assert list(cache.cache_dir.iterdir()) == []

@@ -98,7 +98,9 @@ class ModelCache:
     def _download(self, ref: ChampionRef, directory: Path) -> None:
         """Download the manifest, then the files that it lists, and no other."""
         if not FOLDER.fullmatch(ref.bundle_path):
-            raise BrokenModelError(directory, f"bundle_path {ref.bundle_path[:80]!r} leaves the model's run")
+            raise BrokenModelError(
+                directory, f"bundle_path {ref.bundle_path[:80]!r} is outside the model's run"
+            )
         content = self._artifact(ref, MANIFEST_NAME)
         if hashlib.sha256(content).hexdigest() != ref.manifest_sha256:
             problem = f"{MANIFEST_NAME} in MLflow differs from the checksum in the registry"
@@ -110,7 +112,7 @@ class ModelCache:
             raise BrokenModelError(directory, f"{MANIFEST_NAME} has {exc.error_count()} errors") from exc
         for name in files:
             if Path(name).name != name:
-                raise BrokenModelError(directory, f"file name {name!r} leaves the directory")
+                raise BrokenModelError(directory, f"file name {name!r} is outside the directory")
             (directory / name).write_bytes(self._artifact(ref, name))
         ModelManifest.read(directory, sha256=ref.manifest_sha256)
 

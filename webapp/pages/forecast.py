@@ -111,7 +111,7 @@ def submit() -> Response:
 
 @bp.post("/details")
 def details() -> str | tuple[dict[str, Any], int]:
-    """Return what the page shows beside the number, for the form as it stands; or what is wrong with it."""
+    """Return the details of the forecast for the current form, or its errors."""
     entry = read_entry(request.form)
     if entry.vehicle is None:
         return {"errors": entry.errors}, 422

@@ -102,7 +102,7 @@ class ModelListener:
     def refresh(self) -> None:
         """Read the registry and, if another model is champion, load it and swap it in.
 
-        If anything fails, the current model goes on serving and the slot has the reason.
+        If anything fails, the current model stays and the slot has the reason.
         """
         with self._refreshing:
             try:
@@ -191,7 +191,7 @@ class ModelListener:
                 self._refresh_when_due()
                 self._stopping.wait(RECONNECT_INTERVAL_S)
             except Exception:
-                logger.exception("unexpected error in the listener, which goes on")
+                logger.exception("unexpected error in the listener; it continues")
                 self._stopping.wait(RECONNECT_INTERVAL_S)
 
     def _listen(self, pubsub: PubSub) -> None:

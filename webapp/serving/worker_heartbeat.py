@@ -154,7 +154,7 @@ class WorkerHeartbeat:
                 try:
                     duty()
                 except Exception:
-                    logger.exception("unexpected error in the heartbeat, which goes on")
+                    logger.exception("unexpected error in the heartbeat; it continues")
             self._wake.wait(BEAT_INTERVAL_S if self.is_redis_up else RETRY_INTERVAL_S)
 
     def _sync_store(self) -> None:
@@ -198,7 +198,7 @@ class WorkerHeartbeat:
         except (VroomModelError, VroomFeaturesError, RedisError) as exc:
             problem = str(exc)
             if problem != self._promotion_problem:  # logged once, not at each beat
-                logger.warning("a promotion that was cut off is not finished yet: %s", problem)
+                logger.warning("a promotion that was interrupted is not finished yet: %s", problem)
         self._promotion_problem = problem
 
     def _set_redis_up(self, is_up: bool) -> None:
