@@ -26,7 +26,6 @@ class FaultyProxy:
         self.is_hanging = False
         self.is_trickling = False
         self.change: Change | None = None
-        self.num_requests = 0
         self._released = threading.Event()
         self._client = httpx.Client(base_url=target, timeout=10)
         proxy = self
@@ -34,15 +33,16 @@ class FaultyProxy:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_GET(self) -> None:
-                proxy.num_requests += 1
+            def _pass_on(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 if proxy.is_hanging:
                     proxy._released.wait(60)
                     self.close_connection = True
                     return
                 status, content = proxy.status, b"this proxy fails"
                 if status is None:
-                    answer = proxy._client.get(self.path)
+                    json = {"Content-Type": "application/json"} if body else {}
+                    answer = proxy._client.request(self.command, self.path, content=body, headers=json)
                     status, content = answer.status_code, answer.content
                     if proxy.change is not None:
                         content = proxy.change(self.path, content)
@@ -53,6 +53,8 @@ class FaultyProxy:
                     proxy._trickle(self, content)
                 else:
                     self.wfile.write(content)
+
+            do_GET = do_POST = do_DELETE = _pass_on  # noqa: N815 - names of the base class
 
             def log_message(self, *_: Any) -> None:
                 """Stay silent."""

@@ -23,7 +23,7 @@ PAUSE = "\f"
 def install(app: Flask) -> str:
     """Give templates what they use; return what the content security policy says of the styles.
 
-    Styles are part of each page, which is then painted without another request.  Scripts have addresses with a
+    Styles are part of each page, painted without another request.  Scripts have addresses with a
     digest of all of them, so that a browser keeps them until a new release; they import each other by
     relative paths.
     """
