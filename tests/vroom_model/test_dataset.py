@@ -22,18 +22,17 @@ from vroom_model.training.boosting import stream_folds
 from vroom_model.training.train import train
 
 NUM_ARRIVALS = 800
-NO_ARRIVALS = dict.fromkeys(VEHICLE_VIEW.columns, np.empty(0))
 
 
 @pytest.fixture(scope="module")
 def mixed(fleet: FrameSnapshot) -> FrameSnapshot:
-    """Return the sample fleet and vehicles of the web form that were booked for 90 days."""
     return with_booked_arrivals(fleet, NUM_ARRIVALS)
 
 
-def test_a_model_learns_from_the_vehicles_of_the_csv_files_alone(
-    fleet: FrameSnapshot, mixed: FrameSnapshot
+def test_a_model_learns_from_the_vehicles_of_the_csv_files_alone_in_memory_and_in_batches(
+    fleet: FrameSnapshot, mixed: FrameSnapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(training, "STREAM_ABOVE_ROWS", 1_000)  # as many as the CSV files have
     spoiled = mixed.changed(
         lambda frame: frame.assign(
             price_diff=frame["price_diff"].where(frame["vehicle_id"] != UI_VEHICLE_ID_START, np.inf)
@@ -42,22 +41,16 @@ def test_a_model_learns_from_the_vehicles_of_the_csv_files_alone(
     alone = trained_model(fleet, WEAK).manifest
     assert alone.snapshot.num_left_out == 0
     for snapshot in (mixed, spoiled):
-        manifest = trained_model(snapshot, WEAK).manifest
+        manifest = train(snapshot, directory=tmp_path, as_of=AS_OF, params=WEAK).manifest
         assert manifest.files == alone.files
         assert manifest.metrics == alone.metrics
         assert manifest.reference == alone.reference
         assert (manifest.snapshot.num_rows, manifest.snapshot.num_left_out) == (1_000, NUM_ARRIVALS)
-
-
-def test_vehicles_of_the_web_form_are_neither_counted_as_a_large_fleet_nor_in_its_batches(
-    fleet: FrameSnapshot, mixed: FrameSnapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = trained_model(fleet, WEAK).manifest.files
-    monkeypatch.setattr(training, "STREAM_ABOVE_ROWS", 1_000)
-    in_memory = train(mixed, directory=tmp_path, as_of=AS_OF, params=WEAK)
-    assert in_memory.manifest.files == expected
-    alone, beside = (stream_folds(snapshot, WEAK, seed=0) for snapshot in (fleet, mixed))
-    assert [fold.booster.save_raw() for fold in beside] == [fold.booster.save_raw() for fold in alone]
+    expected, beside = (stream_folds(snapshot, WEAK, seed=0) for snapshot in (fleet, mixed))
+    assert [fold.booster.save_raw() for fold in beside] == [fold.booster.save_raw() for fold in expected]
+    few = mixed.changed(lambda frame: frame[frame["vehicle_id"] > 980])
+    with pytest.raises(TrainingDataError, match=r"at least 50 vehicles.*got 20.*800 booked vehicles"):
+        train(few, directory=tmp_path, as_of=AS_OF)
 
 
 def test_a_sample_is_the_same_every_time_and_spread_over_all_folds(
@@ -75,7 +68,7 @@ def test_a_sample_is_the_same_every_time_and_spread_over_all_folds(
     assert beside.num_left_out == NUM_ARRIVALS
 
 
-def test_the_gate_judges_by_the_vehicles_of_the_csv_files_alone(
+def test_gate_and_monitor_judge_by_the_vehicles_of_the_csv_files_alone(
     fleet: FrameSnapshot, mixed: FrameSnapshot, predictor: Predictor
 ) -> None:
     champion = Predictor.load(trained_model(fleet, WEAK).directory, version=2)
@@ -85,31 +78,13 @@ def test_the_gate_judges_by_the_vehicles_of_the_csv_files_alone(
     assert beside == alone.model_copy(update={"snapshot_digest": mixed.digest, "num_left_out": NUM_ARRIVALS})
     assert (alone.num_vehicles, alone.num_left_out) == (1_000, 0)
 
-
-def test_the_monitor_compares_forecasts_with_outcomes_of_the_csv_files_alone(
-    fleet: FrameSnapshot, mixed: FrameSnapshot, predictor: Predictor
-) -> None:
-    alone, beside = (monitor(predictor, snapshot, NO_ARRIVALS, as_of=AS_OF) for snapshot in (fleet, mixed))
-    assert beside == alone.model_copy(update={"num_left_out": NUM_ARRIVALS})
-    assert alone.outcomes is not None
-    assert alone.outcomes.num_vehicles == 1_000
+    nobody = dict.fromkeys(VEHICLE_VIEW.columns, np.empty(0))
+    report, with_arrivals = (monitor(predictor, each, nobody, as_of=AS_OF) for each in (fleet, mixed))
+    assert with_arrivals == report.model_copy(update={"num_left_out": NUM_ARRIVALS})
+    assert report.outcomes is not None
+    assert report.outcomes.num_vehicles == 1_000
     # Out of fold: the error is that of the training's own report, not that on vehicles it has learned.
-    assert alone.outcomes.mae == pytest.approx(predictor.manifest.metrics["mae"])
-
-
-@pytest.mark.parametrize(
-    ("first_id", "message"),
-    [
-        (UI_VEHICLE_ID_START, r"0 vehicles of the CSV files.*800 booked vehicles"),
-        (981, r"at least 50 vehicles.*got 20.*800 booked vehicles"),
-    ],
-)
-def test_too_few_vehicles_of_the_csv_files_cannot_be_learned_from(
-    mixed: FrameSnapshot, tmp_path: Path, first_id: int, message: str
-) -> None:
-    few = mixed.changed(lambda frame: frame[frame["vehicle_id"] >= first_id])
-    with pytest.raises(TrainingDataError, match=message):
-        train(few, directory=tmp_path, as_of=AS_OF)
+    assert report.outcomes.mae == pytest.approx(predictor.manifest.metrics["mae"])
 
 
 def test_records_of_earlier_releases_are_read_as_none_left_out() -> None:

@@ -19,22 +19,30 @@ def features(fleet: FrameSnapshot) -> Features:
     return {name: fleet.frame[name].to_numpy(np.float64) for name in VEHICLE_VIEW.columns}
 
 
-def test_the_training_vehicles_themselves_show_no_drift(
+def test_arrivals_like_the_training_vehicles_show_no_drift_dearer_ones_do_and_a_few_get_no_number(
     predictor: Predictor, fleet: FrameSnapshot, features: Features
 ) -> None:
-    report = monitor(predictor, fleet, features, as_of=AS_OF)
-    assert report.drifted == ()
-    assert {found.feature for found in report.features} == set(VEHICLE_VIEW.columns)
-    for found in report.features:
-        assert found.psi == pytest.approx(0, abs=1e-6)
+    same = monitor(predictor, fleet, features, as_of=AS_OF)
+    assert same.drifted == ()
+    assert {found.feature for found in same.features} == set(VEHICLE_VIEW.columns)
+    assert [found.psi for found in same.features] == pytest.approx([0] * len(features), abs=1e-6)
+
+    dearer = features | {"price_diff": features["price_diff"] + 40}
+    report = monitor(predictor, fleet, dearer, as_of=AS_OF)
+    assert report.drifted == ("price_diff",)
+    assert "price_diff" in report.summary
+
+    few = {name: values[: MIN_ARRIVALS - 1] for name, values in features.items()}
+    report = monitor(predictor, fleet, few, as_of=AS_OF)
+    assert {(found.psi, found.verdict) for found in report.features} == {(None, "too few")}
+    assert "too few" in report.summary
 
 
 def test_the_same_prices_are_no_drift_where_a_third_of_the_fleet_sits_on_the_edge_of_a_bin(
     fleet: FrameSnapshot,
 ) -> None:
     def price(frame: pd.DataFrame) -> pd.DataFrame:
-        """Price every third vehicle at market + 5.10, which is no float32."""
-        alike = np.arange(len(frame)) % 3 == 0
+        alike = np.arange(len(frame)) % 3 == 0  # at market + 5.10, which is no float32
         return frame.assign(price_diff=np.where(alike, 5.1, frame["price_diff"]))
 
     priced = fleet.changed(price)
@@ -50,20 +58,6 @@ def test_a_sample_of_them_shows_no_large_drift(predictor: Predictor, features: F
             sample = rng.choice(values, 2 * MIN_ARRIVALS, replace=False)
             drift = feature_drift(name, predictor.manifest.reference[name], sample)
             assert drift.verdict != "large drift"
-
-
-def test_dearer_arrivals_are_reported(predictor: Predictor, fleet: FrameSnapshot, features: Features) -> None:
-    features["price_diff"] = features["price_diff"] + 40
-    report = monitor(predictor, fleet, features, as_of=AS_OF)
-    assert report.drifted == ("price_diff",)
-    assert "price_diff" in report.summary
-
-
-def test_a_few_arrivals_get_no_number(predictor: Predictor, fleet: FrameSnapshot, features: Features) -> None:
-    few = {name: values[: MIN_ARRIVALS - 1] for name, values in features.items()}
-    report = monitor(predictor, fleet, few, as_of=AS_OF)
-    assert {(found.psi, found.verdict) for found in report.features} == {(None, "too few")}
-    assert "too few" in report.summary
 
 
 def test_forecasts_are_compared_with_the_outcomes_of_newer_vehicles_too(

@@ -12,7 +12,6 @@ from tests.factories import VEHICLE
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import AS_OF, MIDDLING
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.dataset import load_dataset
 from vroom_model.evaluation.drift import monitor
 from vroom_model.evaluation.gate import decide
 from vroom_model.evaluation.metrics import score
@@ -27,7 +26,6 @@ FEWER = ("price_diff", "num_images", "technology")
 
 @pytest.fixture(scope="module")
 def lean(fleet: FrameSnapshot, tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
-    """Return a model of fewer inputs than the next training takes."""
     return train(fleet, directory=tmp_path_factory.mktemp("lean"), as_of=AS_OF, inputs=FEWER, params=MIDDLING)
 
 
@@ -43,13 +41,13 @@ def test_the_next_training_leaves_retired_features_out_and_the_stores_keep_them(
     assert "description" in retired.select(VEHICLE_VIEW.columns).inputs  # of a model that takes it
 
 
-def test_the_manifest_names_the_features_and_their_versions(lean: TrainedModel) -> None:
+def test_a_model_of_fewer_inputs_forecasts_explains_and_is_monitored_by_them_alone(
+    fleet: FrameSnapshot, lean: TrainedModel, lean_predictor: Predictor
+) -> None:
     view = ModelManifest.read(lean.directory).view
     assert view.columns == FEWER
     assert view.features == ("price_diff v1", "num_images v1", "technology v1")
 
-
-def test_one_row_a_batch_and_stored_features_give_the_same_forecast(lean_predictor: Predictor) -> None:
     needed = {name: VEHICLE[name] for name in lean_predictor.view.sources}
     assert set(needed) == {"actual_price", "recommended_price", "num_images", "technology"}
     forecast = lean_predictor.predict_one(needed)
@@ -57,22 +55,19 @@ def test_one_row_a_batch_and_stored_features_give_the_same_forecast(lean_predict
     assert forecast == lean_predictor.predict_features(VEHICLE_VIEW.compute(VEHICLE))
     many = lean_predictor.predict_many({name: np.array([value]) for name, value in needed.items()})
     assert many.predicted_reservations[0] == forecast.predicted_reservations
-
-
-def test_reasons_are_of_the_inputs_alone_and_add_up(lean: TrainedModel, lean_predictor: Predictor) -> None:
-    explanation = Explainer.load(lean.directory).explain(VEHICLE)
-    assert {reason.feature for reason in explanation.reasons} == set(FEWER)
-    served = lean_predictor.predict_one(VEHICLE).predicted_reservations
-    parts = explanation.base + sum(reason.contribution for reason in explanation.reasons)
-    assert parts == pytest.approx(served, abs=1e-4)
-
-
-def test_forecasts_never_rise_with_the_price_wherever_it_stands_among_the_inputs(
-    lean_predictor: Predictor,
-) -> None:
     curve = what_if(lean_predictor, VEHICLE)
     assert curve.forecast[0] > curve.forecast[-1]
     assert list(curve.forecast) == sorted(curve.forecast, reverse=True)
+
+    explanation = Explainer.load(lean.directory).explain(VEHICLE)
+    assert {reason.feature for reason in explanation.reasons} == set(FEWER)
+    parts = explanation.base + sum(reason.contribution for reason in explanation.reasons)
+    assert parts == pytest.approx(forecast.predicted_reservations, abs=1e-4)
+
+    arrivals = {name: fleet.frame[name].to_numpy(np.float64) for name in VEHICLE_VIEW.columns}
+    report = monitor(lean_predictor, fleet, arrivals, as_of=AS_OF)
+    assert [found.feature for found in report.features] == list(FEWER)
+    assert report.drifted == ()
 
 
 def test_models_of_different_inputs_are_compared_on_the_same_vehicles(
@@ -86,21 +81,6 @@ def test_models_of_different_inputs_are_compared_on_the_same_vehicles(
         decision = decide(candidate, champion)
         assert decision.gain == pytest.approx(1 - candidate.errors.mean() / champion.errors.mean())
         assert decision.num_vehicles == len(fleet.frame)
-
-
-def test_the_monitor_judges_the_features_that_the_model_takes(
-    fleet: FrameSnapshot, lean_predictor: Predictor
-) -> None:
-    arrivals = {name: fleet.frame[name].to_numpy(np.float64) for name in VEHICLE_VIEW.columns}
-    report = monitor(lean_predictor, fleet, arrivals, as_of=AS_OF)
-    assert [found.feature for found in report.features] == list(FEWER)
-    assert report.drifted == ()
-
-
-def test_segments_depend_on_photos_also_if_they_are_no_input(fleet: FrameSnapshot) -> None:
-    np.testing.assert_array_equal(
-        load_dataset(fleet, inputs=("price_diff",)).segments, load_dataset(fleet).segments
-    )
 
 
 def test_a_model_of_an_earlier_release_is_served(

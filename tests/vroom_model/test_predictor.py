@@ -15,23 +15,17 @@ from vroom_features.vehicle import COLUMNS, PRICE_MAX
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.errors import BrokenModelError
 from vroom_model.manifest import MANIFEST_NAME, SERVING_NAME, IntervalLines, fold_file
-from vroom_model.serving.predictor import Predictor, with_range
+from vroom_model.serving.predictor import Predictor, what_if, with_range
 from vroom_model.training.train import TrainedModel
 
 NUM_VEHICLES = 10_000
 
 
 def random_features() -> npt.NDArray[np.float32]:
-    """Return features of random vehicles, far beyond the fleet too, and of every corner of the form."""
+    """Return features of random vehicles, and of every corner of the form."""
     rng = np.random.default_rng(0)
-    n = NUM_VEHICLES
-    near = [
-        rng.integers(0, 2, n),
-        rng.integers(0, 8, n),
-        rng.integers(0, 2, n),
-        rng.integers(0, 300, n),
-        rng.normal(20, 40, n),
-    ]
+    near = [rng.integers(0, high, NUM_VEHICLES) for high in (2, 8, 2, 300)]
+    near.append(rng.normal(20, 40, NUM_VEHICLES))  # type: ignore[arg-type]  # the price difference
     raw = [(0, COLUMNS[name].high) for name in VEHICLE_VIEW.columns if name in COLUMNS]
     ends = [*raw, (-PRICE_MAX, PRICE_MAX)]
     corners = np.stack(np.meshgrid(*ends), axis=-1).reshape(-1, len(ends))
@@ -62,12 +56,8 @@ def test_one_vehicle_is_forecast_as_in_a_batch(predictor: Predictor) -> None:
     batch = predictor.predict_matrix(features)
     for row, values in enumerate(features):
         one = predictor.predict_features(dict(zip(VEHICLE_VIEW.columns, map(float, values), strict=True)))
-        assert one.predicted_reservations == pytest.approx(batch.predicted_reservations[row], rel=1e-6)
-        assert one.low == pytest.approx(batch.low[row], rel=1e-6)
-        assert one.high == pytest.approx(batch.high[row], rel=1e-6)
-
-
-def test_raw_columns_and_features_give_the_same_forecast(predictor: Predictor) -> None:
+        expected = (batch.predicted_reservations[row], batch.low[row], batch.high[row])
+        assert (one.predicted_reservations, one.low, one.high) == pytest.approx(expected, rel=1e-6)
     assert predictor.predict_one(VEHICLE) == predictor.predict_features(VEHICLE_VIEW.compute(VEHICLE))
     many = predictor.predict_many({name: np.array([value]) for name, value in VEHICLE.items()})
     assert many.predicted_reservations[0] == predictor.predict_one(VEHICLE).predicted_reservations
@@ -75,19 +65,18 @@ def test_raw_columns_and_features_give_the_same_forecast(predictor: Predictor) -
 
 @given(
     raw=st.lists(st.floats(-10, 1e6), min_size=2, max_size=20),
-    intercepts=st.tuples(st.floats(-50, 50), st.floats(-50, 50)),
-    slopes=st.tuples(st.floats(0, 5), st.floats(0, 5)),
+    lines=st.builds(
+        IntervalLines,
+        coverage=st.just(0.8),
+        low_intercept=st.floats(-50, 50),
+        low_slope=st.floats(0, 5),
+        high_intercept=st.floats(-50, 50),
+        high_slope=st.floats(0, 5),
+    ),
 )
 def test_ranges_rise_with_the_forecast_and_include_it_whatever_the_lines(
-    raw: list[float], intercepts: tuple[float, float], slopes: tuple[float, float]
+    raw: list[float], lines: IntervalLines
 ) -> None:
-    lines = IntervalLines(
-        coverage=0.8,
-        low_intercept=intercepts[0],
-        low_slope=slopes[0],
-        high_intercept=intercepts[1],
-        high_slope=slopes[1],
-    )
     forecasts = with_range(np.sort(raw), lines)
     for ends in (forecasts.predicted_reservations, forecasts.low, forecasts.high):
         assert (np.diff(ends) >= -1e-9).all()
@@ -120,8 +109,6 @@ def replace(old: str, new: str) -> Callable[[Path], None]:
     ("name", "spoil", "problem"),
     [
         (SERVING_NAME, flip_a_byte, "differs from its checksum"),
-        ("fold-3.json", flip_a_byte, "differs from its checksum"),
-        (SERVING_NAME, Path.unlink, "cannot be read"),
         (MANIFEST_NAME, Path.unlink, "cannot be read"),
         (MANIFEST_NAME, replace('"price_diff"', '"price_gap"'), "this program computes"),
         (MANIFEST_NAME, replace('"format": 1', '"format": 2'), "format"),
@@ -143,3 +130,29 @@ def test_a_broken_directory_is_refused_with_its_problem(
 def test_a_manifest_that_the_registry_does_not_know_is_refused(trained: TrainedModel) -> None:
     with pytest.raises(BrokenModelError, match="checksum in the registry"):
         Predictor.load(trained.directory, version=1, manifest_sha256="0" * 64)
+
+
+def test_the_what_if_curve_falls_with_the_price_inside_the_ratios_seen(predictor: Predictor) -> None:
+    for photos in (1, 3, 5):
+        curve = what_if(predictor, VEHICLE | {"num_images": photos})
+        for ends in (curve.forecast, curve.low, curve.high):
+            assert (np.diff(ends) <= 1e-9).all()
+        assert curve.forecast[0] > curve.forecast[-1]
+        income = np.array(curve.forecast) * np.array(curve.prices)
+        assert curve.index == pytest.approx(100 * income / income.max())
+        lowest, highest = (ratio * curve.market_price for ratio in predictor.manifest.price_ratio)
+        assert (curve.prices[0], curve.prices[-1]) == pytest.approx((lowest, highest))
+        assert curve.inside
+    assert not what_if(predictor, VEHICLE | {"actual_price": 1_000.0}).inside
+
+
+def test_the_price_now_is_on_the_curve_with_its_forecast_and_moves_no_end(predictor: Predictor) -> None:
+    lowest, highest = (ratio * VEHICLE["recommended_price"] for ratio in predictor.manifest.price_ratio)
+    for price in (45.0, 58.37, 50.1, lowest, lowest + 0.01, highest - 0.01, highest):
+        curve = what_if(predictor, VEHICLE | {"actual_price": price})
+        assert (curve.prices[0], curve.prices[-1]) == pytest.approx((lowest, highest))
+        assert (np.diff(curve.prices) > 0).all()
+        for place in (7, curve.prices.index(price)):
+            here = predictor.predict_one(VEHICLE | {"actual_price": curve.prices[place]})
+            forecast = (curve.forecast[place], curve.low[place], curve.high[place])
+            assert forecast == pytest.approx((here.predicted_reservations, here.low, here.high))

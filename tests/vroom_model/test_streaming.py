@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pytest
 
@@ -19,10 +18,9 @@ from vroom_features.ingest.seed import seed
 from vroom_features.materialize import materialize
 from vroom_features.offline.snapshots import OfflineStore, Snapshot
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.dataset import fold_of, load_dataset
+from vroom_model.dataset import load_dataset
 from vroom_model.training.boosting import (
     FoldBooster,
-    TrainingBatches,
     TrainingParams,
     booster_params,
     fit_folds,
@@ -42,16 +40,6 @@ def raw(boosters: tuple[FoldBooster, ...]) -> list[bytearray]:
     return [fold.booster.save_raw() for fold in boosters]
 
 
-def test_batches_have_every_vehicle_but_those_of_the_fold(fleet: FrameSnapshot) -> None:
-    sizes: list[int] = []
-    batches = TrainingBatches(fleet, 3, 5, inputs=VEHICLE_VIEW.inputs)
-    batches.reset()
-    while batches.next(lambda data, label: sizes.append(len(data))):
-        pass
-    assert len(sizes) > 1
-    assert sum(sizes) == (fold_of(fleet.frame["vehicle_id"]) != 3).sum()
-
-
 def test_batches_teach_what_memory_teaches_with_the_same_bytes_each_time(fleet: FrameSnapshot) -> None:
     dataset = load_dataset(fleet, num_folds=3)
     once, again = (stream_folds(fleet, ALL_FEATURES, seed=0) for _ in range(2))
@@ -60,11 +48,8 @@ def test_batches_teach_what_memory_teaches_with_the_same_bytes_each_time(fleet: 
     streamed = predict_by_fold(once, dataset.features)
     # The quantile sketch of batches may cut features at other values.
     assert np.abs(streamed - in_memory).mean() < 0.35
-    assert error(streamed, dataset.labels) == pytest.approx(error(in_memory, dataset.labels), abs=0.05)
-
-
-def error(by_fold: npt.NDArray[np.float64], labels: npt.NDArray[np.float64]) -> float:
-    return float(np.abs(by_fold.mean(axis=1) - labels).mean())
+    errors = [np.abs(by_fold.mean(axis=1) - dataset.labels).mean() for by_fold in (streamed, in_memory)]
+    assert errors[0] == pytest.approx(errors[1], abs=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +73,6 @@ def test_a_stored_snapshot_teaches_the_same_as_its_rows(
 
 @pytest.fixture(scope="module")
 def client() -> Iterator["Client"]:
-    """Return a client of a Dask cluster of two processes."""
     distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,

@@ -13,12 +13,12 @@ from tests.vroom_model.champions import AS_OF, MIDDLING, WEAK, trained_model
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.dataset import load_dataset
 from vroom_model.errors import TrainingDataError
-from vroom_model.evaluation.gate import decide
-from vroom_model.evaluation.metrics import out_of_fold, score
+from vroom_model.evaluation.metrics import score
 from vroom_model.manifest import MANIFEST_NAME, ModelManifest
 from vroom_model.serving.predictor import Predictor
 from vroom_model.training import train as training
 from vroom_model.training.boosting import TrainingParams
+from vroom_model.training.model_card import CALIBRATION_NAME, CARD_NAME, SEGMENTS_NAME, card_text, write_card
 from vroom_model.training.train import TrainedModel, train
 
 LATER = AS_OF + timedelta(days=1)
@@ -64,47 +64,49 @@ def test_a_fold_booster_knows_nothing_of_its_fold(fleet: FrameSnapshot) -> None:
     assert {name for name in ours if ours[name] == theirs[name]} == {"fold-2.json"}
 
 
-def test_an_old_model_is_scored_by_the_boosters_that_never_saw_each_vehicle(
-    fleet: FrameSnapshot, predictor: Predictor
+@pytest.mark.parametrize("num_folds", [3, 5])
+def test_models_are_scored_by_the_boosters_that_never_saw_each_vehicle_on_a_newer_fleet_too(
+    fleet: FrameSnapshot, num_folds: int
 ) -> None:
+    model = trained_model(fleet, TrainingParams(num_folds=num_folds, num_rounds=8))
+    predictor = Predictor.load(model.directory, version=1)
     newer = fleet.changed(lambda frame: frame.assign(vehicle_id=frame["vehicle_id"] + 700))
-    dataset = load_dataset(newer)
-    expected = out_of_fold(predictor.predict_by_fold(dataset.features), dataset.folds)
-    np.testing.assert_array_equal(score(predictor, newer).forecast, np.maximum(expected, 0))
-
-
-def test_models_of_other_fold_counts_are_each_scored_by_their_own_folds(
-    fleet: FrameSnapshot, predictor: Predictor
-) -> None:
-    three = trained_model(fleet, TrainingParams(num_folds=3, num_rounds=8))
-    loaded = Predictor.load(three.directory, version=2)
-    by_three = score(loaded, fleet)
-    assert by_three.errors.mean() == pytest.approx(three.manifest.metrics["mae"], abs=1e-6)
-    assert decide(by_three, score(predictor, fleet)).num_vehicles == len(fleet.frame)
-    dataset = load_dataset(fleet, num_folds=3)
-    by_fold = loaded.predict_by_fold(dataset.features)
-    expected = np.maximum(by_fold[np.arange(len(dataset)), dataset.folds], 0)
-    np.testing.assert_array_equal(by_three.forecast, expected)
-
-
-def test_training_metrics_are_out_of_fold(
-    fleet: FrameSnapshot, predictor: Predictor, trained: TrainedModel
-) -> None:
+    for snapshot in (fleet, newer):
+        dataset = load_dataset(snapshot, num_folds=num_folds)
+        by_fold = predictor.predict_by_fold(dataset.features)
+        expected = np.maximum(by_fold[np.arange(len(dataset)), dataset.folds], 0)
+        np.testing.assert_array_equal(score(predictor, snapshot).forecast, expected)
     evaluation = score(predictor, fleet)
-    assert trained.manifest.metrics["mae"] == pytest.approx(evaluation.errors.mean(), abs=1e-6)
+    assert model.manifest.metrics["mae"] == pytest.approx(evaluation.errors.mean(), abs=1e-6)
     seen = predictor.predict_matrix(load_dataset(fleet).features).predicted_reservations
-    assert np.abs(seen - evaluation.labels).mean() < trained.manifest.metrics["mae"]
+    assert np.abs(seen - evaluation.labels).mean() < model.manifest.metrics["mae"]
 
 
-def test_the_manifest_describes_snapshot_view_and_files(fleet: FrameSnapshot, trained: TrainedModel) -> None:
+def test_manifest_and_card_describe_snapshot_view_files_and_metrics(
+    fleet: FrameSnapshot, trained: TrainedModel, tmp_path: Path
+) -> None:
     manifest = ModelManifest.read(trained.directory, sha256=trained.manifest_sha256)
     assert manifest == trained.manifest
     assert manifest.snapshot.digest == fleet.digest
-    assert manifest.snapshot.num_rows == len(fleet.frame) == sum(fold.num_rows for fold in manifest.folds)
     assert manifest.view.columns == VEHICLE_VIEW.columns
-    assert sum(segment.num_rows for segment in manifest.segments) == len(fleet.frame)
-    assert {name for name in files(trained.directory) if name != MANIFEST_NAME} == set(manifest.files)
-    assert {importance.feature for importance in manifest.feature_importances} == set(VEHICLE_VIEW.columns)
+    for parts in (manifest.folds, manifest.segments, manifest.calibration):
+        assert sum(part.num_rows for part in parts) == manifest.snapshot.num_rows == len(fleet.frame)
+    assert set(files(trained.directory)) == {MANIFEST_NAME, *manifest.files}
+
+    text = write_card(manifest, tmp_path)
+    card = (tmp_path / CARD_NAME).read_text()
+    assert card.startswith(text)
+    for plot in (CALIBRATION_NAME, SEGMENTS_NAME):
+        assert f"]({plot})" in card
+        assert (tmp_path / plot).read_bytes().startswith(b"\x89PNG")
+    expected = [f"**{manifest.metrics['mae']:.3f}**", manifest.snapshot.id, *manifest.files.values()]
+    for segment in manifest.segments:
+        expected.append(f"| {segment.segment} | {segment.num_rows:,} | {segment.mae:.2f} |")
+    assert [words for words in (*expected, *VEHICLE_VIEW.columns, *manifest.files) if words not in text] == []
+    assert "(1,000 vehicles), feature view" in text
+    snapshot = manifest.snapshot.model_copy(update={"num_left_out": 25})
+    left_out = card_text(manifest.model_copy(update={"snapshot": snapshot}))
+    assert "(1,000 vehicles; 25 booked from the web form left out), feature view" in left_out
 
 
 def test_a_feature_of_noise_is_masked_and_the_price_matters_most(trained: TrainedModel) -> None:
@@ -120,7 +122,6 @@ def test_a_feature_of_noise_is_masked_and_the_price_matters_most(trained: Traine
     [
         (lambda f: f.head(20), "at least 50 vehicles"),
         (lambda f: f.assign(num_reservations=3), "every vehicle has 3 reservations"),
-        (lambda f: f.assign(price_diff=1.0), "same price difference"),
         (lambda f: f.assign(actual_price=1.2 * f["recommended_price"]), "120% of its market price"),
         (lambda f: f.drop(columns="num_images"), "lacks columns.*num_images"),
         (lambda f: f.assign(price_diff=np.inf), "price_diff"),
@@ -143,9 +144,8 @@ def test_a_snapshot_that_cannot_be_learned_from_is_refused(
 
 
 def test_a_snapshot_of_another_view_is_refused(fleet: FrameSnapshot, tmp_path: Path) -> None:
-    other = FrameSnapshot(fleet.frame, view_version=99)
     with pytest.raises(TrainingDataError, match="vehicle_forecast:99"):
-        train(other, directory=tmp_path, as_of=AS_OF)
+        train(FrameSnapshot(fleet.frame, view_version=99), directory=tmp_path, as_of=AS_OF)
 
 
 def test_a_small_fleet_can_be_learned_from(fleet: FrameSnapshot) -> None:
