@@ -25,7 +25,7 @@ def random_features() -> npt.NDArray[np.float32]:
     """Return features of random vehicles, and of every corner of the form."""
     rng = np.random.default_rng(0)
     near = [rng.integers(0, high, NUM_VEHICLES) for high in (2, 8, 2, 300)]
-    near.append(rng.normal(20, 40, NUM_VEHICLES))  # type: ignore[arg-type]  # the price difference
+    near.append(rng.normal(20, 40, NUM_VEHICLES))  # the price difference
     raw = [(0, COLUMNS[name].high) for name in VEHICLE_VIEW.columns if name in COLUMNS]
     ends = [*raw, (-PRICE_MAX, PRICE_MAX)]
     corners = np.stack(np.meshgrid(*ends), axis=-1).reshape(-1, len(ends))

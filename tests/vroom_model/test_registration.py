@@ -1,24 +1,29 @@
 """Registered models: what the registry keeps, what it refuses, and what is deleted again."""
 
 import dataclasses
+import doctest
 import shutil
 import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import mlflow
 import numpy as np
-import onnxruntime as ort
 import pandas as pd
 import pytest
 
-from tests.snapshots import FrameSnapshot
+from tests.snapshots import SAMPLE, FrameSnapshot
 from tests.vroom_model.champions import AS_OF, MIDDLING, WEAK, Champions, trained_model
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.ingest.seed import seed
+from vroom_features.materialize import materialize
+from vroom_features.offline.snapshots import OfflineStore
+from vroom_features.settings import Settings
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.dataset import load_dataset
 from vroom_model.errors import BaselineError, BrokenModelError, ModelNotFoundError, RegistryError
 from vroom_model.manifest import fold_file
 from vroom_model.registry.mlflow_api import MlflowApi
@@ -35,38 +40,35 @@ def client(mlflow_server: str) -> mlflow.MlflowClient:
 
 @pytest.fixture(scope="module")
 def filled(mlflow_server: str) -> Iterator[Registry]:
-    """Return a registered model for tests that change none of its versions."""
+    """Return a registry for tests that change none of its versions."""
     with Registry(mlflow_server, f"vroom-{uuid.uuid4().hex[:8]}") as registry:
         yield registry
 
 
 @pytest.fixture(scope="module")
 def registered(filled: Registry, trained: TrainedModel) -> Registered:
-    """Return its version."""
     return register_candidate(filled, trained)
 
 
 def spoil(client: mlflow.MlflowClient, run_id: str, folder: Path) -> None:
-    """Change a file of a run."""
     (folder / fold_file(1)).write_text("{}")
     client.log_artifact(run_id, str(folder / fold_file(1)), "bundle")
 
 
-def test_a_registered_model_is_the_candidate_and_comes_back_whole(
-    filled: Registry, registered: Registered, trained: TrainedModel, tmp_path: Path
-) -> None:
-    candidate = filled.candidate()
-    assert candidate == registered.version
-    assert candidate is not None
-    directory = filled.download(candidate, tmp_path)
-    loaded = Predictor.load(directory, version=1, manifest_sha256=candidate.ref.manifest_sha256)
-    assert loaded.manifest == trained.manifest
-
-
-def test_the_run_has_parameters_metrics_lineage_and_signature_and_no_pickle(
-    client: mlflow.MlflowClient, registered: Registered, fleet: FrameSnapshot
+def test_a_registered_model_is_the_candidate_with_all_its_files_and_lineage_and_no_pickle(
+    client: mlflow.MlflowClient,
+    filled: Registry,
+    registered: Registered,
+    trained: TrainedModel,
+    fleet: FrameSnapshot,
+    tmp_path: Path,
 ) -> None:
     version, manifest = registered.version, registered.manifest
+    assert filled.candidate() == version
+    directory = filled.download(version, tmp_path)
+    loaded = Predictor.load(directory, version=1, manifest_sha256=version.ref.manifest_sha256)
+    assert loaded.manifest == trained.manifest
+
     run = client.get_run(version.run_id)
     assert run.data.params["num_rounds"] == str(manifest.params["num_rounds"])
     assert run.data.params["seed"] == "0"
@@ -80,21 +82,34 @@ def test_the_run_has_parameters_metrics_lineage_and_signature_and_no_pickle(
     assert names == {*manifest.files, "manifest.json", "MLmodel"}
     cards = {Path(entry.path).name for entry in client.list_artifacts(version.run_id, "card")}
     assert cards == {"model_card.md", "calibration.png", "error_by_segment.png"}
-
-
-def test_mlflow_itself_can_load_and_run_the_model(
-    client: mlflow.MlflowClient, registered: Registered, predictor: Predictor, fleet: FrameSnapshot
-) -> None:
-    folder = client.download_artifacts(registered.version.run_id, "bundle")
+    folder = client.download_artifacts(version.run_id, "bundle")
     signature = mlflow.models.Model.load(folder).signature
     assert signature is not None
     assert tuple(signature.inputs.input_names()) == VEHICLE_VIEW.columns
-    features = load_dataset(fleet).features[:50]
-    graph = mlflow.onnx.load_model(folder).SerializeToString()
-    session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    np.testing.assert_array_equal(
-        session.run(None, {"features": features})[0], predictor.predict_by_fold(features)
-    )
+    assert mlflow.onnx.load_model(folder).graph.output
+
+
+def test_what_is_missing_broken_or_not_reachable_is_refused_by_name(
+    filled: Registry, registered: Registered, champions: Champions, mlflow_server: str, tmp_path: Path
+) -> None:
+    assert (champions.registry.champion(), champions.registry.candidate()) == (None, None)
+    with pytest.raises(ModelNotFoundError, match="no version 7"):
+        champions.registry.version(7)
+    orphan = dataclasses.replace(registered.version, run_id="0" * 32)  # as `mlflow gc` leaves one
+    with pytest.raises(BrokenModelError, match=r"its run 0+ is gone from MLflow"):
+        filled.download(orphan, tmp_path)
+    with pytest.raises(BrokenModelError, match="manifest_sha256"):
+        _ = dataclasses.replace(registered.version, tags={}).ref
+    with (
+        closing(MlflowApi(mlflow_server)) as api,
+        pytest.raises(RegistryError, match="out of reach: let the server at"),
+    ):
+        api.upload("s3://bucket/1/artifacts/bundle", tmp_path / "manifest.json")
+    with (
+        Registry("http://127.0.0.1:9", "vroom", timeout_s=1) as registry,
+        pytest.raises(RegistryError, match=r"127\.0\.0\.1:9"),
+    ):
+        registry.champion()
 
 
 def test_unchanged_inputs_make_no_second_version_and_are_not_even_trained_on_again(
@@ -114,9 +129,17 @@ def test_unchanged_inputs_make_no_second_version_and_are_not_even_trained_on_aga
     assert len(registry.versions()) == 2
 
 
-def test_spoiled_files_are_refused_even_by_force_and_the_same_training_makes_a_new_version(
+def test_missing_and_spoiled_files_are_refused_even_by_force_and_the_same_training_makes_a_new_version(
     champions: Champions, fleet: FrameSnapshot, client: mlflow.MlflowClient, tmp_path: Path
 ) -> None:
+    whole = trained_model(fleet, MIDDLING)
+    directory = shutil.copytree(whole.directory, tmp_path / "incomplete")
+    (directory / fold_file(4)).unlink()
+    champions.register_trained(dataclasses.replace(whole, directory=directory))
+    refused = champions.promote(fleet, force_reason="it must be")
+    assert not refused.promoted
+    assert "fold-4.json is missing in MLflow" in refused.decision.reason
+
     spoiled = champions.register_trained(trained_model(fleet, WEAK)).version
     spoil(client, spoiled.run_id, tmp_path)
     refused = champions.promote(fleet, force_reason="I want it")
@@ -130,19 +153,6 @@ def test_spoiled_files_are_refused_even_by_force_and_the_same_training_makes_a_n
     assert champions.promote(fleet).promoted
 
 
-def test_a_version_whose_file_was_never_uploaded_is_refused_even_by_force(
-    champions: Champions, fleet: FrameSnapshot, trained: TrainedModel, tmp_path: Path
-) -> None:
-    directory = tmp_path / "incomplete"
-    shutil.copytree(trained.directory, directory)
-    (directory / fold_file(4)).unlink()
-    champions.register_trained(dataclasses.replace(trained, directory=directory))
-    outcome = champions.promote(fleet, force_reason="it must be")
-    assert not outcome.promoted
-    assert "fold-4.json is missing in MLflow" in outcome.decision.reason
-    assert champions.registry.champion() is None
-
-
 def test_a_broken_champion_is_replaced_by_whatever_beats_the_median(
     champions: Champions, fleet: FrameSnapshot, client: mlflow.MlflowClient, tmp_path: Path
 ) -> None:
@@ -153,16 +163,6 @@ def test_a_broken_champion_is_replaced_by_whatever_beats_the_median(
     spoil(client, broken.run_id, tmp_path)
     (sound,) = champions.promote_each(fleet, WEAK)
     assert champions.champion() == sound
-
-
-def test_a_version_without_its_run_or_its_checksum_is_broken(
-    filled: Registry, registered: Registered, tmp_path: Path
-) -> None:
-    orphan = dataclasses.replace(registered.version, run_id="0" * 32)  # as `mlflow gc` leaves one
-    with pytest.raises(BrokenModelError, match=r"its run 0+ is gone from MLflow"):
-        filled.download(orphan, tmp_path)
-    with pytest.raises(BrokenModelError, match="manifest_sha256"):
-        _ = dataclasses.replace(registered.version, tags={}).ref
 
 
 def test_a_model_no_better_than_the_median_is_not_registered(
@@ -188,28 +188,6 @@ def test_a_registration_that_was_cut_off_is_not_taken_for_the_model(
     client.create_model_version(name, f"{run.artifact_uri}/bundle", run.run_id, tags=tags)
     registered = champions.register_trained(trained)
     assert (registered.is_new, registered.version.version) == (True, 2)
-
-
-def test_what_the_registry_does_not_have_is_reported_as_missing(registry: Registry) -> None:
-    assert registry.champion() is None
-    assert registry.candidate() is None
-    with pytest.raises(ModelNotFoundError, match="no version 7"):
-        registry.version(7)
-
-
-def test_an_mlflow_that_serves_no_artifacts_is_refused(mlflow_server: str, tmp_path: Path) -> None:
-    api = MlflowApi(mlflow_server)
-    with pytest.raises(RegistryError, match="out of reach: let the server at"):
-        api.upload("s3://bucket/1/artifacts/bundle", tmp_path / "manifest.json")
-    api.close()
-
-
-def test_a_registry_that_cannot_be_reached_is_named() -> None:
-    with (
-        Registry("http://127.0.0.1:9", "vroom", timeout_s=1) as registry,
-        pytest.raises(RegistryError, match=r"127\.0\.0\.1:9"),
-    ):
-        registry.champion()
 
 
 def test_two_that_set_the_same_tag_for_the_first_time_both_succeed(
@@ -271,3 +249,24 @@ def test_files_are_kept_for_a_version_that_came_of_the_same_run(
         copies.delete(copies.version(1))
     with pytest.raises(BrokenModelError, match="is missing in MLflow"):
         registry.download(old, champions.folder / "gone")
+
+
+def test_the_examples_of_docs_model_give_what_the_document_says(
+    mlflow_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = Path(__file__).parents[2] / "docs" / "model.md"
+    monkeypatch.setenv("VROOM_HOME", str(tmp_path / "var"))
+    monkeypatch.setenv("VROOM_MLFLOW_URI", mlflow_server)
+    monkeypatch.setenv("VROOM_MODEL_NAME", "vroom-docs")
+    settings = Settings()
+    with closing(SourceStore.open(settings.source_database)) as source:
+        seed(source, SAMPLE)
+        materialize(source, OfflineStore(settings.offline_store), None, as_of=AS_OF)
+    names = {"folder": tmp_path, "as_of": AS_OF, "timedelta": timedelta}
+    # A blank line ends an example's output in doctest; in Markdown it is the closing fence.
+    text = document.read_text().replace("\n```", "\n")
+    example = doctest.DocTestParser().get_doctest(text, names, document.name, str(document), 0)
+    assert len(example.examples) > 20
+    said: list[str] = []
+    failed = doctest.DocTestRunner().run(example, out=said.append).failed
+    assert not failed, "".join(said)
