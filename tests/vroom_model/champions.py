@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.snapshots import FrameSnapshot
-from tests.vroom_model.processes import TAG, SteppingProxy
+from tests.vroom_model.processes import TAG, proxy_that_refuses
 from vroom_features.database.tables import PromotionRecord
 from vroom_features.database.vehicles import SourceStore
 from vroom_model.errors import RegistryError
@@ -30,7 +30,6 @@ _MODELS: dict[tuple[str, TrainingParams, int], TrainedModel] = {}
 
 
 def trained_model(snapshot: FrameSnapshot, params: TrainingParams = FULL, seed: int = 0) -> TrainedModel:
-    """Return a model, which is not to be changed."""
     key = (snapshot.digest, params, seed)
     if key not in _MODELS:
         directory = Path(_FOLDER.name) / str(len(_MODELS))
@@ -64,10 +63,10 @@ class Champions:
     def open_record(self, snapshot: FrameSnapshot, version: int) -> PromotionRecord:
         """Interrupt a forced promotion right after its record was written, and return that."""
         with (
-            SteppingProxy(self.registry.address.url, step=TAG) as proxy,
+            proxy_that_refuses(self.registry.address.url, TAG) as mlflow,
             pytest.raises(RegistryError, match="need not be repeated"),
         ):
-            self.through(proxy.url).promote(
+            self.through(mlflow).promote(
                 snapshot, as_of=self.moment(), version=version, force_reason="a test"
             )
         record, *_ = self.service.history()
@@ -75,7 +74,6 @@ class Champions:
         return record
 
     def register(self, snapshot: FrameSnapshot, params: TrainingParams = FULL, seed: int = 0) -> int:
-        """Register a model; return the version."""
         return self.register_trained(trained_model(snapshot, params, seed)).version.version
 
     def register_trained(self, trained: TrainedModel) -> Registered:
@@ -84,7 +82,6 @@ class Champions:
     def promote(
         self, snapshot: FrameSnapshot, version: int | None = None, *, force_reason: str | None = None
     ) -> Outcome:
-        """Promote a version, or the candidate."""
         return self.service.promote(snapshot, as_of=self.moment(), version=version, force_reason=force_reason)
 
     def promote_each(self, snapshot: FrameSnapshot, *params: TrainingParams) -> list[int]:
@@ -103,7 +100,6 @@ class Champions:
         return AS_OF + timedelta(minutes=next(self._minutes))
 
     def champion(self) -> int:
-        """Return the version that has the alias now."""
         champion = self.registry.champion()
         assert champion is not None
         return champion.version

@@ -16,19 +16,16 @@ from vroom_model.training.train import TrainedModel
 
 @pytest.fixture(scope="session")
 def fleet() -> FrameSnapshot:
-    """Return the sample fleet."""
     return read_fleet()
 
 
 @pytest.fixture(scope="session")
 def trained(fleet: FrameSnapshot) -> TrainedModel:
-    """Return a model of the sample fleet."""
     return trained_model(fleet)
 
 
 @pytest.fixture(scope="session")
 def predictor(trained: TrainedModel) -> Predictor:
-    """Return it loaded."""
     return Predictor.load(trained.directory, version=1, manifest_sha256=trained.manifest_sha256)
 
 
@@ -41,5 +38,4 @@ def registry(mlflow_server: str) -> Iterator[Registry]:
 
 @pytest.fixture
 def champions(registry: Registry, source: SourceStore, tmp_path: Path) -> Champions:
-    """Return the means to train, register and promote."""
     return Champions(registry, source, tmp_path)

@@ -3,7 +3,7 @@ import pytest
 
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import AS_OF, FULL, MIDDLING, WEAK, Champions
-from tests.vroom_model.processes import ALIAS, TAG, SteppingProxy
+from tests.vroom_model.processes import ALIAS, TAG, proxy_that_refuses
 from vroom_features.database.engine import promotion_lock
 from vroom_model.errors import ReasonError, RegistryError, RollbackError
 from vroom_model.messages import ModelPromoted
@@ -103,10 +103,10 @@ def test_a_promotion_that_is_cut_off_is_finished_and_its_retry_is_the_same_promo
     version = champions.register(fleet, WEAK)
     as_of = champions.moment()
     with (
-        SteppingProxy(champions.registry.address.url, step=step, is_done=is_done) as refusing,
+        proxy_that_refuses(champions.registry.address.url, step, is_done=is_done) as mlflow_url,
         pytest.raises(RegistryError, match="need not be repeated"),
     ):
-        champions.through(refusing.url).promote(fleet, as_of=as_of)
+        champions.through(mlflow_url).promote(fleet, as_of=as_of)
     (cut_off,) = champions.service.history()
     assert (cut_off.version, cut_off.is_closed) == (version, False)
     with promotion_lock(champions.source.engine, champions.source.address):
@@ -143,8 +143,8 @@ def test_a_rollback_repeated_after_a_failure_goes_back_no_further(
     champions: Champions, fleet: FrameSnapshot
 ) -> None:
     first, second, _ = champions.promote_each(fleet, WEAK, MIDDLING, FULL)
-    with SteppingProxy(champions.registry.address.url) as refusing:
-        away = champions.through(refusing.url)
+    with proxy_that_refuses(champions.registry.address.url) as mlflow_url:
+        away = champions.through(mlflow_url)
         for _ in range(2):
             with pytest.raises(RegistryError, match=rf"version {second} .* need not be repeated"):
                 away.rollback(as_of=champions.moment())

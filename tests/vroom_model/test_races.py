@@ -10,8 +10,7 @@ import pytest
 from tests.promises.killing_proxy import proxy_that_kills
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import FULL, MIDDLING, WEAK, Champions
-from tests.vroom_model.processes import TIMEOUT_S, Process, SteppingProxy, go, start
-from tests.vroom_model.promoter import Task
+from tests.vroom_model.processes import TIMEOUT_S, Process, Task, go, proxy_that_refuses, start
 from tests.webapp.waiting import wait_until
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import SourceStoreError
@@ -30,7 +29,6 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SourceSto
 
 @pytest.fixture
 def task(champions: Champions, source: SourceStore, redis_url: str) -> Task:
-    """Return the promotion of the candidate."""
     return Task(
         mlflow=champions.registry.address.url,
         model_name=champions.registry.model_name,
@@ -65,19 +63,6 @@ def test_two_promotions_at_once_leave_one_champion_and_two_true_records(
         assert rival == (served[outcome.record - 1] if outcome.record else rivals[1])
 
 
-@pytest.mark.parametrize("source", ["postgresql"], indirect=True)
-def test_two_rollbacks_at_once_each_report_what_they_did(
-    champions: Champions, fleet: FrameSnapshot, task: Task
-) -> None:
-    versions = champions.promote_each(fleet, WEAK, MIDDLING, FULL)
-    backs = [task.model_copy(update={"rollback": True, "as_of": champions.moment()}) for _ in range(2)]
-    outcomes = [Outcome.model_validate_json(text) for text in go(*map(start, backs))]
-    reported = {outcome.record: outcome.decision.candidate_version for outcome in outcomes}
-    assert reported == {4: versions[1], 5: versions[0]}
-    assert len(champions.service.history()) == 5
-    assert champions.champion() == versions[0]
-
-
 def test_a_rollback_that_is_killed_and_repeated_is_finished_and_goes_back_no_further(
     champions: Champions, fleet: FrameSnapshot, task: Task
 ) -> None:
@@ -110,9 +95,8 @@ def test_an_alias_moved_late_by_a_process_that_lost_the_lock_does_not_stay(
             assert connection.exec_driver_sql(holder).scalars().all() == [True]
         assert champions.promote(fleet, better).promoted
 
-    with SteppingProxy(champions.registry.address.url) as proxy:
-        proxy.meanwhile = overtake
-        assert champions.through(proxy.url).promote(fleet, as_of=champions.moment(), version=late).promoted
+    with proxy_that_refuses(champions.registry.address.url, meanwhile=overtake) as mlflow:
+        assert champions.through(mlflow).promote(fleet, as_of=champions.moment(), version=late).promoted
     assert champions.champion() == better
     history = [(record.version, record.kind, record.is_closed) for record in champions.service.history()]
     assert history == [(version, "promotion", True) for version in (better, late, first)]
