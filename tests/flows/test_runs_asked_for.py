@@ -1,47 +1,55 @@
-"""Runs that the web app asks a real Prefect server for."""
+"""Runs that the web app asks a real Prefect server for, and shows as text whatever they are called."""
 
 import asyncio
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.settings import get_current_settings
-from prefect.states import Scheduled
+from prefect.states import Failed, Scheduled
 
+from tests.ports import free_port
+from vroom_features.settings import Settings
+from webapp.app import create_app
 from webapp.prefect_client import PrefectClient, RunNotFoundError
 from webapp.services import now
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 ACTION = "monitor"
 NAME = "vroom_forecast_monitor"
+PAYLOADS = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "{{7*7}}",
+    "a\r\nSet-Cookie: a=b",
+    "[x](javascript:alert(1))",
+)
 
 
 @flow(name=NAME)
 async def ours() -> None:
-    """Stand for a flow of ours."""
+    """Stand for the flow of this name."""
 
 
-async def deployed() -> None:
-    """Let runs of it be asked for by name."""
-    async with get_client() as client:
-        await client.create_deployment(await client.create_flow(ours), NAME)
-
-
-@pytest.fixture
 def prefect_url() -> str:
-    """Return where the server is, with one deployment."""
-    asyncio.run(deployed())
     return str(get_current_settings().api.url).removesuffix("/api")
 
 
 @pytest.fixture
-def workflows(prefect_url: str) -> Iterator[PrefectClient]:
-    """Return the web app's way to it."""
-    opened = PrefectClient(prefect_url)
+def workflows() -> Iterator[PrefectClient]:
+    """Return the web app's client, with one deployment on the server."""
+
+    async def deploy() -> None:
+        async with get_client() as client:
+            await client.create_deployment(await client.create_flow(ours), NAME)
+
+    asyncio.run(deploy())
+    opened = PrefectClient(prefect_url())
     yield opened
     opened.close()
 
@@ -71,3 +79,23 @@ def test_a_run_that_is_scheduled_for_later_holds_nobody_up(workflows: PrefectCli
 def test_a_run_that_is_not_there_is_told_from_a_prefect_that_is_away(workflows: PrefectClient) -> None:
     with pytest.raises(RunNotFoundError, match="Prefect has no run"):
         workflows.run(str(uuid.uuid4()))
+
+
+def test_a_hostile_run_is_text_on_the_pages(tmp_path: Path, redis_url: str) -> None:
+    async def make_runs() -> None:
+        async with get_client() as client:
+            for payload in PAYLOADS:
+                await client.create_flow_run(ours, name=payload, state=Failed(message=payload))
+
+    asyncio.run(make_runs())
+    mlflow = f"http://127.0.0.1:{free_port()}"
+    services = {"redis_url": redis_url, "mlflow_uri": mlflow, "prefect_url": prefect_url()}
+    app = create_app(Settings(_env_file=None, home=tmp_path / "home", **services))
+    try:
+        runs, start = (app.test_client().get(path).text for path in ("/runs", "/"))
+    finally:
+        app.extensions["vroom"].close()
+    for active in ("<script>alert", "<img src=x", 'href="javascript:'):
+        assert active not in runs + start
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in runs
+    assert "{{7*7}}" in runs

@@ -37,45 +37,40 @@ def test_check_makes_the_folders_and_takes_zipped_files_as_seeding_does(settings
     assert (settings.home / "log").is_dir()
 
 
-def test_check_names_process_and_setting_of_a_port_in_use(settings: Settings) -> None:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", settings.mlflow_port))
-        sock.listen()
-        in_use = rf"port {settings.mlflow_port} is in use by process {os.getpid()};.*VROOM_MLFLOW_PORT"
-        with pytest.raises(StartError, match=in_use) as refused:
-            check(settings)
-    assert "pkill" not in str(refused.value)
-
-
-def test_check_names_the_file_that_is_missing(settings: Settings) -> None:
-    (settings.data_dir / "reservations.csv").unlink()
-    with pytest.raises(StartError, match=r"reservations\.csv is missing.*make run DATA="):
-        check(settings)
-
-
-def test_check_names_the_setting_that_cannot_be_used(settings: Settings, tmp_path: Path) -> None:
+def test_check_names_what_is_in_the_way_and_its_setting(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "a file").write_text("in the way")
-    for changes, problem in (
-        ({"prefect_port": settings.web_port}, r"VROOM_WEB_PORT and VROOM_PREFECT_PORT are both \d+"),
-        ({"home": tmp_path / "a file"}, r"cannot make folders.*VROOM_HOME"),
-        ({"home": tmp_path / ("d" * 120)}, "too long for a socket"),
-    ):
-        with pytest.raises(StartError, match=problem):
-            check(settings.model_copy(update=changes))
+    (tmp_path / "empty").mkdir()
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        port = sock.getsockname()[1]
+        for changes, problem in (
+            ({"mlflow_port": port}, f"port {port} is in use by process {os.getpid()};.*VROOM_MLFLOW_PORT"),
+            ({"data_dir": tmp_path / "empty"}, r"vehicles\.csv.* missing.*make run DATA="),
+            ({"prefect_port": settings.web_port}, r"VROOM_WEB_PORT and VROOM_PREFECT_PORT are both \d+"),
+            ({"home": tmp_path / "a file"}, r"cannot make folders.*VROOM_HOME"),
+            ({"home": tmp_path / ("d" * 120)}, "too long for a socket"),
+        ):
+            with pytest.raises(StartError, match=problem):
+                check(settings.model_copy(update=changes))
 
 
-def test_every_program_is_started_again_however_it_ended() -> None:
+def test_the_programs_start_again_however_they_ended_and_a_home_with_a_space_stays_one_word() -> None:
     config = RawConfigParser()
     config.read(CONFIG)
-    programs = {name: config[name] for name in config.sections() if name.startswith("program:")}
-    assert len(programs) == 6
-    assert {name for name, program in programs.items() if program.get("autorestart") != "true"} == set()
+    programs = [config[name] for name in config.sections() if name.startswith("program:")]
+    assert [program.get("autorestart") for program in programs] == ["true"] * 6
+    command = config["program:mlflow"]["command"].replace("%(ENV_VROOM_HOME)s", "/my car")
+    words = shlex.split(command)  # as the supervisor does, after it put the environment in
+    assert {"sqlite:////my car/mlflow/mlflow.db", "/my car/mlflow/artifacts"} < set(words)
 
 
 @pytest.mark.parametrize(
     ("arguments", "exported"), [([], None), (["DATA=/srv/my cars"], 'VROOM_DATA_DIR="/srv/my cars"')]
 )
-def test_make_run_names_a_folder_only_when_it_was_given(arguments: list[str], exported: str | None) -> None:
+def test_a_folder_is_handed_on_only_when_it_was_given(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, arguments: list[str], exported: str | None
+) -> None:
     command = ["make", "--dry-run", "--always-make", "run", *arguments]
     outer = {"DATA", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}  # of the make that runs the tests
     environment = {name: value for name, value in os.environ.items() if name not in outer}
@@ -84,22 +79,9 @@ def test_make_run_names_a_folder_only_when_it_was_given(arguments: list[str], ex
     ).stdout.splitlines()[-1]
     assert planned.strip().endswith("-m flows up")
     assert exported in planned if exported else "VROOM_DATA_DIR" not in planned
-
-
-def test_a_folder_that_nobody_named_is_not_handed_on_as_if_somebody_had(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.delenv("VROOM_DATA_DIR", raising=False)
     assert "VROOM_DATA_DIR" not in child_environment(Settings(_env_file=None))
     assert child_environment(settings)["VROOM_DATA_DIR"] == str(settings.data_dir)
-
-
-def test_a_home_with_a_space_stays_one_word() -> None:
-    config = RawConfigParser()
-    config.read(CONFIG)
-    command = config["program:mlflow"]["command"].replace("%(ENV_VROOM_HOME)s", "/my car")
-    words = shlex.split(command)  # as the supervisor does, after it put the environment in
-    assert {"sqlite:////my car/mlflow/mlflow.db", "/my car/mlflow/artifacts"} < set(words)
 
 
 UNTIL_THE_SUPERVISOR_ENDS = """
@@ -137,15 +119,6 @@ def test_the_next_start_says_how_to_end_what_a_killed_one_left(settings: Setting
             for process in processes:
                 if process.is_running():
                     process.kill()
-
-
-def test_a_closed_terminal_stops_everything(settings: Settings) -> None:
-    environment = child_environment(settings)
-    with subprocess.Popen([sys.executable, "-m", "flows", "up"], cwd=ROOT, env=environment) as starter:
-        processes = _all_that_start(psutil.Process(starter.pid), settings)
-        starter.send_signal(signal.SIGHUP)
-        assert starter.wait(90) == 0
-        assert psutil.wait_procs(processes, timeout=1)[1] == []
 
 
 @retry(
