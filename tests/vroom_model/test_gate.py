@@ -43,15 +43,14 @@ def evaluation(version: int, *, noise: float = 0.0, **changes: Any) -> Evaluatio
     return replace(made, **changes)
 
 
-BEATS_MEDIAN, FAILS_MEDIAN = evaluation(2), evaluation(2, noise=1.5)
 ELSEWHERE = evaluation(1, snapshot_digest="b" * 64)
 
 
 @pytest.mark.parametrize(
     ("candidate", "champion", "rules", "promote", "words"),
     [
-        (BEATS_MEDIAN, None, {}, True, "the median"),
-        (FAILS_MEDIAN, None, {}, False, "the median"),
+        (evaluation(2), None, {}, True, "the median"),
+        (evaluation(2, noise=1.5), None, {}, False, "the median"),
         (evaluation(2, noise=-0.2), evaluation(1), {}, True, "a gain of {gain:.1%}"),
         (evaluation(2, noise=-0.03), evaluation(1), {}, False, "better than champion 1 by"),
         (evaluation(2, noise=-0.03), evaluation(1), {"min_gain": 0.001}, True, "a gain"),
@@ -89,10 +88,9 @@ def test_a_candidate_trained_on_half_of_the_reservations_is_refused(
     halved = fleet.changed(halve_reservations)
     candidate = Predictor.load(trained_model(halved).directory, version=2)
     on_the_true_fleet = decide(score(candidate, fleet), score(predictor, fleet))
-    assert not on_the_true_fleet.promote
-    assert "it was trained on other outcomes" in on_the_true_fleet.reason
     on_its_own = decide(score(candidate, halved), score(predictor, halved))
-    assert not on_its_own.promote
+    assert (on_the_true_fleet.promote, on_its_own.promote) == (False, False)
+    assert "it was trained on other outcomes" in on_the_true_fleet.reason
     assert "reservations seem to be missing" in on_its_own.reason
 
 
@@ -118,14 +116,10 @@ def test_the_bound_is_right_as_often_as_it_says() -> None:
         above += gain_lower_bound(same, rival, rules) > 0
     assert 1 <= above <= 22  # 5 % of 200, give or take four standard errors
 
-
-def test_the_bound_of_a_million_vehicles_is_quick_and_close_to_that_of_the_normal_law() -> None:
-    rng = np.random.default_rng(2)
     rival = rng.exponential(3.0, 1_000_000)
-    errors = rival * 0.98 + rng.normal(0, 0.5, 1_000_000)
-    saved = rival - errors
-    expected = (saved.mean() - 1.645 * saved.std() / 1_000) / rival.mean()
-    assert gain_lower_bound(errors, rival, PromotionRules()) == pytest.approx(expected, rel=0.05)
+    saved = 0.02 * rival - rng.normal(0, 0.5, 1_000_000)
+    normal = (saved.mean() - 1.645 * saved.std() / 1_000) / rival.mean()
+    assert gain_lower_bound(rival - saved, rival, PromotionRules()) == pytest.approx(normal, rel=0.05)
 
 
 OTHER_FEATURES = ViewRef(
