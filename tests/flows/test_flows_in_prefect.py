@@ -5,17 +5,19 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from prefect import State
+from prefect import Flow, State, Task
 from prefect.artifacts import Artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
-from flows.materialize import audit_online, seed_source, vroom_forecast_materialize, write_stores
-from flows.monitor import check_drift, vroom_forecast_monitor
+from flows import materialize as materialize_flows
+from flows import monitor, pipeline, promotion, rollback, training
+from flows.materialize import vroom_forecast_materialize
+from flows.monitor import vroom_forecast_monitor
 from flows.pipeline import vroom_forecast_pipeline
-from flows.promotion import compare_and_promote, vroom_forecast_promotion
-from flows.rollback import roll_back, vroom_forecast_rollback
-from flows.training import train_and_register, vroom_forecast_training
+from flows.promotion import vroom_forecast_promotion
+from flows.rollback import vroom_forecast_rollback
+from flows.training import vroom_forecast_training
 from tests.flows.conftest import run
 from tests.snapshots import SAMPLE
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
@@ -28,28 +30,10 @@ from vroom_features.settings import Settings
 from vroom_model.errors import ReasonError, RollbackError
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
-TASKS = (
-    audit_online,
-    check_drift,
-    compare_and_promote,
-    roll_back,
-    seed_source,
-    train_and_register,
-    write_stores,
-)
-FLOWS = (
-    vroom_forecast_materialize,
-    vroom_forecast_monitor,
-    vroom_forecast_pipeline,
-    vroom_forecast_promotion,
-    vroom_forecast_rollback,
-    vroom_forecast_training,
-)
 LEFT_OUT = "800 booked vehicles from the web form left out"
 
 
 def artifact(key: str) -> str:
-    """Return the last artifact under a key."""
     found = asyncio.run(Artifact.aget(key))
     assert found is not None
     return str(found.data)
@@ -131,13 +115,10 @@ def test_a_fleet_is_materialized_and_the_run_reports_what_was_kept_and_set_aside
     allowed = run(vroom_forecast_materialize, data_dir=str(SAMPLE), allow_removals=True)
     assert "700 added, 300 updated" in str(allowed.message)
 
-
-def test_a_refused_file_is_not_tried_again(flow_settings: Settings, tmp_path: Path) -> None:
-    for name in ("vehicles.csv", "reservations.csv"):
-        (tmp_path / name).write_text("no,such,columns\n1,2,3\n")
-    state = run(vroom_forecast_materialize, data_dir=str(tmp_path))
-    assert state.is_failed()
-    assert asyncio.run(_attempts(state)) == {"seed_source": 1}
+    (tmp_path / "mine" / "vehicles.csv").write_text("no,such,columns\n1,2,3\n")
+    refused = run(vroom_forecast_materialize, data_dir=mine)
+    assert refused.is_failed()
+    assert asyncio.run(_attempts(refused)) == {"seed_source": 1}  # another try would be refused, too
 
 
 async def _attempts(state: State[object]) -> dict[str, int]:
@@ -148,7 +129,10 @@ async def _attempts(state: State[object]) -> dict[str, int]:
     return {found.task_key.partition("-")[0]: found.run_count for found in tried}
 
 
-def test_every_flow_and_task_has_a_time_limit_and_only_a_rollback_is_never_repeated() -> None:
-    assert all(part.timeout_seconds for part in (*FLOWS, *TASKS))
-    assert {task.name for task in TASKS if not task.retries} == {"roll_back"}
-    assert not any(flow.retries for flow in FLOWS)
+def test_every_flow_and_task_has_a_time_limit_and_no_rollback_or_deletion_is_repeated() -> None:
+    modules = (materialize_flows, monitor, pipeline, promotion, rollback, training)
+    parts = [part for module in modules for part in vars(module).values() if isinstance(part, Flow | Task)]
+    assert all(part.timeout_seconds for part in parts)
+    tasks = {part.name: part for part in parts if isinstance(part, Task)}
+    assert {name for name, task in tasks.items() if not task.retries} == {"delete_old_versions", "roll_back"}
+    assert not any(part.retries for part in parts if isinstance(part, Flow))

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import yaml
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Pending
 
@@ -30,7 +30,6 @@ REPORTED_WITHIN_S = 120
 
 @contextmanager
 def program(name: str, settings: Settings) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a program of supervisord.conf."""
     environment = child_environment(settings)
     section = (ROOT / "supervisord.conf").read_text().partition(f"[program:{name}]")[2]
     command = section.partition("command = ")[2].partition("\n")[0]
@@ -49,23 +48,14 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     (settings.home / "prefect").mkdir(parents=True)
     api = child_environment(settings)["PREFECT_API_URL"]
     with program("prefect", settings), temporary_settings({PREFECT_API_URL: api}):
-        wait_until(lambda: is_up(api), timeout_s=120)
+        wait_until(lambda: httpx.get(f"{api}/health", timeout=5).is_success, timeout_s=120)
         httpx.post(f"{api}/work_pools/", json={"name": POOL["name"], "type": "process"}).raise_for_status()
         for _ in range(2):  # as at every start
             asyncio.run(create_automation(LOST_AFTER))
         yield settings
 
 
-def is_up(api: str) -> bool:
-    """Tell whether the server answers."""
-    try:
-        return httpx.get(f"{api}/health", timeout=5).is_success
-    except httpx.TransportError:
-        return False
-
-
 async def start_run() -> str:
-    """Ask for a run that lasts longer than any test."""
     async with get_client() as client:
         deployment_id = await client.create_deployment(
             await client.create_flow(sleep),
@@ -85,8 +75,6 @@ async def start_pending() -> str:
 
 
 def read(run_id: str) -> FlowRun:
-    """Return what Prefect knows of a run."""
-
     async def ask() -> FlowRun:
         async with get_client() as client:
             return await client.read_flow_run(run_id)
@@ -94,26 +82,17 @@ def read(run_id: str) -> FlowRun:
     return asyncio.run(ask())
 
 
-def state_of(run_id: str) -> str:
-    """Return the type of its state."""
-    state = read(run_id).state
-    assert state is not None
-    return state.type.value
-
-
-def has_heartbeat(run_id: str) -> bool:
-    """Tell whether Prefect heard of a run's process."""
+def process_of(run_id: str) -> psutil.Process:
+    """Return the process of a run, once Prefect has its heartbeat."""
+    events = f"{PREFECT_API_URL.value()}/events/filter"
     wanted = {
         "event": {"name": ["prefect.flow-run.heartbeat"]},
         "resource": {"id": [f"prefect.flow-run.{run_id}"]},
     }
-    answer = httpx.post(f"{PREFECT_API_URL.value()}/events/filter", json={"filter": wanted}, timeout=30)
-    return bool(answer.raise_for_status().json()["events"])
-
-
-def process_of(run_id: str) -> psutil.Process:
-    """Return the process of a run, once it has sent a heartbeat."""
-    wait_until(lambda: has_heartbeat(run_id), timeout_s=120)
+    wait_until(
+        lambda: httpx.post(events, json={"filter": wanted}, timeout=30).raise_for_status().json()["events"],
+        timeout_s=120,
+    )
     return psutil.Process(int(read(run_id).infrastructure_pid or 0))
 
 
@@ -125,9 +104,11 @@ def test_lost_runs_are_reported_and_the_living_left_alone(settings: Settings) ->
         assert os.getpgid(process.pid) == worker.pid  # so the supervisor ends runs with their worker
         worker.kill()  # it would report its runs itself
         process.kill()
-        lost = {stuck, killed}
-        wait_until(lambda: {state_of(run_id) for run_id in lost} == {"CRASHED"}, timeout_s=REPORTED_WITHIN_S)
-        assert state_of(lives) == "RUNNING"
+        wait_until(
+            lambda: {read(run_id).state_type for run_id in (stuck, killed)} == {StateType.CRASHED},
+            timeout_s=REPORTED_WITHIN_S,
+        )
+        assert read(lives).state_type == StateType.RUNNING
         living_process.kill()
 
 

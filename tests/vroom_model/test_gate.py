@@ -68,13 +68,12 @@ def test_a_sure_and_large_enough_gain_is_promoted_and_the_reason_says_it(
 
 
 def test_the_gain_and_its_lower_bound_are_measured() -> None:
-    sure, lucky = (decide(evaluation(2, noise=noise), evaluation(1)) for noise in (-0.2, -0.006))
-    assert sure.gain == pytest.approx(0.2 / 3.5, abs=0.01)
-    assert sure.gain_low is not None
-    assert 0.01 < sure.gain_low < sure.gain
-    assert lucky.gain is not None
-    assert lucky.gain_low is not None
-    assert lucky.gain_low < 0 < lucky.gain
+    for noise, is_sure in ((-0.2, True), (-0.006, False)):
+        decision = decide(evaluation(2, noise=noise), evaluation(1))
+        assert decision.gain == pytest.approx(-noise / 3.5, abs=0.01)
+        assert decision.gain_low is not None
+        assert decision.gain_low < decision.gain
+        assert (decision.gain_low > 0.01) == is_sure
 
 
 def halve_reservations(frame: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
-import pandas as pd
 import pytest
 
 from tests.snapshots import SAMPLE, FrameSnapshot
@@ -112,21 +111,31 @@ def test_what_is_missing_broken_or_not_reachable_is_refused_by_name(
         registry.champion()
 
 
-def test_unchanged_inputs_make_no_second_version_and_are_not_even_trained_on_again(
-    champions: Champions, fleet: FrameSnapshot
+def test_unchanged_inputs_make_no_second_version_unless_the_first_was_cut_off(
+    champions: Champions, fleet: FrameSnapshot, client: mlflow.MlflowClient
 ) -> None:
     registry = champions.registry
+    client.create_registered_model(registry.model_name)
+    tags = {"training_digest": trained_model(fleet, WEAK).manifest.training_digest}
+    run = client.create_run("0").info
+    client.create_model_version(registry.model_name, f"{run.artifact_uri}/bundle", run.run_id, tags=tags)
     first = train_candidate(registry, fleet, as_of=AS_OF, params=WEAK)
     other = champions.register_trained(trained_model(fleet, MIDDLING))
     again = train_candidate(registry, fleet, as_of=AS_OF + timedelta(days=1), params=WEAK)
     assert (first.is_new, other.is_new, again.is_new) == (True, True, False)
-    assert again.version.version == first.version.version
+    assert again.version.version == first.version.version == 2
     assert again.manifest.trained_at == AS_OF
     candidate = registry.candidate()
     assert candidate is not None
     assert candidate.version == first.version.version
     assert not champions.register_trained(trained_model(fleet, MIDDLING)).is_new
-    assert len(registry.versions()) == 2
+    rng = np.random.default_rng(0)
+    useless = fleet.changed(
+        lambda frame: frame.assign(num_reservations=rng.permutation(frame["num_reservations"]))
+    )
+    with pytest.raises(BaselineError, match="does not beat the median"):
+        champions.register(useless)
+    assert len(registry.versions()) == 3
 
 
 def test_missing_and_spoiled_files_are_refused_even_by_force_and_the_same_training_makes_a_new_version(
@@ -155,31 +164,6 @@ def test_missing_and_spoiled_files_are_refused_even_by_force_and_the_same_traini
     shutil.rmtree(champions.folder / "cache")  # a champion that is spoiled later is replaced by a sound one
     spoil(client, anew.version.run_id, tmp_path)
     assert champions.promote_each(fleet, WEAK) == [champions.champion()]
-
-
-def test_a_model_no_better_than_the_median_is_not_registered(
-    champions: Champions, fleet: FrameSnapshot
-) -> None:
-    rng = np.random.default_rng(0)
-
-    def shuffle_labels(frame: pd.DataFrame) -> pd.DataFrame:
-        return frame.assign(num_reservations=rng.permutation(frame["num_reservations"]))
-
-    with pytest.raises(BaselineError, match="does not beat the median"):
-        champions.register(fleet.changed(shuffle_labels))
-    assert champions.registry.versions() == []
-
-
-def test_a_registration_that_was_cut_off_is_not_taken_for_the_model(
-    champions: Champions, trained: TrainedModel, client: mlflow.MlflowClient
-) -> None:
-    name = champions.registry.model_name
-    client.create_registered_model(name)
-    tags = {"training_digest": trained.manifest.training_digest}
-    run = client.create_run("0").info
-    client.create_model_version(name, f"{run.artifact_uri}/bundle", run.run_id, tags=tags)
-    registered = champions.register_trained(trained)
-    assert (registered.is_new, registered.version.version) == (True, 2)
 
 
 def test_two_that_set_the_same_tag_for_the_first_time_both_succeed(
