@@ -9,6 +9,7 @@ from prefect import Flow, State, Task
 from prefect.artifacts import Artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import TaskRun
 
 from flows import materialize as materialize_flows
 from flows import monitor, pipeline, promotion, rollback, training
@@ -19,6 +20,7 @@ from flows.promotion import vroom_forecast_promotion
 from flows.rollback import vroom_forecast_rollback
 from flows.training import vroom_forecast_training
 from tests.flows.conftest import run
+from tests.promises.system import wait_until
 from tests.snapshots import SAMPLE
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
 from tests.vroom_features.stores import seed_with_booked_arrivals
@@ -68,7 +70,7 @@ def test_a_model_is_trained_promoted_forced_rolled_back_and_monitored(
     assert silent.is_failed()
     with pytest.raises(ReasonError, match="needs a written reason"):
         asyncio.run(silent.aresult())
-    assert asyncio.run(_attempts(silent)) == {"compare_and_promote": 1}
+    assert attempts(silent) == {"compare_and_promote": 1}
     forced = run(vroom_forecast_promotion, version=2, force=True, reason="the fair begins")
     assert "promoted by force: the fair begins" in str(forced.message)
     assert "| forced | True |" in artifact("promotion")
@@ -118,15 +120,22 @@ def test_a_fleet_is_materialized_and_the_run_reports_what_was_kept_and_set_aside
     (tmp_path / "mine" / "vehicles.csv").write_text("no,such,columns\n1,2,3\n")
     refused = run(vroom_forecast_materialize, data_dir=mine)
     assert refused.is_failed()
-    assert asyncio.run(_attempts(refused)) == {"seed_source": 1}  # another try would be refused, too
+    assert attempts(refused) == {"seed_source": 1}  # another try would be refused, too
 
 
-async def _attempts(state: State[object]) -> dict[str, int]:
-    """Return how often each task of a flow run was tried."""
+def attempts(state: State[object]) -> dict[str, int]:
+    """Return how often each task of a flow run was tried; Prefect records tasks a moment after they ended."""
+    wait_until(lambda: any(asyncio.run(_task_runs(state))))
+    wait_until(
+        lambda: all(found.state and found.state.is_final() for found in asyncio.run(_task_runs(state)))
+    )
+    return {found.task_key.partition("-")[0]: found.run_count for found in asyncio.run(_task_runs(state))}
+
+
+async def _task_runs(state: State[object]) -> list[TaskRun]:
     of_this_run = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
     async with get_client() as client:
-        tried = await client.read_task_runs(flow_run_filter=of_this_run)
-    return {found.task_key.partition("-")[0]: found.run_count for found in tried}
+        return await client.read_task_runs(flow_run_filter=of_this_run)
 
 
 def test_every_flow_and_task_has_a_time_limit_and_no_rollback_or_deletion_is_repeated() -> None:
