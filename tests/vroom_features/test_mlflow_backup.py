@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+import tarfile
 from contextlib import closing
 from pathlib import Path
 
@@ -101,3 +102,19 @@ def test_a_damaged_backup_is_refused_and_a_damaged_database_is_moved_aside(tmp_p
     restore_mlflow(backup, folder)
     assert len(list(folder.glob(f"{DATABASE}.damaged-*"))) == 1
     assert versions(folder) == [("vroom", 1)]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("../outside", tarfile.REGTYPE), (ARTIFACTS, tarfile.SYMTYPE)])
+def test_a_backup_with_more_than_plain_files_is_refused_before_it_is_unpacked(
+    tmp_path: Path, name: str, kind: bytes
+) -> None:
+    backup, folder = tmp_path / "backups" / "backup", tmp_path / "mlflow"
+    backup.parent.mkdir()
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, str(tmp_path)
+    with tarfile.open(backup, "w") as tar:
+        tar.addfile(member)
+    with pytest.raises(BackupError, match="not a plain file inside it"):
+        restore_mlflow(backup, folder)
+    assert not folder.exists()
+    assert list(backup.parent.iterdir()) == [backup]

@@ -4,7 +4,7 @@ import shutil
 import tarfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from vroom_features.database.backup import (
@@ -77,11 +77,19 @@ def _unpacked(origin: Path) -> Iterator[Path]:
     with TemporaryDirectory(dir=origin.parent) as name:
         try:
             with tarfile.open(origin) as tar:
-                tar.extractall(name, filter="data")
+                if foreign := [member.name for member in tar if not _is_plain(member)]:
+                    raise tarfile.TarError(f"{foreign[0]} is not a plain file inside it")
+                tar.extraction_filter = getattr(tarfile, "data_filter", None)  # from Python 3.11.4 on
+                tar.extractall(name)  # noqa: S202 - checked above
         except (tarfile.TarError, OSError) as exc:
             raise BackupError(f"{origin} is no whole backup of MLflow: {exc}") from exc
         _versions(Path(name) / DATABASE)
         yield Path(name)
+
+
+def _is_plain(member: tarfile.TarInfo) -> bool:
+    path = PurePosixPath(member.name)
+    return (member.isreg() or member.isdir()) and not path.is_absolute() and ".." not in path.parts
 
 
 def _versions(database: Path) -> set[tuple[str, int, str]]:
