@@ -1,13 +1,8 @@
 """Start the web app: ``python -m webapp`` serves it, ``python -m webapp events`` serves its event streams."""
 
 import argparse
-import logging
-import multiprocessing
 import os
-import signal
 import sys
-import threading
-import time
 from tempfile import TemporaryDirectory
 
 from granian.constants import HTTPModes, Interfaces
@@ -15,14 +10,9 @@ from granian.server import Server
 
 from vroom_features.errors import SettingsError
 from vroom_features.settings import Settings, read_settings
-
-logger = logging.getLogger(__name__)
+from webapp.parent_watchdog import KILL_AFTER_S, KILL_STREAMS_AFTER_S
 
 THREADS_A_WORKER = 32
-KILL_AFTER_S = 15
-"""How long a worker that was asked to stop may take to finish its requests."""
-KILL_STREAMS_AFTER_S = 1
-"""Streams do not end by themselves."""
 
 
 def serve(settings: Settings) -> None:
@@ -53,28 +43,6 @@ def serve_events(settings: Settings) -> None:
         respawn_failed_workers=True,
         workers_kill_timeout=KILL_STREAMS_AFTER_S,
     ).serve()
-
-
-def watch_parent(*, kill_after_s: float) -> None:
-    """Stop this worker when its server is killed; granian's workers would live on and keep the port.
-
-    Parameters
-    ----------
-    kill_after_s : float
-        How long it may take to stop by itself.
-    """
-    parent = multiprocessing.parent_process()
-    if parent is None:  # no server started it
-        return
-
-    def wait_and_stop() -> None:
-        parent.join()
-        logger.warning("the server is gone, so this worker stops")
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(kill_after_s)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=wait_and_stop, name="parent-watchdog", daemon=True).start()
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from vroom_features.messages import Message, MessageError, VehicleDeleted, Vehic
 from vroom_features.online.redis_client import node_url
 from vroom_features.settings import Settings
 from vroom_model.messages import ModelLoaded, ModelPromoted, PipelineCompleted
-from webapp.__main__ import KILL_STREAMS_AFTER_S, watch_parent
+from webapp.parent_watchdog import KILL_STREAMS_AFTER_S, watch_parent
 from webapp.security.hosts import LOOPBACK_HOSTS, host_rule, hostname, trusted_hosts
 
 logger = logging.getLogger(__name__)

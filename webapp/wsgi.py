@@ -3,8 +3,8 @@
 import gc
 import sys
 
-from webapp.__main__ import KILL_AFTER_S, watch_parent
 from webapp.app import create_app
+from webapp.parent_watchdog import KILL_AFTER_S, watch_parent
 
 SWITCH_INTERVAL_S = 0.001
 """How long a thread that loads a model may keep a request waiting for Python's lock; 0.005 by default."""
