@@ -26,6 +26,7 @@ on_both = pytest.mark.parametrize("source", ["sqlite", "postgresql"], indirect=T
 """For tests of code that differs between the two databases."""
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 FLEET = [vehicle_line(i, actual_price=40 + i / 7) for i in range(1, 41)]
+CHANGED = [vehicle_line(1, actual_price=99), *FLEET[1:]]
 BOOKED = booking_lines([(i, day) for i in range(1, 41) for day in range(i % 4)])
 VEHICLES = "SELECT vehicle_id, actual_price, num_images, source FROM vehicles ORDER BY 1"
 BOOKINGS = "SELECT vehicle_id, created_at FROM reservations ORDER BY 1, 2"
