@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.vroom_features.files import vehicle_line, write_csvs
-from tests.vroom_features.stores import BOOKED, CHANGED, FLEET, NOW, arrive, on_both, run
+from tests.vroom_features.stores import BOOKED, CHANGED, FLEET, NOW, arrive, book, on_both, run
 from vroom_features import num_reservations
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import NoSnapshotError, OfflineStoreError, SkewError
@@ -26,9 +26,10 @@ from vroom_features.view import VEHICLE_VIEW
 
 @on_both
 def test_the_offline_store_holds_what_the_pure_functions_make(
-    seeded: SourceStore, offline: OfflineStore
+    seeded: SourceStore, offline: OfflineStore, tmp_path: Path
 ) -> None:
     arrive(seeded)
+    book(seeded, tmp_path, arrive(seeded))
     report = run(seeded, offline)
     snapshot = offline.current()
     frame = snapshot.read()
@@ -36,9 +37,9 @@ def test_the_offline_store_holds_what_the_pure_functions_make(
         vehicles = pd.read_sql(text("SELECT * FROM vehicles ORDER BY vehicle_id"), connection)
         bookings = pd.read_sql(text("SELECT vehicle_id FROM reservations"), connection)
     label = num_reservations(vehicles, bookings)
-    fleet = vehicles[label.notna()].assign(num_reservations=label.dropna())
+    fleet = vehicles.assign(**{VEHICLE_VIEW.label: label})[label.notna()].reset_index(drop=True)
     expected = fleet.assign(**VEHICLE_VIEW.compute(fleet))
-    assert report.num_fleet == snapshot.num_rows == len(frame) == 40
+    assert report.num_fleet == snapshot.num_rows == len(frame) == 41
     assert snapshot.columns == VEHICLE_VIEW.columns
     names = ["vehicle_id", *VEHICLE_VIEW.columns, *VEHICLE_VIEW.attributes, VEHICLE_VIEW.label]
     assert list(frame)[: len(names)] == names

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 import pytest
 import redis as redis_py
@@ -10,13 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.factories import VEHICLE
-from tests.vroom_features.stores import ids_in
+from tests.vroom_features.stores import NOW, ids_in
 from vroom_features.database.queries import StoredVehicle
 from vroom_features.errors import OnlineStoreError
 from vroom_features.online.rows import OnlineRow, freshness, online_row
 from vroom_features.online.store import OnlineStore, Synced
-
-NOW = datetime(2024, 5, 1, tzinfo=UTC)
 
 
 def stored(vehicle_id: int = 7, row_version: int = 1, **changes: object) -> StoredVehicle:
@@ -36,23 +33,17 @@ def online(request: pytest.FixtureRequest) -> Iterator[OnlineStore]:
     store.close()
 
 
-def test_a_row_comes_back_as_it_went_in(online: OnlineStore) -> None:
-    assert online.put([row(actual_price=45.1, recommended_price=1 / 3)]) == 1
-    assert online.get(7) == row(actual_price=45.1, recommended_price=1 / 3)
-    assert online.get(8) is None
+def test_a_row_comes_back_as_it_went_in_until_it_is_deleted(online: OnlineStore) -> None:
+    written = row(row_version=5, actual_price=45.1, recommended_price=1 / 3)
+    assert online.put([written]) == 1
+    assert (online.get(7), online.get(8)) == (written, None)
     assert (ids_in(online), online.count_rows()) == ([7], 1)
-
-
-def test_a_deleted_vehicle_does_not_come_back_by_a_late_write(online: OnlineStore) -> None:
-    online.put([row(row_version=5)])
     assert online.delete([7], row_version=6) == 1
-    assert online.put([row(row_version=5)]) == 0
+    assert online.put([written]) == 0  # late
     assert online.get(7) is None
 
 
-def test_a_garbled_value_is_an_error_and_the_next_write_repairs_it(
-    redis: redis_py.Redis,
-) -> None:
+def test_a_garbled_value_is_an_error_and_the_next_write_repairs_it(redis: redis_py.Redis) -> None:
     online = OnlineStore(redis)
     online.put([row()])
     (key,) = redis.keys("*rows")
@@ -90,12 +81,9 @@ def test_freshness_is_missing_stale_or_fresh() -> None:
     assert freshness(row(), stored()) == "fresh"
 
 
-def test_a_cluster_away_is_a_clear_error() -> None:
+def test_redis_away_is_a_clear_error() -> None:
     with pytest.raises(OnlineStoreError, match="cannot be connected"):
         OnlineStore.connect("redis+cluster://127.0.0.1:1")
-
-
-def test_redis_away_is_a_clear_error() -> None:
     online = OnlineStore.connect("redis://127.0.0.1:1/0")
     for call in (online.count_rows, lambda: online.get(1), lambda: online.put([row()])):
         with pytest.raises(OnlineStoreError, match="Redis"):
@@ -131,17 +119,14 @@ def test_whatever_the_order_the_highest_version_wins(
 ) -> None:
     online = OnlineStore(redis)
     redis.flushall()
-    for action, vehicle_id, version in operations:
+    newest: dict[int, int] = {}
+    for action, vehicle_id, number in operations:
+        version = 2 * number + (action == "delete")
         if action == "put":
-            online.put([row(vehicle_id, 2 * version)])
+            online.put([row(vehicle_id, version)])
         else:
-            online.delete([vehicle_id], row_version=2 * version + 1)
-    for vehicle_id in (1, 2, 3):
-        history = [
-            2 * version + (action == "delete")
-            for action, number, version in operations
-            if number == vehicle_id
-        ]
-        newest = max(history, default=1)
-        found = online.get(vehicle_id)
-        assert (found.row_version if found else None) == (newest if newest % 2 == 0 else None)
+            online.delete([vehicle_id], row_version=version)
+        newest[vehicle_id] = max(newest.get(vehicle_id, 0), version)
+    found = online.get_many((1, 2, 3)).items()
+    put_last = {vehicle_id: version for vehicle_id, version in newest.items() if version % 2 == 0}
+    assert {vehicle_id: row.row_version for vehicle_id, row in found} == put_last

@@ -1,5 +1,6 @@
 """The online store after a run: exactly the new arrivals, each as a request would compute it."""
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,47 +20,17 @@ from vroom_features.online.store import LAST_AUDIT, OnlineStore
 from vroom_features.online.sync import AuditReport, LastAudit, SyncReport, last_audit, record_audit, sync
 
 
-@on_both
-def test_new_arrivals_go_to_redis_and_leave_when_booked_or_deleted(
-    seeded: SourceStore, offline: OfflineStore, online: OnlineStore, tmp_path: Path
-) -> None:
-    booked, deleted, stays = (arrive(seeded, num_images=n) for n in (1, 2, 3))
-    assert run(seeded, offline, online).num_online_written == 3
-    assert audited(seeded, online) == AuditReport(3, 0, 0, 0, 0)
-    book(seeded, tmp_path, booked)
-    seeded.delete_vehicle(deleted)
-    report = run(seeded, offline, online)
-    assert (report.num_fleet, report.num_online, report.num_online_removed) == (41, 1, 2)
-    assert ids_in(online) == [stays]
-    assert audited(seeded, online).is_clean
-
-
-def test_rows_of_another_database_make_way(
-    seeded: SourceStore, offline: OfflineStore, online: OnlineStore, tmp_path: Path
-) -> None:
-    arrive(seeded)
-    other = SourceStore.open(f"sqlite:///{tmp_path / 'other.db'}")
-    ids = [arrive(other, num_images=9) for _ in range(3)]
-    run(other, OfflineStore(str(tmp_path / "o2")), online)
-    run(seeded, offline, online)
-    assert (len(ids_in(online)), audited(seeded, online).is_clean) == (1, True)
-    run(other, OfflineStore(str(tmp_path / "o2")), online)
-    assert (ids_in(online), audited(other, online).is_clean) == (ids, True)
-    other.close()
-
-
 def test_rows_of_another_view_are_made_again(
     seeded: SourceStore, offline: OfflineStore, online: OnlineStore
 ) -> None:
     ids = [arrive(seeded) for _ in range(3)]
     run(seeded, offline, online)
-    rows, mark = [online.get(i) for i in ids], online.synced()
+    mark = online.synced()
     assert mark is not None
-    online.put(row._replace(view="vehicle_forecast:0") for row in rows if row is not None)
+    online.put(row._replace(view="vehicle_forecast:0") for row in online.get_many(ids).values())
     online.mark_synced(replace(mark, view="vehicle_forecast:0"))
     assert audited(seeded, online).stale == 3
-    older_worker = sync(seeded, online, as_of=NOW, full=False)
-    assert older_worker.num_changed == 0
+    assert sync(seeded, online, as_of=NOW, full=False).num_changed == 0  # an older worker
     assert run(seeded, offline, online).num_online_written == 3
     assert audited(seeded, online).is_clean
 
@@ -134,32 +105,24 @@ def test_what_is_saved_while_a_run_repairs_is_left_alone(
     assert online.get(first) is not None
 
 
-def test_a_regular_sync_writes_what_is_missing_and_leaves_another_databases_rows_alone(
-    seeded: SourceStore, online: OnlineStore, tmp_path: Path
+def test_a_regular_sync_writes_what_is_missing_or_garbled_and_leaves_another_databases_rows_alone(
+    seeded: SourceStore, online: OnlineStore, redis: redis_py.Redis, tmp_path: Path
 ) -> None:
     sync(seeded, online, as_of=NOW, full=True)
-    written, _missing = (seeded.get_vehicle(arrive(seeded)) for _ in range(2))
+    written, garbled, _missing = (seeded.get_vehicle(arrive(seeded)) for _ in range(3))
     assert written is not None
-    online.put([online_row(written, materialized_at=NOW)])
-    assert sync(seeded, online, as_of=NOW, full=False).num_changed == 1
+    assert garbled is not None
+    online.put(online_row(vehicle, materialized_at=NOW) for vehicle in (written, garbled))
+    redis.hset(field_of(redis, garbled.vehicle_id)[0], str(garbled.vehicle_id), b"junk")
+    assert sync(seeded, online, as_of=NOW, full=False).num_written == 2
     assert audited(seeded, online).is_clean
-    other = SourceStore.open(f"sqlite:///{tmp_path / 'other.db'}")
-    arrive(other)
-    assert sync(other, online, as_of=NOW, full=False).num_changed == 0
-    assert audited(seeded, online).is_clean
-    assert sync(other, online, as_of=NOW, full=True).num_changed == 1
-    assert audited(other, online).is_clean
-    other.close()
-
-
-def test_a_garbled_row_of_a_changed_vehicle_is_written_again_by_a_regular_sync(
-    seeded: SourceStore, online: OnlineStore, redis: redis_py.Redis
-) -> None:
-    sync(seeded, online, as_of=NOW, full=True)
-    vehicle_id = arrive(seeded)
-    redis.hset(f"vroom-forecast:{{{vehicle_id % 256:03}}}:rows", str(vehicle_id), b"junk")
-    assert sync(seeded, online, as_of=NOW, full=False).num_written == 1
-    assert audited(seeded, online).is_clean
+    with closing(SourceStore.open(f"sqlite:///{tmp_path / 'other.db'}")) as other:
+        arrive(other, num_images=9)
+        assert sync(other, online, as_of=NOW, full=False).num_changed == 0
+        assert audited(seeded, online).is_clean
+        for source in (other, seeded):
+            sync(source, online, as_of=NOW, full=True)
+            assert audited(source, online).is_clean
 
 
 def test_a_store_that_forgot_its_mark_is_synced_in_full_by_a_regular_sync(
