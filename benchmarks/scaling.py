@@ -68,7 +68,7 @@ def measure(*, vehicles: int = 2_000_000, postgres: bool = False) -> None:
 def run(way: str, source: SourceStore, folder: Path, map_ranges: MapRanges | None) -> tuple[str, ...]:
     """Materialize into an empty store, print how long it took, and return the parts' checksums."""
     offline = OfflineStore(str(folder / way.replace(" ", "-")))
-    seconds, report = timed(lambda: materialize(source, offline, None, as_of=NOW, map_ranges=map_ranges))
+    seconds, report = timed(lambda: materialize(source, offline, None, now=NOW, map_ranges=map_ranges))
     print(f"materialize on {way}: {report.num_parts} partitions {seconds:.2f} s", flush=True)
     return tuple(part.sha256 for part in offline.current().parts)
 

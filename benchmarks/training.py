@@ -70,7 +70,7 @@ def main() -> int:
         database, offline = f"sqlite:///{folder / 'vroom.db'}", str(folder / "offline")
         with closing(SourceStore.open(database)) as source:
             seed(source, SAMPLE)
-            materialize(source, OfflineStore(offline), None, as_of=AS_OF)
+            materialize(source, OfflineStore(offline), None, now=AS_OF)
         times: dict[str, list[float]] = {}
         with serve_mlflow(folder) as mlflow:
             for repeat in range(repeats):

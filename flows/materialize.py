@@ -3,7 +3,7 @@
 from asyncio import to_thread
 from contextlib import closing
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from prefect import State, flow, task
@@ -22,13 +22,19 @@ from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.online.store import OnlineStore
 from vroom_features.online.sync import AuditReport, audit
 from vroom_features.settings import Settings
+from vroom_features.watch import end_of_past_day
 
 SAMPLE_DIR = Path(__file__).parents[1] / "data"
 
 
 @task(retries=2, retry_delay_seconds=[1, 5], timeout_seconds=1800, retry_condition_fn=is_worth_repeating)
 async def seed_source(
-    settings: Settings, data_dir: Path, *, is_asked_for: bool = True, allow_removals: bool = False
+    settings: Settings,
+    data_dir: Path,
+    *,
+    is_asked_for: bool = True,
+    allow_removals: bool = False,
+    complete_through: date | None = None,
 ) -> SeedReport | None:
     """Bring the source database up to date with the CSVs; a repeated task changes nothing.
 
@@ -45,26 +51,46 @@ async def seed_source(
             max_removed_vehicle_share=settings.max_removed_vehicle_share,
             max_removed_reservation_share=settings.max_removed_reservation_share,
             allow_removals=allow_removals,
+            watch_days=settings.watch_days or None,
+            complete_through=complete_through,
+            as_of=datetime.now(UTC),
         )
 
 
 @task(retries=2, retry_delay_seconds=[1, 5], timeout_seconds=3600)
-async def write_stores(settings: Settings, as_of: datetime) -> MaterializeReport:
+async def write_stores(settings: Settings, now: datetime) -> MaterializeReport:
     """Write the offline and the online store; a repeated task writes the same."""
     offline = OfflineStore(settings.offline_store)
     online = OnlineStore.connect(settings.redis)
     with closing(SourceStore.open(settings.source_database)) as source:
-        oldest = as_of - timedelta(days=settings.keep_audit_days)
+        oldest = now - timedelta(days=settings.keep_audit_days)
         AuditLog(source.engine, source.address).delete_old(older_than=oldest)
         return await to_thread(
             materialize,
             source,
             offline,
             online,
-            as_of=as_of,
+            now=now,
             partition_vehicles=settings.partition_vehicles,
             keep_snapshots=settings.keep_snapshots,
             map_ranges=PartitionRunner(str(settings.dask_address)),
+        )
+
+
+@task(retries=2, retry_delay_seconds=[1, 5], timeout_seconds=3600, retry_condition_fn=is_worth_repeating)
+async def write_past_snapshot(settings: Settings, as_of: datetime, now: datetime) -> MaterializeReport:
+    """Write the snapshot of a past moment beside the others; a repeated task writes the same."""
+    offline = OfflineStore(settings.offline_store)
+    with closing(SourceStore.open(settings.source_database)) as source:
+        return await to_thread(
+            materialize,
+            source,
+            offline,
+            None,
+            now=now,
+            as_of=as_of,
+            partition_vehicles=settings.partition_vehicles,
+            keep_snapshots=settings.keep_snapshots,
         )
 
 
@@ -103,7 +129,11 @@ def _sample_digest() -> str:
 
 @flow(name="vroom_forecast_materialize", timeout_seconds=7200)
 async def vroom_forecast_materialize(
-    data_dir: str | None = None, *, allow_removals: bool = False
+    data_dir: str | None = None,
+    *,
+    allow_removals: bool = False,
+    complete_through: date | None = None,
+    as_of: date | None = None,
 ) -> State[None]:
     """Seed, then materialize.
 
@@ -113,14 +143,29 @@ async def vroom_forecast_materialize(
         allow_removals: Remove whatever the files lack, however much it is. Otherwise a seed that would remove
             more of the database than ``VROOM_MAX_REMOVED_VEHICLE_SHARE`` or
             ``VROOM_MAX_REMOVED_RESERVATION_SHARE`` is refused.
+        complete_through: Day through which bookings are complete; by default that of the last booking of a
+            vehicle of the CSV files.
+        as_of: A past day (UTC). Seeds nothing and leaves both stores as they are: makes the snapshot of the
+            end of that day alone, for training and comparing in the past.
     """
     settings = Settings()
+    if as_of is not None:
+        now = datetime.now(UTC)
+        past = await write_past_snapshot(settings, end_of_past_day(as_of, now), now)
+        await acreate_markdown_artifact(table(f"The end of {as_of}", asdict(past)), key="materialize-past")
+        return Completed(message=f"snapshot {past.snapshot_id} of the end of {as_of}: {_fleet(past)}")
     folder = Path(data_dir) if data_dir else settings.data_dir
     is_asked_for = bool(data_dir) or settings.is_data_dir_set
-    seeded = await seed_source(settings, folder, is_asked_for=is_asked_for, allow_removals=allow_removals)
-    as_of = datetime.now(UTC)
-    written = await write_stores(settings, as_of)
-    publish(settings, VehicleMaterialized(vehicle_ids=(), materialized_at=as_of))
+    seeded = await seed_source(
+        settings,
+        folder,
+        is_asked_for=is_asked_for,
+        allow_removals=allow_removals,
+        complete_through=complete_through,
+    )
+    now = datetime.now(UTC)
+    written = await write_stores(settings, now)
+    publish(settings, VehicleMaterialized(vehicle_ids=(), materialized_at=now))
     audited = await audit_online(settings, datetime.now(UTC))
     report = {
         "read from": folder if seeded else "nothing",
@@ -153,6 +198,14 @@ def _summary(seeded: SeedReport | None, written: MaterializeReport) -> str:
     if seeded and seeded.reservations_set_aside:
         bookings = counted(seeded.reservations_set_aside, "reservation")
         read += f"; {bookings} set aside until the row of their vehicle is right"
+    if seeded and seeded.has_new_watch:
+        matured = counted(seeded.vehicles_matured, "vehicle")
+        read += f"; bookings are complete through {seeded.complete_through}: the watch of {matured} ended"
     stores = "the stores were up to date" if written.is_unchanged else f"snapshot {written.snapshot_id}"
+    return f"{read}; {stores}: {_fleet(written)}, {counted(written.num_online or 0, 'new arrival')}"
+
+
+def _fleet(written: MaterializeReport) -> str:
     fleet = counted(written.num_fleet, "fleet vehicle")
-    return f"{read}; {stores}: {fleet}, {counted(written.num_online or 0, 'new arrival')}"
+    under_watch = written.num_fleet - written.num_labels
+    return f"{fleet}, {under_watch:,} of them under watch" if under_watch else fleet

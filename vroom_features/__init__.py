@@ -5,7 +5,15 @@ modules to import by name.
 """
 
 from vroom_features.errors import VroomFeaturesError
-from vroom_features.features import num_reservations, price_diff
+from vroom_features.features import num_reservations, price_diff, training_label
 from vroom_features.view import VEHICLE_VIEW, Feature, FeatureView
 
-__all__ = ["VEHICLE_VIEW", "Feature", "FeatureView", "VroomFeaturesError", "num_reservations", "price_diff"]
+__all__ = [
+    "VEHICLE_VIEW",
+    "Feature",
+    "FeatureView",
+    "VroomFeaturesError",
+    "num_reservations",
+    "price_diff",
+    "training_label",
+]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +28,7 @@ from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.online.store import OnlineStore
 from vroom_features.online.sync import audit as audit_store
 from vroom_features.settings import read_settings
+from vroom_features.watch import end_of_past_day
 
 app = App(name="vroom_features", help="Seed the source database, write both stores, audit and back up.")
 
@@ -54,6 +55,10 @@ def seed(
     allow_removals: Annotated[
         bool, Parameter(negative="", help="remove whatever the files lack, however much it is")
     ] = False,
+    complete_through: Annotated[
+        date | None,
+        Parameter(help="day through which bookings are complete; by default that of the last one"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write vehicles.csv and reservations.csv to the database."""
@@ -67,6 +72,9 @@ def seed(
             max_removed_vehicle_share=settings.max_removed_vehicle_share,
             max_removed_reservation_share=settings.max_removed_reservation_share,
             allow_removals=allow_removals,
+            watch_days=settings.watch_days or None,
+            complete_through=complete_through,
+            as_of=datetime.now(UTC),
             progress=progress,
         )
     state = "unchanged, the database was up to date" if report.is_unchanged else "done"
@@ -87,21 +95,29 @@ def materialize(
         int | None,
         Parameter(help="snapshots that stay; by default VROOM_KEEP_SNAPSHOTS", validator=Number(gte=1)),
     ] = None,
+    as_of: Annotated[
+        date | None, Parameter(help="a past day (UTC): make its snapshot and leave the current one as it is")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compute the features; write the fleet to the offline store and new arrivals to the online store."""
     started = time.perf_counter()
     settings = read_settings()
+    now = datetime.now(UTC)
+    moment = end_of_past_day(as_of, now) if as_of else None
     with closing(_existing_source(db)) as source:
         report = materialize_stores(
             source,
             OfflineStore(offline or settings.offline_store),
-            _online(redis_url),
-            as_of=datetime.now(UTC),
+            None if moment else _online(redis_url),
+            now=now,
+            as_of=moment,
             partition_vehicles=partition_vehicles or settings.partition_vehicles,
             keep_snapshots=keep_snapshots or settings.keep_snapshots,
         )
-    if report.is_unchanged:
+    if as_of:
+        state = f"done, the snapshot of the end of {as_of}"
+    elif report.is_unchanged:
         state = "unchanged, the stores were up to date"
     elif report.num_online is None:
         state = "done, the offline store alone: no Redis was given"

@@ -9,6 +9,7 @@
     ├── SourceStoreError            the source database cannot be opened, read or written
     │   ├── VehicleNotFoundError    no such vehicle
     │   ├── NotDeletableError       the vehicle came from a CSV file, or was booked
+    │   ├── NotChangeableError      the vehicle came from a CSV file, was withdrawn, or was changed later
     │   ├── IdempotencyConflictError  a key was used before with another vehicle
     │   ├── LockTimeoutError        another process holds the lock for promotions
     │   └── BackupError             a backup cannot be made, is not sound, or a restore would lose changes
@@ -67,6 +68,12 @@ class NotDeletableError(SourceStoreError):
         super().__init__(
             f"vehicle {vehicle_id} came from a CSV file or was booked; only others can be deleted"
         )
+
+
+class NotChangeableError(SourceStoreError):
+    def __init__(self, vehicle_id: int, reason: str) -> None:
+        self.vehicle_id = vehicle_id
+        super().__init__(f"vehicle {vehicle_id} cannot be changed: {reason}")
 
 
 class IdempotencyConflictError(SourceStoreError):

@@ -4,9 +4,11 @@ A function is named as the column it makes and its parameters as the columns it 
 pandas or NumPy, so importing this module costs nothing.
 """
 
+from datetime import date
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vroom_features.errors import MissingColumnsError
+from vroom_features.watch import Watch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +43,7 @@ def price_diff(actual_price: Numeric, recommended_price: Numeric) -> Numeric:
 
 
 def num_reservations(vehicles: "pd.DataFrame", reservations: "pd.DataFrame") -> "pd.Series[int]":
-    """Count each vehicle's reservations: the label.
+    """Count each vehicle's reservations.
 
     Parameters
     ----------
@@ -75,7 +77,7 @@ def num_reservations(vehicles: "pd.DataFrame", reservations: "pd.DataFrame") -> 
 
 
 def observed_count(count: "pd.Series[int]", source: "pd.Series[str]") -> "pd.Series[int]":
-    """Turn counted bookings into the label: none means 0 only for a vehicle that was watched.
+    """Turn counted bookings into ``num_reservations``: none means 0 only for a vehicle that was watched.
 
     Parameters
     ----------
@@ -95,11 +97,11 @@ def observed_count(count: "pd.Series[int]", source: "pd.Series[str]") -> "pd.Ser
     [0, <NA>, 3]
     """
     counted = count.astype("Int64").fillna(0)
-    return counted.where(has_outcome(source == "csv", counted)).rename("num_reservations")
+    return counted.where(is_observed(source == "csv", counted)).rename("num_reservations")
 
 
-def has_outcome(is_csv: Flag, count: Any) -> Flag:  # a number, or an array or Series of them
-    """Return whether a vehicle's bookings are known: it came from the fleet's files, or was booked.
+def is_observed(is_csv: Flag, count: Any) -> Flag:  # a number, or an array or Series of them
+    """Return whether ``num_reservations`` is known: the vehicle came from the fleet's files, or was booked.
 
     Parameters
     ----------
@@ -110,11 +112,80 @@ def has_outcome(is_csv: Flag, count: Any) -> Flag:  # a number, or an array or S
 
     Examples
     --------
-    >>> has_outcome(False, 0), has_outcome(True, 0), has_outcome(False, 2)
+    >>> is_observed(False, 0), is_observed(True, 0), is_observed(False, 2)
     (False, True, True)
     """
     watched: Flag = is_csv | (count > 0)
     return watched
+
+
+def training_label(
+    vehicles: "pd.DataFrame", reservations: "pd.DataFrame", *, watch_days: int, complete_through: date
+) -> "pd.Series[int]":
+    """Count each vehicle's reservations in its watch: the label, known when the watch is over.
+
+    Parameters
+    ----------
+    vehicles : DataFrame of shape (n_vehicles, ...)
+        Columns ``vehicle_id``, ``source`` (``'csv'`` or ``'ui'``) and ``watch_start`` (a moment in UTC; for a
+        csv vehicle the day before its first).
+    reservations : DataFrame of shape (n_reservations, ...)
+        Columns ``vehicle_id`` and ``created_at`` (UTC).
+    watch_days : int
+        L, the length of a watch in days.
+    complete_through : date
+        D, the day through which bookings are complete.  The clock on the wall says nothing.
+
+    Returns
+    -------
+    Series of shape (n_vehicles,), dtype Int64
+        On the index of ``vehicles``.  Missing until D is at least L days past the watch start.  Then a csv
+        vehicle's bookings of the L days that end at D, and a ui vehicle's of its first L days.
+
+    Raises
+    ------
+    MissingColumnsError
+        If a column named above is missing.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> vehicles = pd.DataFrame({"vehicle_id": [1, 2], "source": ["csv", "ui"]})
+    >>> vehicles["watch_start"] = pd.to_datetime(["2023-01-31", "2023-02-10"], utc=True)
+    >>> bookings = pd.DataFrame({"vehicle_id": [1, 1, 2]})
+    >>> bookings["created_at"] = pd.to_datetime(["2023-02-01", "2023-03-09", "2023-02-11"], utc=True)
+    >>> training_label(vehicles, bookings, watch_days=30, complete_through=date(2023, 3, 2)).tolist()
+    [1, <NA>]
+    """
+    _require(vehicles, "vehicle_id", "source", "watch_start")
+    _require(reservations, "vehicle_id", "created_at")
+    watch = Watch(watch_days, complete_through)
+    booked = reservations.merge(vehicles[["vehicle_id", "source", "watch_start"]], on="vehicle_id")
+    is_csv, made_at = booked["source"] == "csv", booked["created_at"]
+    is_in_last = (made_at >= watch.end - watch.length) & (made_at < watch.end)
+    is_in_first = (made_at >= booked["watch_start"]) & (made_at < booked["watch_start"] + watch.length)
+    counted = booked.loc[is_in_last.where(is_csv, is_in_first), "vehicle_id"].value_counts()
+    return outcome(vehicles["vehicle_id"].map(counted), vehicles["watch_start"], watch)
+
+
+def outcome(count: "pd.Series[int]", watch_start: "pd.Series[Any]", watch: Watch | None) -> "pd.Series[int]":
+    """Turn bookings counted in a watch into the label: missing until the watch is over.
+
+    Parameters
+    ----------
+    count : Series of shape (n_vehicles,)
+        Reservations of each vehicle in its watch; missing or 0 where there are none.
+    watch_start : Series of shape (n_vehicles,)
+        Moments in UTC.
+    watch : Watch or None
+        None where no booking is known: then no watch is over.
+
+    Returns
+    -------
+    Series of shape (n_vehicles,), dtype Int64, named ``training_label``
+    """
+    counted = count.astype("Int64").fillna(0).rename("training_label")
+    return counted.where(watch.is_over(watch_start) if watch else counted < 0)  # no count is
 
 
 def _require(frame: "pd.DataFrame", *columns: str) -> None:

@@ -13,9 +13,9 @@ from datetime import datetime
 from sqlalchemy import Connection, select
 
 from vroom_features.addresses import ServiceAddress
-from vroom_features.database.queries import deletions, state, vehicles
+from vroom_features.database.queries import deletions, get_watch, state, vehicles
 from vroom_features.database.vehicles import SourceStore
-from vroom_features.errors import NoSnapshotError, UnreadableSnapshotError
+from vroom_features.errors import NoSnapshotError, OfflineStoreError, UnreadableSnapshotError
 from vroom_features.offline.files import Part
 from vroom_features.offline.partition import (
     HIGHEST,
@@ -31,6 +31,7 @@ from vroom_features.online.store import OnlineStore
 from vroom_features.online.sync import SyncReport, sync
 from vroom_features.settings import KEEP_SNAPSHOTS, PARTITION_VEHICLES
 from vroom_features.view import VEHICLE_VIEW
+from vroom_features.watch import Watch
 
 Range = tuple[int, int]
 MapRanges = Callable[[ServiceAddress, ServiceAddress, Sequence[Range]], Iterable["WrittenPart"]]
@@ -47,11 +48,12 @@ class WrittenPart:
 
 @dataclass(frozen=True, slots=True)
 class MaterializeReport:
-    """What a run did."""
+    """What a run did; ``num_labels`` fleet vehicles have a training label, for their watch is over."""
 
     snapshot_id: str
     digest: str
     num_fleet: int
+    num_labels: int
     num_parts: int
     num_parts_written: int
     num_online: int | None
@@ -69,7 +71,8 @@ def materialize(
     offline: OfflineStore,
     online: OnlineStore | None,
     *,
-    as_of: datetime,
+    now: datetime,
+    as_of: datetime | None = None,
     partition_vehicles: int = PARTITION_VEHICLES,
     keep_snapshots: int = KEEP_SNAPSHOTS,
     map_ranges: MapRanges | None = None,
@@ -83,8 +86,12 @@ def materialize(
     offline : OfflineStore
     online : OnlineStore, optional
         None writes only the offline store.
-    as_of : datetime
+    now : datetime
         The time of the snapshot and of the rows.
+    as_of : datetime, optional
+        A past moment: the snapshot is of what was saved, held and booked before it, and bookings are complete
+        through no later day.  Neither the current snapshot nor the online store changes.  Vehicles of CSV
+        files have no history: they are as they are today, and a deleted vehicle is not there.
     partition_vehicles : int
         Vehicles in a partition; the result is the same for any.
     keep_snapshots : int
@@ -101,6 +108,8 @@ def materialize(
     SourceStoreError, OfflineStoreError, OnlineStoreError
         If a store cannot be used.  The previous snapshot stays whole, and the next run continues.
     """
+    if as_of is not None:
+        return _materialize_past(source, offline, now, as_of, partition_vehicles, keep_snapshots)
     with offline.writer_lock():
         previous = _current(offline)
         damaged = previous.damaged() if previous else set()
@@ -113,7 +122,7 @@ def materialize(
             elsewhere = {(m.part.low, m.part.high): m for m in made}
         parts, num_written = [], 0
         with source.reading() as connection:
-            database_id, change_number = _state(connection)
+            change_number = _change_number(connection)
             for span, part in _plan(connection, previous, damaged, partition_vehicles):
                 if part is None:
                     found = elsewhere.get(span)
@@ -121,39 +130,81 @@ def materialize(
                     part = found.part if found and is_current else _make_part(connection, offline, *span)
                     num_written += 1
                 parts.append(part)
-        num_rows = sum(part.num_rows for part in parts)
-        digest = digest_of((part.sums for part in parts), num_rows)
-        if previous is not None and previous.digest == digest and not num_written:
-            snapshot = replace(
-                previous, change_number=change_number
-            )  # only new arrivals changed, if anything
-        else:
-            snapshot = Snapshot(
-                id=f"{as_of:%Y%m%dT%H%M%S%f}-{digest[:12]}",
-                num_rows=num_rows,
-                digest=digest,
-                created_at=as_of,
-                source=f"database {database_id} at change {change_number}",
-                database_id=database_id,
-                change_number=change_number,
-                view_name=VEHICLE_VIEW.name,
-                view_version=VEHICLE_VIEW.version,
-                columns=VEHICLE_VIEW.columns,
-                parts=tuple(parts),
-                files=offline.files,
-            )
+            snapshot = _snapshot(connection, offline, parts, now)
+        if previous is not None and previous.digest == snapshot.digest and not num_written:
+            # Only new arrivals changed, if anything.
+            snapshot = replace(snapshot, id=previous.id, created_at=previous.created_at)
         if snapshot != previous:
             offline.publish(snapshot)
             offline.sweep(keep_snapshots)
         synced, num_online = SyncReport(), None
         if online is not None:
-            synced = sync(source, online, as_of=as_of, full=True)
+            synced = sync(source, online, as_of=now, full=True)
             num_online = online.count_rows()
+    return _report(snapshot, num_written, synced, num_online)
+
+
+def _materialize_past(
+    source: SourceStore,
+    offline: OfflineStore,
+    now: datetime,
+    as_of: datetime,
+    partition_vehicles: int,
+    keep_snapshots: int,
+) -> MaterializeReport:
+    if as_of > now:
+        raise OfflineStoreError(f"expected a moment that is past, got {as_of.isoformat()}")
+    with offline.writer_lock():
+        with source.reading() as connection:
+            spans = split_ids(connection, LOWEST, HIGHEST, partition_vehicles)
+            parts = [_make_part(connection, offline, *span, as_of=as_of) for span in spans]
+            snapshot = _snapshot(connection, offline, parts, now, as_of=as_of)
+        offline.publish(snapshot)
+        offline.sweep(keep_snapshots)
+    return _report(snapshot, len(parts), SyncReport(), None)
+
+
+def _snapshot(
+    connection: Connection,
+    offline: OfflineStore,
+    parts: Sequence[Part],
+    now: datetime,
+    as_of: datetime | None = None,
+) -> Snapshot:
+    """Return the snapshot of these parts."""
+    found = connection.execute(select(state.c.database_id, state.c.change_number)).one()
+    watch = _watch(connection, as_of)
+    num_rows = sum(part.num_rows for part in parts)
+    digest = digest_of((part.sums for part in parts), num_rows, watch=watch)
+    name = f"{now:%Y%m%dT%H%M%S%f}" if as_of is None else f"as-of-{as_of:%Y%m%dT%H%M%S}"
+    return Snapshot(
+        id=f"{name}-{digest[:12]}",
+        num_rows=num_rows,
+        digest=digest,
+        created_at=now,
+        source=f"database {found.database_id} at change {found.change_number}",
+        database_id=found.database_id,
+        change_number=found.change_number,
+        view_name=VEHICLE_VIEW.name,
+        view_version=VEHICLE_VIEW.version,
+        columns=VEHICLE_VIEW.columns,
+        watch_days=watch.days if watch else None,
+        complete_through=watch.complete_through if watch else None,
+        as_of=as_of,
+        parts=tuple(parts),
+        files=offline.files,
+    )
+
+
+def _report(
+    snapshot: Snapshot, num_written: int, synced: SyncReport, num_online: int | None
+) -> MaterializeReport:
     return MaterializeReport(
         snapshot_id=snapshot.id,
-        digest=digest,
-        num_fleet=num_rows,
-        num_parts=len(parts),
+        digest=snapshot.digest,
+        num_fleet=snapshot.num_rows,
+        num_labels=snapshot.num_labels,
+        num_parts=len(snapshot.parts),
         num_parts_written=num_written,
         num_online=num_online,
         num_online_written=synced.num_written,
@@ -167,21 +218,28 @@ def make_ranges(
     """Make the parts of some ranges, in another process or on another machine."""
     offline = OfflineStore(root)
     with closing(SourceStore.open(database)) as source, source.reading() as connection:
-        _, change_number = _state(connection)
+        change_number = _change_number(connection)
         return [WrittenPart(_make_part(connection, offline, *span), change_number) for span in ranges]
 
 
-def _make_part(connection: Connection, offline: OfflineStore, low: int, high: int) -> Part:
-    partition = read_partition(connection, low, high)
-    rows = fleet_rows(partition)
+def _make_part(
+    connection: Connection, offline: OfflineStore, low: int, high: int, *, as_of: datetime | None = None
+) -> Part:
+    watch = _watch(connection, as_of)
+    partition = read_partition(connection, low, high, watch=watch, made_by=as_of)
+    rows = fleet_rows(partition, watch=watch)
+    num_labels = int(rows[VEHICLE_VIEW.label].notna().sum())
     file, sha256 = offline.write_part(rows)
-    return Part(low, high, len(partition), len(rows), order_free_checksum(rows), file, sha256)
+    return Part(low, high, len(partition), len(rows), num_labels, order_free_checksum(rows), file, sha256)
 
 
-def _state(connection: Connection) -> tuple[str, int]:
-    """Return the database's id and its change number."""
-    found = connection.execute(select(state.c.database_id, state.c.change_number)).one()
-    return found.database_id, found.change_number
+def _watch(connection: Connection, as_of: datetime | None) -> Watch | None:
+    watch = get_watch(connection)
+    return watch.ending_by(as_of) if watch and as_of else watch
+
+
+def _change_number(connection: Connection) -> int:
+    return int(connection.execute(select(state.c.change_number)).scalar_one())
 
 
 def _current(offline: OfflineStore) -> Snapshot | None:
@@ -196,11 +254,12 @@ def _plan(
     connection: Connection, previous: Snapshot | None, damaged: set[int], size: int
 ) -> Iterator[tuple[Range, Part | None]]:
     """Yield every range of ids with the part to reuse, or None where it must be made."""
-    database_id, change_number = _state(connection)
+    database_id, change_number = connection.execute(select(state.c.database_id, state.c.change_number)).one()
     view = (VEHICLE_VIEW.name, VEHICLE_VIEW.version, VEHICLE_VIEW.columns)
     if (
         previous is None
         or previous.database_id != database_id
+        or previous.watch != get_watch(connection)
         or (previous.view_name, previous.view_version, previous.columns) != view
     ):
         for span in split_ids(connection, LOWEST, HIGHEST, size):

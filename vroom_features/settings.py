@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     """refuse a seed that would remove more than this share of the database's CSV vehicles"""
     max_removed_reservation_share: Share = MAX_REMOVED_RESERVATION_SHARE
     """refuse a seed that would remove more than this share of the database's reservations"""
+    watch_days: int = Field(0, ge=0, le=3650)
+    """days that bookings are counted before the count is learned from; 0: those that the first seed's span"""
     keep_snapshots: int = Field(KEEP_SNAPSHOTS, ge=1)
     """snapshots the offline store keeps"""
     keep_model_versions: int = Field(50, ge=2)

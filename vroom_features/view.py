@@ -63,8 +63,8 @@ class FeatureView:
         Together the identity of what the stores hold.
     join_key : str
         The entity's key.
-    label : str
-        Column of the outcome; never one of the features.
+    count, label : str
+        Columns of the reservations so far, and of the outcome that is learned from; never features.
     attributes : tuple of str
         Columns stored with the features for people and what-if questions, never given to a model.
     features : tuple of Feature
@@ -76,6 +76,7 @@ class FeatureView:
     name: str
     version: int
     join_key: str
+    count: str
     label: str
     attributes: tuple[str, ...]
     features: tuple[Feature, ...]
@@ -137,7 +138,8 @@ VEHICLE_VIEW = FeatureView(
     name="vehicle_forecast",
     version=1,
     join_key="vehicle_id",
-    label="num_reservations",
+    count="num_reservations",
+    label="training_label",
     attributes=("actual_price", "recommended_price"),
     features=(
         raw("technology"),

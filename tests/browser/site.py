@@ -106,7 +106,7 @@ class Site:
         """Read CSVs in, by default the sample, and write both stores."""
         seed(self.source, data_dir, quarantine_dir=self.home / "quarantine")
         with closing(OnlineStore.connect(self.redis_url)) as online:
-            materialize(self.source, self.offline, online, as_of=moment())
+            materialize(self.source, self.offline, online, now=moment())
 
     def promote_another(self) -> int:
         """Make the other of two models champion, trained when it is first wanted; return its version."""

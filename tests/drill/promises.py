@@ -122,7 +122,7 @@ def the_snapshot_is_that_of_the_files(system: System) -> None:
         closing(SourceStore.open(f"sqlite:///{name}/clean.db")) as source,
     ):
         seed(source, system.settings.data_dir)
-        clean = materialize(source, OfflineStore(f"{name}/offline"), None, as_of=now())
+        clean = materialize(source, OfflineStore(f"{name}/offline"), None, now=now())
     found = system.offline.current()
     assert found.digest == clean.digest, f"snapshot {found.id} is not what a clean run makes of the files"
 

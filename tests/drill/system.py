@@ -114,7 +114,7 @@ class System:
 
     def materialize(self, *, as_of: datetime | None = None) -> MaterializeReport:
         seed(self.source, self.settings.data_dir)
-        return materialize(self.source, self.offline, self.online, as_of=as_of or now())
+        return materialize(self.source, self.offline, self.online, now=as_of or now())
 
     def promotions(self, publish: Callable[[ModelPromoted], None] | None = None) -> PromotionService:
         """Return the promotion service as the flows open it."""

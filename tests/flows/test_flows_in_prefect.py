@@ -46,7 +46,7 @@ def test_a_model_is_trained_promoted_forced_rolled_back_and_monitored(
 ) -> None:
     with closing(SourceStore.open(flow_settings.source_database)) as source:
         seed_with_booked_arrivals(source, tmp_path / "csv")
-        materialize(source, OfflineStore(flow_settings.offline_store), None, as_of=AS_OF)
+        materialize(source, OfflineStore(flow_settings.offline_store), None, now=AS_OF)
 
     promoted = run(vroom_forecast_pipeline)
     assert promoted.is_completed(), promoted.message

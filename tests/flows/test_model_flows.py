@@ -50,7 +50,7 @@ def settings(
         for number in range(MIN_ARRIVALS):
             vehicle = make_vehicle(actual_price=150.0 + number, num_images=1 + number % 5)
             source.save_vehicle(vehicle, saved_at=AS_OF)
-        materialize(source, OfflineStore(settings.offline_store), None, as_of=AS_OF)
+        materialize(source, OfflineStore(settings.offline_store), None, now=AS_OF)
     assert asyncio.run(check_drift.fn(settings, AS_OF)) is None  # there is no champion
     first = asyncio.run(train_and_register.fn(settings, 0, AS_OF))
     assert first.manifest.snapshot.num_rows == 1_000

@@ -53,7 +53,7 @@ def expected(tmp_path: Path) -> Snapshot:
     offline = OfflineStore(str(tmp_path / "expected"))
     with closing(SourceStore.open(f"sqlite:///{tmp_path / 'expected.db'}")) as source:
         seed(source, SAMPLE)
-        materialize(source, offline, None, as_of=AS_OF, partition_vehicles=PARTITION_VEHICLES)
+        materialize(source, offline, None, now=AS_OF, partition_vehicles=PARTITION_VEHICLES)
     snapshot = offline.current()
     assert len(snapshot.parts) > DASK_MIN_RANGES
     return snapshot

@@ -49,7 +49,7 @@ def arrive(source: SourceStore, **changes: object) -> int:
 def run(
     source: SourceStore, offline: OfflineStore, online: OnlineStore | None = None, **options: object
 ) -> MaterializeReport:
-    return materialize(source, offline, online, as_of=NOW, **options)  # type: ignore[arg-type]
+    return materialize(source, offline, online, **{"now": NOW} | options)  # type: ignore[arg-type]
 
 
 def audited(source: SourceStore, online: OnlineStore) -> AuditReport:

@@ -37,11 +37,11 @@ def test_the_offline_store_holds_what_the_pure_functions_make(
         vehicles = pd.read_sql(text("SELECT * FROM vehicles ORDER BY vehicle_id"), connection)
         bookings = pd.read_sql(text("SELECT vehicle_id FROM reservations"), connection)
     label = num_reservations(vehicles, bookings)
-    fleet = vehicles.assign(**{VEHICLE_VIEW.label: label})[label.notna()].reset_index(drop=True)
+    fleet = vehicles.assign(**{VEHICLE_VIEW.count: label})[label.notna()].reset_index(drop=True)
     expected = fleet.assign(**VEHICLE_VIEW.compute(fleet))
     assert report.num_fleet == snapshot.num_rows == len(frame) == 41
     assert snapshot.columns == VEHICLE_VIEW.columns
-    names = ["vehicle_id", *VEHICLE_VIEW.columns, *VEHICLE_VIEW.attributes, VEHICLE_VIEW.label]
+    names = ["vehicle_id", *VEHICLE_VIEW.columns, *VEHICLE_VIEW.attributes, VEHICLE_VIEW.count]
     assert list(frame)[: len(names)] == names
     pd.testing.assert_frame_equal(frame[names], expected[names], check_dtype=False)
 
@@ -63,7 +63,7 @@ def test_rows_and_digest_are_the_same_for_any_database_partition_size_and_day(
         seed(postgres, tmp_path / "csv")
         for source, size in product((seeded, postgres), (1, 7, 1000)):
             other = OfflineStore(str(tmp_path / f"{source.engine.dialect.name}-{size}"))
-            report = materialize(source, other, None, as_of=NOW + timedelta(days=9), partition_vehicles=size)
+            report = materialize(source, other, None, now=NOW + timedelta(days=9), partition_vehicles=size)
             assert (report.digest, report.num_parts) == (expected.digest, -(-40 // size))
             assert other.current().table() == offline.current().table()
             assert sum(batch.num_rows for batch in other.current().batches(["price_diff"])) == 40
@@ -97,7 +97,7 @@ def test_old_snapshots_are_swept_and_files_with_them(
     for number in range(4):
         lines = [vehicle_line(1, actual_price=60 + number), *FLEET[1:]]
         seed(seeded, write_csvs(tmp_path / str(number), lines, BOOKED))
-        materialize(seeded, offline, None, as_of=NOW + timedelta(hours=number), keep_snapshots=2)
+        materialize(seeded, offline, None, now=NOW + timedelta(hours=number), keep_snapshots=2)
     kept = offline.snapshots()
     assert [snapshot.created_at.hour for snapshot in kept] == [2, 3]
     assert kept[-1] == offline.current()

@@ -74,13 +74,10 @@ def test_more_vehicles_or_bookings_than_a_share_are_not_removed(
 
 
 def counts(report: SeedReport) -> dict[str, int]:
-    """Return the counts that are not zero, without rows that were as they are."""
-    return {
-        name: getattr(report, name)
-        for name in SeedReport.__slots__
-        if name not in {"quarantine", "vehicles_unchanged", "reservations_unchanged"}
-        and getattr(report, name)
-    }
+    """Return the counts of changed rows that are not zero."""
+    names = (name for name in SeedReport.__slots__ if name.startswith(("vehicles_", "reservations_")))
+    unchanged = ("vehicles_unchanged", "vehicles_matured", "reservations_unchanged")
+    return {name: getattr(report, name) for name in names if name not in unchanged and getattr(report, name)}
 
 
 @on_both

@@ -29,7 +29,7 @@ from vroom_features.errors import (
     SourceStoreError,
     VehicleNotFoundError,
 )
-from vroom_features.features import has_outcome, observed_count
+from vroom_features.features import is_observed, observed_count
 from vroom_features.ingest.seed import seed
 from vroom_features.offline.partition import HIGHEST, LOWEST, fleet_rows, read_partition
 from vroom_features.vehicle import UI_VEHICLE_ID_START
@@ -224,7 +224,7 @@ def test_who_is_a_new_arrival_is_one_rule_in_the_database_in_a_row_and_in_a_part
     booked = booking_lines([(vehicle_id, day) for vehicle_id, num in ids.items() for day in range(num)])
     seed(source, write_csvs(tmp_path_factory.mktemp("csv"), fleet, booked), allow_removals=True)
     everyone = source.list_vehicles(page_size=1_000).items
-    by_rule = {v.vehicle_id for v in everyone if not has_outcome(v.source == "csv", ids.get(v.vehicle_id, 0))}
+    by_rule = {v.vehicle_id for v in everyone if not is_observed(v.source == "csv", ids.get(v.vehicle_id, 0))}
     with source.reading() as connection:
         partition = read_partition(connection, LOWEST, HIGHEST)
     label = observed_count(partition["num_booked"], partition["source"])

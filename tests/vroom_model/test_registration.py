@@ -237,7 +237,7 @@ def test_the_examples_of_docs_model_give_what_the_document_says(
     settings = Settings()
     with closing(SourceStore.open(settings.source_database)) as source:
         seed(source, SAMPLE)
-        materialize(source, OfflineStore(settings.offline_store), None, as_of=AS_OF)
+        materialize(source, OfflineStore(settings.offline_store), None, now=AS_OF)
     names = {"folder": tmp_path, "as_of": AS_OF, "timedelta": timedelta}
     # A blank line ends an example's output in doctest; in Markdown it is the closing fence.
     text = document.read_text().replace("\n```", "\n")

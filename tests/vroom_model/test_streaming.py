@@ -59,7 +59,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
     offline = OfflineStore(str(folder / "offline"))
     with closing(SourceStore.open(f"sqlite:///{folder / 'vroom.db'}")) as source:
         seed(source, SAMPLE)
-        materialize(source, offline, None, as_of=AS_OF, partition_vehicles=300)
+        materialize(source, offline, None, now=AS_OF, partition_vehicles=300)
     return offline.current()
 
 
@@ -129,7 +129,7 @@ def test_workers_of_a_dask_cluster_read_csv_vehicles_alone(stored: Snapshot, tmp
     offline = OfflineStore(str(tmp_path / "offline"))
     with closing(SourceStore.open(f"sqlite:///{tmp_path / 'vroom.db'}")) as source:
         seed_with_booked_arrivals(source, tmp_path / "csv")
-        materialize(source, offline, None, as_of=AS_OF, partition_vehicles=300)
+        materialize(source, offline, None, now=AS_OF, partition_vehicles=300)
     mixed = offline.current()
     assert (mixed.num_rows, len(mixed.parts)) == (stored.num_rows + 800, 6)
     assert sum(part.num_rows for part in dask_training.csv_parts(mixed)) == stored.num_rows

@@ -61,7 +61,7 @@ def test_the_snapshots_and_the_last_audit_are_shown(
     assert "Materialize runs one" in page(client, "/feature-stores")
     seed(services.source, DATA, quarantine_dir=tmp_path / "quarantine")
     offline = OfflineStore(services.settings.offline_store.url)
-    materialize(services.source, offline, services.online, as_of=now())
+    materialize(services.source, offline, services.online, now=now())
     record_audit(services.online, AuditReport(5, missing=2, stale=0, wrong=1, orphaned=0), as_of=now())
     shown = page(client, "/feature-stores")
     row = shown.partition(f"{offline.current().id}</th>")[2].partition("</tr>")[0]

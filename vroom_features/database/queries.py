@@ -14,6 +14,7 @@ from sqlalchemy import (
     and_,
     cast,
     exists,
+    false,
     func,
     not_,
     or_,
@@ -24,8 +25,9 @@ from sqlalchemy import (
 from sqlmodel import Field
 
 from vroom_features.database.tables import TABLES
-from vroom_features.features import has_outcome
+from vroom_features.features import is_observed
 from vroom_features.vehicle import VehicleBase
+from vroom_features.watch import Watch
 
 BIGGEST_ID = 2**63 - 1
 Kind = Literal["fleet", "new"]
@@ -33,7 +35,7 @@ Kind = Literal["fleet", "new"]
 
 
 class StoredVehicle(VehicleBase):
-    """A vehicle as the database holds it; ``num_reservations`` is None for a new arrival."""
+    """A vehicle as the database holds it."""
 
     model_config = ConfigDict(frozen=True)  # type: ignore[assignment]  # SQLModel narrows the type
 
@@ -41,11 +43,18 @@ class StoredVehicle(VehicleBase):
     source: Literal["csv", "ui"]
     row_version: int
     saved_at: datetime | None
-    num_reservations: int | None = Field(description="null: not watched yet")
+    watch_start: datetime | None = Field(default=None, description="since when its bookings are an outcome")
+    withdrawn_at: datetime | None = Field(default=None, description="when its owner took it off")
+    num_reservations: int | None = Field(description="null: not booked yet in its watch")
+    is_watch_over: bool = Field(default=False, description="whether its bookings are an outcome")
+
+    @property
+    def is_fleet(self) -> bool:
+        return self.num_reservations is not None or self.is_watch_over
 
     @property
     def is_new_arrival(self) -> bool:
-        return self.num_reservations is None
+        return not self.is_fleet and self.withdrawn_at is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +113,22 @@ class Changes:
     complete: bool
 
 
-vehicles, reservations = TABLES["vehicles"], TABLES["reservations"]
+vehicles, reservations, history = TABLES["vehicles"], TABLES["reservations"], TABLES["vehicle_history"]
 state, deletions, keys = TABLES["database_state"], TABLES["deletions"], TABLES["idempotency_keys"]
-_bookings = select(func.count()).where(reservations.c.vehicle_id == vehicles.c.vehicle_id).scalar_subquery()
-num_reservations = func.nullif(_bookings, 0)
-is_fleet = or_(vehicles.c.source == "csv", exists().where(reservations.c.vehicle_id == vehicles.c.vehicle_id))
-"""`has_outcome` in SQL."""
+is_counted = or_(
+    vehicles.c.source == "csv",
+    vehicles.c.watch_start == vehicles.c.saved_at,
+    reservations.c.created_at >= vehicles.c.watch_start,
+)
+"""Bookings before a change that began a new watch count no more."""
+_is_its = and_(reservations.c.vehicle_id == vehicles.c.vehicle_id, is_counted)
+num_reservations = func.nullif(select(func.count()).where(_is_its).scalar_subquery(), 0)
+is_watch_over = func.coalesce(
+    vehicles.c.watch_start < select(state.c.over_before).scalar_subquery(), false()
+).label("is_watch_over")
+is_fleet = or_(vehicles.c.source == "csv", exists().where(_is_its), is_watch_over)
+"""`StoredVehicle.is_fleet` in SQL."""
+is_new_arrival = and_(not_(is_fleet), vehicles.c.withdrawn_at.is_(None))
 SORTS: dict[str, ColumnElement[Any]] = {
     **{c.name: c for c in vehicles.c},
     "price_diff": vehicles.c.actual_price - vehicles.c.recommended_price,
@@ -120,7 +139,7 @@ SORTS: dict[str, ColumnElement[Any]] = {
 
 def select_vehicles() -> Select[Any]:
     """Select vehicles with their bookings counted, as `stored` takes them."""
-    return select(vehicles, num_reservations.label("counted"))
+    return select(vehicles, num_reservations.label("counted"), is_watch_over)
 
 
 def count_vehicles() -> Select[Any]:
@@ -140,7 +159,8 @@ def stored(row: Row[Any]) -> StoredVehicle:
     """Turn a row of `select_vehicles` into a vehicle."""
     values = dict(row._mapping)
     counted = values.pop("counted") or 0
-    is_known = has_outcome(values["source"] == "csv", counted)
+    is_known = is_observed(values["source"] == "csv", counted)
+    values["is_watch_over"] = bool(values["is_watch_over"])
     return StoredVehicle.model_construct(**values, num_reservations=counted if is_known else None)
 
 
@@ -149,6 +169,12 @@ def get_one(connection: Connection, vehicle_id: int) -> StoredVehicle | None:
         return None
     row = connection.execute(select_vehicles().where(vehicles.c.vehicle_id == vehicle_id)).first()
     return None if row is None else stored(row)
+
+
+def get_watch(connection: Connection) -> Watch | None:
+    """Return the watch; None while no booking of a csv vehicle is known."""
+    found = connection.execute(select(state.c.watch_days, state.c.complete_through)).one()
+    return None if found.watch_days is None else Watch(found.watch_days, found.complete_through)
 
 
 def next_change(connection: Connection) -> int:
@@ -161,7 +187,7 @@ def matches(kind: Kind | None, search: str, where: VehicleFilter | None) -> Colu
     """Return the condition of a list; ``search`` is the beginning of an id."""
     conditions: list[ColumnElement[bool]] = [true()]
     if kind is not None:
-        conditions.append(is_fleet if kind == "fleet" else not_(is_fleet))
+        conditions.append(is_fleet if kind == "fleet" else is_new_arrival)
     if search.strip():
         conditions.append(cast(vehicles.c.vehicle_id, String).startswith(search.strip(), autoescape=True))
     if where is not None:

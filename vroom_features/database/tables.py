@@ -4,7 +4,7 @@
 """
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,31 @@ class Vehicle(VehicleBase, table=True):
     saved_at: datetime | None = Field(
         default=None, sa_type=UtcDateTime, description="when the web form saved it (UTC); NULL for csv"
     )
+    watch_start: datetime | None = Field(
+        default=None,
+        sa_type=UtcDateTime,
+        description="since when its bookings are an outcome (UTC); NULL for csv while no booking is known",
+    )
+    withdrawn_at: datetime | None = Field(
+        default=None, sa_type=UtcDateTime, description="when its owner took it off (UTC); it keeps its watch"
+    )
+
+
+class VehicleHistory(SQLModel, table=True):
+    """What a vehicle of the web form was before a change."""
+
+    __tablename__ = "vehicle_history"
+
+    vehicle_id: int = Field(
+        primary_key=True,
+        foreign_key="vehicles.vehicle_id",
+        sa_type=BigInteger,
+        sa_column_kwargs={"autoincrement": False},
+    )
+    held_until: datetime = Field(primary_key=True, sa_type=UtcDateTime, description="of the change (UTC)")
+    held_from: datetime = Field(sa_type=UtcDateTime, description="of the change before, or of the save (UTC)")
+    watch_start: datetime = Field(sa_type=UtcDateTime, description="of its watch then (UTC)")
+    attributes: str = Field(description="its raw columns as JSON")
 
 
 class Reservation(SQLModel, table=True):
@@ -115,6 +140,15 @@ class DatabaseState(SQLModel, table=True):
         default="", max_length=64, description="SHA-256 of the files it was last seeded from"
     )
     change_number: int = Field(sa_type=BigInteger)
+    watch_days: int | None = Field(
+        default=None, description="L; NULL while no booking of a csv vehicle is known"
+    )
+    complete_through: date | None = Field(default=None, description="D; NULL as L is")
+    over_before: datetime | None = Field(
+        default=None,
+        sa_type=UtcDateTime,
+        description="watches that began before are over: of L and D, for queries",
+    )
 
 
 class Deletion(SQLModel, table=True):

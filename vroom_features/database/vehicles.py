@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, delete, func, insert, not_, select
+from sqlalchemy import Connection, Engine, delete, func, insert, select
 
 from vroom_features.addresses import ServiceAddress
 from vroom_features.database import queries
@@ -20,6 +20,7 @@ from vroom_features.database.queries import (
     VehicleFilter,
     VehiclePage,
     deletions,
+    history,
     keys,
     reservations,
     state,
@@ -31,6 +32,7 @@ from vroom_features.errors import (
     VehicleNotFoundError,
 )
 from vroom_features.vehicle import VehicleCreate
+from vroom_features.watch import Watch
 
 
 class SourceStore:
@@ -113,7 +115,8 @@ class SourceStore:
                         raise IdempotencyConflictError(idempotency_key)
                     return SavedVehicle(_get(connection, found.vehicle_id), created=False)
             row_version = queries.next_change(connection)
-            row = insert(vehicles).values(source="ui", row_version=row_version, saved_at=saved_at, **values)
+            when = {"saved_at": saved_at, "watch_start": saved_at}
+            row = insert(vehicles).values(source="ui", row_version=row_version, **when, **values)
             vehicle_id = connection.execute(row).inserted_primary_key[0]  # type: ignore[index]  # one row has one
             if idempotency_key is not None:
                 key = {"key": idempotency_key, "body": vehicle.model_dump_json(), "vehicle_id": vehicle_id}
@@ -139,6 +142,7 @@ class SourceStore:
             if not _get(connection, vehicle_id).is_new_arrival:
                 raise NotDeletableError(vehicle_id)
             row_version = queries.next_change(connection)
+            connection.execute(delete(history).where(history.c.vehicle_id == vehicle_id))
             connection.execute(delete(vehicles).where(vehicles.c.vehicle_id == vehicle_id))
             connection.execute(insert(deletions).values(vehicle_id=vehicle_id, row_version=row_version))
         return row_version
@@ -216,15 +220,16 @@ class SourceStore:
 
     def count_new_arrivals(self) -> int:
         with self.reading() as connection:
-            query = queries.count_vehicles().where(not_(queries.is_fleet))
+            query = queries.count_vehicles().where(queries.is_new_arrival)
             return int(connection.execute(query).scalar_one())
 
     def count_vehicles(self) -> VehicleCounts:
         with self.reading() as connection:
-            everything = queries.count_vehicles()
-            new = connection.execute(everything.where(not_(queries.is_fleet))).scalar_one()
+            fleet, new = (func.count().filter(kind) for kind in (queries.is_fleet, queries.is_new_arrival))
+            counts = select(fleet, new).select_from(vehicles)
+            num_fleet, num_new = connection.execute(counts).one()
             booked = connection.execute(select(func.count()).select_from(reservations)).scalar_one()
-            return VehicleCounts(connection.execute(everything).scalar_one() - new, new, booked)
+            return VehicleCounts(num_fleet, num_new, booked)
 
     def changes_since(self, row_version: int, *, after: int = 0, limit: int = 10_000) -> Changes:
         """Return which vehicles of the web form changed after a change number, all seen at one moment.
@@ -253,10 +258,15 @@ class SourceStore:
     def new_arrivals(self, remainders: range, divisor: int) -> tuple[StoredVehicle, ...]:
         """Return the new arrivals whose ids have one of these consecutive remainders."""
         remainder = vehicles.c.vehicle_id % divisor
-        query = queries.select_vehicles().where(not_(queries.is_fleet))
+        query = queries.select_vehicles().where(queries.is_new_arrival)
         query = query.where(remainder.between(remainders[0], remainders[-1]))
         with self.reading() as connection:
             return tuple(queries.stored(row) for row in connection.execute(query))
+
+    def watch(self) -> Watch | None:
+        """Return the watch; None while no booking of a csv vehicle is known."""
+        with self.reading() as connection:
+            return queries.get_watch(connection)
 
     def last_change(self) -> LastChange:
         with self.reading() as connection:

@@ -6,20 +6,22 @@ seed is one transaction, and the same files again change nothing.
 """
 
 from dataclasses import dataclass
+from datetime import date, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from sqlalchemy import Connection, func, select, update
 
 from vroom_features.database.bulk import read_frame
-from vroom_features.database.queries import count_vehicles, reservations, state, vehicles
+from vroom_features.database.queries import count_vehicles, get_watch, reservations, state, vehicles
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import DataContractError
 from vroom_features.ingest.contract import (
-    RESERVATION_COLUMNS,
     VEHICLE_COLUMNS,
     CheckedFile,
+    reservation_columns,
     sort_out_unknown,
     write_quarantine,
 )
@@ -32,7 +34,9 @@ from vroom_features.ingest.upsert import (
     upsert_vehicles,
     write_bookings,
 )
+from vroom_features.ingest.watch import ToldWatch, WatchUpdate, booked_days
 from vroom_features.settings import MAX_BAD_SHARE, MAX_REMOVED_RESERVATION_SHARE, MAX_REMOVED_VEHICLE_SHARE
+from vroom_features.watch import Watch
 
 FILES = ("vehicles.csv", "reservations.csv")
 
@@ -42,7 +46,8 @@ class SeedReport:
     """What a seed did with each file's rows.
 
     ``removed`` rows were in the database and not in the file.  ``kept`` rows too, but a bad row may describe
-    them.  Bookings are ``set_aside`` while a bad row keeps their vehicle out.
+    them.  Bookings are ``set_aside`` while a bad row keeps their vehicle out.  ``watch_days`` and
+    ``complete_through`` are the watch from now on; ``vehicles_matured`` have a training label that had none.
     """
 
     vehicles_added: int = 0
@@ -57,6 +62,10 @@ class SeedReport:
     reservations_kept: int = 0
     reservations_quarantined: int = 0
     reservations_set_aside: int = 0
+    watch_days: int | None = None
+    complete_through: str | None = None
+    vehicles_matured: int = 0
+    has_new_watch: bool = False
     quarantine: tuple[str, ...] = ()
 
     @property
@@ -68,6 +77,7 @@ class SeedReport:
             self.vehicles_removed,
             self.reservations_added,
             self.reservations_removed,
+            self.has_new_watch,
         )
         return not any(changed)
 
@@ -81,6 +91,9 @@ def seed(
     max_removed_vehicle_share: float = MAX_REMOVED_VEHICLE_SHARE,
     max_removed_reservation_share: float = MAX_REMOVED_RESERVATION_SHARE,
     allow_removals: bool = False,
+    watch_days: int | None = None,
+    complete_through: date | None = None,
+    as_of: datetime | None = None,
     progress: Progress | None = None,
 ) -> SeedReport:
     """Make the csv vehicles and all bookings of the database those of the two files.
@@ -98,6 +111,13 @@ def seed(
         Refuse to remove more than this share of the csv vehicles, or of the bookings, in the database.
     allow_removals : bool
         Remove whatever the files lack, however much it is.
+    watch_days : int, optional
+        Length of a watch; by default as it was, and at the first seed the days that the csv vehicles'
+        bookings span.
+    complete_through : date, optional
+        The day through which bookings are complete; by default that of the csv vehicles' last booking.
+    as_of : datetime, optional
+        The moment of the seed: later bookings are bad rows, and no later day is complete.
     progress : callable, optional
 
     Raises
@@ -107,12 +127,15 @@ def seed(
     SourceStoreError
         If the database cannot be written; it is unchanged.
     """
+    told = ToldWatch(watch_days, complete_through)
+    told.check(as_of)
     vehicle_path, reservation_path = (find_csv(data_dir, name) for name in FILES)
     digest = digest_of(data_dir)
-    if digest == last_seed(source):
+    watch = source.watch()
+    if digest == last_seed(source) and (watch is None or told.applied_to(watch) == watch):
         return _unchanged(source)
     vehicle_file = check_file(vehicle_path, VEHICLE_COLUMNS, progress=progress)
-    booking_file = check_file(reservation_path, RESERVATION_COLUMNS, progress=progress)
+    booking_file = check_file(reservation_path, reservation_columns(as_of), progress=progress)
     if quarantine_dir is None:
         quarantine_dir = _parent_of_database(source, data_dir) / "quarantine"
     with source.writing() as connection:
@@ -120,7 +143,10 @@ def seed(
         wanted = _in_order(vehicle_file, from_form, vehicle_path)
         rejected = write_quarantine(vehicle_path, vehicle_file, quarantine_dir, max_bad_share)
         version = connection.execute(select(state.c.change_number)).scalar_one() + 1
-        fleet = upsert_vehicles(connection, wanted, version)
+        days = booked_days(booking_file.columns, wanted.index, as_of)
+        is_first = connection.execute(select(reservations.c.vehicle_id).limit(1)).first() is None
+        new_watch = WatchUpdate.plan(get_watch(connection), days, told, is_first=is_first)
+        fleet = upsert_vehicles(connection, wanted, version, watch_start=new_watch.start)
         is_kept = vehicle_file.may_have_bad_rows(fleet.absent.to_numpy())
         known = [ids.to_numpy() for ids in (wanted.index, from_form, fleet.absent[is_kept])]
         del wanted  # the bookings take the memory
@@ -139,9 +165,11 @@ def seed(
                 Removal("vehicle", rows, num_vehicles, max_removed_vehicle_share),
                 Removal("reservation", removed, bookings.num_stored, max_removed_reservation_share),
             )
-        is_first = not bookings.num_stored
+        if len(removed) == bookings.num_stored:  # another fleet
+            new_watch = WatchUpdate.plan(new_watch.before, days, told, is_first=True)
         write_bookings(connection, bookings.added, removed, version, is_first=is_first, progress=progress)
         remove_vehicles(connection, removed_vehicles, version)
+        num_matured = new_watch.write(connection, version)
         report = SeedReport(
             vehicles_added=fleet.num_added,
             vehicles_updated=fleet.num_updated,
@@ -155,6 +183,9 @@ def seed(
             reservations_kept=len(kept),
             reservations_quarantined=booking_file.num_bad,
             reservations_set_aside=num_set_aside,
+            vehicles_matured=num_matured,
+            has_new_watch=new_watch.after != new_watch.before,
+            **_of_watch(new_watch.after),
             quarantine=tuple(map(str, rejected)),
         )
         change_number = state.c.change_number + int(not report.is_unchanged)
@@ -186,7 +217,17 @@ def _unchanged(source: SourceStore) -> SeedReport:
     with source.reading() as connection:
         num_vehicles = connection.execute(count_vehicles().where(vehicles.c.source == "csv")).scalar_one()
         num_bookings = connection.execute(select(func.count()).select_from(reservations)).scalar_one()
-    return SeedReport(vehicles_unchanged=num_vehicles, reservations_unchanged=num_bookings)
+        watch = get_watch(connection)
+    return SeedReport(
+        vehicles_unchanged=num_vehicles, reservations_unchanged=num_bookings, **_of_watch(watch)
+    )
+
+
+def _of_watch(watch: Watch | None) -> dict[str, Any]:
+    """Return the fields of a report about the watch."""
+    if watch is None:
+        return {}
+    return {"watch_days": watch.days, "complete_through": watch.complete_through.isoformat()}
 
 
 def _parent_of_database(source: SourceStore, otherwise: Path) -> Path:

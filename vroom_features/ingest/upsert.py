@@ -6,6 +6,7 @@ where a vehicle has several bookings of one moment.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from sqlalchemy import Connection, delete, exists, select, tuple_, update
 
 from vroom_features.database.bulk import append, microseconds, read_frame, staged
 from vroom_features.database.queries import deletions, reservations, vehicles
+from vroom_features.database.tables import EPOCH, MICROSECOND
 from vroom_features.errors import DataContractError
 from vroom_features.ingest.csv_files import Progress
 from vroom_features.vehicle import COLUMNS
@@ -44,8 +46,13 @@ class BookingDifference:
     num_stored: int
 
 
-def upsert_vehicles(connection: Connection, wanted: pd.DataFrame, version: int) -> FleetChange:
-    """Add and update csv vehicles; ``wanted`` has the raw columns on ``vehicle_id``, in its order."""
+def upsert_vehicles(
+    connection: Connection, wanted: pd.DataFrame, version: int, *, watch_start: datetime | None
+) -> FleetChange:
+    """Add and update csv vehicles; ``wanted`` has the raw columns on ``vehicle_id``, in its order.
+
+    The watch of those that are added starts at ``watch_start``.
+    """
     raw = [vehicles.c[name] for name in ("vehicle_id", *COLUMNS)]
     query = select(*raw).where(vehicles.c.source == "csv").order_by(vehicles.c.vehicle_id)
     stored = read_frame(connection, query).set_index("vehicle_id")
@@ -59,9 +66,10 @@ def upsert_vehicles(connection: Connection, wanted: pd.DataFrame, version: int) 
             same = vehicles.c.vehicle_id == new.c.vehicle_id
             connection.execute(update(vehicles).values(values).where(same))
     if len(added):
-        append(
-            connection, vehicles, wanted.loc[added].assign(source="csv", row_version=version).reset_index()
-        )
+        rows = wanted.loc[added].assign(source="csv", row_version=version).reset_index()
+        if watch_start is not None:
+            rows["watch_start"] = (watch_start - EPOCH) // MICROSECOND
+        append(connection, vehicles, rows)
         connection.execute(delete(deletions).where(deletions.c.vehicle_id.in_(select(vehicles.c.vehicle_id))))
     absent = stored.index.difference(wanted.index)
     return FleetChange(len(added), len(changed), len(both) - len(changed), absent)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from datetime import date
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self
 
@@ -16,6 +17,7 @@ from pydantic import AwareDatetime, ConfigDict, ValidationError, create_model
 from vroom_features.addresses import ENCODE, ServiceAddress
 from vroom_features.durable import replaced_whole
 from vroom_features.errors import OfflineStoreError, UnreadableSnapshotError
+from vroom_features.watch import Watch
 
 
 class LocalFiles:
@@ -106,7 +108,7 @@ def files_at(root: ServiceAddress) -> Files:
     return RemoteFiles(root) if "://" in root.url else LocalFiles(Path(root.url))
 
 
-FORMAT = 1
+FORMAT = 2
 """Version of the manifest's shape."""
 
 
@@ -115,13 +117,14 @@ class Part:
     """The fleet vehicles of one range of ids, ``low`` to ``high``, both included.
 
     ``sums`` are the checksum of the rows; a snapshot's digest is made of their totals.  ``num_vehicles``
-    counts the range's new arrivals too.
+    counts the range's new arrivals too, ``num_labels`` the rows with a training label.
     """
 
     low: int
     high: int
     num_vehicles: int
     num_rows: int
+    num_labels: int
     sums: tuple[int, int]
     file: str
     sha256: str
@@ -133,6 +136,8 @@ class Manifest:
 
     ``digest`` depends on the rows and the view only, not on the partitions, the engine or the day.
     ``database_id`` and ``change_number`` identify the state of the database that it was made from.
+    ``watch_days`` and ``complete_through`` are its watch, None while no booking is known.  ``as_of`` is set
+    where it is a past state: what was saved, held and booked before that moment.
     """
 
     id: str
@@ -145,12 +150,26 @@ class Manifest:
     view_name: str
     view_version: int
     columns: tuple[str, ...]
+    watch_days: int | None
+    complete_through: date | None
+    as_of: AwareDatetime | None
     parts: tuple[Part, ...]
+
+    @property
+    def watch(self) -> Watch | None:
+        if self.watch_days is None or self.complete_through is None:
+            return None
+        return Watch(self.watch_days, self.complete_through)
+
+    @property
+    def num_labels(self) -> int:
+        """Rows with a training label."""
+        return sum(part.num_labels for part in self.parts)
 
     def to_json(self) -> bytes:
         values = {each.name: getattr(self, each.name) for each in fields(Manifest)}
-        values |= {"created_at": self.created_at.isoformat(), "parts": [asdict(part) for part in self.parts]}
-        return json.dumps({"format": FORMAT} | values, indent=1).encode()
+        values |= {"parts": [asdict(part) for part in self.parts]}
+        return json.dumps({"format": FORMAT} | values, indent=1, default=lambda day: day.isoformat()).encode()
 
     @classmethod
     def from_json(cls, snapshot_id: str, content: bytes, **more: Any) -> Self:  # fields of a subclass

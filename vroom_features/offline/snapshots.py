@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -168,16 +169,38 @@ class OfflineStore:
         return name, sha256
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Make a snapshot the current one; its parts are written already."""
+        """Write a snapshot, whose parts are written, and make it current unless it is a past state."""
         with self._translated():
             self.files.write(f"snapshots/{snapshot.id}.json", snapshot.to_json())
-            self.files.write("current.json", json.dumps({"snapshot": snapshot.id}).encode())
+            if snapshot.as_of is None:
+                self.files.write("current.json", json.dumps({"snapshot": snapshot.id}).encode())
+
+    def as_of(self, moment: datetime) -> Snapshot:
+        """Return the snapshot that was current at a moment (with its zone).
+
+        Raises
+        ------
+        NoSnapshotError
+            If there is none at all.
+        UnreadableSnapshotError
+            If it was swept; the oldest that is kept is named.
+        """
+        published = [s for s in self.snapshots() if s.as_of is None]
+        if not published:
+            raise NoSnapshotError(self.root)
+        if moment < (oldest := published[0]).created_at:
+            problem = f"none is kept that was current then; the oldest is {oldest.id} of {oldest.created_at}"
+            raise UnreadableSnapshotError(f"as of {moment}", problem)
+        return [s for s in published if s.created_at <= moment][-1]
 
     def sweep(self, keep: int) -> None:
-        """Keep the last snapshots; delete the others, and what killed runs left."""
-        snapshots = self.snapshots()
-        current = self.current().id
-        kept = [s for s in snapshots[-max(keep, 1) :] if s.id != current] + [self.snapshot(current)]
+        """Keep the last snapshots, and as many of past states; delete others, and what killed runs left."""
+        snapshots, keep = self.snapshots(), max(keep, 1)
+        kept = [s for s in snapshots if s.as_of is not None][-keep:]
+        with suppress(NoSnapshotError):  # there may be past states alone
+            current = self.current()
+            published = [s for s in snapshots if s.as_of is None]
+            kept += [s for s in published[-keep:] if s.id != current.id] + [current]
         with self._translated():
             old = set(self._ids()) - {s.id for s in kept}
             self.files.delete(f"snapshots/{snapshot_id}.json" for snapshot_id in old)

@@ -1,0 +1,297 @@
+"""A count is a label only when the watch is over: L, D, watch starts, history, and snapshots of the past."""
+
+from contextlib import closing
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.factories import make_vehicle
+from tests.vroom_features.files import vehicle_line, write_csvs
+from tests.vroom_features.stores import ids_in, on_both, run
+from vroom_features.database.history import change_vehicle, withdraw_vehicle
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.errors import (
+    DataContractError,
+    NotChangeableError,
+    OfflineStoreError,
+    UnreadableSnapshotError,
+)
+from vroom_features.features import num_reservations, training_label
+from vroom_features.ingest.seed import SeedReport, seed
+from vroom_features.offline.snapshots import OfflineStore
+from vroom_features.online.store import OnlineStore
+from vroom_features.watch import Watch, midnight
+
+L = 10
+FIRST = [(1, day) for day in range(1, 11)]
+"""Bookings of the first ten days of January, so a watch is ten days long and complete through the 10th."""
+
+
+def at(day: int, hour: int = 12) -> datetime:
+    """Return a moment of January 2023, or after it."""
+    return datetime(2023, 1, 1, hour, tzinfo=UTC) + timedelta(days=day - 1)
+
+
+def seed_days(
+    source: SourceStore, folder: Path, ids: list[int], bookings: list[tuple[int, int]], **options: Any
+) -> SeedReport:
+    lines = [f"{vehicle_id},{at(day)}" for vehicle_id, day in bookings]
+    return seed(source, write_csvs(folder, map(vehicle_line, ids), lines), **options)
+
+
+def save(source: SourceStore, day: int, **changes: object) -> int:
+    return source.save_vehicle(make_vehicle(**changes), saved_at=at(day)).vehicle.vehicle_id
+
+
+def rows_of(offline: OfflineStore) -> dict[int, tuple[float | None, float | None]]:
+    """Return count and label of each vehicle in the current snapshot."""
+    return counts_in(offline.current().read())
+
+
+def counts_in(frame: pd.DataFrame) -> dict[int, tuple[float | None, float | None]]:
+    known = frame[["num_reservations", "training_label"]].astype(object)
+    known = known.where(known.notna(), None)
+    return dict(zip(frame["vehicle_id"].tolist(), map(tuple, known.to_numpy().tolist()), strict=True))
+
+
+@on_both
+def test_a_vehicles_life_is_that_of_the_table_in_the_docs(
+    source: SourceStore, offline: OfflineStore, online: OnlineStore, tmp_path: Path
+) -> None:
+    seed_days(source, tmp_path, [1, 2], FIRST)
+    arrival, under_watch = save(source, 12), save(source, 12)
+    booked, never_booked = save(source, 3), save(source, 3)
+    later = [(1, 15), (3, 14), (under_watch, 13), (booked, 4), (booked, 14)]
+    report = seed_days(source, tmp_path, [1, 2, 3], [*FIRST, *later])
+    assert (report.watch_days, report.complete_through, report.vehicles_matured) == (L, "2023-01-15", 2)
+    run(source, offline, online)
+    assert rows_of(offline) == {
+        1: (11, 6),  # csv, watch over: the ten days that end on the 15th
+        2: (0, 0),
+        3: (1, None),  # csv, joined later, watch under way
+        under_watch: (1, None),
+        booked: (2, 1),  # the booking of the 14th is after its watch
+        never_booked: (None, 0),
+    }
+    assert ids_in(online) == [arrival]
+    assert [v.vehicle_id for v in source.list_vehicles(kind="new").items] == [arrival]
+    counts = source.count_vehicles()
+    assert (counts.fleet, counts.new_arrivals) == (6, 1)
+
+
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_the_batch_makes_the_labels_of_the_pure_function(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("labels")
+    offline, days = OfflineStore(str(folder / "offline")), st.integers(1, 40)
+    with closing(SourceStore.open(f"sqlite:///{folder / 'vroom.db'}")) as source:
+        arrivals = [save(source, day) for day in data.draw(st.lists(days, max_size=4), label="saved")]
+        for ids in ([1, 2, 3], [1, 2, 3, 4]):  # the second time, from the same store, with what changed
+            bookings = data.draw(st.lists(st.tuples(st.sampled_from([*ids, *arrivals]), days), max_size=25))
+            told = {"watch_days": data.draw(st.sampled_from([None, 5])), "allow_removals": True}
+            seed_days(source, folder, ids, bookings, **told)
+            run(source, offline)
+        watch, everyone = source.watch(), source.list_vehicles(page_size=100).items
+    vehicles = pd.DataFrame([vehicle.model_dump() for vehicle in everyone])
+    made = pd.DataFrame(bookings, columns=["vehicle_id", "day"])
+    made["created_at"] = pd.to_datetime([at(day) for day in made.pop("day")], utc=True)
+    count = num_reservations(vehicles, made)
+    label = count.where(count < 0).rename("training_label")
+    if watch:
+        vehicles["watch_start"] = pd.to_datetime(vehicles["watch_start"], utc=True)
+        through = watch.complete_through
+        label = training_label(vehicles, made, watch_days=watch.days, complete_through=through)
+    is_fleet = count.notna() | label.notna()
+    both = pd.concat([vehicles["vehicle_id"], count, label], axis=1)[is_fleet]
+    assert rows_of(offline) == counts_in(both)
+    assert {v.vehicle_id for v in everyone if v.is_fleet} == set(both["vehicle_id"])
+
+
+@st.composite
+def marketplaces(draw: st.DrawFn) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Draw vehicles of both kinds and bookings of two months."""
+    moments = st.datetimes(datetime(2023, 1, 1), datetime(2023, 2, 28), timezones=st.just(UTC))
+    starts = draw(st.lists(st.tuples(st.sampled_from(["csv", "ui"]), moments), min_size=1, max_size=6))
+    vehicles = pd.DataFrame(starts, columns=["source", "watch_start"]).assign(vehicle_id=range(len(starts)))
+    is_csv = vehicles["source"] == "csv"
+    vehicles["watch_start"] = vehicles["watch_start"].where(~is_csv, vehicles["watch_start"].dt.normalize())
+    booked = draw(st.lists(st.tuples(st.integers(0, len(starts) - 1), moments), max_size=30))
+    bookings = pd.DataFrame(booked, columns=["vehicle_id", "created_at"])
+    return vehicles, bookings.astype({"created_at": "datetime64[us, UTC]", "vehicle_id": "int64"})
+
+
+DAYS = st.dates(date(2023, 1, 1), date(2023, 3, 15))
+
+
+@settings(deadline=None)
+@given(marketplaces(), st.integers(1, 40), DAYS, st.integers(0, 30))
+def test_a_label_is_never_known_early_and_stays_what_it_is(
+    marketplace: tuple[pd.DataFrame, pd.DataFrame], days: int, through: date, later: int
+) -> None:
+    vehicles, bookings = marketplace
+    label = training_label(vehicles, bookings, watch_days=days, complete_through=through)
+    watched = [(through - start.date()).days for start in vehicles["watch_start"]]
+    assert label.notna().tolist() == [each >= days for each in watched]
+    known_by_then = bookings[bookings["created_at"] < midnight(through) + timedelta(days=1)]
+    same = training_label(vehicles, known_by_then, watch_days=days, complete_through=through)
+    assert same.tolist() == label.tolist()  # what is booked after D changes nothing
+    after = training_label(
+        vehicles, bookings, watch_days=days, complete_through=through + timedelta(days=later)
+    )
+    is_settled = label.notna() & (vehicles["source"] == "ui")
+    assert after[is_settled].tolist() == label[is_settled].tolist()
+
+
+def test_the_first_seed_finds_the_watch_and_a_later_one_a_later_day_alone(
+    source: SourceStore, tmp_path: Path
+) -> None:
+    save(source, 2)
+    seed_days(source, tmp_path, [1], [])
+    assert source.watch() is None
+    assert seed_days(source, tmp_path, [1], FIRST).has_new_watch
+    assert source.watch() == Watch(L, date(2023, 1, 10))
+    arrival = save(source, 11)
+    seed_days(source, tmp_path, [1], [*FIRST, (arrival, 400)])  # a lone late booking of a ui vehicle
+    assert source.watch() == Watch(L, date(2023, 1, 10))
+    seed_days(source, tmp_path, [1], FIRST[:-1], allow_removals=True)  # a booking less is no day less
+    assert source.watch() == Watch(L, date(2023, 1, 10))
+    told = {"watch_days": 5, "complete_through": date(2023, 1, 20)}
+    report = seed_days(source, tmp_path, [1], FIRST[:-1], **told)
+    assert (report.is_unchanged, source.watch()) == (False, Watch(5, date(2023, 1, 20)))
+    assert seed_days(source, tmp_path, [1], FIRST[:-1], **told).is_unchanged
+
+
+def test_another_fleet_has_a_watch_of_its_own(source: SourceStore, tmp_path: Path) -> None:
+    seed_days(source, tmp_path, [1, 2], FIRST)
+    seed_days(source, tmp_path, [1, 3], [(1, -30), (3, -3)], allow_removals=True)
+    assert source.watch() == Watch(28, at(-3).date())
+    assert {v.is_watch_over for v in source.list_vehicles().items} == {True}
+
+
+def test_a_day_or_a_booking_to_come_matures_nobody(source: SourceStore, tmp_path: Path) -> None:
+    with pytest.raises(
+        DataContractError, match=r"cannot be complete through 2023-03-01: today is 2023-01-15"
+    ):
+        seed_days(source, tmp_path, [1], FIRST, complete_through=date(2023, 3, 1), as_of=at(15))
+    report = seed_days(source, tmp_path, [1], [*FIRST, (1, 4000)], as_of=at(15), max_bad_share=0.1)
+    assert (report.reservations_quarantined, report.complete_through) == (1, "2023-01-10")
+    (listed,) = report.quarantine
+    assert "not in the future" in Path(listed).read_text()
+
+
+@on_both
+def test_a_change_of_a_model_input_begins_a_new_watch(
+    source: SourceStore, offline: OfflineStore, online: OnlineStore, tmp_path: Path
+) -> None:
+    seed_days(source, tmp_path, [1], FIRST)
+    changed, kept = save(source, 2), save(source, 2)
+    bookings = [*FIRST, (1, 15), (changed, 3), (changed, 4), (kept, 3)]
+    seed_days(source, tmp_path, [1], bookings)
+    price = make_vehicle()
+    both_higher = price.model_copy(
+        update={name: getattr(price, name) + 1 for name in ("actual_price", "recommended_price")}
+    )
+    assert change_vehicle(source, kept, both_higher, changed_at=at(14)).watch_start == at(2)
+    again = change_vehicle(source, changed, make_vehicle(actual_price=99.0), changed_at=at(14))
+    assert (again.watch_start, again.num_reservations, again.is_new_arrival) == (at(14), None, True)
+    run(source, offline, online)
+    assert rows_of(offline) == {1: (11, 6), kept: (1, 1)}
+    assert ids_in(online) == [changed]
+    seed_days(source, tmp_path, [1], [*bookings, (changed, 16), (1, 24)])
+    run(source, offline, online)
+    assert rows_of(offline)[changed] == (1, 1)  # of the new watch alone
+
+
+def test_a_withdrawn_vehicle_keeps_its_watch_and_leaves_the_online_store(
+    source: SourceStore, offline: OfflineStore, online: OnlineStore, tmp_path: Path
+) -> None:
+    seed_days(source, tmp_path, [1], FIRST)
+    gone = save(source, 2)
+    run(source, offline, online)
+    assert ids_in(online) == [gone]
+    withdraw_vehicle(source, gone, withdrawn_at=at(5))
+    run(source, offline, online)
+    assert (ids_in(online), gone in rows_of(offline)) == ([], False)
+    with pytest.raises(NotChangeableError, match="withdrawn"):
+        change_vehicle(source, gone, make_vehicle(num_images=1), changed_at=at(6))
+    with pytest.raises(NotChangeableError, match="CSV"):
+        withdraw_vehicle(source, 1, withdrawn_at=at(6))
+    seed_days(source, tmp_path, [1], [*FIRST, (1, 12)])
+    run(source, offline, online)
+    assert rows_of(offline)[gone] == (None, 0)
+
+
+@on_both
+def test_a_past_snapshot_holds_what_was_known_then_and_leaves_the_current_one(
+    source: SourceStore, offline: OfflineStore, tmp_path: Path
+) -> None:
+    seed_days(source, tmp_path, [1], FIRST)
+    early, late = save(source, 2, actual_price=40.0), save(source, 20)
+    bookings = [*FIRST, (early, 3), (early, 13), (late, 21), (1, 30)]
+    seed_days(source, tmp_path, [1], bookings)
+    change_vehicle(source, early, make_vehicle(actual_price=99.0), changed_at=at(14))
+    run(source, offline)
+    current = offline.current()
+    report = run(source, offline, as_of=at(13, hour=0))
+    past = offline.snapshot(report.snapshot_id)
+    assert (past.watch, past.as_of) == (Watch(L, date(2023, 1, 12)), at(13, hour=0))
+    frame = past.read().set_index("vehicle_id")
+    assert counts_in(past.read()) == {1: (10, 8), early: (1, 1)}
+    assert frame.loc[early, "actual_price"] == 40.0
+    assert offline.current() == current
+    assert run(source, offline, as_of=at(13, hour=0)).snapshot_id == report.snapshot_id
+    with pytest.raises(OfflineStoreError, match="a moment that is past"):
+        run(source, offline, as_of=datetime(2030, 1, 1, tzinfo=UTC))
+
+
+def test_a_join_on_the_event_timestamp_leaks_nothing_with_a_past_snapshot(
+    source: SourceStore, offline: OfflineStore, tmp_path: Path
+) -> None:
+    """Features of a moment are those of the snapshot as of it: a row of today knows bookings of later."""
+    seed_days(source, tmp_path, [1, 2], [*FIRST, (2, 5)])
+    run(source, offline)
+    asked = pd.DataFrame({"vehicle_id": [1, 2], "event_timestamp": pd.to_datetime([at(6)] * 2, utc=True)})
+    naive = asked.merge(offline.current().read(), on="vehicle_id")
+    assert (naive["event_timestamp_y"] > naive["event_timestamp_x"]).tolist() == [True, False]
+    past = offline.snapshot(run(source, offline, as_of=at(6)).snapshot_id).read()
+    ours = asked.merge(past, on="vehicle_id")
+    assert (ours["event_timestamp_y"] <= ours["event_timestamp_x"]).all()
+    assert ours["num_reservations"].tolist() == [5, 1]
+    assert naive["num_reservations"].tolist() == [10, 1]
+
+
+def test_the_store_opens_what_was_current_then(
+    source: SourceStore, offline: OfflineStore, tmp_path: Path
+) -> None:
+    ids = []
+    for number in range(3):
+        seed_days(source, tmp_path, [1], [*FIRST, *[(1, 11 + each) for each in range(number)]])
+        ids.append(run(source, offline, now=at(number), keep_snapshots=2).snapshot_id)
+    run(source, offline, now=at(9), as_of=at(5))
+    assert offline.as_of(at(1)).id == ids[1]
+    assert offline.as_of(at(8)).id == ids[2]
+    with pytest.raises(UnreadableSnapshotError, match=f"oldest is {ids[1]}"):
+        offline.as_of(at(0))
+
+
+def test_an_older_database_gets_the_watch_of_its_bookings(source: SourceStore, tmp_path: Path) -> None:
+    seed_days(source, tmp_path, [1], FIRST)
+    with source.engine.begin() as connection:
+        for table, names in (
+            ("vehicles", ("watch_start", "withdrawn_at")),
+            ("database_state", ("watch_days", "complete_through", "over_before")),
+        ):
+            for name in names:
+                connection.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN {name}")
+        connection.exec_driver_sql("DROP TABLE vehicle_history")
+        connection.exec_driver_sql("UPDATE database_state SET schema_version = 4")
+    with closing(SourceStore.open(source.address)) as upgraded:
+        assert upgraded.watch() == Watch(L, date(2023, 1, 10))
+        assert [v.watch_start for v in upgraded.list_vehicles().items] == [at(0, hour=0)]

@@ -1,0 +1,101 @@
+"""What a seed learns about the watch: its length, the day through which bookings are complete, its starts."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Self
+
+import pandas as pd
+from sqlalchemy import Connection, false, func, or_, select, update
+
+from vroom_features.database.queries import state, vehicles
+from vroom_features.database.tables import EPOCH, MICROSECOND
+from vroom_features.errors import DataContractError
+from vroom_features.watch import Watch, midnight
+
+Days = tuple[date, date]
+
+
+@dataclass(frozen=True, slots=True)
+class ToldWatch:
+    """What the operator says of the watch; None leaves it to the bookings."""
+
+    days: int | None = None
+    complete_through: date | None = None
+
+    def applied_to(self, watch: Watch) -> Watch:
+        """Return a watch with what was told instead of what was found."""
+        return Watch(self.days or watch.days, self.complete_through or watch.complete_through)
+
+    def check(self, as_of: datetime | None) -> None:
+        """Raise DataContractError if bookings cannot be complete through the day: it is still to come."""
+        if as_of and self.complete_through and self.complete_through > as_of.date():
+            raise DataContractError(
+                f"bookings cannot be complete through {self.complete_through}: today is {as_of.date()};"
+                " give the last day whose bookings are all in the file"
+            )
+
+
+def booked_days(bookings: pd.DataFrame, vehicle_ids: pd.Index, as_of: datetime | None) -> Days | None:
+    """Return the first and the last day (UTC) of the bookings of these vehicles; None without any.
+
+    Today is the last at the latest: a clock of another time zone may be ahead.
+    """
+    moments = bookings.loc[bookings["vehicle_id"].isin(vehicle_ids), "created_at"]
+    if moments.empty:
+        return None
+    first, last = ((EPOCH + int(moment) * MICROSECOND).date() for moment in (moments.min(), moments.max()))
+    today = as_of.date() if as_of else last
+    return min(first, today), min(last, today)
+
+
+@dataclass(frozen=True, slots=True)
+class WatchUpdate:
+    """The watch before and after a seed.
+
+    Parameters
+    ----------
+    before, after : Watch or None
+        None while no booking of a csv vehicle is known.
+    start : datetime or None
+        Where the watch starts of csv vehicles that the seed adds, or of all of them at the first one.
+    is_first : bool
+        Whether this is the first seed of the csv vehicles that there are now.
+    """
+
+    before: Watch | None
+    after: Watch | None
+    start: datetime | None
+    is_first: bool
+
+    @classmethod
+    def plan(cls, before: Watch | None, days: Days | None, told: ToldWatch, *, is_first: bool) -> Self:
+        """Return what the days of the csv vehicles' bookings say.
+
+        At the first seed a watch is as long as they are; after it, only a later last day is learned.
+        """
+        if before is None or (is_first and days is not None):
+            found = days and told.applied_to(Watch((days[1] - days[0]).days + 1, days[1]))
+            return cls(before, found, found.start if found else None, is_first=True)
+        last = max(days[1], before.complete_through) if days else before.complete_through
+        after = told.applied_to(Watch(before.days, last))
+        return cls(before, after, midnight(before.complete_through), is_first=False)
+
+    def write(self, connection: Connection, version: int) -> int:
+        """Write the watch and the starts of watches, and return how many vehicles became mature."""
+        start, is_csv = vehicles.c.watch_start, vehicles.c.source == "csv"
+        is_missing = start.is_(None)
+        is_to_set = or_(is_missing, start != self.start) if self.is_first and self.start else is_missing
+        connection.execute(update(vehicles).where(is_csv, is_to_set).values(watch_start=self.start))
+        connection.execute(
+            update(vehicles).where(~is_csv, is_missing).values(watch_start=vehicles.c.saved_at)
+        )
+        if self.after is None or self.after == self.before:
+            return 0
+        is_over = start < midnight(self.after.first_day)
+        was_over = start < midnight(self.before.first_day) if self.before else false()
+        entered_or_left = update(vehicles).where(~is_csv, is_over != was_over)  # the online store
+        connection.execute(entered_or_left.values(row_version=version))
+        watch = {"watch_days": self.after.days, "complete_through": self.after.complete_through}
+        connection.execute(update(state).values(over_before=midnight(self.after.first_day), **watch))
+        matured = select(func.count()).select_from(vehicles).where(is_over, ~was_over)
+        return int(connection.execute(matured).scalar_one())

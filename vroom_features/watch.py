@@ -1,0 +1,92 @@
+"""The watch: how long bookings of a vehicle are counted before the count is an outcome to learn from."""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, TypeVar
+
+from vroom_features.errors import VroomFeaturesError
+
+Moments = TypeVar("Moments", datetime, Any)  # a datetime, or an array or Series of them
+DAYS_A_YEAR = 365
+MONTHS_A_YEAR = 12
+
+
+def midnight(day: date) -> datetime:
+    """Return the first moment of a day (UTC)."""
+    return datetime.combine(day, time(), UTC)
+
+
+def end_of_past_day(day: date, now: datetime) -> datetime:
+    """Return the end of a day; VroomFeaturesError if it is not over."""
+    end = midnight(day) + timedelta(days=1)
+    if end > now:
+        raise VroomFeaturesError(f"expected a day that is over, got {day}; today is {now.date()}")
+    return end
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """The length of a watch, and the day through which bookings are complete.
+
+    Parameters
+    ----------
+    days : int
+        L: a vehicle's bookings are an outcome when it was watched for so many days.
+    complete_through : date
+        D: every booking up to the end of this day (UTC) is known.
+
+    Examples
+    --------
+    >>> watch = Watch(364, date(2023, 12, 30))
+    >>> watch.first_day
+    datetime.date(2023, 1, 1)
+    >>> [watch.is_over(midnight(day)) for day in (date(2022, 12, 31), date(2023, 1, 1))]
+    [True, False]
+    """
+
+    days: int
+    complete_through: date
+
+    @property
+    def first_day(self) -> date:
+        """The first of the L days that end at D."""
+        return self.complete_through - timedelta(days=self.days - 1)
+
+    @property
+    def start(self) -> datetime:
+        """Where a watch began that is over at D; a csv vehicle of the first seed began then."""
+        return midnight(self.first_day) - timedelta(days=1)
+
+    @property
+    def end(self) -> datetime:
+        """The end of D."""
+        return midnight(self.complete_through) + timedelta(days=1)
+
+    @property
+    def length(self) -> timedelta:
+        return timedelta(days=self.days)
+
+    def is_over(self, watch_start: Moments) -> Any:  # a bool, or an array or Series of them
+        """Return whether watches that began then are over: D is at least L days past the day."""
+        return watch_start < midnight(self.first_day)
+
+    def over_on(self, watch_start: datetime) -> date:
+        """Return the D at which a watch that began then will be over."""
+        return watch_start.date() + self.length
+
+    def days_watched(self, watch_start: datetime) -> int:
+        """Return for how many of the L days a vehicle was watched."""
+        return min(max((self.complete_through - watch_start.date()).days, 0), self.days)
+
+    def ending_by(self, moment: datetime) -> "Watch":
+        """Return the watch as it was known then: D is not after the last whole day."""
+        last_day = (moment - timedelta(days=1)).date()
+        return Watch(self.days, min(self.complete_through, last_day))
+
+    def per_year(self, reservations: float) -> float:
+        """Return reservations of a watch as so many in 365 days."""
+        return reservations * DAYS_A_YEAR / self.days
+
+    def per_month(self, reservations: float) -> float:
+        """Return reservations of a watch as so many in a twelfth of a year."""
+        return self.per_year(reservations) / MONTHS_A_YEAR
