@@ -4,6 +4,7 @@ import csv
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from tests.factories import make_vehicle
 from tests.snapshots import SAMPLE
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
 from vroom_features.database.vehicles import SourceStore
-from vroom_features.ingest.seed import seed
+from vroom_features.ingest.seed import SeedReport, seed
 from vroom_features.materialize import MaterializeReport, materialize
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.online.store import NUM_BUCKETS, OnlineStore
@@ -89,3 +90,10 @@ def rows(source: SourceStore, query: str) -> list[Any]:
 def contents(source: SourceStore) -> tuple[list[Any], list[Any]]:
     """Everything a seed writes, without row versions."""
     return rows(source, VEHICLES), rows(source, BOOKINGS)
+
+
+def counts(report: SeedReport) -> dict[str, int]:
+    """Return the counts of changed rows that are not zero."""
+    found = {n: value for n, value in asdict(report).items() if n.startswith(("vehicles_", "reservations_"))}
+    unchanged = ("vehicles_unchanged", "vehicles_matured", "reservations_unchanged")
+    return {name: value for name, value in found.items() if value and name not in unchanged}
