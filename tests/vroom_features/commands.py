@@ -3,9 +3,9 @@
 import io
 import json
 import os
+import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +14,7 @@ import pytest
 from vroom_features.__main__ import main
 
 
-@dataclass(frozen=True)
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """The report of a command that was asked for JSON and succeeded."""
-        assert self.returncode == 0, self.stderr
-        assert self.stdout.count("\n") == 1
-        found: dict[str, Any] = json.loads(self.stdout)
-        assert found["seconds"] > 0
-        return found
-
-
-def command(home: Path, *arguments: str, **environment: str) -> Done:
+def command(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command in a folder, with no other settings than these."""
     out, err, umask = io.StringIO(), io.StringIO(), os.umask(0)
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
@@ -45,4 +29,13 @@ def command(home: Path, *arguments: str, **environment: str) -> Done:
                 main()
         finally:
             os.umask(umask)
-    return Done(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+    return subprocess.CompletedProcess(arguments, int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+
+def report(home: Path, *arguments: str, **environment: str) -> dict[str, Any]:
+    """Run a command that succeeds, and return its one line of JSON."""
+    done = command(home, *arguments, "--json", **environment)
+    assert (done.returncode, done.stdout.count("\n")) == (0, 1), done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert found["seconds"] > 0
+    return found

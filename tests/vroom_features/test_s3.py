@@ -14,12 +14,7 @@ from s3fs import S3FileSystem
 from tests.ports import free_port
 from tests.secrets import LOGIN
 from tests.snapshots import SAMPLE
-from tests.vroom_features.commands import command
-from vroom_features.errors import OfflineStoreError
-from vroom_features.offline.snapshots import OfflineStore
-
-START_TIMEOUT_S = 60
-SMALL = ("--redis-url", "", "--json", "--partition-vehicles", "200")
+from tests.vroom_features.commands import command, report
 
 
 @pytest.fixture
@@ -32,20 +27,16 @@ def endpoint(tmp_path: Path) -> Iterator[str]:
         subprocess.Popen(command, stdout=log, stderr=log) as server,
     ):
         try:
-            make_bucket(f"{url}/vroom")
+            for attempt in tenacity.Retrying(
+                wait=tenacity.wait_fixed(0.1),
+                stop=tenacity.stop_after_delay(60),
+                retry=tenacity.retry_if_exception_type(httpx.TransportError),
+            ):
+                with attempt:
+                    httpx.put(f"{url}/vroom").raise_for_status()
             yield url
         finally:
             server.terminate()
-
-
-@tenacity.retry(
-    wait=tenacity.wait_fixed(0.1),
-    stop=tenacity.stop_after_delay(START_TIMEOUT_S),
-    retry=tenacity.retry_if_exception_type(httpx.TransportError),
-)
-def make_bucket(url: str) -> None:
-    """Make a bucket, as soon as the server is up."""
-    httpx.put(url).raise_for_status()
 
 
 def test_a_bucket_holds_the_same_snapshots_as_a_folder(tmp_path: Path, endpoint: str) -> None:
@@ -58,27 +49,16 @@ def test_a_bucket_holds_the_same_snapshots_as_a_folder(tmp_path: Path, endpoint:
         "NO_PROXY": f"127.0.0.1,{os.environ.get('NO_PROXY', '')}",
     }
     assert command(tmp_path, "seed", "--data-dir", str(SAMPLE)).returncode == 0
-    folder = command(tmp_path, "materialize", *SMALL, "--offline", "folder").document
-    bucket = ("materialize", *SMALL, "--offline", "s3://vroom/offline")
-    first = command(tmp_path, *bucket, **environment).document
+    materialize = ("materialize", "--redis-url", "", "--partition-vehicles", "200", "--offline")
+    folder = report(tmp_path, *materialize, "folder")
+    first = report(tmp_path, *materialize, "s3://vroom/offline", **environment)
     assert (first["digest"], first["num_parts_written"]) == (folder["digest"], 5)
     keys = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
-    with_keys = (*bucket[:-1], f"s3://{LOGIN}@vroom/offline")
     S3FileSystem.clear_instance_cache()  # as in another process
-    same = command(tmp_path, *with_keys, **(environment | keys)).document
+    same = report(tmp_path, *materialize, f"s3://{LOGIN}@vroom/offline", **environment | keys)
     assert same["state"] == "unchanged, the stores were up to date"
-
     S3FileSystem.clear_instance_cache()
-    away = command(tmp_path, *bucket, **(environment | {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}))
-    assert away.returncode == 1
-    assert away.stderr.startswith(
-        "error: offline store s3://vroom/offline: Could not connect to the endpoint"
-    )
-
-
-@pytest.mark.parametrize(
-    ("url", "said"), [("s4://vroom/offline", "Protocol not known: s4"), ("gs://vroom/offline", "gcsfs")]
-)
-def test_a_url_of_no_known_kind_is_a_clear_error(url: str, said: str) -> None:
-    with pytest.raises(OfflineStoreError, match=said):
-        OfflineStore(url)
+    environment["AWS_ENDPOINT_URL_S3"] = "http://127.0.0.1:1"
+    away = command(tmp_path, *materialize, "s3://vroom/offline", **environment)
+    problem = "error: offline store s3://vroom/offline: Could not connect to the endpoint"
+    assert (away.returncode, away.stderr.startswith(problem)) == (1, True), away.stderr
