@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+import subprocess
 import tarfile
 from contextlib import closing
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.mlflow_process import serve_mlflow
-from tests.vroom_features.commands import command
-from tests.webapp.bundles import write_bundle
+from tests.vroom_features.commands import command, report
+from tests.vroom_features.stores import arrive
+from tests.webapp.registry import Models
 from vroom_features.database.mlflow_backup import (
     ARTIFACTS,
     DATABASE,
@@ -18,61 +20,49 @@ from vroom_features.database.mlflow_backup import (
     refuse_loss,
     restore_mlflow,
 )
+from vroom_features.database.tables import SCHEMA_VERSION
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import BackupError
 from vroom_model.registry.registry import Registry
 
 
-def register(url: str, folder: Path, forecast: float) -> None:
-    """Register a model that answers a number, and make it champion."""
-    directory = folder / str(forecast)
-    sha256 = write_bundle(directory, forecast)
-    with Registry(url, "vroom") as registry:
-        run = registry.api.post("runs/create", {"experiment_id": "0", "start_time": 0})["run"]["info"]
-        for path in directory.iterdir():
-            registry.api.upload(f"{run['artifact_uri']}/bundle", path)
-        if forecast == 1.0:
-            registry.api.post("registered-models/create", {"name": "vroom"})
-        version = {
-            "name": "vroom",
-            "source": f"{run['artifact_uri']}/bundle",
-            "run_id": run["run_id"],
-            "tags": [{"key": "manifest_sha256", "value": sha256}],
-        }
-        made = registry.api.post("model-versions/create", version)["model_version"]
-        registry.set_alias("champion", int(made["version"]))
-
-
-def champion(url: str, downloads: Path) -> int:
-    """Return the champion, its files verified."""
-    with Registry(url, "vroom") as registry:
-        found = registry.champion()
-        assert found is not None
-        registry.download(found, downloads)
-        return found.version
-
-
-def test_the_commands_bring_champion_and_files_back(tmp_path: Path) -> None:
+def test_the_commands_bring_back_vehicles_champion_and_files(tmp_path: Path) -> None:
     home, backup = tmp_path / "home", tmp_path / "backup"
     folder = home / "mlflow"
     folder.mkdir(parents=True)
-    restore = ("restore", "--from", str(backup))
-    SourceStore.open(f"sqlite:///{home / 'vroom.db'}").close()
-    with serve_mlflow(folder) as url:
-        register(url, tmp_path, 1.0)
-        made = command(tmp_path, "backup", "--to", str(backup), "--json", VROOM_HOME=str(home)).document
-        assert made["mlflow"] == f"{backup}.mlflow.tar"
-        register(url, tmp_path, 2.0)
-        assert champion(url, tmp_path / "downloads") == 2
-        refused = command(tmp_path, *restore, VROOM_HOME=str(home))
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return command(tmp_path, *arguments, VROOM_HOME=str(home))
+
+    def champion() -> int:
+        """Return the champion, its files verified."""
+        with Registry(url, models.name) as registry:
+            found = registry.champion()
+            assert found is not None
+            registry.download(found, tmp_path / "downloads")
+            return found.version
+
+    with closing(SourceStore.open(f"sqlite:///{home / 'vroom.db'}")) as source, serve_mlflow(folder) as url:
+        models = Models.create(url, tmp_path, {})
+        kept = arrive(source)
+        models.crown(models.register(1.0))
+        made = report(tmp_path, "backup", "--to", str(backup), VROOM_HOME=str(home))
+        assert (made["mlflow"], made["schema_version"]) == (f"{backup}.mlflow.tar", SCHEMA_VERSION)
+        models.crown(models.register(2.0))
+        assert champion() == 2
+        arrive(source)
+        refused = run("restore", "--from", str(backup))
         assert "MLflow has 1 model versions that the backup lacks" in refused.stderr
-        assert command(tmp_path, *restore, "--force", VROOM_HOME=str(home)).returncode == 0
-        assert champion(url, tmp_path / "downloads") == 1  # while it runs
-    files = {path.relative_to(folder) for path in (folder / ARTIFACTS).rglob("*") if "/1.0" not in str(path)}
+        assert run("restore", "--from", str(backup), "--force").returncode == 0
+        assert champion() == 1  # while it runs
+        assert [vehicle.vehicle_id for vehicle in source.list_vehicles().items] == [kept]
+    lost = {path.relative_to(folder) for path in (folder / ARTIFACTS).rglob("*") if path.is_file()}
     shutil.rmtree(home)
-    assert command(tmp_path, *restore, VROOM_HOME=str(home)).returncode == 0
-    assert {path.relative_to(folder) for path in (folder / ARTIFACTS).rglob("*")} <= files
-    assert versions(folder) == [("vroom", 1)]
+    assert run("restore", "--from", str(backup)).returncode == 0
+    assert run("upgrade").returncode == 0
+    found = {path.relative_to(folder) for path in (folder / ARTIFACTS).rglob("*") if path.is_file()}
+    assert 0 < len(found) == len(lost) / 2
+    assert versions(folder) == [(models.name, 1)]
 
 
 def versions(folder: Path) -> list[tuple[str, int]]:

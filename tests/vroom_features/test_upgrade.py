@@ -11,7 +11,7 @@ from alembic.migration import MigrationContext
 from sqlmodel import Session, SQLModel, select
 
 from tests.factories import make_vehicle
-from tests.vroom_features.stores import NOW
+from tests.vroom_features.stores import NOW, arrive, rows
 from vroom_features.database.tables import SCHEMA_VERSION, PromotionRecord
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import SourceStoreError
@@ -30,11 +30,6 @@ def execute(url: str, script: str) -> None:
             postgres.execute(script.encode())
 
 
-def records(store: SourceStore) -> list[PromotionRecord]:
-    with Session(store.engine) as session:
-        return list(session.exec(select(PromotionRecord)))
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def old_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Return the URL of a database as the first release left it."""
@@ -44,52 +39,36 @@ def old_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
-def test_an_upgraded_schema_is_the_one_that_a_new_database_gets(old_url: str) -> None:
-    store = SourceStore.open(old_url)
-    with store.engine.connect() as connection:
+@pytest.mark.parametrize("script", ["", "DROP TABLE handovers"], ids=["whole", "without a promotion"])
+def test_an_upgraded_schema_is_the_one_that_a_new_database_gets(old_url: str, script: str) -> None:
+    execute(old_url, script)
+    with closing(SourceStore.open(old_url)) as store, store.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), SQLModel.metadata) == []
         found = connection.exec_driver_sql("SELECT schema_version FROM database_state").scalar_one()
     assert found == SCHEMA_VERSION
-    store.close()
 
 
 def test_an_upgrade_keeps_every_row_and_what_was_promised_of_it(old_url: str) -> None:
-    store = SourceStore.open(old_url)
-    counts = store.count_vehicles()
-    assert (counts.fleet, counts.new_arrivals, counts.reservations) == (2, 1, 2)
-    again = store.save_vehicle(make_vehicle(), saved_at=NOW, idempotency_key="first-release")
-    assert (again.created, again.vehicle.vehicle_id) == (False, UI_VEHICLE_ID_START)
-    # The id of the vehicle that was deleted before the upgrade is not given again.
-    assert store.save_vehicle(make_vehicle(), saved_at=NOW).vehicle.vehicle_id == UI_VEHICLE_ID_START + 2
-    (record,) = records(store)
-    assert (record.number, record.version, record.previous, record.is_closed) == (1, 1, None, True)
-    assert record.run_id is None
-    store.close()
-
-
-def test_equal_bookings_stay_as_many_as_they_were(old_url: str) -> None:
     moment = 1672567200000000 if old_url.startswith("sqlite") else "'2023-01-01 10:00:00+00'"
-    again = f"INSERT INTO reservations (id, vehicle_id, created_at) VALUES (3, 1, {moment})"
-    execute(old_url, again)
-    store = SourceStore.open(old_url)
-    assert store.count_vehicles().reservations == 3
-    with store.engine.connect() as connection:
+    equal_booking = f"INSERT INTO reservations (id, vehicle_id, created_at) VALUES (3, 1, {moment})"
+    execute(old_url, equal_booking)
+    with closing(SourceStore.open(old_url)) as store:
+        counts = store.count_vehicles()
+        assert (counts.fleet, counts.new_arrivals, counts.reservations) == (2, 1, 3)
+        again = store.save_vehicle(make_vehicle(), saved_at=NOW, idempotency_key="first-release")
+        assert (again.created, again.vehicle.vehicle_id) == (False, UI_VEHICLE_ID_START)
+        # The id of the vehicle that was deleted before the upgrade is not given again.
+        assert arrive(store) == UI_VEHICLE_ID_START + 2
         numbered = "SELECT occurrence FROM reservations ORDER BY vehicle_id, created_at, occurrence"
-        assert connection.exec_driver_sql(numbered).scalars().all() == [0, 1, 0]
-    store.close()
-
-
-def test_a_database_that_saw_no_promotion_is_upgraded_too(old_url: str) -> None:
-    execute(old_url, "DROP TABLE handovers")
-    store = SourceStore.open(old_url)
-    assert records(store) == []
-    store.close()
+        assert rows(store, numbered) == [(0,), (1,), (0,)]
+        with Session(store.engine) as session:
+            record = session.exec(select(PromotionRecord)).one()
+        assert (record.number, record.version, record.previous, record.is_closed) == (1, 1, None, True)
+        assert record.run_id is None
 
 
 def test_a_schema_of_a_newer_program_is_refused_everywhere(old_url: str) -> None:
-    store = SourceStore.open(old_url)
-    with store.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE database_state SET schema_version = 99")
-    store.close()
+    SourceStore.open(old_url).close()
+    execute(old_url, "UPDATE database_state SET schema_version = 99")
     with pytest.raises(SourceStoreError, match=r"knows schema version \d+, the database has 99.*newer"):
         SourceStore.open(old_url)
