@@ -23,9 +23,12 @@ KEY = VEHICLE_VIEW.join_key
 NUM_FOLDS = 5
 SAMPLE_MAX_ROWS = 500_000
 """A model is evaluated on at most so many vehicles: more change no figure noticeably."""
-MIN_ROWS = 50
-MIN_LABELS = 5
+MIN_ROWS = 30
+MIN_LABELS = 2
+"""In a fold."""
 MIN_RATIO_SPREAD = 0.01
+LIMIT_TIMES, LIMIT_QUANTILE = 5, 0.99
+"""More reservations than five times those of the 99th of 100 booked vehicles count as that."""
 PRICE, NUM_IMAGES = "price_diff", "num_images"
 """Forecasts never rise with the first; segments depend on the second."""
 FEW_PHOTOS = 2
@@ -200,6 +203,20 @@ def check_learnable(dataset: Dataset, *, num_folds: int = NUM_FOLDS) -> None:
             f"every vehicle is priced at {dataset.price_ratio[0]:.0%} of its market price; "
             "the effect of another price cannot be learned from them"
         )
+
+
+def limit_labels(dataset: Dataset) -> tuple[Dataset, int]:
+    """Return the data set without extreme labels, and how many there were.
+
+    One vehicle of 5,000 reservations among others of 10 would raise forecasts of vehicles like it by 100, and
+    decide every squared error.  What is above the limit counts as the limit.
+    """
+    booked = dataset.labels[dataset.labels > 0]
+    if len(booked) < 2:
+        return dataset, 0
+    # "lower", so that the largest of a few does not set its own limit.
+    limit = LIMIT_TIMES * float(np.quantile(booked, LIMIT_QUANTILE, method="lower"))
+    return replace(dataset, labels=np.minimum(dataset.labels, limit)), int((booked > limit).sum())
 
 
 def fold_of(vehicle_ids: npt.ArrayLike, num_folds: int = NUM_FOLDS) -> npt.NDArray[np.int64]:

@@ -5,7 +5,7 @@
     VroomModelError
     ├── BrokenModelError        a model directory is incomplete, altered, or not made for this program
     ├── TrainingDataError       a snapshot cannot be learned from; the message says why
-    ├── BaselineError           a trained model does not beat the median
+    ├── BaselineError           a trained model is no better than one number for all vehicles
     ├── RegistryError           MLflow cannot be reached or answers with an error
     │   ├── ModelNotFoundError  no such version, or no version under that alias
     │   ├── AlreadyExistsError  what was to be created is there
@@ -36,12 +36,13 @@ class TrainingDataError(VroomModelError):
 
 
 class BaselineError(VroomModelError):
-    """A trained model does not beat the median of the labels."""
+    """A trained model is no better than forecasting the mean of the labels for every vehicle."""
 
-    def __init__(self, mae: float, baseline_mae: float) -> None:
+    def __init__(self, rmse: float, baseline_rmse: float) -> None:
         super().__init__(
-            f"the model's out-of-fold error {mae:.3f} does not beat the median's {baseline_mae:.3f}: "
-            "the features say nothing about these labels; check the data before training again"
+            f"the model's out-of-fold root mean squared error {rmse:.3f} does not beat the mean's "
+            f"{baseline_rmse:.3f}: the features say nothing about these labels; "
+            "check the data before training again"
         )
 
 

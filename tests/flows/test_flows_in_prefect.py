@@ -50,7 +50,7 @@ def test_a_model_is_trained_promoted_forced_rolled_back_and_monitored(
 
     promoted = run(vroom_forecast_pipeline)
     assert promoted.is_completed(), promoted.message
-    assert "version 1 is better than the median" in str(promoted.message)
+    assert "version 1 is better than the mean" in str(promoted.message)
     assert str(promoted.message).endswith(f"; {LEFT_OUT}")
     assert artifact("pipeline").endswith(str(promoted.message))
     for key, row in (("training", "vehicles"), ("promotion", "num vehicles")):

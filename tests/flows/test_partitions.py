@@ -139,7 +139,7 @@ def test_a_model_trained_on_dask_is_registered_judged_and_loads(
     monkeypatch.setenv("VROOM_DASK_ABOVE_VEHICLES", "4999")
     assert "registered version 1" in str(run(vroom_forecast_training).message)
     assert "unchanged inputs, so still version 1" in str(run(vroom_forecast_training).message)
-    assert "version 1 is better than the median" in str(run(vroom_forecast_promotion).message)
+    assert "version 1 is better than the mean" in str(run(vroom_forecast_promotion).message)
     with open_promotions(flow_settings) as promotions:
         manifest = promotions.load(promotions.registry.version(1)).manifest
     assert manifest.snapshot.digest == snapshot.digest

@@ -36,7 +36,7 @@ def evaluation(version: int, *, noise: float = 0.0, **changes: Any) -> Evaluatio
         labels=labels,
         forecast=labels + sign * (3.5 + noise + wobble),
         segments=np.arange(NUM_VEHICLES) % 4,
-        baseline_errors=np.full(NUM_VEHICLES, 5.0),
+        baseline=np.full(NUM_VEHICLES, 9.5),
         trained_mean_label=float(labels.mean()),
         metrics={},
     )
@@ -49,8 +49,8 @@ ELSEWHERE = evaluation(1, snapshot_digest="b" * 64)
 @pytest.mark.parametrize(
     ("candidate", "champion", "rules", "promote", "words"),
     [
-        (evaluation(2), None, {}, True, "the median"),
-        (evaluation(2, noise=1.5), None, {}, False, "the median"),
+        (evaluation(2), None, {}, True, "the mean"),
+        (evaluation(2, noise=2.5), None, {}, False, "the mean"),
         (evaluation(2, noise=-0.2), evaluation(1), {}, True, "a gain of {gain:.1%}"),
         (evaluation(2, noise=-0.03), evaluation(1), {}, False, "better than champion 1 by"),
         (evaluation(2, noise=-0.03), evaluation(1), {"min_gain": 0.001}, True, "a gain"),

@@ -10,14 +10,14 @@ from vroom_model.messages import ModelPromoted
 from vroom_model.records import Decision
 
 
-def test_the_first_candidate_becomes_champion_by_beating_the_median_and_only_once(
+def test_the_first_candidate_becomes_champion_by_beating_the_mean_and_only_once(
     champions: Champions, fleet: FrameSnapshot
 ) -> None:
     version = champions.register(fleet)
     outcome = champions.promote(fleet)
     assert outcome.promoted
     assert champions.champion() == version
-    assert "the median" in outcome.decision.reason
+    assert "the mean" in outcome.decision.reason
     name = champions.registry.model_name
     assert champions.messages == [ModelPromoted(model_name=name, version=version, epoch=1)]
     for force_reason in (None, "again"):
@@ -36,7 +36,7 @@ def test_force_promotes_whatever_the_gate_says_and_the_reason_is_kept(
     longest = "\a" * 500  # each is six characters of JSON
     decision = champions.promote(fleet, force_reason=longest).decision
     assert (decision.promote, decision.forced) == (True, True)
-    assert "the median" in decision.reason
+    assert "the mean" in decision.reason
     tags = champions.registry.version(version).tags
     assert longest in tags["decision_reason"]
     assert Decision.model_validate_json(tags["decision"]) == decision
@@ -136,7 +136,7 @@ def test_a_message_that_cannot_be_sent_leaves_the_promotion_done(
     assert champions.service.history()[0].is_closed
     outcome = champions.service.promote(fleet, as_of=AS_OF)
     assert (outcome.record, champions.champion()) == (1, version)
-    assert "the median" in outcome.decision.reason
+    assert "the mean" in outcome.decision.reason
 
 
 def test_a_rollback_repeated_after_a_failure_goes_back_no_further(
@@ -165,7 +165,7 @@ def test_a_version_that_got_the_champions_number_after_the_registry_was_lost_is_
     assert champions.registry.champion() is None
     outcome = champions.promote(fleet)
     assert (outcome.promoted, outcome.record, champions.champion()) == (True, 2, lost)
-    assert "the median" in outcome.decision.reason
+    assert "the mean" in outcome.decision.reason
     with pytest.raises(RollbackError, match="is gone"):
         champions.rollback()
 

@@ -5,14 +5,16 @@ import doctest
 import shutil
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 
 from tests.snapshots import SAMPLE, FrameSnapshot
@@ -23,11 +25,13 @@ from vroom_features.materialize import materialize
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.settings import Settings
 from vroom_features.view import VEHICLE_VIEW
+from vroom_model.dataset import load_dataset
 from vroom_model.errors import BaselineError, BrokenModelError, ModelNotFoundError, RegistryError
 from vroom_model.manifest import fold_file
 from vroom_model.registry.mlflow_api import MlflowApi
 from vroom_model.registry.registry import Registry
 from vroom_model.serving.predictor import Predictor
+from vroom_model.training.model_card import card_text
 from vroom_model.training.register import Registered, register_candidate, train_candidate
 from vroom_model.training.train import TrainedModel
 
@@ -133,7 +137,7 @@ def test_unchanged_inputs_make_no_second_version_unless_the_first_was_cut_off(
     useless = fleet.changed(
         lambda frame: frame.assign(num_reservations=rng.permutation(frame["num_reservations"]))
     )
-    with pytest.raises(BaselineError, match="does not beat the median"):
+    with pytest.raises(BaselineError, match="does not beat the mean"):
         champions.register(useless)
     assert len(registry.versions()) == 3
 
@@ -246,3 +250,58 @@ def test_the_examples_of_docs_model_give_what_the_document_says(
     said: list[str] = []
     failed = doctest.DocTestRunner().run(example, out=said.append).failed
     assert not failed, "".join(said)
+
+
+def mostly_unbooked(frame: pd.DataFrame, zeros: float) -> pd.DataFrame:
+    """Leave bookings to half of the cheapest cars, so many that about ``zeros`` have none."""
+    is_cheap = (frame["actual_price"] / frame["recommended_price"]).rank(pct=True) < (1 - zeros) / 0.5
+    is_booked = is_cheap & (np.random.default_rng(0).random(len(frame)) < 0.5)
+    return frame.assign(num_reservations=frame["num_reservations"].where(is_booked, 0))
+
+
+def one_car_of_5000(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(num_reservations=frame["num_reservations"].where(frame["vehicle_id"] != 7, 5_000))
+
+
+def thirty_cars(frame: pd.DataFrame) -> pd.DataFrame:
+    ratio = frame["actual_price"] / frame["recommended_price"]
+    return frame.assign(num_reservations=(25 - 10 * ratio).astype(int)).head(30)
+
+
+@pytest.mark.parametrize(
+    ("change", "has_lower_mae"),
+    [
+        (partial(mostly_unbooked, zeros=0.6), False),
+        (partial(mostly_unbooked, zeros=0.8), False),
+        (partial(mostly_unbooked, zeros=0.95), False),
+        (one_car_of_5000, True),
+        (thirty_cars, True),
+    ],
+)
+def test_a_right_model_of_a_skewed_fleet_is_registered_and_promoted(
+    champions: Champions,
+    fleet: FrameSnapshot,
+    change: Callable[[pd.DataFrame], pd.DataFrame],
+    has_lower_mae: bool,
+) -> None:
+    skewed = fleet.changed(change)
+    model = trained_model(skewed)
+    metrics = model.manifest.metrics
+    assert (metrics["mae"] < metrics["baseline_mae"]) == has_lower_mae
+    assert metrics["deviance"] < metrics["baseline_deviance"]
+    assert champions.register_trained(model).is_new
+    outcome = champions.promote(skewed)
+    assert outcome.promoted, outcome.decision.reason
+    assert "the mean" in outcome.decision.reason
+
+
+def test_one_extreme_car_moves_no_forecast_of_the_others(fleet: FrameSnapshot) -> None:
+    model, plain = (trained_model(each) for each in (fleet.changed(one_car_of_5000), fleet))
+    assert model.manifest.metrics["num_limited"] == 1
+    assert "1 with extremely many reservations" in card_text(model.manifest)
+    features = load_dataset(fleet).features
+    forecasts, expected = (
+        Predictor.load(each.directory, version=1).predict_matrix(features).predicted_reservations
+        for each in (model, plain)
+    )
+    assert np.abs(forecasts - expected).max() < 3

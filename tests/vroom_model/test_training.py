@@ -120,7 +120,7 @@ def test_a_feature_of_noise_is_masked_and_the_price_matters_most(trained: Traine
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: f.head(20), "at least 50 vehicles"),
+        (lambda f: f.head(20), "at least 30 vehicles"),
         (lambda f: f.assign(num_reservations=3), "every vehicle has 3 reservations"),
         (lambda f: f.assign(actual_price=1.2 * f["recommended_price"]), "120% of its market price"),
         (lambda f: f.drop(columns="num_images"), "lacks columns.*num_images"),

@@ -91,16 +91,21 @@ def decide(
 ) -> Decision:
     """Compare the scores of a candidate with those of the champion on the same vehicles.
 
-    Without a champion the candidate is compared with the median.  The gain is the share by which the error
-    falls.
+    The gain is the share by which the mean absolute error falls.  Without a champion the candidate is
+    compared with the mean outcome by squared error, which both minimize: by absolute error a model of the
+    mean loses to the median where most vehicles are never booked.
     """
     rules = rules or PromotionRules()
-    rival_errors = champion.errors if champion else candidate.baseline_errors
-    rival = f"champion {champion.version}" if champion else "the median"
-    error, rival_error = float(candidate.errors.mean()), float(rival_errors.mean())
+    if champion:
+        rival, measure = f"champion {champion.version}", "error"
+        errors, rival_errors = candidate.errors, champion.errors
+    else:
+        rival, measure = "the mean", "squared error"
+        errors, rival_errors = candidate.errors**2, (candidate.baseline - candidate.labels) ** 2
+    error, rival_error = float(errors.mean()), float(rival_errors.mean())
     gain = 1 - error / rival_error if rival_error > 0 else 0.0
-    low = gain_lower_bound(candidate.errors, rival_errors, rules)
-    compared = f"its error {error:.3f} against {rival}'s {rival_error:.3f}"
+    low = gain_lower_bound(errors, rival_errors, rules)
+    compared = f"its {measure} {error:.3f} against {rival}'s {rival_error:.3f}"
     promote, name = False, f"version {candidate.version}"
     if objection := _objection(candidate, champion, rules):
         reason = objection
@@ -125,7 +130,7 @@ def decide(
         reason=reason,
         candidate_version=candidate.version,
         champion_version=champion.version if champion else None,
-        candidate_mae=error,
+        candidate_mae=float(candidate.errors.mean()),
         champion_mae=rival_error if champion else None,
         gain=gain,
         gain_low=low,

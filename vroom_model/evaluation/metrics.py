@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vroom_features.offline.snapshots import Snapshot
-from vroom_model.dataset import SEGMENTS, Dataset, load_dataset
+from vroom_model.dataset import SEGMENTS, Dataset, limit_labels, load_dataset
 from vroom_model.errors import BrokenModelError
 from vroom_model.manifest import CalibrationPoint, FoldMetrics, Importance, SegmentMetrics
 from vroom_model.serving.predictor import Forecasts, Predictor, with_range
@@ -20,6 +20,8 @@ PredictFold = Callable[[int, npt.NDArray[Any]], Array]
 """Takes the number of a fold and a feature matrix; returns raw forecasts of that fold's booster."""
 SHUFFLES = 10
 NUM_POINTS = 10
+DEVIANCE_FLOOR = 0.01
+"""Reservations; the deviance of a booked vehicle that was forecast 0 would be infinite."""
 
 
 def out_of_fold(by_fold: Array, folds: npt.NDArray[np.int64]) -> Array:
@@ -27,28 +29,50 @@ def out_of_fold(by_fold: Array, folds: npt.NDArray[np.int64]) -> Array:
     return by_fold[np.arange(len(folds)), folds]
 
 
-def baseline_errors(dataset: Dataset) -> Array:
-    """Return each vehicle's absolute error when forecast by the median of the other folds."""
-    errors = np.empty(len(dataset))
+def baseline(dataset: Dataset, constant: Callable[[Array], Any]) -> Array:
+    """Return each vehicle's forecast by one number: the mean, or the median, of the other folds' labels."""
+    forecast = np.empty(len(dataset))
     for fold in np.unique(dataset.folds):
         rows = dataset.folds == fold
-        errors[rows] = np.abs(dataset.labels[rows] - np.median(dataset.labels[~rows]))
-    return errors
+        forecast[rows] = constant(dataset.labels[~rows])
+    return forecast
+
+
+def deviance(labels: Array, forecast: Array) -> float:
+    """Return the mean Poisson deviance of forecasts.
+
+    Examples
+    --------
+    >>> round(deviance(np.array([0.0, 4.0]), np.array([1.0, 4.0])), 3)
+    1.0
+    """
+    forecast = np.maximum(forecast, DEVIANCE_FLOOR)
+    surprise = labels * np.log(np.where(labels > 0, labels, 1.0) / forecast)
+    return float(2 * np.mean(surprise - labels + forecast))
 
 
 def overall_metrics(forecasts: Forecasts, dataset: Dataset) -> dict[str, float]:
-    """Return the figures of all vehicles together."""
-    residual = forecasts.predicted_reservations - dataset.labels
+    """Return the figures of all vehicles together.
+
+    Each measure has the baseline that is best by it: the median for the absolute error, the mean for the
+    squared error and the deviance.
+    """
+    labels = dataset.labels
+    residual = forecasts.predicted_reservations - labels
+    median, mean = baseline(dataset, np.median), baseline(dataset, np.mean)
     figures = _figures(forecasts, dataset, np.full(len(dataset), fill_value=True))
     return {
         "mae": figures["mae"],
         "mae_standard_error": float(np.abs(residual).std() / np.sqrt(len(dataset))),
         "rmse": float(np.sqrt(np.mean(residual**2))),
+        "deviance": deviance(labels, forecasts.predicted_reservations),
         "bias": figures["bias"],
-        "baseline_mae": float(baseline_errors(dataset).mean()),
+        "baseline_mae": float(np.abs(median - labels).mean()),
+        "baseline_rmse": float(np.sqrt(np.mean((mean - labels) ** 2))),
+        "baseline_deviance": deviance(labels, mean),
         "coverage": figures["coverage"],
         "mean_width": figures["mean_width"],
-        "mean_label": float(dataset.labels.mean()),
+        "mean_label": float(labels.mean()),
     }
 
 
@@ -142,11 +166,11 @@ class Evaluation:
     snapshot_digest : str
         Evaluations of one digest can be compared.
     labels, forecast : ndarray of shape (n_vehicles,)
-        The outcome, and the forecast of the booster that never saw the vehicle.
+        The outcome, extreme ones limited, and the forecast of the booster that never saw the vehicle.
     segments : ndarray of shape (n_vehicles,)
         Index into ``SEGMENTS``.
-    baseline_errors : ndarray of shape (n_vehicles,)
-        Absolute errors of the median.
+    baseline : ndarray of shape (n_vehicles,)
+        The forecast by the mean of the other folds.
     trained_mean_label : float
         Mean outcome of the vehicles that it was trained on.
     metrics : mapping
@@ -160,7 +184,7 @@ class Evaluation:
     labels: Array
     forecast: Array
     segments: npt.NDArray[np.int64]
-    baseline_errors: Array
+    baseline: Array
     trained_mean_label: float
     metrics: Mapping[str, float]
     num_left_out: int = 0
@@ -183,7 +207,9 @@ def score(predictor: Predictor, snapshot: Snapshot) -> Evaluation:
     if missing := manifest.missing_metrics:
         where = Path(f"version {predictor.version}")
         raise BrokenModelError(where, f"its manifest lacks metrics: {', '.join(missing)}")
-    dataset = load_dataset(snapshot, inputs=manifest.view.columns, num_folds=manifest.num_folds)
+    dataset, _ = limit_labels(
+        load_dataset(snapshot, inputs=manifest.view.columns, num_folds=manifest.num_folds)
+    )
     raw = out_of_fold(predictor.predict_by_fold(dataset.features), dataset.folds)
     forecasts = with_range(raw, manifest.interval)
     return Evaluation(
@@ -192,7 +218,7 @@ def score(predictor: Predictor, snapshot: Snapshot) -> Evaluation:
         labels=dataset.labels,
         forecast=forecasts.predicted_reservations,
         segments=dataset.segments,
-        baseline_errors=baseline_errors(dataset),
+        baseline=baseline(dataset, np.mean),
         trained_mean_label=manifest.metrics["mean_label"],
         metrics=overall_metrics(forecasts, dataset),
         num_left_out=dataset.num_left_out,

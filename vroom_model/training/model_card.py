@@ -4,6 +4,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from vroom_model.dataset import LIMIT_QUANTILE, LIMIT_TIMES
 from vroom_model.manifest import ModelManifest
 
 CARD_NAME = "model_card.md"
@@ -34,6 +35,17 @@ def card_text(manifest: ModelManifest) -> str:
     low, high = manifest.price_ratio
     left_out = manifest.snapshot.num_left_out
     more = f"; {left_out:,} booked from the web form left out" if left_out else ""
+    measures = [
+        ["mean absolute error", f"{metrics['mae']:.3f}", f"{metrics['baseline_mae']:.3f}, the median"],
+        ["root mean squared error", f"{metrics['rmse']:.3f}", f"{metrics['baseline_rmse']:.3f}, the mean"],
+        ["Poisson deviance", f"{metrics['deviance']:.3f}", f"{metrics['baseline_deviance']:.3f}, the mean"],
+    ]
+    limited = ""
+    if number := int(metrics["num_limited"]):
+        limited = (
+            f" {number:,} with extremely many reservations counted as {LIMIT_TIMES} times the "
+            f"{LIMIT_QUANTILE:.0%} quantile of booked vehicles."
+        )
     segments = [
         [s.segment, f"{s.num_rows:,}", f"{s.mae:.2f}", f"{s.bias:+.2f}", f"{s.coverage:.0%}"]
         for s in manifest.segments
@@ -50,9 +62,9 @@ def card_text(manifest: ModelManifest) -> str:
         f"`{manifest.view.name}:{manifest.view.version}`, seed {manifest.seed}.",
         "## How good it is",
         f"Every figure is out of fold. The mean absolute error is **{metrics['mae']:.3f}** reservations "
-        f"(standard error {metrics['mae_standard_error']:.3f}); the median alone gives "
-        f"{metrics['baseline_mae']:.3f}. The range covers {metrics['coverage']:.1%} of outcomes and is "
-        f"{metrics['mean_width']:.1f} reservations wide on average.",
+        f"(standard error {metrics['mae_standard_error']:.3f}). The range covers {metrics['coverage']:.1%} "
+        f"of outcomes and is {metrics['mean_width']:.1f} reservations wide on average.{limited}",
+        _table(["measure", "this model", "the best number for all vehicles"], measures),
         _table(["segment", "vehicles", "error", "bias", "covered"], segments),
         _table(["fold", "vehicles", "error", "features its booster was trained on"], folds),
         "## What it uses",

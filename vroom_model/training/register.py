@@ -82,13 +82,15 @@ def register_candidate(registry: Registry, trained: TrainedModel) -> Registered:
     Raises
     ------
     BaselineError
-        If it does not beat the median.
+        If it is no better than the mean of the labels for every vehicle, by squared error, which is what
+        boosters minimize.
     RegistryError
         If MLflow cannot be used.
     """
     manifest = trained.manifest
-    if manifest.metrics["mae"] >= manifest.metrics["baseline_mae"]:
-        raise BaselineError(manifest.metrics["mae"], manifest.metrics["baseline_mae"])
+    rmse, baseline_rmse = manifest.metrics["rmse"], manifest.metrics["baseline_rmse"]
+    if rmse >= baseline_rmse:
+        raise BaselineError(rmse, baseline_rmse)
     if again := _find_registered(registry, manifest.training_digest):
         return again
     number = _log_and_register(registry, trained)

@@ -14,7 +14,7 @@ import xgboost as xgb
 
 from vroom_features.offline.snapshots import Snapshot
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.dataset import Dataset, check_learnable, count_csv_vehicles, load_dataset
+from vroom_model.dataset import Dataset, check_learnable, count_csv_vehicles, limit_labels, load_dataset
 from vroom_model.evaluation.interval import fit_lines, out_of_fold_ranges
 from vroom_model.evaluation.metrics import (
     calibration,
@@ -121,6 +121,7 @@ def train(
     params = params or TrainingParams()
     dataset = load_dataset(snapshot, inputs=inputs, num_folds=params.num_folds)
     check_learnable(dataset, num_folds=params.num_folds)
+    dataset, num_limited = limit_labels(dataset)
     num_csv = snapshot.num_rows - dataset.num_left_out
     engine: Engine = "elsewhere" if fit else _engine(num_csv)
     if fit:
@@ -151,7 +152,7 @@ def train(
         num_folds=params.num_folds,
         interval=lines,
         price_ratio=(float(dataset.price_ratio.min()), float(dataset.price_ratio.max())),
-        metrics=overall_metrics(ranges, dataset),
+        metrics={**overall_metrics(ranges, dataset), "num_limited": float(num_limited)},
         folds=fold_metrics(ranges, dataset, [booster.features for booster in boosters]),
         segments=segment_metrics(ranges, dataset),
         calibration=calibration(ranges, dataset),
