@@ -35,6 +35,8 @@ from vroom_model.training.model_card import card_text
 from vroom_model.training.register import Registered, register_candidate, train_candidate
 from vroom_model.training.train import TrainedModel
 
+LABEL = VEHICLE_VIEW.label
+
 
 @pytest.fixture(scope="module")
 def client(mlflow_server: str) -> mlflow.MlflowClient:
@@ -256,16 +258,16 @@ def mostly_unbooked(frame: pd.DataFrame, zeros: float) -> pd.DataFrame:
     """Leave bookings to half of the cheapest cars, so many that about ``zeros`` have none."""
     is_cheap = (frame["actual_price"] / frame["recommended_price"]).rank(pct=True) < (1 - zeros) / 0.5
     is_booked = is_cheap & (np.random.default_rng(0).random(len(frame)) < 0.5)
-    return frame.assign(num_reservations=frame["num_reservations"].where(is_booked, 0))
+    return frame.assign(**{LABEL: frame[LABEL].where(is_booked, 0)})
 
 
 def one_car_of_5000(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.assign(num_reservations=frame["num_reservations"].where(frame["vehicle_id"] != 7, 5_000))
+    return frame.assign(**{LABEL: frame[LABEL].where(frame["vehicle_id"] != 7, 5_000)})
 
 
 def thirty_cars(frame: pd.DataFrame) -> pd.DataFrame:
     ratio = frame["actual_price"] / frame["recommended_price"]
-    return frame.assign(num_reservations=(25 - 10 * ratio).astype(int)).head(30)
+    return frame.assign(**{LABEL: (25 - 10 * ratio).astype(int)}).head(30)
 
 
 @pytest.mark.parametrize(
