@@ -23,7 +23,6 @@ LINES = IntervalLines(coverage=0.8, low_intercept=-1.0, low_slope=1.0, high_inte
 
 
 def booster(forecast: float) -> dict[str, object]:
-    """Return a booster of one leaf as XGBoost writes it."""
     tree = {
         "split_type": [0],
         "left_children": [LEAF],

@@ -32,7 +32,6 @@ addresses = (f"2001:db8::{number:x}" for number in count(1))
 
 
 def make_settings(home: Path, *, models: Models, **changes: object) -> Settings:
-    """Return settings of an app that reads the registry often."""
     values = {
         "home": home,
         "mlflow_uri": models.url,
@@ -46,7 +45,6 @@ def make_settings(home: Path, *, models: Models, **changes: object) -> Settings:
 
 @contextmanager
 def running_app(settings: Settings, **changes: object) -> Iterator[Flask]:
-    """Run an app with these settings, some of them changed."""
     app = create_app(settings.model_copy(update=changes))
     try:
         yield app
@@ -62,32 +60,27 @@ def new_client(app: Flask) -> FlaskClient:
 
 
 def csrf_token(client: FlaskClient) -> str:
-    """Return the token of the sign-in form."""
     found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', client.get("/sign-in").text)
     assert found is not None
     return found.group(1)
 
 
 def sign_in(client: FlaskClient, password: str = PASSWORD) -> int:
-    """Send the form and return the status."""
     form = {"csrf_token": csrf_token(client), "password": password}
     return client.post("/sign-in", data=form).status_code
 
 
 def is_shared(request: pytest.FixtureRequest) -> bool:
-    """Return whether the tests of this module share an app."""
     return request.node.get_closest_marker("shared_app") is not None
 
 
 @pytest.fixture(scope="session")
 def uploads(mlflow_server: str) -> Uploads:
-    """Return what the tests have uploaded so far."""
     return {}
 
 
 @pytest.fixture(scope="module")
 def proxy(mlflow_server: str) -> Iterator[FaultyProxy]:
-    """Return the proxy between a shared app and MLflow; a test that makes it fail heals it."""
     between = FaultyProxy(mlflow_server)
     yield between
     between.close()
@@ -95,7 +88,6 @@ def proxy(mlflow_server: str) -> Iterator[FaultyProxy]:
 
 @pytest.fixture(scope="module")
 def shared_models(mlflow_server: str, uploads: Uploads, tmp_path_factory: pytest.TempPathFactory) -> Models:
-    """Return the registered model of the module's app, with a champion."""
     models = Models.create(mlflow_server, tmp_path_factory.mktemp("bundles"), uploads)
     models.crown(models.register(CHAMPION))
     return models
@@ -109,7 +101,6 @@ def shared_database_url() -> str:
 
 @pytest.fixture(scope="module")
 def shared_redis_url(redis_server: ValkeyServer) -> str:
-    """Return the address of the module's Redis, which is empty."""
     url = f"{redis_server.connection_url}/0"
     with redis_py.Redis.from_url(url) as client:
         client.flushall()
@@ -124,7 +115,6 @@ def shared_settings(
     shared_redis_url: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Settings:
-    """Return the settings of the module's app."""
     return make_settings(
         tmp_path_factory.mktemp("home"),
         models=shared_models,
@@ -136,7 +126,6 @@ def shared_settings(
 
 @pytest.fixture(scope="module")
 def shared_app(shared_settings: Settings) -> Iterator[Flask]:
-    """Run the module's app."""
     with running_app(shared_settings) as app:
         services: Services = app.extensions["vroom"]
         wait_until(lambda: services.listener.is_subscribed and services.heartbeat.is_redis_up)
@@ -166,7 +155,6 @@ on_both_databases = pytest.mark.parametrize("database_url", ["sqlite", "postgres
 
 @pytest.fixture
 def settings(request: pytest.FixtureRequest, tmp_path: Path, database_url: str, models: Models) -> Settings:
-    """Return the settings of the app."""
     if is_shared(request):
         return request.getfixturevalue("shared_settings")
     redis_url = request.getfixturevalue("redis_url")
@@ -185,20 +173,17 @@ def app(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Flask]:
 
 @pytest.fixture
 def services(app: Flask) -> Services:
-    """Return the app's services."""
     found: Services = app.extensions["vroom"]
     return found
 
 
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
-    """Return a client of the app."""
     return new_client(app)
 
 
 @pytest.fixture
 def champion(request: pytest.FixtureRequest, models: Models) -> int:
-    """Return the version of a champion that answers 5.0."""
     if not is_shared(request):
         models.crown(models.register(CHAMPION))
     return models.champion()
@@ -206,19 +191,15 @@ def champion(request: pytest.FixtureRequest, models: Models) -> int:
 
 @pytest.fixture
 def promote(models: Models, settings: Settings) -> "Promote":
-    """Return a function that promotes: it moves the alias and publishes the message."""
     return Promote(models, settings)
 
 
 class Promote:
-    """Move the champion alias and publish the message."""
-
     def __init__(self, models: Models, settings: Settings) -> None:
         self._models = models
         self._settings = settings
 
     def __call__(self, version: int) -> None:
-        """Promote a version."""
         self._models.crown(version)
         message = ModelPromoted(model_name=self._models.name, version=version)
         with redis_py.Redis.from_url(self._settings.redis.url) as client:
@@ -227,5 +208,4 @@ class Promote:
 
 @pytest.fixture
 def operator() -> dict[str, str]:
-    """Return the headers of a program that acts for the operator."""
     return {"Authorization": f"Bearer {PASSWORD}"}

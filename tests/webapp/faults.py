@@ -74,13 +74,11 @@ class FaultyProxy:
                     return
 
     def heal(self) -> None:
-        """Behave again."""
         self.status, self.is_hanging, self.is_trickling, self.change = None, False, False, None
         self._released.set()
         self._released = threading.Event()
 
     def close(self) -> None:
-        """Stop."""
         self.heal()
         self._server.shutdown()
         self._server.server_close()
@@ -110,7 +108,6 @@ class Relay:
         self._silent |= set(self._open)
 
     def close(self) -> None:
-        """Stop."""
         for sock in (self._listener, *self._open):
             with suppress(OSError):  # closed by its peer
                 sock.shutdown(socket.SHUT_RDWR)

@@ -9,7 +9,6 @@ from webapp.services import Services
 
 
 def add_record(services: Services, *, version: int, **changes: object) -> None:
-    """Record that a version became champion."""
     history = services.promotions.history(limit=1)
     last = history[0].number if history else 0
     fields = {

@@ -29,8 +29,6 @@ Uploads = dict[float, Uploaded]
 
 @dataclass
 class Models:
-    """Registered models under one name."""
-
     url: str
     name: str
     folder: Path
@@ -39,7 +37,6 @@ class Models:
 
     @classmethod
     def create(cls, url: str, folder: Path, uploads: Uploads) -> Self:
-        """Create a registered model without versions."""
         client = MlflowClient(url)
         name = f"vroom-{uuid.uuid4().hex[:8]}"
         client.create_registered_model(name)
@@ -75,9 +72,7 @@ class Models:
         answer.raise_for_status()
 
     def champion(self) -> int:
-        """Return the champion's version."""
         return int(self.client.get_model_version_by_alias(self.name, "champion").version)
 
     def dethrone(self) -> None:
-        """Delete the champion alias."""
         self.client.delete_registered_model_alias(self.name, "champion")

@@ -29,7 +29,6 @@ many = hypothesis_settings(
 
 
 def both_ways(app: Flask, path: str, body: bytes) -> list[tuple[int, Any]]:
-    """Answer a request by the fast path, which may pass it on, and by Flask alone."""
     assert isinstance(app.wsgi_app, FastPath)
     fast, answers = app.wsgi_app, []
     for way in (fast, fast._app):

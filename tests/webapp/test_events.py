@@ -36,7 +36,6 @@ SAVED = VehicleSaved(vehicle_id=9)
 
 @pytest.fixture(scope="module")
 def streams(redis_server: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start the server of event streams, as it is started for real; return its address."""
     port = free_port()
     environment = os.environ | {
         "VROOM_REDIS_URL": f"{redis_server.connection_url}/0",
@@ -60,7 +59,6 @@ def streams(redis_server: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
 
 
 def next_data(lines: Iterator[str]) -> str:
-    """Return the data of the next event."""
     return next(line for line in lines if line.startswith("data:")).removeprefix("data: ")
 
 

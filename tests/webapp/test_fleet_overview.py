@@ -21,7 +21,6 @@ DATA = Path(__file__).parents[2] / "data"
 
 @pytest.fixture
 def served(champion: int, app: Flask, services: Services, tmp_path: Path) -> LoadedModel:
-    """Return the model that serves, beside the sample fleet."""
     seed(services.source, DATA, quarantine_dir=tmp_path / "quarantine")
     found = services.slot.current
     assert found is not None

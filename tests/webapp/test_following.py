@@ -27,7 +27,6 @@ ZERO = dict.fromkeys(VEHICLE_VIEW.columns, 0.0)
 
 
 def answer(client: FlaskClient) -> tuple[float, int]:
-    """Return what is forecast, and the version that the answer names."""
     response = client.post("/predict", json=VEHICLE)
     assert response.status_code == 200, response.text
     return response.json["predicted_reservations"], response.json["model_version"]
@@ -35,7 +34,6 @@ def answer(client: FlaskClient) -> tuple[float, int]:
 
 @pytest.fixture
 def champion(app: Flask, models: Models, promote: Promote, proxy: FaultyProxy) -> Iterator[int]:
-    """Return a champion that serves."""
     version = models.register(CHAMPION)
     promote(version)
     client = app.test_client()

@@ -27,7 +27,6 @@ KINDS = {"INT64": np.int64, "FP64": np.float64, "FP32": np.float32, "INT32": np.
 
 @contextmanager
 def served(app: Flask) -> Iterator[InferenceServerClient]:
-    """Serve an app on a free port, and return a client of it."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
@@ -41,13 +40,11 @@ def served(app: Flask) -> Iterator[InferenceServerClient]:
 
 @pytest.fixture(scope="module")
 def triton(shared_app: Flask) -> Iterator[InferenceServerClient]:
-    """Return a client of the module's app."""
     with served(shared_app) as client:
         yield client
 
 
 def inputs(num_rows: int, *, binary: bool, price_kind: str = "FP64", **changes: float) -> list[InferInput]:
-    """Return tensors of the same vehicle, many times."""
     tensors = []
     for name, value in (VEHICLE | changes).items():
         kind = price_kind if name.endswith("price") else "INT64"

@@ -18,12 +18,10 @@ pytestmark = pytest.mark.shared_app
 
 
 def limit(redis_url: str, rule: str) -> ClientLimit:
-    """Return the limit as a worker of its own has it."""
     return ClientLimit(Settings(_env_file=None, web_predict_limit=rule), Counter(redis_url, retry_s=0.0))
 
 
 def allowed(limit: ClientLimit, times: int, client: str = "192.0.2.1") -> int:
-    """Send so many requests, and return how many were allowed."""
     return sum(not limit.wait_s({"REMOTE_ADDR": client}) for _ in range(times))
 
 
@@ -72,7 +70,6 @@ def test_a_count_goes_on_when_redis_dies_and_when_it_is_back() -> None:
 
 @pytest.fixture(scope="module")
 def limited_app(shared_settings: Settings) -> Iterator[Flask]:
-    """Run an app that makes five forecasts an hour for a client."""
     with running_app(shared_settings, web_predict_limit="5 per hour") as app:
         app.config["WTF_CSRF_ENABLED"] = False
         yield app
@@ -80,7 +77,6 @@ def limited_app(shared_settings: Settings) -> Iterator[Flask]:
 
 @pytest.fixture
 def limited(limited_app: Flask) -> FlaskClient:
-    """Return a client of that app."""
     return new_client(limited_app)
 
 

@@ -43,20 +43,17 @@ ARGUMENTS = {"vehicle_id": "1", "name": "train"}
 
 @pytest.fixture(scope="module")
 def public(shared_settings: Settings) -> Iterator[Flask]:
-    """Run an app that others can reach, so that saving needs the operator."""
     with running_app(shared_settings, web_host="0.0.0.0", web_benchmark=True) as app:
         yield app
 
 
 @pytest.fixture
 def log(public: Flask) -> AuditLog:
-    """Return the audit log."""
     services: Services = public.extensions["vroom"]
     return services.audit_log
 
 
 def changing(app: Flask) -> Iterator[tuple[str, str, str]]:
-    """Give endpoint, method and path of every route whose method may change something."""
     for rule in app.url_map.iter_rules():
         path = re.sub(r"<(?:\w+:)?(\w+)>", lambda found: ARGUMENTS.get(found.group(1), "x"), rule.rule)
         for method in sorted((rule.methods or set()) - SAFE_METHODS):
@@ -64,14 +61,12 @@ def changing(app: Flask) -> Iterator[tuple[str, str, str]]:
 
 
 def signed_in(app: Flask) -> FlaskClient:
-    """Return a client with the operator's cookie."""
     client = new_client(app)
     assert sign_in(client) == 302
     return client
 
 
 def send(client: FlaskClient, endpoint: str, method: str, path: str, **headers: str) -> TestResponse:
-    """Send what the route would accept from the operator."""
     if endpoint == "vehicles_api.save_vehicle":
         return client.open(path, method=method, json=VEHICLE, headers=headers)
     form = {"confirmed": "yes", "action": "save", **{name: str(value) for name, value in VEHICLE.items()}}

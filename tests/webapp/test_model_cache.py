@@ -20,19 +20,16 @@ from vroom_model.serving.predictor import Predictor
 
 @pytest.fixture
 def registry(models: Models) -> Iterator[Registry]:
-    """Return the registry."""
     with Registry(models.url, models.name) as registry:
         yield registry
 
 
 @pytest.fixture
 def cache(registry: Registry, tmp_path: Path) -> ModelCache:
-    """Return a cache of its own."""
     return ModelCache(registry.api, tmp_path / "cache")
 
 
 def crowned(registry: Registry, models: Models, forecast: float) -> ChampionRef:
-    """Crown a new model and return its reference in the registry."""
     models.crown(models.register(forecast))
     champion = registry.champion()
     assert champion is not None

@@ -26,7 +26,6 @@ OUTCOMES = Outcomes(num_vehicles=41, mean_forecast=6.26, mean_outcome=7.74, mae=
 
 
 def write_tags(models: Models, version: int, **tags: str) -> None:
-    """Write on a version, as a flow does."""
     with Registry(models.url, models.name) as registry:
         registry.set_tags(version, tags)
 

@@ -44,7 +44,6 @@ pytestmark = [
 
 @pytest.fixture
 def proxy_port(settings: Settings, champion: int, tmp_path: Path) -> Iterator[int]:
-    """Run nginx as the document says, on a port and with a certificate of its own, in front of a server."""
     app, proxy = free_ports(2)
     folder = tmp_path / "nginx"
     folder.mkdir()
@@ -70,7 +69,6 @@ def proxy_port(settings: Settings, champion: int, tmp_path: Path) -> Iterator[in
 
 
 def is_open(port: int) -> bool:
-    """Return whether a server listens on a port."""
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", port)) == 0
 

@@ -30,7 +30,6 @@ STARTED = ("/train", "/materialize", "/rollback", "/reload")
 
 @pytest.fixture
 def known_user(redis: redis_py.Redis) -> Iterator[None]:
-    """Let the user of the addresses into Redis."""
     redis.acl_setuser(
         USER, enabled=True, passwords=[f"+{PASSWORD}"], categories=["+@all"], keys=["*"], channels=["*"]
     )
@@ -45,7 +44,6 @@ def with_login(url: str) -> str:
 def everything_shown(
     settings: Settings, operator: dict[str, str], caplog: pytest.LogCaptureFixture, *, status: str
 ) -> str:
-    """Return all that an app with these settings answers and logs, once its health is this."""
     caplog.set_level(logging.INFO, logger="httpx")
     with running_app(settings) as app:
         client = app.test_client()
@@ -106,7 +104,6 @@ def test_an_app_without_its_services_shows_no_secret(
 
 @pytest.fixture
 def refusing() -> Iterator[tuple[str, list[str | None]]]:
-    """Run a server that refuses everything; give its address and the Authorization headers that came."""
     headers: list[str | None] = []
 
     class Handler(BaseHTTPRequestHandler):

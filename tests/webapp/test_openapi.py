@@ -82,7 +82,6 @@ def test_the_document_is_sent_again_only_when_it_changed(client: FlaskClient) ->
 
 
 def ask(client: FlaskClient, command: str) -> Any:
-    """Send what a curl command sends."""
     words = shlex.split(command.replace("$TOKEN", PASSWORD))[1:]
     arguments = [word.replace("$CAR", json.dumps(VEHICLE)) for word in words]
     method, body, headers, address = "", None, {}, ""
@@ -103,7 +102,6 @@ def ask(client: FlaskClient, command: str) -> Any:
 
 
 def shape(document: Any) -> Any:
-    """Return the fields of a document with their kinds."""
     if isinstance(document, dict):
         known = {key: value for key, value in document.items() if key not in COLUMNS or key in GUIDE}
         keys = {key if not key.isdigit() else "N": shape(value) for key, value in known.items()}

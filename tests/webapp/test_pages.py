@@ -25,25 +25,21 @@ DATA = Path(__file__).parents[2] / "data"
 
 
 def save(services: Services, **changes: object) -> int:
-    """Save a vehicle and return its id."""
     return services.source.save_vehicle(make_vehicle(**changes), saved_at=now()).vehicle.vehicle_id
 
 
 def page(client: FlaskClient, path: str, **query: object) -> str:
-    """Return a page's text, as a browser gets it."""
     answer = client.get(path, query_string=query or None, headers={"Accept": "text/html"})
     assert answer.status_code == 200
     return unescape(answer.text)
 
 
 def listed_ids(shown: str) -> list[int]:
-    """Return the ids of a list in their order."""
     return [int(found) for found in re.findall(r'<th scope="row"><a href="/\?vehicle_id=(\d+)"', shown)]
 
 
 @pytest.fixture(autouse=True)
 def no_arrivals(services: Services) -> Iterator[None]:
-    """Delete what a test has saved."""
     yield
     for vehicle in services.source.list_vehicles(kind="new", page_size=1_000).items:
         services.source.delete_vehicle(vehicle.vehicle_id)
@@ -51,7 +47,6 @@ def no_arrivals(services: Services) -> Iterator[None]:
 
 @pytest.fixture
 def fleet(services: Services, tmp_path: Path) -> Services:
-    """Return the services of an app with the sample fleet."""
     seed(services.source, DATA, quarantine_dir=tmp_path / "quarantine")
     return services
 

@@ -58,7 +58,6 @@ bounded = hypothesis_settings(
 
 
 def as_header(payload: str) -> str:
-    """Return what of a payload can be sent in a header."""
     return re.sub("[\r\n\0]", "", payload.encode("ascii", "replace").decode())
 
 
@@ -162,7 +161,6 @@ def test_a_path_forges_no_log_line_and_sends_a_terminal_no_code(
 
 
 def is_valid(field: str, literal: str) -> bool:
-    """Return whether a JSON literal is a number in the field's range."""
     try:
         value = json.loads(literal)
     except ValueError:

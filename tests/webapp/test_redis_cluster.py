@@ -22,7 +22,6 @@ pytestmark = pytest.mark.shared_app
 
 @pytest.fixture(scope="module")
 def shared_redis_url(redis_cluster: str) -> str:
-    """Return the address of the cluster, which is empty."""
     client = connect_redis(redis_cluster)
     client.flushall()
     client.close()
@@ -31,7 +30,6 @@ def shared_redis_url(redis_cluster: str) -> str:
 
 @pytest.fixture(scope="module")
 def shared_settings(shared_settings: Settings) -> Settings:
-    """Have the registry read seldom, so that messages matter."""
     return shared_settings.model_copy(update={"web_poll_seconds": 60.0})
 
 

@@ -26,8 +26,6 @@ pytestmark = pytest.mark.shared_app
 
 
 class Redis:
-    """A Redis of the module's own, at an address that stays the same when it comes back."""
-
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
@@ -35,7 +33,6 @@ class Redis:
         self.start()
 
     def start(self) -> None:
-        """Start, empty."""
         self._server = ValkeyServer(port=self.port, data_dir=self._folder, save="")
         self._server.start()
         self._server.wait_until_ready()
@@ -43,22 +40,18 @@ class Redis:
         self.pid = int(self.client.info("server")["process_id"])
 
     def stop(self) -> None:
-        """Stop; what it held is lost."""
         self.client.close()
         self._server.stop()
 
     def hang(self) -> None:
-        """Accept connections and answer nothing."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """Answer again."""
         os.kill(self.pid, signal.SIGCONT)
 
 
 @pytest.fixture(scope="module")
 def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    """Start a Redis that a test may stop."""
     server = Redis(tmp_path_factory.mktemp("redis"))
     yield server
     server.stop()
@@ -66,36 +59,30 @@ def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
 
 @pytest.fixture(scope="module")
 def shared_redis_url(own_redis: Redis) -> str:
-    """Return the address of that Redis."""
     return own_redis.url
 
 
 @pytest.fixture(scope="module")
 def shared_settings(shared_settings: Settings) -> Settings:
-    """Have the registry read seldom, so that messages matter."""
     return shared_settings.model_copy(update={"web_poll_seconds": 60.0})
 
 
 @pytest.fixture(autouse=True)
 def healthy(services: Services, own_redis: Redis) -> Iterator[None]:
-    """Leave everything as it was."""
     yield
     own_redis.go_on()
     wait_until(lambda: services.heartbeat.is_redis_up and services.listener.is_subscribed)
 
 
 def version_of(client: FlaskClient) -> int:
-    """Return which version answers now."""
     return int(client.post("/predict", json=VEHICLE).json["model_version"])
 
 
 def save(client: FlaskClient) -> int:
-    """Save a vehicle and return its id."""
     return int(client.post("/vehicles", json=VEHICLE).json["vehicle_id"])
 
 
 def source_of(client: FlaskClient, vehicle_id: int) -> str:
-    """Return where the features of a forecast came from."""
     return str(client.post("/predict/id", json={"vehicle_id": vehicle_id}).json["source"])
 
 

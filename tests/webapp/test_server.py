@@ -30,14 +30,11 @@ BODY = json.dumps(VEHICLE)
 
 @dataclass
 class Server:
-    """A running server."""
-
     port: int
     process: "subprocess.Popen[bytes]"
 
     @property
     def url(self) -> str:
-        """Address of the app."""
         return f"http://127.0.0.1:{self.port}"
 
     def workers(self) -> dict[int, dict[str, object]]:
@@ -51,12 +48,10 @@ class Server:
         return {pid: worker for pid, worker in by_pid.items() if pid in own}
 
     def serves(self, version: int) -> bool:
-        """Return whether every worker serves this version."""
         return [worker["model_version"] for worker in self.workers().values()] == [version] * NUM_WORKERS
 
 
 def environment(settings: Settings, port: int) -> dict[str, str]:
-    """Return the environment of a server with these settings."""
     return os.environ | {
         "VROOM_HOME": str(settings.home),
         "VROOM_REDIS_URL": settings.redis.url,
@@ -70,7 +65,6 @@ def environment(settings: Settings, port: int) -> dict[str, str]:
 
 @contextmanager
 def running(settings: Settings, port: int, log_path: Path) -> Iterator[Server]:
-    """Run the app with two workers."""
     command = [sys.executable, "-m", "webapp"]
     with (
         log_path.open("wb") as log,
@@ -87,14 +81,12 @@ def running(settings: Settings, port: int, log_path: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def server(shared_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Start the app with two workers."""
     with running(shared_settings, free_port(), tmp_path_factory.mktemp("log") / "log") as server:
         yield server
 
 
 @pytest.fixture
 def served(server: Server, models: Models, promote: Promote) -> int:
-    """Promote a new model, and return its version once all workers serve it."""
     version = models.register(6.0)
     promote(version)
     wait_until(lambda: server.serves(version), timeout_s=30)

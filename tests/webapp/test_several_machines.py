@@ -40,7 +40,6 @@ def apps(
 
 @pytest.fixture
 def machines(apps: tuple[Flask, Flask]) -> Machines:
-    """Return a client of each."""
     return new_client(apps[0]), new_client(apps[1])
 
 

@@ -20,7 +20,6 @@ pytestmark = [pytest.mark.shared_app, pytest.mark.usefixtures("shared_database_u
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def shared_database_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Return where the vehicles are."""
     if request.param == "sqlite":
         yield ""
         return
@@ -33,12 +32,10 @@ def shared_database_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def key() -> dict[str, str]:
-    """Return the header of an idempotency key."""
     return {"Idempotency-Key": uuid4().hex}
 
 
 def save(client: FlaskClient) -> int:
-    """Save a vehicle and return its id."""
     return int(client.post("/vehicles", json=VEHICLE).json["vehicle_id"])
 
 

@@ -6,7 +6,6 @@ from tenacity import RetryError, Retrying, retry_if_not_result, stop_after_delay
 
 
 def wait_until(is_so: Callable[[], object], *, timeout_s: float = 10.0) -> None:
-    """Return as soon as the condition holds; fail if it does not in time."""
     waiting = Retrying(
         stop=stop_after_delay(timeout_s), wait=wait_fixed(0.02), retry=retry_if_not_result(bool)
     )
