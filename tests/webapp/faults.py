@@ -2,30 +2,22 @@
 
 import socket
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Literal
 
 import httpx
 
-Change = Callable[[str, bytes], bytes]
+Fault = Literal["", "stop", "refuse", "hang", "trickle", "garble", "flip"]
+STATUS = {"stop": 502, "refuse": 401}
 
 
 class FaultyProxy:
-    """Pass requests on to a server, or fail in one of the ways that servers fail.
+    """Pass requests on to a server, or fail in one of the ways that servers fail."""
 
-    Parameters
-    ----------
-    target : str
-        Address of the real server.
-    """
-
-    def __init__(self, target: str) -> None:
-        self.status: int | None = None
-        self.is_hanging = False
-        self.is_trickling = False
-        self.change: Change | None = None
+    def __init__(self, target: str, fault: Fault = "") -> None:
+        self.fault = fault
+        self.authorizations: list[str | None] = []
         self._released = threading.Event()
         self._client = httpx.Client(base_url=target, timeout=10)
         proxy = self
@@ -35,35 +27,36 @@ class FaultyProxy:
 
             def _pass_on(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                if proxy.is_hanging:
+                proxy.authorizations.append(self.headers["Authorization"])
+                if proxy.fault == "hang":
                     proxy._released.wait(60)
                     self.close_connection = True
                     return
-                status, content = proxy.status, b"this proxy fails"
-                if status is None:
+                status, content = STATUS.get(proxy.fault, 0), b"<html>not what you asked for</html>"
+                if not status:
                     json = {"Content-Type": "application/json"} if body else {}
                     answer = proxy._client.request(self.command, self.path, content=body, headers=json)
-                    status, content = answer.status_code, answer.content
-                    if proxy.change is not None:
-                        content = proxy.change(self.path, content)
+                    status = answer.status_code
+                    content = content if proxy.fault == "garble" else answer.content
+                if proxy.fault == "flip" and "get-artifact" in self.path:
+                    content = content[:-1] + b"?"
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                if proxy.is_trickling:
+                if proxy.fault == "trickle":
                     proxy._trickle(self, content)
                 else:
                     self.wfile.write(content)
 
             do_GET = do_POST = do_DELETE = _pass_on  # noqa: N815 - names of the base class
 
-            def log_message(self, *_: Any) -> None:
+            def log_message(self, *_: object) -> None:
                 """Stay silent."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def _trickle(self, handler: BaseHTTPRequestHandler, content: bytes) -> None:
         """Send a byte every 0.2 s, until healed or until the client has gone."""
@@ -74,7 +67,7 @@ class FaultyProxy:
                     return
 
     def heal(self) -> None:
-        self.status, self.is_hanging, self.is_trickling, self.change = None, False, False, None
+        self.fault = ""
         self._released.set()
         self._released = threading.Event()
 
@@ -82,25 +75,18 @@ class FaultyProxy:
         self.heal()
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join()
         self._client.close()
 
 
 class Relay:
-    """A TCP relay whose connections can fall silent, as when a router in between forgets them.
-
-    Parameters
-    ----------
-    port : int
-        Of the real server, on loopback.
-    """
+    """A TCP relay whose connections can fall silent, as when a router in between forgets them."""
 
     def __init__(self, port: int) -> None:
         self._target = port
         self._silent: set[socket.socket] = set()
         self._open: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def silence(self) -> None:
@@ -114,15 +100,13 @@ class Relay:
             sock.close()
 
     def _accept(self) -> None:
-        while True:
-            try:
+        with suppress(OSError):  # closed
+            while True:
                 client, _ = self._listener.accept()
                 server = socket.create_connection(("127.0.0.1", self._target))
-            except OSError:
-                return
-            self._open += (client, server)
-            for source, target in ((client, server), (server, client)):
-                threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()
+                self._open += (client, server)
+                for source, target in ((client, server), (server, client)):
+                    threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()
 
     def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):  # one end is gone

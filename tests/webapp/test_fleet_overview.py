@@ -9,8 +9,7 @@ from flask.testing import FlaskClient
 
 from tests.factories import make_vehicle
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
-from tests.webapp.conftest import on_both_databases
-from tests.webapp.registry import Models
+from tests.webapp.conftest import Models, on_both_databases
 from vroom_features.ingest.seed import seed
 from webapp.services import Services, now
 from webapp.serving.current_model import LoadedModel
@@ -27,9 +26,7 @@ def served(champion: int, app: Flask, services: Services, tmp_path: Path) -> Loa
     return found
 
 
-def test_forecasts_are_cached_until_a_vehicle_changes_and_a_while_longer(
-    served: LoadedModel, services: Services
-) -> None:
+def test_forecasts_are_cached_until_a_vehicle_changes(served: LoadedModel, services: Services) -> None:
     eager, patient = (FleetOverview(services.source, refresh_interval_s=each) for each in (0, 1_000))
     first, second = eager.predictions(served), patient.predictions(served)
     assert len(first.forecast) == 1_000
@@ -39,9 +36,7 @@ def test_forecasts_are_cached_until_a_vehicle_changes_and_a_while_longer(
     assert patient.predictions(served) is second
 
 
-def test_another_model_forecasts_anew_at_once(
-    served: LoadedModel, services: Services, models: Models
-) -> None:
+def test_another_model_forecasts_at_once(served: LoadedModel, services: Services, models: Models) -> None:
     overview = FleetOverview(services.source, refresh_interval_s=1_000)
     assert set(overview.predictions(served).forecast) == {5.0}
     models.crown(models.register(7.0))
@@ -63,9 +58,7 @@ def test_an_empty_fleet_has_no_forecasts(client: FlaskClient, services: Services
 
 @on_both_databases
 @pytest.mark.usefixtures("champion")
-def test_the_file_has_each_vehicle_once_although_others_go_meanwhile(
-    client: FlaskClient, services: Services, tmp_path: Path
-) -> None:
+def test_the_file_has_each_vehicle_once(client: FlaskClient, services: Services, tmp_path: Path) -> None:
     fleet = [vehicle_line(number) for number in range(1, 2_501)]
     booked = booking_lines([(1_500, 1)])
     seed(services.source, write_csvs(tmp_path / "before", fleet, booked))

@@ -1,7 +1,7 @@
 """A worker follows the champion, and whatever goes wrong with a new one, the old one serves."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 import redis as redis_py
@@ -9,10 +9,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.factories import VEHICLE
-from tests.webapp.conftest import CHAMPION, Promote, running_app
-from tests.webapp.faults import FaultyProxy
-from tests.webapp.records import add_record
-from tests.webapp.registry import Models
+from tests.webapp.conftest import CHAMPION, Models, Promote, add_record, answer, running_app, save
+from tests.webapp.faults import Fault, FaultyProxy
 from tests.webapp.waiting import wait_until
 from vroom_features.addresses import ServiceAddress
 from vroom_features.settings import Settings
@@ -23,13 +21,8 @@ from vroom_model.registry.model_cache import LAST_GOOD
 from webapp.services import Services
 
 pytestmark = pytest.mark.shared_app
+NAN = float("nan")
 ZERO = dict.fromkeys(VEHICLE_VIEW.columns, 0.0)
-
-
-def answer(client: FlaskClient) -> tuple[float, int]:
-    response = client.post("/predict", json=VEHICLE)
-    assert response.status_code == 200, response.text
-    return response.json["predicted_reservations"], response.json["model_version"]
 
 
 @pytest.fixture
@@ -37,14 +30,20 @@ def champion(app: Flask, models: Models, promote: Promote, proxy: FaultyProxy) -
     version = models.register(CHAMPION)
     promote(version)
     client = app.test_client()
-    wait_until(lambda: client.get("/health").json["status"] == "ok" and answer(client) == (CHAMPION, version))
+    wait_until(lambda: is_ok(client) and answer(client) == (CHAMPION, version))
     yield version
     proxy.heal()
 
 
-def test_without_a_champion_it_says_so_and_works_as_soon_as_there_is_one(
-    settings: Settings, models: Models
-) -> None:
+def is_ok(client: FlaskClient) -> bool:
+    return bool(client.get("/health").json["status"] == "ok")
+
+
+def has_reason(client: FlaskClient, reason: str) -> bool:
+    return reason in str(client.get("/health").json["reasons"])
+
+
+def test_without_a_champion_it_says_so_until_there_is_one(settings: Settings, models: Models) -> None:
     models.dethrone()
     with running_app(settings, home=settings.home / "new") as app:
         client = app.test_client()
@@ -53,64 +52,65 @@ def test_without_a_champion_it_says_so_and_works_as_soon_as_there_is_one(
         assert (refused.status_code, refused.json["title"]) == (503, "No model yet")
         version = models.register(3.0)
         models.crown(version)
-        wait_until(lambda: client.get("/health").json["status"] == "ok")
+        wait_until(lambda: is_ok(client))
         assert answer(client) == (3.0, version)
 
 
-def test_a_promotion_is_followed_while_messages_never_end(
-    champion: int, settings: Settings, models: Models
-) -> None:
+def test_endless_messages_hide_no_promotion(champion: int, settings: Settings, models: Models) -> None:
     with running_app(settings) as app, redis_py.Redis.from_url(settings.redis.url) as redis:
-        client, services = app.test_client(), app.extensions["vroom"]
-        wait_until(lambda: services.listener.is_subscribed)
+        wait_until(lambda: app.extensions["vroom"].listener.is_subscribed)
         version = models.register(6.0)
         message = ModelPromoted(model_name=models.name, version=champion)
         many = "for _ = 1, 200000 do redis.call('PUBLISH', ARGV[1], ARGV[2]) end"  # half a minute to read
         redis.eval(many, 0, message.channel, message.encode())
         models.crown(version)
-        wait_until(lambda: answer(client) == (6.0, version), timeout_s=8)
+        wait_until(lambda: answer(app.test_client()) == (6.0, version), timeout_s=8)
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason"),
+    ("forecast", "changes", "reason"),
     [
-        ({"view": ViewRef(name="other_view", version=1, columns=("mileage",))}, "it takes mileage v1"),
-        ({"probes": (Probe(features=ZERO, forecast=1, low=0, high=2),)}, "probe row"),
-        ({"probes": ()}, "probe rows"),
-        ({"files": {"../fold-0.json": "0" * 64}}, "is outside the directory"),
-        ({"files": {SERVING_NAME: "0" * 64}}, "checksum"),
+        (8.0, {"view": ViewRef(name="other", version=1, columns=("mileage",))}, "it takes mileage v1"),
+        (8.0, {"probes": (Probe(features=ZERO, forecast=1, low=0, high=2),)}, "probe row"),
+        (
+            float("nan"),
+            {"probes": (Probe(features=ZERO, forecast=8, low=7, high=9),)},
+            "probe row 0 gives (nan",
+        ),
+        (8.0, {"probes": ()}, "probe rows"),
+        (8.0, {"files": {"../fold-0.json": "0" * 64}}, "is outside the directory"),
+        (8.0, {"files": {SERVING_NAME: "0" * 64}}, "checksum"),
     ],
-    ids=["unknown feature", "wrong probe", "no probes", "path outside", "wrong checksum"],
+    ids=["unknown feature", "wrong probe", "nan", "no probes", "path outside", "wrong checksum"],
 )
 def test_a_model_that_does_not_fit_is_refused_with_the_reason_and_the_next_sound_one_serves(
     champion: int,
     client: FlaskClient,
     models: Models,
     promote: Promote,
+    forecast: float,
     changes: dict[str, object],
     reason: str,
 ) -> None:
-    promote(models.register(8.0, **changes))
-    wait_until(lambda: any(reason in text for text in client.get("/health").json["reasons"]))
+    promote(models.register(forecast, **changes))
+    wait_until(lambda: has_reason(client, reason))
     assert answer(client) == (CHAMPION, champion)
     sound = models.register(9.0)
     promote(sound)
-    wait_until(lambda: answer(client) == (9.0, sound))
-    wait_until(lambda: client.get("/health").json["status"] == "ok")
+    wait_until(lambda: answer(client) == (9.0, sound) and is_ok(client))
 
 
-def test_a_model_of_fewer_inputs_answers_wherever_forecasts_are_asked_for(
+def test_a_model_of_few_inputs_answers_everywhere(
     client: FlaskClient, models: Models, promote: Promote
 ) -> None:
     inputs = ("price_diff", "num_images")
     version = models.register(4.0, columns=inputs)
     promote(version)
-    wait_until(lambda: client.get("/health").json["model_version"] == version)
+    wait_until(lambda: answer(client) == (4.0, version))
     assert client.get("/model").json["features"] == list(inputs)
-    assert answer(client) == (4.0, version)
     (found,) = client.post("/predict/batch", json=[VEHICLE]).json["predictions"]
     assert found["predicted_reservations"] == 4.0
-    saved = client.post("/vehicles", json=VEHICLE).json["vehicle_id"]
+    saved = save(client)
     stored = client.post("/predict/id", json={"vehicle_id": saved}).json
     assert (stored["predicted_reservations"], stored["source"]) == (4.0, "online_store")
     page = client.get(f"/?vehicle_id={saved}").text
@@ -118,65 +118,28 @@ def test_a_model_of_fewer_inputs_answers_wherever_forecasts_are_asked_for(
     assert client.get("/arrivals").status_code == 200
 
 
-def test_a_model_that_answers_nan_is_refused(
-    champion: int, client: FlaskClient, models: Models, promote: Promote
-) -> None:
-    promised = Probe(features=ZERO, forecast=8.0, low=7.0, high=9.0)
-    promote(models.register(float("nan"), probes=(promised,)))
-    wait_until(
-        lambda: any("probe row 0 gives (nan" in text for text in client.get("/health").json["reasons"])
-    )
-    assert answer(client) == (CHAMPION, champion)
-
-
-def stop(proxy: FaultyProxy) -> None:
-    proxy.status = 502
-
-
-def hang(proxy: FaultyProxy) -> None:
-    proxy.is_hanging = True
-
-
-def garble(proxy: FaultyProxy) -> None:
-    proxy.change = lambda _path, _content: b"<html>not what you asked for</html>"
-
-
-def flip_on_the_way(proxy: FaultyProxy) -> None:
-    proxy.change = lambda path, content: content[:-1] + b"?" if "get-artifact" in path else content
-
-
-@pytest.mark.parametrize("break_it", [stop, hang, garble, flip_on_the_way])
+@pytest.mark.parametrize("fault", ["stop", "hang", "garble", "flip"])
 def test_a_failing_registry_leaves_the_old_model_and_the_promotion_arrives_later(
-    champion: int,
-    client: FlaskClient,
-    models: Models,
-    promote: Promote,
-    proxy: FaultyProxy,
-    break_it: Callable[[FaultyProxy], None],
+    champion: int, client: FlaskClient, models: Models, promote: Promote, proxy: FaultyProxy, fault: Fault
 ) -> None:
     version = models.register(6.0)
-    break_it(proxy)
+    proxy.fault = fault
     promote(version)
     wait_until(lambda: client.get("/health").json["status"] == "degraded")
     assert answer(client) == (CHAMPION, champion)
     proxy.heal()
-    wait_until(lambda: answer(client) == (6.0, version))
-    wait_until(lambda: client.get("/health").json["reasons"] == [])
+    wait_until(lambda: answer(client) == (6.0, version) and client.get("/health").json["reasons"] == [])
 
 
-def test_a_champion_alias_that_was_deleted_leaves_its_model_serving(
-    champion: int, client: FlaskClient, models: Models
-) -> None:
+def test_a_deleted_alias_leaves_its_model_serving(champion: int, client: FlaskClient, models: Models) -> None:
     models.dethrone()
-    wait_until(lambda: "no champion" in str(client.get("/health").json["reasons"]))
+    wait_until(lambda: has_reason(client, "no champion"))
     assert answer(client) == (CHAMPION, champion)
     models.crown(champion)
-    wait_until(lambda: client.get("/health").json["status"] == "ok")
+    wait_until(lambda: is_ok(client))
 
 
-def test_a_cached_model_that_was_damaged_on_disk_is_downloaded_again(
-    settings: Settings, champion: int
-) -> None:
+def test_a_cached_model_that_was_damaged_is_downloaded_again(settings: Settings, champion: int) -> None:
     (graph,) = (settings.home / "models").glob(f"{champion}-*/{SERVING_NAME}")
     graph.write_bytes(b"damaged")
     with running_app(settings, web_poll_seconds=60.0) as app:  # so it must be downloaded at the first read
@@ -192,22 +155,19 @@ def test_a_last_good_model_that_cannot_be_noted_is_noted_later(
     note.mkdir()  # nothing can be moved into its place
     version = models.register(6.0)
     promote(version)
-    wait_until(lambda: "cannot note" in str(client.get("/health").json["reasons"]))
+    wait_until(lambda: has_reason(client, "cannot note"))
     assert answer(client) == (6.0, version)
     note.rmdir()
-    wait_until(lambda: client.get("/health").json["status"] == "ok")
+    wait_until(lambda: is_ok(client))
     assert json.loads(note.read_bytes())["version"] == version
 
 
-def test_a_promotion_that_was_cut_off_before_its_alias_moved_is_finished(
-    champion: int, settings: Settings, models: Models
-) -> None:
+def test_a_promotion_that_was_cut_off_is_finished(champion: int, settings: Settings, models: Models) -> None:
     version = models.register(6.0)
-    run_id = models.client.get_model_version(models.name, str(version)).run_id
     with running_app(settings, mlflow_uri=ServiceAddress(models.url)) as app:
         services: Services = app.extensions["vroom"]
         add_record(services, version=champion)
-        add_record(services, version=version, run_id=run_id, previous=champion, is_closed=False)
+        add_record(services, version=version, previous=champion, is_closed=False)
         wait_until(lambda: answer(app.test_client()) == (6.0, version))
         wait_until(lambda: services.promotions.history(limit=1)[0].is_closed)
     assert models.champion() == version

@@ -17,8 +17,7 @@ from tritonclient.utils import InferenceServerException
 from werkzeug.serving import make_server
 
 from tests.factories import VEHICLE
-from tests.webapp.conftest import running_app
-from tests.webapp.registry import Models
+from tests.webapp.conftest import Models, running_app
 from vroom_features.settings import Settings
 
 pytestmark = pytest.mark.shared_app
@@ -54,13 +53,16 @@ def inputs(num_rows: int, *, binary: bool, price_kind: str = "FP64", **changes: 
     return tensors
 
 
-def test_the_server_and_its_model_introduce_themselves(
+def test_the_server_and_its_model_introduce_themselves_and_no_other(
     champion: int, triton: InferenceServerClient, models: Models
 ) -> None:
     assert triton.is_server_live()
     assert triton.is_server_ready()
-    assert triton.is_model_ready(models.name)
-    assert triton.is_model_ready(models.name, str(champion))
+    ready = {("", True), (str(champion), True), ("999", False)}
+    assert {(version, triton.is_model_ready(models.name, version)) for version, _ in ready} == ready
+    assert not triton.is_model_ready("another-model")
+    with pytest.raises(InferenceServerException, match="there is no model"):
+        triton.get_model_metadata("another-model")
     assert "binary_tensor_data" in triton.get_server_metadata()["extensions"]
     (listed,) = triton.get_model_repository_index()
     assert (listed["name"], listed["version"], listed["state"]) == (models.name, str(champion), "READY")
@@ -71,12 +73,11 @@ def test_the_server_and_its_model_introduce_themselves(
 
 def test_inferences_come_in_every_form(champion: int, triton: InferenceServerClient, models: Models) -> None:
     for is_binary_in, is_binary_out, kind in product([True, False], [True, False, None], ["FP64", "FP32"]):
-        wanted = None
-        if is_binary_out is not None:
-            names = ("high", "predicted_reservations")
-            wanted = [InferRequestedOutput(name, binary_data=is_binary_out) for name in names]
+        names = ("high", "predicted_reservations")
+        wanted = [InferRequestedOutput(name, binary_data=bool(is_binary_out)) for name in names]
         tensors = inputs(3, binary=is_binary_in, price_kind=kind)
-        result = triton.infer(models.name, tensors, outputs=wanted, request_id="r-1")
+        outputs = None if is_binary_out is None else wanted
+        result = triton.infer(models.name, tensors, outputs=outputs, request_id="r-1")
         assert result.as_numpy("predicted_reservations").tolist() == [5.0] * 3
         assert result.as_numpy("high").tolist() == [6.0] * 3
         assert result.get_response()["model_version"] == str(champion)
@@ -84,43 +85,25 @@ def test_inferences_come_in_every_form(champion: int, triton: InferenceServerCli
 
 
 @pytest.mark.parametrize(
-    ("changes", "word"),
+    ("tensors", "outputs", "problem"),
     [
-        ({"actual_price": float("nan")}, "actual_price"),
-        ({"actual_price": -1.0}, "actual_price"),
-        ({"num_images": 5000}, "num_images"),
+        (inputs(2, binary=True, actual_price=float("nan")), ["low"], "actual_price"),
+        (inputs(2, binary=True, actual_price=-1.0), ["low"], "actual_price"),
+        (inputs(2, binary=True, num_images=5000), ["low"], "num_images"),
+        (inputs(1, binary=True)[:-1], ["low"], "inputs must be"),
+        (inputs(1001, binary=True), ["low"], "at most 1000"),
+        (inputs(1, binary=True), ["colour"], "there is no output"),
+        (inputs(1, binary=True), ["low", "high", "low"], "output low is asked for twice"),
     ],
 )
-def test_vehicles_out_of_range_are_refused_by_name(
-    triton: InferenceServerClient, models: Models, changes: dict[str, float], word: str
+def test_what_cannot_be_forecast_is_refused_by_name(
+    triton: InferenceServerClient, models: Models, tensors: list[InferInput], outputs: list[str], problem: str
 ) -> None:
-    with pytest.raises(InferenceServerException, match=word):
-        triton.infer(models.name, inputs(2, binary=True, **changes))
+    with pytest.raises(InferenceServerException, match=problem):
+        triton.infer(models.name, tensors, outputs=[InferRequestedOutput(name) for name in outputs])
 
 
-def test_other_models_versions_inputs_and_outputs_are_refused(
-    triton: InferenceServerClient, models: Models
-) -> None:
-    assert not triton.is_model_ready("another-model")
-    assert not triton.is_model_ready(models.name, "999")
-    with pytest.raises(InferenceServerException, match="there is no model"):
-        triton.get_model_metadata("another-model")
-    with pytest.raises(InferenceServerException, match="inputs must be"):
-        triton.infer(models.name, inputs(1, binary=True)[:-1])
-    with pytest.raises(InferenceServerException, match="at most 1000"):
-        triton.infer(models.name, inputs(1001, binary=True))
-    for names, problem in (
-        (["colour"], "there is no output"),
-        (["low", "high", "low"], "output low is asked for twice"),
-    ):
-        outputs = [InferRequestedOutput(name) for name in names]
-        with pytest.raises(InferenceServerException, match=problem):
-            triton.infer(models.name, inputs(1, binary=True), outputs=outputs)
-
-
-def test_every_refusal_is_one_that_a_client_of_the_protocol_reads(
-    client: FlaskClient, models: Models
-) -> None:
+def test_every_refusal_is_one_that_a_client_reads(client: FlaskClient, models: Models) -> None:
     infer = f"/v2/models/{models.name}/infer"
     refusals = {
         404: client.get("/v2/modles", headers={"Accept": "text/html"}),

@@ -9,8 +9,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from tests.factories import VEHICLE
-from tests.webapp.conftest import PASSWORD, csrf_token, new_client, running_app, sign_in
-from vroom_features.database.audit_log import AuditLog
+from tests.webapp.conftest import PASSWORD, csrf_token, new_client, running_app, sign_in, without_audit_log
 from vroom_features.settings import Settings
 from webapp.security.headers import SAFE_METHODS
 from webapp.services import Services
@@ -48,9 +47,9 @@ def public(shared_settings: Settings) -> Iterator[Flask]:
 
 
 @pytest.fixture
-def log(public: Flask) -> AuditLog:
-    services: Services = public.extensions["vroom"]
-    return services.audit_log
+def services(public: Flask) -> Services:
+    found: Services = public.extensions["vroom"]
+    return found
 
 
 def changing(app: Flask) -> Iterator[tuple[str, str, str]]:
@@ -93,72 +92,58 @@ def test_every_changing_route_has_a_rule(public: Flask) -> None:
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_nobody_but_the_operator_changes_anything(public: Flask, log: AuditLog, attack: str) -> None:
-    services: Services = public.extensions["vroom"]
+def test_nobody_but_the_operator_changes_anything(public: Flask, services: Services, attack: str) -> None:
     new, headers = ATTACKS[attack]
     client = new(public)
     tokens = {OWN: csrf_token(client), FOREIGN: csrf_token(new_client(public))}
     sent = {name: tokens.get(value, value) for name, value in headers.items()}
-    before, vehicles = log.entries(), services.source.count_vehicles()
+    before, vehicles = services.audit_log.entries(), services.source.count_vehicles()
     routes = [route for route in changing(public) if route[0] in OPERATOR | SAVERS]
     codes = {route: send(client, *route, **sent).status_code for route in routes}
     assert set(codes.values()) <= {401, 403}, codes
-    assert log.entries() == before
+    assert client.post("/vehicles", json={}, headers=sent).status_code in {401, 403}  # and not what is wrong
+    assert services.audit_log.entries() == before
     assert services.source.count_vehicles() == vehicles
 
 
-def test_the_operator_is_let_in_everywhere_and_every_change_is_recorded(public: Flask, log: AuditLog) -> None:
+def test_the_operator_is_let_in_and_every_change_is_recorded(public: Flask, services: Services) -> None:
     client = signed_in(public)
-    (signed, *_) = log.entries()
+    (signed, *_) = services.audit_log.entries()
     assert signed.action == "auth.sign_in"
     headers = {"X-CSRFToken": csrf_token(client), "X-Request-ID": "change-7"}
+    assert client.post("/operations/train", headers=headers).status_code == 200  # a question: not recorded
     for endpoint, method, path in changing(public):
         if endpoint in OPERATOR | SAVERS:
             answer = send(client, endpoint, method, path, **headers)
             # Prefect and vehicle 1 are not there in this test.
             assert answer.status_code in {200, 201, 303, 404, 503}, (endpoint, answer.text)
-    entries = [entry for entry in log.entries() if entry.id > signed.id]
-    assert {entry.action for entry in entries} == OPERATOR
+    entries = [entry for entry in services.audit_log.entries() if entry.id > signed.id]
+    assert sorted(entry.action for entry in entries) == sorted(OPERATOR)
     assert {(entry.actor, entry.request_id) for entry in entries} == {("cookie", "change-7")}
     page = client.get("/audit?limit=3").json
     assert [line["id"] for line in page["entries"]] == [entry.id for entry in entries[:3]]
     earlier = client.get(f"/audit?before={signed.id}").json["entries"]
     assert all(line["id"] < signed.id for line in earlier)
-    assert public.test_client().get("/audit").status_code == 401
 
 
-def test_a_question_before_an_operation_is_not_recorded(public: Flask, log: AuditLog) -> None:
-    client = signed_in(public)
-    before = log.entries()
-    asked = client.post("/operations/train", headers={"X-CSRFToken": csrf_token(client)})
-    assert asked.status_code == 200
-    assert log.entries() == before
-
-
-def test_no_route_changes_or_deletes_a_line_of_the_audit_log(
-    public: Flask, log: AuditLog, operator: dict[str, str]
-) -> None:
+def test_no_route_changes_the_audit_log(public: Flask, services: Services, operator: dict[str, str]) -> None:
     client = signed_in(public)
     headers = {"X-CSRFToken": csrf_token(client)}
-    before = log.entries(limit=1_000)
-    for endpoint, method, path in changing(public):
-        send(client, endpoint, method, path, **headers)
+    before = services.audit_log.entries(limit=1_000)
+    for route in changing(public):
+        send(client, *route, **headers)
     for method in ("POST", "PUT", "PATCH", "DELETE"):
         for path in ("/audit", f"/audit/{before[0].id}"):
-            assert client.open(path, method=method, headers=headers).status_code in {404, 405}
-            assert public.test_client().open(path, method=method, headers=operator).status_code in {404, 405}
-    after = log.entries(limit=1_000)
+            for credentials in (headers, operator):
+                assert client.open(path, method=method, headers=credentials).status_code in {404, 405}
+    after = services.audit_log.entries(limit=1_000)
     assert after[-len(before) :] == before
     assert len(after) > len(before)
 
 
-def test_nothing_is_done_that_cannot_be_recorded(public: Flask, operator: dict[str, str]) -> None:
-    services: Services = public.extensions["vroom"]
-    vehicle_id = public.test_client().post("/vehicles", json=VEHICLE, headers=operator).json["vehicle_id"]
-    with services.source.engine.begin() as connection:
-        connection.exec_driver_sql("ALTER TABLE audit_entries RENAME TO moved")
-    refused = public.test_client().delete(f"/vehicles/{vehicle_id}", headers=operator)
-    with services.source.engine.begin() as connection:
-        connection.exec_driver_sql("ALTER TABLE moved RENAME TO audit_entries")
-    assert refused.status_code == 503
+def test_nothing_is_done_unrecorded(public: Flask, services: Services, operator: dict[str, str]) -> None:
+    client = public.test_client()
+    vehicle_id = client.post("/vehicles", json=VEHICLE, headers=operator).json["vehicle_id"]
+    with without_audit_log(services):
+        assert client.delete(f"/vehicles/{vehicle_id}", headers=operator).status_code == 503
     assert services.source.get_vehicle(vehicle_id) is not None

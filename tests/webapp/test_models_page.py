@@ -6,13 +6,11 @@ from datetime import UTC, datetime
 import pytest
 from flask.testing import FlaskClient
 
-from tests.webapp.records import add_record
-from tests.webapp.registry import Models
+from tests.webapp.conftest import Models, add_record
 from tests.webapp.test_pages import page
 from tests.webapp.waiting import wait_until
 from vroom_model.manifest import SnapshotRef
 from vroom_model.records import Decision, FeatureDrift, MonitorReport, Outcomes
-from vroom_model.registry.registry import Registry
 from webapp.services import Services
 
 AS_OF = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
@@ -25,39 +23,29 @@ DRIFT = (
 OUTCOMES = Outcomes(num_vehicles=41, mean_forecast=6.26, mean_outcome=7.74, mae=3.2, held=0.829)
 
 
-def write_tags(models: Models, version: int, **tags: str) -> None:
-    with Registry(models.url, models.name) as registry:
-        registry.set_tags(version, tags)
-
-
 def test_a_check_for_drift_is_shown(champion: int, models: Models, client: FlaskClient) -> None:
+    def shown_with(report: str) -> str:
+        models.client.set_model_version_tag(models.name, str(champion), "monitor", report)
+        return page(client, "/models")
+
     assert "Not checked yet" in page(client, "/models")
-    report = MonitorReport(
-        version=champion,
-        as_of=AS_OF,
-        num_arrivals=1_234,
-        features=DRIFT,
-        outcomes=OUTCOMES,
-        num_left_out=1_025,
-    )
-    write_tags(models, champion, monitor=report.model_dump_json())
-    shown = page(client, "/models")
-    for found in DRIFT:
-        assert found.verdict in shown
-    assert "0.31<" in shown
-    assert "0.03<" in shown
-    assert "1,234 new arrivals" in shown
-    assert "For 41 cars of the fleet, forecast out of fold" in shown
-    assert "forecast was 6.3 and the mean of bookings 7.7" in shown
-    assert "within their range; 1,025 booked cars from the web form left out." in shown
-    of_a_release_before = report.model_dump_json(exclude={"num_left_out"})
-    write_tags(models, champion, monitor=of_a_release_before)
-    shown = page(client, "/models")
-    assert "For 41 cars of the fleet" in shown
-    assert "left out" not in shown
-    without_outcomes = report.model_copy(update={"outcomes": None})
-    write_tags(models, champion, monitor=without_outcomes.model_dump_json())
-    assert "cars of the fleet" not in page(client, "/models")
+    values = {"version": champion, "as_of": AS_OF, "num_arrivals": 1_234, "features": DRIFT}
+    report = MonitorReport(**values, outcomes=OUTCOMES, num_left_out=1_025)
+    shown = shown_with(report.model_dump_json())
+    for text in (
+        *(found.verdict for found in DRIFT),
+        "0.31<",
+        "0.03<",
+        "1,234 new arrivals",
+        "For 41 cars of the fleet, forecast out of fold",
+        "forecast was 6.3 and the mean of bookings 7.7",
+        "within their range; 1,025 booked cars from the web form left out.",
+    ):
+        assert text in shown
+    of_a_release_before = shown_with(report.model_dump_json(exclude={"num_left_out"}))
+    assert "For 41 cars of the fleet" in of_a_release_before
+    assert "left out" not in of_a_release_before
+    assert "cars of the fleet" not in shown_with(MonitorReport(**values, outcomes=None).model_dump_json())
 
 
 def test_the_promotions_are_listed_and_a_rollback_needs_an_earlier_one(
@@ -68,6 +56,7 @@ def test_the_promotions_are_listed_and_a_rollback_needs_an_earlier_one(
     add_record(services, version=champion, reason="a drill", forced=True)
     shown = page(client, "/models")
     assert NO_EARLIER not in shown
+    assert "moved by hand" not in shown
     promotions = shown.partition('id="promotions"')[2]
     assert re.findall(r"versions/(\d+)\"", promotions) == [str(champion), "9"]
     assert "promoted by force" in promotions
@@ -78,7 +67,6 @@ def test_an_alias_moved_by_hand_is_shown_and_can_be_rolled_back(
     champion: int, models: Models, client: FlaskClient, services: Services
 ) -> None:
     add_record(services, version=champion)
-    assert "moved by hand" not in page(client, "/models")
     models.crown(models.register(6.0))
     shown = page(client, "/models")
     assert "moved by hand" in shown
@@ -86,9 +74,7 @@ def test_an_alias_moved_by_hand_is_shown_and_can_be_rolled_back(
     assert len(services.promotions.history()) == 1  # reading writes nothing
 
 
-def test_a_refused_candidate_is_shown_with_the_reason(
-    champion: int, models: Models, client: FlaskClient
-) -> None:
+def test_a_refused_candidate_is_shown_and_why(champion: int, models: Models, client: FlaskClient) -> None:
     candidate = models.register(6.0)
     decision = Decision(
         promote=False,
@@ -101,19 +87,18 @@ def test_a_refused_candidate_is_shown_with_the_reason(
         gain_low=-0.02,
         num_vehicles=800,
         num_left_out=1,
-    )
-    with Registry(models.url, models.name) as registry:
-        registry.set_alias("candidate", candidate)
-    write_tags(models, candidate, decision=decision.model_dump_json(exclude_none=True))
+    ).model_dump_json(exclude_none=True)
+    models.client.set_registered_model_alias(models.name, "candidate", str(candidate))
+    models.client.set_model_version_tag(models.name, str(candidate), "decision", decision)
     shown = page(client, "/models")
     assert f"Model {candidate} is the candidate" in shown
     assert "Not promoted" in shown
-    assert "V" + decision.reason.removeprefix("v") in shown
+    assert "Version 2 is not surely better than champion 1: it is a drill" in shown
     assert "3.46" in shown
     assert "cars, out of fold for both; 1 booked car from the web form left out<" in shown
 
 
-def test_the_champion_is_shown_with_how_many_vehicles_it_was_not_trained_on(
+def test_vehicles_left_out_of_training_are_shown(
     models: Models, client: FlaskClient, services: Services
 ) -> None:
     learned = SnapshotRef(id="s", digest="0" * 64, num_rows=1_000, num_left_out=25, created_at=AS_OF)

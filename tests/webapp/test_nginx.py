@@ -60,7 +60,7 @@ def proxy_port(settings: Settings, champion: int, tmp_path: Path) -> Iterator[in
     configuration = configuration.replace("/etc/ssl", str(folder))
     path = folder / "nginx.conf"
     path.write_text(AROUND.format(folder=folder, configuration=configuration))
-    with running(settings, app, tmp_path / "log"), subprocess.Popen([str(NGINX), "-c", str(path)]) as nginx:
+    with running(settings, app), subprocess.Popen([str(NGINX), "-c", str(path)]) as nginx:
         try:
             wait_until(lambda: is_open(proxy), timeout_s=10)
             yield proxy

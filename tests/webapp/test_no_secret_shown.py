@@ -2,10 +2,8 @@
 
 import base64
 import logging
-import threading
 import uuid
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,8 +12,8 @@ from sqlalchemy import make_url
 
 from tests.ports import free_port
 from tests.secrets import LOGIN, PASSWORD, USER, assert_nothing_secret
-from tests.webapp.conftest import make_settings, running_app
-from tests.webapp.registry import Models
+from tests.webapp.conftest import Models, make_settings, running_app
+from tests.webapp.faults import FaultyProxy
 from tests.webapp.waiting import wait_until
 from vroom_features.settings import Settings
 from vroom_model.errors import RegistryError
@@ -30,6 +28,7 @@ STARTED = ("/train", "/materialize", "/rollback", "/reload")
 
 @pytest.fixture
 def known_user(redis: redis_py.Redis) -> Iterator[None]:
+    """Let the user of the addresses into Redis."""
     redis.acl_setuser(
         USER, enabled=True, passwords=[f"+{PASSWORD}"], categories=["+@all"], keys=["*"], channels=["*"]
     )
@@ -44,6 +43,7 @@ def with_login(url: str) -> str:
 def everything_shown(
     settings: Settings, operator: dict[str, str], caplog: pytest.LogCaptureFixture, *, status: str
 ) -> str:
+    """Return all that an app with these settings answers and logs, once its health is this."""
     caplog.set_level(logging.INFO, logger="httpx")
     with running_app(settings) as app:
         client = app.test_client()
@@ -102,40 +102,18 @@ def test_an_app_without_its_services_shows_no_secret(
     assert_nothing_secret(everything_shown(settings, operator, caplog, status="no_model"))
 
 
-@pytest.fixture
-def refusing() -> Iterator[tuple[str, list[str | None]]]:
-    headers: list[str | None] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"] or 0))
-            headers.append(self.headers["Authorization"])
-            self.send_error(401)
-
-        def do_POST(self) -> None:
-            self.do_GET()
-
-        def log_message(self, *_: object) -> None:
-            """Stay silent."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield with_login(f"http://127.0.0.1:{server.server_port}"), headers
-    server.shutdown()
-    server.server_close()
-
-
-def test_user_and_password_are_sent_to_mlflow_and_prefect(refusing: tuple[str, list[str | None]]) -> None:
-    url, headers = refusing
-    prefect = PrefectClient(url)
-    with Registry(url, "vroom") as registry:
+def test_user_and_password_are_sent_to_mlflow_and_prefect() -> None:
+    refusing = FaultyProxy("http://127.0.0.1:9", "refuse")
+    prefect = PrefectClient(with_login(refusing.url))
+    with Registry(with_login(refusing.url), "vroom") as registry:
         for call, error in ((registry.champion, RegistryError), (prefect.recent, WorkflowError)):
             with pytest.raises(error) as refusal:
                 call()
             assert_nothing_secret(f"{refusal.value} {refusal.value.__cause__}")
     prefect.close()
+    refusing.close()
     login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-    assert headers == [f"Basic {login}"] * 2
+    assert refusing.authorizations == [f"Basic {login}"] * 2
 
 
 def test_a_limit_is_counted_on_a_cluster_behind_tls_without_repeating_its_address() -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,27 @@ PAGES = {blueprint.name for blueprint in BLUEPRINTS}
 NOT_CALLED = {"static", "openapi"}
 GUIDE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 EXAMPLE = re.compile(r"```console\n\$ (curl .+?)\n```\n(?:```json\n(.+?)\n```)?", re.DOTALL)
+CURL = ArgumentParser()
+CURL.add_argument("-s", action="store_true")
+CURL.add_argument("-X", dest="method")
+CURL.add_argument("-d", dest="data")
+CURL.add_argument("-H", dest="headers", action="append", default=[])
+CURL.add_argument("path")
 
 
 @pytest.fixture
 def document(client: FlaskClient) -> dict[str, Any]:
-    found: dict[str, Any] = client.get("/openapi.json").json
+    answer = client.get("/openapi.json")
+    known = {"If-None-Match": answer.headers["ETag"]}
+    assert client.get("/openapi.json", headers=known).status_code == 304
+    found: dict[str, Any] = answer.json
     return found
+
+
+def operations_of(document: dict[str, Any]) -> dict[tuple[str, str], Any]:
+    """Return what is described, by path and method."""
+    found = document["paths"].items()
+    return {(path, method): described for path, methods in found for method, described in methods.items()}
 
 
 def test_every_route_that_is_no_page_is_described(app: Flask, document: dict[str, Any]) -> None:
@@ -37,9 +53,8 @@ def test_every_route_that_is_no_page_is_described(app: Flask, document: dict[str
         if rule.endpoint not in NOT_CALLED
         and (rule.endpoint == "metrics" or rule.endpoint.rpartition(".")[0] not in {*PAGES, ""})
     }
-    described = {(path, method) for path, operations in document["paths"].items() for method in operations}
-    assert called == described
-    assert ("/predict", "post") in described
+    assert called == operations_of(document).keys()
+    assert ("/predict", "post") in called
 
 
 def test_schemas_are_json_schemas_and_references_lead_somewhere(document: dict[str, Any]) -> None:
@@ -48,57 +63,36 @@ def test_schemas_are_json_schemas_and_references_lead_somewhere(document: dict[s
         Draft202012Validator.check_schema(schema)
     references = set(re.findall(r"#/components/schemas/(\w+)", str(document)))
     assert references <= set(document["components"]["schemas"])
-    names = [op["operationId"] for path in document["paths"].values() for op in path.values()]
+    names = [operation["operationId"] for operation in operations_of(document).values()]
     assert len(names) == len(set(names))
 
 
 def test_refusals_are_problem_documents_and_operations_name_the_operator(document: dict[str, Any]) -> None:
-    for path, operations in document["paths"].items():
-        for operation in operations.values():
-            for status, response in operation["responses"].items():
-                if int(status) >= 400:
-                    assert list(response["content"]) == ["application/problem+json"], (path, status)
-            refuses = "401" in operation["responses"]
-            assert refuses == ({"operator": []} in operation.get("security", [])), path
+    for path, operation in operations_of(document).items():
+        for status, response in operation["responses"].items():
+            if int(status) >= 400:
+                assert list(response["content"]) == ["application/problem+json"], (path, status)
+        refuses = "401" in operation["responses"]
+        assert refuses == ({"operator": []} in operation.get("security", [])), path
 
 
-def test_the_page_names_every_operation_and_every_document(
-    client: FlaskClient, document: dict[str, Any]
-) -> None:
+def test_the_page_names_every_operation_and_document(client: FlaskClient, document: dict[str, Any]) -> None:
     page = client.get("/docs").text
     shown = re.findall(r'<span class="mono"><b>(\w+)</b> ([^<]+)</span>', page)
-    described = [
-        (method.upper(), path) for path, operations in document["paths"].items() for method in operations
-    ]
-    assert sorted(shown) == sorted(described)
+    assert sorted((path, method.lower()) for method, path in shown) == sorted(operations_of(document))
     targets = set(re.findall(r'id="([^"]+)"', page))
     assert set(re.findall(r'href="#([^"]+)"', page)) <= targets
     assert set(document["components"]["schemas"]) <= targets
 
 
-def test_the_document_is_sent_again_only_when_it_changed(client: FlaskClient) -> None:
-    etag = client.get("/openapi.json").headers["ETag"]
-    assert client.get("/openapi.json", headers={"If-None-Match": etag}).status_code == 304
-
-
 def ask(client: FlaskClient, command: str) -> Any:
-    words = shlex.split(command.replace("$TOKEN", PASSWORD))[1:]
-    arguments = [word.replace("$CAR", json.dumps(VEHICLE)) for word in words]
-    method, body, headers, address = "", None, {}, ""
-    while arguments:
-        match arguments.pop(0):
-            case "-s":
-                pass
-            case "-X":
-                method = arguments.pop(0)
-            case "-d":
-                body = arguments.pop(0)
-            case "-H":
-                name, _, value = arguments.pop(0).partition(": ")
-                headers[name] = value
-            case given:
-                address = given.removeprefix("$VROOM")
-    return client.open(address, method=method or ("POST" if body else "GET"), data=body, headers=headers)
+    """Send what a curl command sends."""
+    asked = CURL.parse_args(shlex.split(command.replace("$TOKEN", PASSWORD).replace("$VROOM", ""))[1:])
+    body = asked.data and asked.data.replace("$CAR", json.dumps(VEHICLE))
+    headers = [tuple(header.split(": ", 1)) for header in asked.headers]
+    return client.open(
+        asked.path, method=asked.method or ("POST" if body else "GET"), data=body, headers=headers
+    )
 
 
 def shape(document: Any) -> Any:
@@ -132,15 +126,11 @@ def test_the_examples_give_what_the_guide_shows(client: FlaskClient) -> None:
             assert shape(response.json) == shape(expected), command
 
 
-def test_every_path_of_the_guide_exists_and_every_path_is_in_it(client: FlaskClient) -> None:
-    paths = client.get("/openapi.json").json["paths"]
+def test_every_path_of_the_guide_exists_and_every_path_is_in_it(document: dict[str, Any]) -> None:
     named = {
         (path.partition("?")[0], method.lower())
         for method, path in re.findall(r"`(GET|POST|DELETE) (/[^`\s]+)`", GUIDE)
     }
-    assert named <= {
-        *((path, method) for path, operations in paths.items() for method in operations),
-        ("/openapi.json", "get"),
-    }
+    assert named <= {*operations_of(document), ("/openapi.json", "get")}
     guide = GUIDE.replace("/1000000001", "/{vehicle_id}")
-    assert [path for path in paths if path.replace("/versions/{version}", "") not in guide] == []
+    assert [p for p in document["paths"] if p.replace("/versions/{version}", "") not in guide] == []

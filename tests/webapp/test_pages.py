@@ -1,4 +1,4 @@
-"""Pages without a browser: what is in them, and what their forms do."""
+"""Pages without a browser: what is in them, what their forms do, and that they do not wait."""
 
 import base64
 import csv
@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 
 from tests.factories import make_vehicle
 from tests.webapp.conftest import PASSWORD, csrf_token, sign_in
+from tests.webapp.faults import FaultyProxy
 from vroom_features.database.queries import VehicleFilter
 from vroom_features.ingest.seed import seed
 from vroom_features.vehicle import PRICE_MAX
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.shared_app
 DATA = Path(__file__).parents[2] / "data"
 
 
-def save(services: Services, **changes: object) -> int:
+def save_to(services: Services, **changes: object) -> int:
     return services.source.save_vehicle(make_vehicle(**changes), saved_at=now()).vehicle.vehicle_id
 
 
@@ -45,31 +46,18 @@ def no_arrivals(services: Services) -> Iterator[None]:
         services.source.delete_vehicle(vehicle.vehicle_id)
 
 
-@pytest.fixture
-def fleet(services: Services, tmp_path: Path) -> Services:
-    seed(services.source, DATA, quarantine_dir=tmp_path / "quarantine")
-    return services
-
-
-def test_a_page_beyond_the_end_of_a_list_is_its_last_one(client: FlaskClient, services: Services) -> None:
-    first, *_ = [save(services) for _ in range(PAGE_SIZE + 1)]
-    for asked in ("2", "3", "99999999"):
+def test_cars_are_listed_by_page_and_deleted_by_the_operator(client: FlaskClient, services: Services) -> None:
+    first, *others = [save_to(services) for _ in range(PAGE_SIZE + 1)]
+    for asked in ("-1", "9" * 5_000, "two"):
+        assert "page 1 of 2" in page(client, "/arrivals", page=asked)
+    for asked in ("2", "99999999"):
         shown = page(client, "/arrivals", page=asked)
         assert "page 2 of 2" in shown
         assert listed_ids(shown) == [first]
-    for asked in ("-1", "9" * 5_000, "two"):
-        assert "page 1 of 2" in page(client, "/arrivals", page=asked)
-
-
-def test_a_car_is_deleted_by_the_operator_once_that_was_confirmed(
-    client: FlaskClient, services: Services
-) -> None:
-    first, *others = [save(services) for _ in range(PAGE_SIZE + 1)]
-    address = f"/arrivals/{first}/delete?page=2"
-    assert "Delete<" not in page(client, "/arrivals")
+    assert "Delete<" not in shown
     assert sign_in(client) == 302
     assert f'Delete<span class="quiet"> car {first}</span>' in page(client, "/arrivals", page=2)
-    form = {"csrf_token": csrf_token(client)}
+    address, form = f"/arrivals/{first}/delete?page=2", {"csrf_token": csrf_token(client)}
     asked = client.post(address, data=form).text
     assert f"Delete car {first}?" in asked
     assert 'name="confirmed" value="yes"' in asked
@@ -93,7 +81,7 @@ def test_what_is_not_there_is_not_found(client: FlaskClient) -> None:
 
 def test_the_form_of_a_stored_car_takes_its_own_price(client: FlaskClient, services: Services) -> None:
     for price in (45.125, 0.005, PRICE_MAX):
-        shown = page(client, "/", vehicle_id=save(services, actual_price=price))
+        shown = page(client, "/", vehicle_id=save_to(services, actual_price=price))
         (field,) = re.findall(r'<input id="actual_price".*?>', shown, re.DOTALL)
         limits = dict(re.findall(r'(min|max|step|value)="([^"]*)"', field))
         assert float(limits["value"]) == price
@@ -101,9 +89,7 @@ def test_the_form_of_a_stored_car_takes_its_own_price(client: FlaskClient, servi
         assert limits["step"] == "any"
 
 
-def test_the_form_without_scripts_forecasts_and_saves_once_however_often_it_is_sent(
-    client: FlaskClient, services: Services
-) -> None:
+def test_the_form_without_scripts_forecasts_and_saves_once(client: FlaskClient, services: Services) -> None:
     form = DEFAULTS | {"actual_price": "52", "form_key": "k", "csrf_token": csrf_token(client)}
     shown = client.post("/", data=form | {"action": "forecast"}).text
     assert 'value="52"' in shown
@@ -146,20 +132,18 @@ def test_other_prices_are_a_table_too_and_called_an_association(client: FlaskCli
         assert low <= forecast <= high
 
 
-def test_the_fleet_is_sorted_searched_and_narrowed_in_the_list_and_in_the_file(
-    client: FlaskClient, fleet: Services
-) -> None:
+def test_the_fleet_is_sorted_and_narrowed(client: FlaskClient, services: Services, tmp_path: Path) -> None:
+    seed(services.source, DATA, quarantine_dir=tmp_path / "quarantine")
     shown = page(client, "/fleet", sort="num_reservations", order="desc", page=2)
     assert "1,000 cars · page 2 of 40" in shown
     counts = [int(text) for text in re.findall(r'<td class="num"><strong>(\d+)</strong>', shown)]
     assert counts == sorted(counts, reverse=True)
     assert 'aria-sort="descending"' in shown
     found = listed_ids(page(client, "/fleet", q="77"))
-    assert found
-    assert all(str(number).startswith("77") for number in found)
+    assert {str(number)[:2] for number in found} == {"77"}
     query = {"booking": "arranged", "price": "market", "sort": "actual_price", "order": "desc"}
     where = VehicleFilter(technology=0, is_overpriced=False)
-    total = fleet.source.list_vehicles(kind="fleet", where=where).total
+    total = services.source.list_vehicles(kind="fleet", where=where).total
     assert 0 < total < 500
     shown = page(client, "/fleet", **query)
     assert f"{total} cars" in shown
@@ -172,26 +156,22 @@ def test_the_fleet_is_sorted_searched_and_narrowed_in_the_list_and_in_the_file(
     prices = [float(row["actual_price"]) for row in rows]
     assert prices == sorted(prices, reverse=True)
     assert listed_ids(shown) == [int(row["vehicle_id"]) for row in rows[:PAGE_SIZE]]
-    made = client.post("/predict/id", json={"vehicle_id": int(rows[0]["vehicle_id"])}).json
+    made = client.post("/predict/id", json={"vehicle_id": listed_ids(shown)[0]}).json
     expected = (made["predicted_reservations"], *(made["interval"][end] for end in ("low", "high")))
     written = tuple(float(rows[0][name]) for name in ("predicted_reservations", "low", "high"))
     assert written == pytest.approx(expected, abs=0.0006)
     assert rows[0]["model_version"] == str(made["model_version"])
-    assert "No car number begins with “999999”, with these filters" in page(
-        client, "/fleet", q="999999", **query
-    )
+    none = page(client, "/fleet", q="999999", **query)
+    assert "No car number begins with “999999”, with these filters" in none
 
 
 def test_an_operation_is_offered_to_the_operator_alone_and_confirmed_first(client: FlaskClient) -> None:
     assert 'id="start-train"' not in page(client, "/models")
-    assert (
-        client.post("/sign-in", data={"password": PASSWORD}).status_code == 403
-    )  # the form's token is missing
+    without_token = client.post("/sign-in", data={"password": PASSWORD})
+    assert without_token.status_code == 403
     sign_in(client)
     shown = page(client, "/models")
-    assert re.search(
-        r'id="start-train" disabled>Train a model<', shown
-    )  # nothing listens where Prefect should
+    assert 'id="start-train" disabled>Train a model<' in shown  # nothing listens where Prefect should
     assert "Prefect cannot be reached, so nothing can be started here." in shown
     assert "Prefect cannot be reached." in page(client, "/runs")
     asked = client.post("/operations/train", data={"csrf_token": csrf_token(client)}).text
@@ -218,3 +198,20 @@ def test_browsers_cache_a_script_of_this_release_and_of_no_other(client: FlaskCl
         assert other.cache_control.max_age is None
     for name in ("js/none.js", "../app.py", "js/"):
         assert client.get(f"/static/0123456789abcdef/{name}").status_code == 404
+
+
+def test_the_models_page_does_not_wait_for_the_registry(client: FlaskClient, proxy: FaultyProxy) -> None:
+    with client.session_transaction() as session:
+        session["_flashes"] = [("good", "Read again.")]
+    proxy.fault = "hang"
+    parts = client.get("/models", headers={"Accept": "text/html"}).iter_encoded()
+    head = next(parts).decode()
+    assert "</nav>" in head
+    assert "<h1>Models</h1>" in head
+    proxy.heal()
+    rest = b"".join(parts).decode()
+    assert "serves</h2>" in rest
+    assert "The registry cannot be read" not in rest
+    assert rest.rstrip().endswith("</html>")
+    assert "Read again." in head + rest
+    assert "Read again." not in page(client, "/models")

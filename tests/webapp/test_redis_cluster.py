@@ -1,13 +1,11 @@
 """The web app on a Redis Cluster: rows, messages and workers' keys, on whichever node they are."""
 
 import pytest
-import redis as redis_py
 from flask.testing import FlaskClient
 from limits import parse
 
 from flows.tasks.reports import publish
-from tests.factories import VEHICLE
-from tests.webapp.registry import Models
+from tests.webapp.conftest import Models, answer, save
 from tests.webapp.waiting import wait_until
 from vroom_features.online.redis_client import connect_redis
 from vroom_features.settings import Settings
@@ -22,9 +20,8 @@ pytestmark = pytest.mark.shared_app
 
 @pytest.fixture(scope="module")
 def shared_redis_url(redis_cluster: str) -> str:
-    client = connect_redis(redis_cluster)
-    client.flushall()
-    client.close()
+    with connect_redis(redis_cluster) as client:
+        client.flushall()
     return redis_cluster
 
 
@@ -34,7 +31,7 @@ def shared_settings(shared_settings: Settings) -> Settings:
 
 
 def test_saves_reach_all_nodes_and_are_forecast_from_there(services: Services, client: FlaskClient) -> None:
-    ids = [client.post("/vehicles", json=VEHICLE).json["vehicle_id"] for _ in range(12)]
+    ids = [save(client) for _ in range(12)]
     assert all(services.online.get(vehicle_id) is not None for vehicle_id in ids)
     assert client.post("/predict/id", json={"vehicle_id": ids[-1]}).json["source"] == "online_store"
     state = online_state(services)
@@ -51,21 +48,14 @@ def test_workers_are_read_from_all_nodes(services: Services) -> None:
     assert len(services.heartbeat.workers() or []) == 13
 
 
-def test_a_promotion_published_by_a_flow_is_received(
-    settings: Settings, models: Models, client: FlaskClient
-) -> None:
+def test_a_flows_promotion_is_received(settings: Settings, models: Models, client: FlaskClient) -> None:
     version = models.register(7.0)
     models.crown(version)
     publish(settings, ModelPromoted(model_name=models.name, version=version))
-    wait_until(lambda: client.post("/predict", json=VEHICLE).json["model_version"] == version, timeout_s=30)
+    wait_until(lambda: answer(client) == (7.0, version), timeout_s=30)
 
 
 def test_limits_are_counted_for_all_workers_together(shared_redis_url: str) -> None:
     one, other = Counter(shared_redis_url), Counter(shared_redis_url)
     limit = parse("3 per hour")
     assert [counter.hit(limit, "client") for counter in (one, one, other, other)] == [True, True, True, False]
-
-
-def test_a_cluster_that_is_not_reachable_is_an_error_like_any_of_redis() -> None:
-    with pytest.raises(redis_py.RedisError, match="cannot be connected"):
-        connect_redis("redis+cluster://127.0.0.1:1")

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 import psutil
@@ -16,8 +15,7 @@ import pytest
 
 from tests.factories import VEHICLE
 from tests.ports import free_port
-from tests.webapp.conftest import Promote
-from tests.webapp.registry import Models
+from tests.webapp.conftest import Models, Promote
 from tests.webapp.waiting import wait_until
 from vroom_features.online.store import OnlineStore
 from vroom_features.settings import Settings
@@ -30,25 +28,18 @@ BODY = json.dumps(VEHICLE)
 
 @dataclass
 class Server:
-    port: int
+    url: str
     process: "subprocess.Popen[bytes]"
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def workers(self) -> dict[int, dict[str, object]]:
-        """Return what its workers report, by process id; nothing when the one that answers is killed."""
+    def workers(self) -> dict[int, int]:
+        """Return the versions that its workers report, by process id."""
         own = {child.pid for child in psutil.Process(self.process.pid).children()}
         try:
             found = httpx.get(f"{self.url}/health?all=1", timeout=10).json()["workers"] or []
-        except httpx.HTTPError:
+        except httpx.HTTPError:  # not up yet
             return {}
-        by_pid = {int(str(worker["worker"]).rpartition(":")[2]): worker for worker in found}
-        return {pid: worker for pid, worker in by_pid.items() if pid in own}
-
-    def serves(self, version: int) -> bool:
-        return [worker["model_version"] for worker in self.workers().values()] == [version] * NUM_WORKERS
+        by_pid = {int(each["worker"].rpartition(":")[2]): each["model_version"] for each in found}
+        return {pid: version for pid, version in by_pid.items() if pid in own}
 
 
 def environment(settings: Settings, port: int) -> dict[str, str]:
@@ -64,13 +55,9 @@ def environment(settings: Settings, port: int) -> dict[str, str]:
 
 
 @contextmanager
-def running(settings: Settings, port: int, log_path: Path) -> Iterator[Server]:
-    command = [sys.executable, "-m", "webapp"]
-    with (
-        log_path.open("wb") as log,
-        subprocess.Popen(command, env=environment(settings, port), stdout=log, stderr=log) as process,
-    ):
-        server = Server(port, process)
+def running(settings: Settings, port: int) -> Iterator[Server]:
+    with subprocess.Popen([sys.executable, "-m", "webapp"], env=environment(settings, port)) as process:
+        server = Server(f"http://127.0.0.1:{port}", process)
         try:
             wait_until(lambda: len(server.workers()) == NUM_WORKERS, timeout_s=60)
             yield server
@@ -80,58 +67,45 @@ def running(settings: Settings, port: int, log_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def server(shared_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(shared_settings, free_port(), tmp_path_factory.mktemp("log") / "log") as server:
+def server(shared_settings: Settings) -> Iterator[Server]:
+    with running(shared_settings, free_port()) as server:
         yield server
 
 
-@pytest.fixture
-def served(server: Server, models: Models, promote: Promote) -> int:
-    version = models.register(6.0)
-    promote(version)
-    wait_until(lambda: server.serves(version), timeout_s=30)
-    return version
-
-
 def test_a_body_in_chunks_is_whole_or_refused(server: Server, models: Models) -> None:
-    def post(path: str, body: bytes, content_type: str) -> int:
+    def post(path: str, body: bytes, content_type: str = "application/json") -> int:
         chunks = (body[at : at + 65_536] for at in range(0, len(body), 65_536))
         headers = {"Content-Type": content_type}
         return httpx.post(f"{server.url}{path}", content=chunks, headers=headers, timeout=30).status_code
 
-    json_body = BODY.encode()
-    too_long = json_body + b" " * (BODY_MAX_BYTES - len(json_body)) + b"garbage"
-    assert post("/vehicles", too_long, "application/json") == 413
-    assert post(f"/v2/models/{models.name}/infer", too_long, "application/json") == 413
-    form = b"password=" + b"a" * BODY_MAX_BYTES
-    assert post("/sign-in", form, "application/x-www-form-urlencoded") == 413
+    longest = BODY.encode().ljust(BODY_MAX_BYTES)
+    for path in ("/vehicles", f"/v2/models/{models.name}/infer"):
+        assert post(path, longest + b"garbage") == 413
+    assert post("/sign-in", b"password=" + longest, "application/x-www-form-urlencoded") == 413
     assert httpx.get(f"{server.url}/vehicles").json()["total"] == 0
-    assert post("/vehicles", too_long[:BODY_MAX_BYTES], "application/json") == 201
-    assert post("/vehicles", json_body, "application/json") == 201
+    assert [post("/vehicles", body) for body in (longest, BODY.encode())] == [201, 201]
 
 
-def test_metrics_count_over_all_workers(
-    server: Server, models: Models, promote: Promote, settings: Settings
-) -> None:
+def test_workers_are_counted(server: Server, models: Models, promote: Promote, settings: Settings) -> None:
     def counted() -> dict[str, float]:
         lines = httpx.get(f"{server.url}/metrics").text.splitlines()
         pairs = (line.rpartition(" ") for line in lines if line[0] != "#")
         return {name: float(value) for name, _, value in pairs}
 
+    def post(path: str, body: object) -> httpx.Response:
+        return httpx.post(f"{server.url}{path}", json=body)  # a new connection each: both workers get some
+
     before, num_requests = counted(), 60
-    for _ in range(num_requests):
-        httpx.post(f"{server.url}/predict", json=VEHICLE)  # a new connection each, so both workers get some
-    httpx.post(f"{server.url}/predict", json={})
-    saved = httpx.post(f"{server.url}/vehicles", json=VEHICLE).json()["vehicle_id"]
+    for body in [VEHICLE] * num_requests + [{}]:
+        post("/predict", body)
+    saved = post("/vehicles", VEHICLE).json()["vehicle_id"]
     for vehicle_id, status in ((saved, 200), (saved, 200), (424_242, 404)):
-        answer = httpx.post(f"{server.url}/predict/id", json={"vehicle_id": vehicle_id})
-        assert answer.status_code == status
+        assert post("/predict/id", {"vehicle_id": vehicle_id}).status_code == status
     OnlineStore.connect(settings.redis).delete([saved], row_version=2**62)
-    answer = httpx.post(f"{server.url}/predict/id", json={"vehicle_id": saved})
-    assert answer.json()["source"] == "database"
+    assert post("/predict/id", {"vehicle_id": saved}).json()["source"] == "database"
     version = models.register(7.0)
     promote(version)
-    wait_until(lambda: server.serves(version), timeout_s=30)
+    wait_until(lambda: list(server.workers().values()) == [version] * NUM_WORKERS, timeout_s=30)
 
     after = counted()
     route = 'method="POST",route="/predict"'
@@ -146,61 +120,25 @@ def test_metrics_count_over_all_workers(
         'vroom_listener_messages_total{kind="promoted"}': NUM_WORKERS,
     }
     assert {name: after[name] - before.get(name, 0) for name in expected} == expected
-
-    def by_worker(name: str) -> list[float]:
-        return [value for key, value in after.items() if key.startswith(f"{name}{{pid=")]
-
-    assert by_worker("vroom_model_version") == [version] * NUM_WORKERS
-    assert by_worker("vroom_listener_subscribed") == [1] * NUM_WORKERS
-    assert by_worker("vroom_online_store_up") == [1] * NUM_WORKERS
-    received = by_worker("vroom_listener_last_message_timestamp_seconds")
+    gauges: dict[str, list[float]] = {}
+    for key, value in after.items():
+        gauges.setdefault(key.partition("{pid=")[0], []).append(value)
+    assert gauges["vroom_model_version"] == [version] * NUM_WORKERS
+    assert gauges["vroom_listener_subscribed"] == [1] * NUM_WORKERS
+    assert gauges["vroom_online_store_up"] == [1] * NUM_WORKERS
+    received = gauges["vroom_listener_last_message_timestamp_seconds"]
     assert len(received) == NUM_WORKERS
     assert all(abs(time.time() - moment) < 60 for moment in received)
 
 
-def test_a_full_disk_leaves_the_old_model_and_the_promotion_arrives_when_there_is_room(
-    server: Server, served: int, models: Models, promote: Promote, settings: Settings
-) -> None:
-    workers = [psutil.Process(pid) for pid in server.workers()]
-    hard = workers[0].rlimit(psutil.RLIMIT_FSIZE)[1]
-    version = models.register(8.0)
-    for worker in workers:
-        worker.rlimit(psutil.RLIMIT_FSIZE, (100, hard))  # every write beyond fails, as on a full disk
-    promote(version)
-
-    def is_refused_by_all() -> bool:
-        answers = [httpx.get(f"{server.url}/health").json() for _ in range(8)]  # each worker answers some
-        reasons = [str(answer["reasons"]) for answer in answers]
-        is_refused = all("cannot keep model version" in text for text in reasons)
-        return is_refused and len({answer["worker"] for answer in answers}) == NUM_WORKERS
-
-    wait_until(is_refused_by_all, timeout_s=30)
-    health = httpx.get(f"{server.url}/health").json()
-    assert (health["status"], health["model_version"]) == ("degraded", served)
-    assert httpx.post(f"{server.url}/predict", json=VEHICLE).json()["model_version"] == served
-    wait_until(lambda: not list((settings.home / "models").glob(".fetch-*")))  # between two attempts
-    for worker in workers:
-        worker.rlimit(psutil.RLIMIT_FSIZE, (hard, hard))
-    promote(version)  # the registry is seldom read here
-    wait_until(lambda: server.serves(version), timeout_s=30)
-    wait_until(lambda: httpx.get(f"{server.url}/health").json()["status"] == "ok", timeout_s=30)
-
-
-def test_a_killed_worker_comes_back_on_the_champion(server: Server, served: int) -> None:
-    before = set(server.workers())
-    psutil.Process(min(before)).kill()
-    wait_until(lambda: set(server.workers()) - before and server.serves(served), timeout_s=60)
-
-
-def test_the_workers_of_a_killed_server_end_and_free_its_port(settings: Settings, tmp_path: Path) -> None:
-    with running(settings, free_port(), tmp_path / "log") as server:
-        workers = psutil.Process(server.process.pid).children()
-        assert len(workers) == NUM_WORKERS
-        server.process.kill()
-        _, alive = psutil.wait_procs(workers, timeout=60)
-        assert alive == []
-        with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{server.url}/health", timeout=10)
+def test_the_workers_of_a_killed_server_end_and_free_its_port(server: Server) -> None:
+    workers = psutil.Process(server.process.pid).children()  # no test after this one has the server
+    assert len(workers) == NUM_WORKERS
+    server.process.kill()
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert alive == []
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{server.url}/health", timeout=10)
 
 
 HEAVY = ("mlflow", "pandas", "xgboost", "scipy", "pyarrow", "prefect", "sklearn", "matplotlib", "onnx")
@@ -221,11 +159,6 @@ print(sorted({{name.split(".")[0] for name in sys.modules}} & set({HEAVY!r})))
 
 
 def test_a_worker_that_forecasts_carries_no_trainer_and_no_data_frames(settings: Settings) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FORECASTS],
-        env=environment(settings, free_port()),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    command = [sys.executable, "-c", FORECASTS]
+    done = subprocess.run(command, env=environment(settings, free_port()), capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr

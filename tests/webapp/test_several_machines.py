@@ -8,8 +8,7 @@ from flask.testing import FlaskClient
 from pydantic import SecretStr
 
 from tests.factories import VEHICLE
-from tests.webapp.conftest import Promote, new_client, running_app, sign_in
-from tests.webapp.registry import Models
+from tests.webapp.conftest import Models, Promote, answer, copy_cookie, new_client, running_app, sign_in
 from tests.webapp.waiting import wait_until
 from vroom_features.settings import Settings
 from webapp.services import Services
@@ -43,9 +42,7 @@ def machines(apps: tuple[Flask, Flask]) -> Machines:
     return new_client(apps[0]), new_client(apps[1])
 
 
-def test_a_save_on_one_machine_is_forecast_listed_repeated_and_deleted_on_the_other(
-    machines: Machines, operator: dict[str, str]
-) -> None:
+def test_what_one_machine_saves_is_known_to_the_other(machines: Machines, operator: dict[str, str]) -> None:
     here, there = machines
     key = {"Idempotency-Key": "once"}
     saved = here.post("/vehicles", json=VEHICLE, headers=key).json
@@ -60,26 +57,18 @@ def test_a_save_on_one_machine_is_forecast_listed_repeated_and_deleted_on_the_ot
     assert here.get("/vehicles", headers={"If-None-Match": etag}).json["total"] == 0
 
 
-def test_an_operator_who_signed_in_on_one_machine_is_signed_in_on_the_other(machines: Machines) -> None:
+def test_a_sign_in_counts_on_both_machines(apps: tuple[Flask, Flask], machines: Machines) -> None:
     here, there = machines
     assert there.get("/audit").status_code == 401
     sign_in(here)
-    cookie = here.get_cookie("vroom")
-    assert cookie is not None
-    there.set_cookie("vroom", cookie.value)
-    assert there.get("/audit").status_code == 200
+    assert copy_cookie(here, apps[1]).get("/audit").status_code == 200
 
 
-def test_a_model_is_known_to_both_and_a_promotion_reaches_both_by_one_message(
-    machines: Machines, models: Models, promote: Promote
-) -> None:
+def test_models_and_promotions_reach_both(machines: Machines, models: Models, promote: Promote) -> None:
     here, there = machines
     first = here.get("/model")
     assert there.get("/model").json["since"] != first.json["since"]
     assert there.get("/model", headers={"If-None-Match": first.headers["ETag"]}).status_code == 304
     version = models.register(6.0)
     promote(version)
-    for client in machines:
-        wait_until(
-            lambda client=client: client.post("/predict", json=VEHICLE).json["model_version"] == version
-        )
+    wait_until(lambda: {answer(client)[1] for client in machines} == {version})
