@@ -1,17 +1,24 @@
-"""Any bytes as CSVs: taken, or refused by our own error with the database unchanged."""
+"""Any bytes as CSVs, taken or refused by our own error with the database unchanged; and any fleets."""
 
 import gzip
 import tempfile
 import tracemalloc
 import zlib
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.vroom_features.files import RESERVATION_HEADER, VEHICLE_HEADER, vehicle_line, write_csvs
+from tests.vroom_features.files import (
+    RESERVATION_HEADER,
+    VEHICLE_HEADER,
+    booking_lines,
+    vehicle_line,
+    write_csvs,
+)
+from tests.vroom_features.stores import contents
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import DataContractError, VroomFeaturesError
 from vroom_features.ingest.contract import reservation_columns
@@ -40,7 +47,7 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> SourceStore:
     share=st.sampled_from([0.01, 1.0]),
     allowed=st.booleans(),
 )
-@hypothesis_settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_file_is_taken_or_refused(
     seeded: SourceStore,
     name: str,
@@ -84,7 +91,7 @@ moments = st.sampled_from(MOMENTS.split("|"))
 
 
 @given(rows=st.lists(st.tuples(numbers, moments | numbers), min_size=1, max_size=3))
-@hypothesis_settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_a_bad_row_does_not_change_how_other_rows_are_read(rows: list[tuple[str, str]]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         found = []
@@ -128,3 +135,36 @@ def test_a_cell_that_is_too_long_to_show_is_refused_by_its_line(seeded: SourceSt
     lines = [vehicle_line(1), vehicle_line(2), vehicle_line("9" * 200_000)]
     with pytest.raises(DataContractError, match="line 4"):
         seed(seeded, write_csvs(tmp_path / "csv", lines), max_bad_share=1.0)
+
+
+ids = st.integers(1, 6)
+fleets = st.dictionaries(ids, st.tuples(st.integers(1, 9), st.integers(0, 3)), min_size=1)
+bookings = st.lists(st.tuples(ids, st.integers(0, 4)), max_size=20)
+
+
+@given(states=st.lists(st.tuples(fleets, bookings), min_size=1, max_size=4), block_rows=st.integers(1, 9))
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_whatever_was_there_a_seed_ends_as_a_clean_one(
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    states: list[tuple[dict[int, tuple[int, int]], list[tuple[int, int]]]],
+    block_rows: int,
+) -> None:
+    monkeypatch.setattr("vroom_features.ingest.upsert.BLOCK_ROWS", block_rows)
+    folder = tmp_path_factory.mktemp("states")
+    with (
+        closing(SourceStore.open(f"sqlite:///{folder / 'used.db'}")) as used,
+        closing(SourceStore.open(f"sqlite:///{folder / 'clean.db'}")) as clean,
+    ):
+        for number, (fleet, booked) in enumerate(states):
+            lines = [
+                vehicle_line(i, actual_price=price, num_images=images) for i, (price, images) in fleet.items()
+            ]
+            known = [(i, day) for i, day in booked if i in fleet] or [(min(fleet), 0)]
+            files = write_csvs(folder / str(number), lines, booking_lines(known))
+            report = seed(used, files, allow_removals=True)
+            assert report.vehicles_added + report.vehicles_updated + report.vehicles_unchanged == len(fleet)
+            assert report.reservations_added + report.reservations_unchanged == len(known)
+            assert seed(used, files).is_unchanged
+        seed(clean, files)
+        assert contents(used) == contents(clean)

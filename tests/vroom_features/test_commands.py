@@ -39,12 +39,12 @@ def test_seed_materialize_and_audit_print_one_line_of_json(home: Path, redis_url
 
 
 def test_a_report_for_people_has_a_line_for_each_count(home: Path) -> None:
-    seeded = command(home, "seed")
-    assert seeded.stdout.startswith("seed: done (")
-    assert "  vehicles added            2\n" in seeded.stdout
-    assert "  reservations set aside    0\n" in seeded.stdout
-    written = command(home, "materialize", "--redis-url", "")
-    assert written.stdout.startswith("materialize: done, the offline store alone: no Redis was given (")
+    seeded = command(home, "seed").stdout
+    assert seeded.startswith("seed: done (")
+    assert "  vehicles added            2\n" in seeded
+    assert "  reservations set aside    0\n" in seeded
+    written = command(home, "materialize", "--redis-url", "").stdout
+    assert written.startswith("materialize: done, the offline store alone: no Redis was given (")
     assert (home / "var" / "offline" / "current.json").is_file()
 
 
@@ -76,22 +76,19 @@ def test_a_seed_draws_its_progress_on_a_terminal(home: Path) -> None:
     assert done.stdout.startswith(b"seed: done (")
 
 
-def test_the_share_of_bad_rows_is_a_setting_and_an_option(home: Path) -> None:
-    write_csvs(home / "data", [vehicle_line(1), vehicle_line(2, actual_price=-1)], [])
+def test_what_a_seed_refuses_is_set_by_settings_and_options(home: Path) -> None:
+    write_csvs(home / "data", [vehicle_line(1), vehicle_line(2), vehicle_line(3, actual_price=-1)], [])
     refused = command(home, "seed")
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert "line 3: actual_price '-1'" in refused.stderr
-    assert command(home, "seed", VROOM_MAX_BAD_SHARE="0.5").returncode == 0
-    assert command(home, "seed", "--max-bad-share", "0.4").returncode == 1
-
-
-def test_the_shares_that_a_seed_may_remove_are_settings_and_an_option_removes_all(home: Path) -> None:
-    command(home, "seed")
+    assert "line 4: actual_price '-1'" in refused.stderr
+    assert command(home, "seed", "--max-bad-share", "0.3").returncode == 1
+    assert command(home, "seed", VROOM_MAX_BAD_SHARE="0.4").returncode == 0
     write_csvs(home / "data", [vehicle_line(2)], ["2,2023-01-01"])
-    assert command(home, "seed", VROOM_MAX_REMOVED_VEHICLE_SHARE="1").returncode == 1
     limits = {"VROOM_MAX_REMOVED_VEHICLE_SHARE": "1", "VROOM_MAX_REMOVED_RESERVATION_SHARE": "1"}
-    assert command(home, "seed", **limits).returncode == 0
+    assert command(home, "seed").returncode == 1
+    assert report(home, "seed", **limits)["vehicles_removed"] == 1
     write_csvs(home / "data", [vehicle_line(1)], [])
+    assert command(home, "seed", VROOM_MAX_REMOVED_VEHICLE_SHARE="1").returncode == 1
     assert report(home, "seed", "--allow-removals")["vehicles_removed"] == 1
 
 

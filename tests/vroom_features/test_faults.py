@@ -21,29 +21,23 @@ from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.online.store import OnlineStore
 
 
-def test_a_locked_database_is_waited_for(seeded: SourceStore, offline: OfflineStore, tmp_path: Path) -> None:
-    files = write_csvs(tmp_path / "new", CHANGED, BOOKED)
-    with closing(connect(tmp_path / "vroom.db", isolation_level=None, check_same_thread=False)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        assert run(seeded, offline).num_fleet == 40  # a run only reads
-        Timer(0.5, other.execute, ["ROLLBACK"]).start()
-        assert seed(seeded, files).vehicles_updated == 1
-    assert run(seeded, offline).num_parts_written == 1
-
-
-def test_a_database_that_stays_locked_is_a_clear_error_and_changes_nothing(
+def test_a_locked_database_is_waited_for_and_a_clear_error_when_it_stays_locked(
     monkeypatch: pytest.MonkeyPatch, seeded: SourceStore, offline: OfflineStore, tmp_path: Path
 ) -> None:
+    files = write_csvs(tmp_path / "new", CHANGED, BOOKED)
     monkeypatch.setattr("vroom_features.database.engine.LOCK_TIMEOUT_S", 0.2)
-    run(seeded, offline)
     with (
-        closing(connect(tmp_path / "vroom.db", isolation_level=None)) as other,
         closing(SourceStore.open(seeded.address)) as impatient,
+        closing(connect(tmp_path / "vroom.db", isolation_level=None, check_same_thread=False)) as other,
     ):
         other.execute("BEGIN IMMEDIATE")
+        assert run(seeded, offline).num_fleet == 40  # a run only reads
         with pytest.raises(SourceStoreError, match="locked"):
-            seed(impatient, write_csvs(tmp_path / "new", CHANGED, BOOKED))
-    assert run(seeded, offline).is_unchanged
+            seed(impatient, files)
+        assert run(seeded, offline).is_unchanged
+        Timer(0.3, other.execute, ["ROLLBACK"]).start()
+        assert seed(seeded, files).vehicles_updated == 1
+    assert run(seeded, offline).num_parts_written == 1
 
 
 @pytest.mark.parametrize(

@@ -42,20 +42,6 @@ def test_progress_reaches_the_end_of_every_step(source: SourceStore, tmp_path: P
         assert steps[-1][0] == steps[-1][1]
 
 
-@on_both
-def test_the_same_rows_change_nothing_in_whatever_order(source: SourceStore, tmp_path: Path) -> None:
-    seed(source, write_csvs(tmp_path / "a"))
-    before = source.changes_since(0).change_number
-    assert seed(source, tmp_path / "a").is_unchanged
-    turned = write_csvs(
-        tmp_path / "b",
-        (vehicle_line(2), vehicle_line(1)),
-        ("1,2023-01-02T10:00:00Z", " 1 ,2023-01-01 11:00:00+01:00"),
-    )
-    assert seed(source, turned).is_unchanged
-    assert source.changes_since(0).change_number == before
-
-
 def test_equal_bookings_are_as_many_as_the_file_has(source: SourceStore, tmp_path: Path) -> None:
     for number, count in enumerate((300, 298, 301)):
         files = write_csvs(tmp_path / str(number), [vehicle_line(1)], ["1,2023-05-01 10:00:00"] * count)
@@ -86,21 +72,10 @@ def test_a_changed_file_updates_adds_and_removes(source: SourceStore, tmp_path: 
         assert after.row_version > before.row_version
 
 
-@on_both
-def test_typed_in_vehicles_stay_and_can_be_booked(source: SourceStore, tmp_path: Path) -> None:
-    saved = source.save_vehicle(make_vehicle(), saved_at=NOW).vehicle
-    report = seed(source, write_csvs(tmp_path / "csv", reservations=[f"{saved.vehicle_id},2023-01-01"]))
-    assert report.reservations_added == 1
-    booked = source.get_vehicle(saved.vehicle_id)
-    assert booked is not None
-    assert booked.num_reservations == 1
-    assert booked.row_version > saved.row_version
-
-
 def test_a_file_that_takes_a_typed_in_vehicles_id_is_refused(source: SourceStore, tmp_path: Path) -> None:
-    vehicle_id = source.save_vehicle(make_vehicle(), saved_at=NOW).vehicle.vehicle_id
+    source.save_vehicle(make_vehicle(), saved_at=NOW)
     with source.engine.begin() as connection:
-        connection.execute(text(f"UPDATE vehicles SET vehicle_id = 7 WHERE vehicle_id = {vehicle_id}"))
+        connection.execute(text("UPDATE vehicles SET vehicle_id = 7"))
     with pytest.raises(DataContractError, match="vehicle_id 7 belongs to a vehicle that was typed in"):
         seed(source, write_csvs(tmp_path / "csv", [vehicle_line(1), vehicle_line(7)]))
     assert source.get_vehicle(1) is None
@@ -224,30 +199,34 @@ def test_too_many_bad_rows_refuse_the_file_and_leave_the_database(
     assert len(rejected(tmp_path, "vehicles")) == 2
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda content: b"\xef\xbb\xbf" + content,
-        lambda content: content.replace(b"\n", b"\r\n"),
-        lambda content: content.rstrip(b"\n"),
-        lambda content: content.replace(b"\n", b"\n\n"),
-        gzip.compress,
-        lambda content: b"\n".join(line + b",\xe9t\xe9" for line in content.splitlines()),
-        lambda content: b"\n".join(b'"a ""b""",' + line for line in content.splitlines()),
-        lambda content: b"\n".join(b",".join(reversed(line.split(b","))) for line in content.splitlines()),
-    ],
-    ids=["bom", "crlf", "no last newline", "blank lines", "gzip", "latin-1", "quoted", "reordered"],
-)
-def test_the_same_rows_written_another_way_are_the_same(
+def by_line(change: Callable[[list[bytes]], list[bytes]]) -> Change:
+    return lambda content: b"\n".join(change(content.splitlines()))
+
+
+ANOTHER_WAY: dict[str, Change] = {
+    "bom": lambda content: b"\xef\xbb\xbf" + content,
+    "crlf": lambda content: content.replace(b"\n", b"\r\n"),
+    "no last newline": lambda content: content.rstrip(b"\n"),
+    "blank lines": lambda content: content.replace(b"\n", b"\n\n"),
+    "gzip": gzip.compress,
+    "latin-1": by_line(lambda lines: [line + b",\xe9t\xe9" for line in lines]),
+    "quoted": by_line(lambda lines: [b'"a ""b""",' + line for line in lines]),
+    "reordered columns": by_line(lambda lines: [b",".join(reversed(line.split(b","))) for line in lines]),
+    "reordered rows": by_line(lambda lines: [lines[0], *reversed(lines[1:])]),
+}
+
+
+@pytest.mark.parametrize("change", ANOTHER_WAY.values(), ids=ANOTHER_WAY)
+def test_the_same_rows_written_another_way_change_nothing(
     source: SourceStore, tmp_path: Path, change: Change
 ) -> None:
     folder = write_csvs(tmp_path / "csv")
     seed(source, folder)
-    before = contents(source)
+    before = contents(source), source.last_change()
     for name in ("vehicles", "reservations"):
         rewrite(folder, name, change)
     assert seed(source, folder).is_unchanged
-    assert contents(source) == before
+    assert (contents(source), source.last_change()) == before
 
 
 def test_a_zipped_file_is_found_by_its_name(source: SourceStore, tmp_path: Path) -> None:
