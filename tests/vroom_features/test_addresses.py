@@ -115,9 +115,7 @@ def test_settings_show_no_secret_and_hand_out_whole_addresses() -> None:
         "PROMOTION_SEGMENT_MARGIN=inf",
     ],
 )
-def test_a_setting_that_could_never_work_is_refused_by_its_name_and_no_secret_repeated(
-    monkeypatch: pytest.MonkeyPatch, setting: str
-) -> None:
+def test_an_impossible_setting_is_named_but_no_secret(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
     name, _, value = setting.partition("=")
     monkeypatch.setenv(f"VROOM_{name}", value)
     with pytest.raises(SettingsError, match=rf"^VROOM_{name}: ") as refusal:
@@ -180,9 +178,7 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("words", COMMANDS)
 @pytest.mark.parametrize("urls", [AWAY, WRONG], ids=["away", "wrong"])
-def test_the_error_of_a_command_repeats_no_secret_of_an_option_or_a_setting(
-    seeded: Path, words: str, urls: dict[str, str]
-) -> None:
+def test_the_error_of_a_command_repeats_no_secret(seeded: Path, words: str, urls: dict[str, str]) -> None:
     endpoint = {"AWS_ENDPOINT_URL_S3": f"http://{NOBODY}", "AWS_MAX_ATTEMPTS": "1"}
     *others, option = words.split()
     by_option = command(seeded, *others, option, urls[option], **endpoint)
@@ -192,9 +188,7 @@ def test_the_error_of_a_command_repeats_no_secret_of_an_option_or_a_setting(
         assert_nothing_secret(done.stdout + done.stderr)
 
 
-def test_a_password_that_libpq_cannot_read_in_a_url_works_and_is_not_repeated(
-    tmp_path: Path, postgres_url: str
-) -> None:
+def test_a_password_that_libpq_cannot_read_works_and_is_not_shown(tmp_path: Path, postgres_url: str) -> None:
     parsed = make_url(postgres_url).set(password="s3cret")
     url = parsed.render_as_string(hide_password=False).replace(":s3cret@", ":s3cret-50%off@")
     write_csvs(tmp_path / "data")
@@ -206,9 +200,7 @@ def test_a_password_that_libpq_cannot_read_in_a_url_works_and_is_not_repeated(
     assert "s3cret" not in gone.stderr
 
 
-def test_a_program_of_postgresql_gets_no_password_on_its_command_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pg_dump_gets_no_password_in_its_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "pg_dump"
     program.write_text('#!/bin/sh\necho "$PGPASSWORD" > "$0.password"\necho "$*" >&2\nexit 1\n')
     program.chmod(0o700)

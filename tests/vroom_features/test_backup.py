@@ -59,9 +59,7 @@ def new_ids(store: SourceStore) -> set[int]:
 
 
 @on_both
-def test_a_backup_under_writes_holds_all_that_was_acknowledged_before_it(
-    source: SourceStore, tmp_path: Path
-) -> None:
+def test_a_backup_under_writes_holds_all_acknowledged_before_it(source: SourceStore, tmp_path: Path) -> None:
     with writers(source.address) as acknowledged:
         before = set(acknowledged)
         state = back_up(source.address, tmp_path / "backup")

@@ -43,9 +43,7 @@ def test_a_locked_database_is_waited_for_and_a_clear_error_when_it_stays_locked(
 @pytest.mark.parametrize(
     ("command", "kilobytes"), [("seed", 40), ("materialize --redis-url= --offline var/offline", 1)]
 )
-def test_a_full_disk_is_a_clear_error_and_the_next_run_continues(
-    tmp_path: Path, command: str, kilobytes: int
-) -> None:
+def test_a_full_disk_is_a_clear_error_and_made_good(tmp_path: Path, command: str, kilobytes: int) -> None:
     """No file can grow larger than a limit, which a shell sets."""
     write_csvs(tmp_path / "data", FLEET, BOOKED)
     offline = OfflineStore(str(tmp_path / "var" / "offline"))

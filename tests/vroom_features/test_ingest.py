@@ -81,9 +81,7 @@ def test_a_file_that_takes_a_typed_in_vehicles_id_is_refused(source: SourceStore
     assert source.get_vehicle(1) is None
 
 
-def test_bad_rows_that_cannot_be_written_down_refuse_the_file_and_name_the_folder(
-    source: SourceStore, tmp_path: Path
-) -> None:
+def test_bad_rows_that_cannot_be_listed_refuse_the_file(source: SourceStore, tmp_path: Path) -> None:
     quarantine = tmp_path / "quarantine"
     quarantine.touch()
     seed(source, write_csvs(tmp_path / "good"), quarantine_dir=quarantine)
@@ -118,9 +116,7 @@ MOMENTS = ["", "soon", "2023-02-30 10:00:00", "2023-01-01 25:00:00", "12/31/2023
 MOMENTS += ["0000-01-01 10:00:00", "0001-01-01 00:00:00+01:00", "9999-12-31 23:59:59-01:00"]
 
 
-def test_bad_rows_are_set_aside_with_line_and_column_and_the_rest_comes_in(
-    source: SourceStore, tmp_path: Path
-) -> None:
+def test_bad_rows_alone_are_set_aside_by_line_and_column(source: SourceStore, tmp_path: Path) -> None:
     bad = [vehicle_line(**({"vehicle_id": 1000 + n} | cells)) for n, (_, cells) in enumerate(BAD_CELLS)]
     bad += ["2000,1,45", f"{vehicle_line(2001)},9"]
     bookings = [*booking_lines([(1, n) for n in range(150)]), *(f"1,{moment}" for moment in MOMENTS)]
@@ -187,9 +183,7 @@ def test_a_quote_that_takes_in_the_next_lines_refuses_the_file_by_its_line(
     assert contents(source) == before
 
 
-def test_too_many_bad_rows_refuse_the_file_and_leave_the_database(
-    source: SourceStore, tmp_path: Path
-) -> None:
+def test_too_many_bad_rows_refuse_the_file_and_change_nothing(source: SourceStore, tmp_path: Path) -> None:
     seed(source, write_csvs(tmp_path / "a"))
     before = contents(source)
     bad = [vehicle_line(900, actual_price=-1), vehicle_line(901, actual_price=0)]
@@ -217,7 +211,7 @@ ANOTHER_WAY: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("change", ANOTHER_WAY.values(), ids=ANOTHER_WAY)
-def test_the_same_rows_written_another_way_change_nothing(
+def test_same_rows_in_another_form_change_nothing(
     source: SourceStore, tmp_path: Path, change: Change
 ) -> None:
     folder = write_csvs(tmp_path / "csv")
@@ -268,9 +262,7 @@ def test_what_is_no_such_file_is_refused_clearly(
     assert contents(source) == before
 
 
-def test_headers_alone_seed_an_empty_database_but_never_empty_a_full_one(
-    source: SourceStore, tmp_path: Path
-) -> None:
+def test_headers_alone_seed_an_empty_database_and_empty_none(source: SourceStore, tmp_path: Path) -> None:
     empty = write_csvs(tmp_path / "empty", [], [])
     assert seed(source, empty).is_unchanged
     seed(source, write_csvs(tmp_path / "full"))

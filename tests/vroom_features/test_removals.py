@@ -74,9 +74,7 @@ def test_more_vehicles_or_bookings_than_a_share_are_not_removed(
 
 
 @on_both
-def test_a_vehicle_whose_row_is_bad_stays_as_it_was_and_its_bookings_follow_their_file(
-    fleet: SourceStore, tmp_path: Path
-) -> None:
+def test_a_vehicle_whose_row_is_bad_stays_and_its_bookings_follow(fleet: SourceStore, tmp_path: Path) -> None:
     before, _ = contents(fleet)
     folder = files(
         tmp_path,
@@ -116,17 +114,13 @@ def test_bookings_of_a_vehicle_that_is_bad_at_its_first_seed_are_set_aside_until
 
 
 @pytest.mark.parametrize("line", UNREADABLE)
-def test_a_vehicle_row_without_an_id_keeps_every_vehicle_that_the_file_lacks(
-    fleet: SourceStore, tmp_path: Path, line: str
-) -> None:
+def test_a_vehicle_row_without_an_id_keeps_all_absent(fleet: SourceStore, tmp_path: Path, line: str) -> None:
     report = seed(fleet, files(tmp_path, vehicles={7: line}, without=(8,), unbooked=((8, 0), (8, 1))))
     assert counts(report) == {"vehicles_kept": 2, "vehicles_quarantined": 1, "reservations_removed": 2}
     assert fleet.count_vehicles().fleet == NUM
 
 
-def test_unknown_bookings_of_more_vehicles_than_rows_without_an_id_are_all_bad(
-    source: SourceStore, tmp_path: Path
-) -> None:
+def test_unknown_bookings_of_more_vehicles_than_bad_rows_are_bad(source: SourceStore, tmp_path: Path) -> None:
     bad = {1: vehicle_line("x"), 3: vehicle_line(3, "")}
     too_many = files(tmp_path, vehicles=bad, without=(2,), booked={(2, 2): booking_lines([(2, 2)])[0]})
     report = seed(source, too_many, max_bad_share=0.05)
@@ -136,9 +130,7 @@ def test_unknown_bookings_of_more_vehicles_than_rows_without_an_id_are_all_bad(
         seed(source, too_many, max_bad_share=0.02)
 
 
-def test_a_bad_booking_keeps_the_stored_bookings_of_its_vehicle_alone(
-    fleet: SourceStore, tmp_path: Path
-) -> None:
+def test_a_bad_booking_keeps_the_bookings_of_its_vehicle_alone(fleet: SourceStore, tmp_path: Path) -> None:
     folder = files(tmp_path, booked={(7, 0): "7,soon"}, unbooked=((7, 1), (8, 1)))
     assert counts(seed(fleet, folder)) == {
         "reservations_removed": 1,
@@ -151,9 +143,7 @@ def test_a_bad_booking_keeps_the_stored_bookings_of_its_vehicle_alone(
 
 
 @pytest.mark.parametrize("line", ["x,2023-01-01", ",2023-01-01", "-7,2023-01-01", "7", "7,2023-01-01,1"])
-def test_a_booking_without_a_vehicle_keeps_every_booking_and_so_its_vehicle(
-    fleet: SourceStore, tmp_path: Path, line: str
-) -> None:
+def test_a_booking_without_vehicle_keeps_every_booking(fleet: SourceStore, tmp_path: Path, line: str) -> None:
     before = contents(fleet)
     folder = files(tmp_path, booked={(7, 0): line}, without=(9,), unbooked=((8, 1), (9, 0), (9, 1)))
     assert counts(seed(fleet, folder)) == {
@@ -164,9 +154,7 @@ def test_a_booking_without_a_vehicle_keeps_every_booking_and_so_its_vehicle(
     assert contents(fleet) == before
 
 
-def test_bookings_of_a_typed_in_vehicle_stay_where_a_row_of_it_is_bad(
-    fleet: SourceStore, tmp_path: Path
-) -> None:
+def test_bookings_of_a_typed_in_vehicle_stay_where_a_row_is_bad(fleet: SourceStore, tmp_path: Path) -> None:
     typed_in = fleet.save_vehicle(make_vehicle(), saved_at=NOW).vehicle.vehicle_id
     seed(fleet, files(tmp_path, booked={(typed_in, 0): f"{typed_in},2023-01-01"}))
     report = seed(fleet, files(tmp_path, booked={(typed_in, 0): f"{typed_in},soon"}))

@@ -157,9 +157,7 @@ def test_more_rows_than_are_read_at_a_time_are_followed_compared_and_repaired(
     assert audited(seeded, online) == AuditReport(8, 0, 0, 0, 0)
 
 
-def test_the_last_audit_is_recorded_in_the_store_until_it_is_emptied(
-    online: OnlineStore, redis: redis_py.Redis
-) -> None:
+def test_the_last_audit_is_lost_with_the_store(online: OnlineStore, redis: redis_py.Redis) -> None:
     report = AuditReport(num_new_arrivals=9, missing=1, stale=0, wrong=2, orphaned=0)
     assert last_audit(online) is None
     record_audit(online, report, as_of=NOW)
