@@ -6,6 +6,7 @@
     ├── BrokenModelError        a model directory is incomplete, altered, or not made for this program
     ├── TrainingDataError       a snapshot cannot be learned from; the message says why
     ├── BaselineError           a trained model is no better than one number for all vehicles
+    ├── MissingValueError       a vehicle to forecast or explain has a missing or infinite value
     ├── RegistryError           MLflow cannot be reached or answers with an error
     │   ├── ModelNotFoundError  no such version, or no version under that alias
     │   ├── AlreadyExistsError  what was to be created is there
@@ -15,6 +16,7 @@
     └── RollbackError           there is no earlier champion to go back to
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -44,6 +46,15 @@ class BaselineError(VroomModelError):
             f"{baseline_rmse:.3f}: the features say nothing about these labels; "
             "check the data before training again"
         )
+
+
+class MissingValueError(VroomModelError):
+    """A vehicle to forecast or explain has a missing or infinite value."""
+
+    def __init__(self, broken: Mapping[str, float]) -> None:
+        self.columns = tuple(broken)
+        got = ", ".join(f"{value} in {name}" for name, value in broken.items())
+        super().__init__(f"expected a finite number in each column, got {got}; fill in what is missing")
 
 
 class RegistryError(VroomModelError):

@@ -6,15 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xgboost as xgb
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tests.factories import VEHICLE
+from tests.factories import VEHICLE, vehicles
+from vroom_features.errors import MissingColumnsError
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.errors import BrokenModelError
+from vroom_model.errors import BrokenModelError, MissingValueError
 from vroom_model.manifest import fold_file
 from vroom_model.serving.explain import Explainer, TreeShap
-from vroom_model.serving.predictor import Predictor
+from vroom_model.serving.predictor import Predictor, what_if
 from vroom_model.training.train import TrainedModel
 from vroom_model.trees import LEAF, Ensemble, Tree
+
+MISSING = (np.nan, np.inf, -np.inf, 1e39, None)
+"""A float32 takes 1e39 as infinite."""
 
 
 def test_reasons_are_in_plain_words_largest_first_and_add_up_to_the_forecast(
@@ -32,6 +38,55 @@ def test_reasons_are_in_plain_words_largest_first_and_add_up_to_the_forecast(
     reason, *_ = explainer.explain(VEHICLE | {"actual_price": 38.0}).reasons
     assert (reason.feature, reason.fact) == ("price_diff", "priced 12 (24%) below market")
     assert reason.contribution > 0
+
+
+@pytest.fixture(scope="module")
+def explainer(trained: TrainedModel) -> Explainer:
+    return Explainer.load(trained.directory)
+
+
+@given(vehicle=vehicles())
+def test_reasons_and_forecast_of_any_vehicle_agree(
+    predictor: Predictor, explainer: Explainer, vehicle: dict[str, float]
+) -> None:
+    explanation = explainer.explain(vehicle)
+    forecast = predictor.predict_one(vehicle).predicted_reservations
+    parts = explanation.base + sum(reason.contribution for reason in explanation.reasons)
+    assert parts == pytest.approx(forecast, abs=1e-4)
+
+
+@given(vehicle=vehicles(), name=st.sampled_from(list(VEHICLE)), value=st.sampled_from(MISSING))
+def test_a_missing_value_is_refused_alike_by_forecast_reasons_and_what_if(
+    predictor: Predictor, explainer: Explainer, vehicle: dict[str, float], name: str, value: float
+) -> None:
+    broken = vehicle | {name: value}
+    columns = {column: np.array([VEHICLE[column], found]) for column, found in broken.items()}
+    for refuse in (
+        lambda: predictor.predict_one(broken),
+        lambda: predictor.predict_many(columns),
+        lambda: explainer.explain(broken),
+        lambda: what_if(predictor, broken),
+    ):
+        with pytest.raises(MissingValueError, match=f"a finite number in each column, got .* in {name};"):
+            refuse()
+
+
+@pytest.mark.parametrize("name", VEHICLE_VIEW.columns)
+@pytest.mark.parametrize("value", MISSING)
+def test_a_missing_feature_is_refused(predictor: Predictor, name: str, value: float) -> None:
+    features = VEHICLE_VIEW.compute(VEHICLE) | {name: value}
+    matrix = np.array([[features[column] for column in VEHICLE_VIEW.columns]], dtype=np.float64)
+    for refuse in (lambda: predictor.predict_features(features), lambda: predictor.predict_matrix(matrix)):
+        with pytest.raises(MissingValueError) as refused:
+            refuse()
+        assert refused.value.columns == (name,)
+
+
+def test_a_column_that_is_not_there_is_named(predictor: Predictor, explainer: Explainer) -> None:
+    vehicle = {name: value for name, value in VEHICLE.items() if name != "num_images"}
+    for refuse in (predictor.predict_one, explainer.explain):
+        with pytest.raises(MissingColumnsError, match="num_images"):
+            refuse(vehicle)
 
 
 @pytest.mark.parametrize(

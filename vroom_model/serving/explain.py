@@ -25,6 +25,7 @@ from vroom_features.vehicle import COLUMNS
 from vroom_features.view import VEHICLE_VIEW, FeatureView
 from vroom_model.errors import BrokenModelError
 from vroom_model.manifest import ModelManifest, fold_file
+from vroom_model.serving.inputs import compute_features
 from vroom_model.trees import Ensemble
 
 Array = npt.NDArray[np.float64]
@@ -125,8 +126,14 @@ class Explainer:
         return cls(TreeShap(boosters), VEHICLE_VIEW.select(manifest.view.columns))
 
     def explain(self, vehicle: Mapping[str, float]) -> Explanation:
-        """Explain a vehicle's forecast from its raw columns."""
-        features = self._view.compute(vehicle)
+        """Explain a vehicle's forecast from its raw columns.
+
+        Raises
+        ------
+        MissingValueError
+            If a value is missing or infinite.
+        """
+        features = compute_features(self._view, vehicle)
         values = np.array(list(features.values()), dtype=np.float32)
         contributions = self._shap.contributions(values)
         raw = self._shap.base + float(contributions.sum())

@@ -15,6 +15,7 @@ import onnxruntime as ort
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.errors import BrokenModelError
 from vroom_model.manifest import SERVING_NAME, IntervalLines, ModelManifest
+from vroom_model.serving.inputs import check_columns, check_row, compute_features
 
 Array = npt.NDArray[np.float64]
 PROBE_TOLERANCE = 1e-4
@@ -62,6 +63,8 @@ def with_range(raw: Array, lines: IntervalLines) -> Forecasts:
 class Predictor:
     """A verified model.  It is immutable: threads may share it.
 
+    Whatever forecasts raises MissingValueError for a missing or infinite value.
+
     Attributes
     ----------
     version : int
@@ -108,10 +111,14 @@ class Predictor:
 
     def predict_one(self, vehicle: Mapping[str, float]) -> Forecast:
         """Forecast one vehicle from its raw columns; other columns are ignored."""
-        return self.predict_features(self.view.compute(vehicle))
+        return self._forecast(compute_features(self.view, vehicle))
 
     def predict_features(self, features: Mapping[str, float]) -> Forecast:
         """Forecast one vehicle from its features; others than the model takes are ignored."""
+        check_row(self._columns, features)
+        return self._forecast(features)
+
+    def _forecast(self, features: Mapping[str, float]) -> Forecast:
         row = np.array([[features[name] for name in self._columns]], dtype=np.float32)
         by_fold: list[float] = self._session.run(None, {"features": row})[0][0].tolist()
         raw = sum(by_fold) / len(by_fold)
@@ -123,6 +130,7 @@ class Predictor:
 
     def predict_many(self, columns: Mapping[str, npt.NDArray[Any]]) -> Forecasts:
         """Forecast many vehicles from their raw columns, arrays of shape (n_vehicles,)."""
+        check_columns({name: columns[name] for name in self.view.sources if name in columns})
         features = self.view.compute(columns)
         return self.predict_matrix(np.column_stack([features[name] for name in self._columns]))
 
@@ -132,6 +140,7 @@ class Predictor:
 
     def predict_by_fold(self, features: npt.NDArray[Any]) -> Array:
         """Return every fold booster's raw forecast of every vehicle: (n_vehicles, n_folds)."""
+        check_columns(dict(zip(self._columns, np.asarray(features).T, strict=True)))
         matrix = np.ascontiguousarray(features, dtype=np.float32)
         by_fold: npt.NDArray[np.float32] = self._session.run(None, {"features": matrix})[0]
         return by_fold.astype(np.float64)
@@ -199,7 +208,14 @@ class WhatIf:
 
 
 def what_if(predictor: Predictor, vehicle: Mapping[str, float]) -> WhatIf:
-    """Forecast a vehicle, given by its raw columns, at other prices than its ``actual_price``."""
+    """Forecast a vehicle, given by its raw columns, at other prices than its ``actual_price``.
+
+    Raises
+    ------
+    MissingValueError
+        If a value is missing or infinite.
+    """
+    check_row(dict.fromkeys((*predictor.view.sources, "actual_price", "recommended_price")), vehicle)
     market_price = float(vehicle["recommended_price"])
     lowest, highest = (ratio * market_price for ratio in predictor.manifest.price_ratio)
     price_now = float(vehicle["actual_price"])
