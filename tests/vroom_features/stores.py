@@ -17,6 +17,7 @@ from tests.factories import make_vehicle
 from tests.snapshots import SAMPLE
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
 from vroom_features.database.vehicles import SourceStore
+from vroom_features.errors import DataContractError
 from vroom_features.ingest.seed import SeedReport, seed
 from vroom_features.materialize import MaterializeReport, materialize
 from vroom_features.offline.snapshots import OfflineStore
@@ -97,3 +98,12 @@ def counts(report: SeedReport) -> dict[str, int]:
     found = {n: value for n, value in asdict(report).items() if n.startswith(("vehicles_", "reservations_"))}
     unchanged = ("vehicles_unchanged", "vehicles_matured", "reservations_unchanged")
     return {name: value for name, value in found.items() if value and name not in unchanged}
+
+
+@contextmanager
+def refused(source: SourceStore, problem: str) -> Iterator[None]:
+    """Expect that a file is refused, and that the database stays as it is."""
+    before = contents(source)
+    with pytest.raises(DataContractError, match=problem):
+        yield
+    assert contents(source) == before
