@@ -6,6 +6,7 @@ import tracemalloc
 import zlib
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -44,19 +45,13 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> SourceStore:
     body=content,
     has_header=st.booleans(),
     packing=st.sampled_from(["plain", "gzip", "spoiled"]),
-    share=st.sampled_from([0.01, 1.0]),
-    allowed=st.booleans(),
+    options=st.fixed_dictionaries(
+        {"max_bad_share": st.sampled_from([0.01, 1.0]), "allow_removals": st.booleans()}
+    ),
 )
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_file_is_taken_or_refused(
-    seeded: SourceStore,
-    name: str,
-    body: bytes,
-    has_header: bool,
-    packing: str,
-    share: float,
-    *,
-    allowed: bool,
+    seeded: SourceStore, name: str, body: bytes, has_header: bool, packing: str, options: dict[str, Any]
 ) -> None:
     before = (seeded.count_vehicles(), seeded.revision())
     content = (f"{HEADERS[name]}\n".encode() if has_header else b"") + body
@@ -69,7 +64,7 @@ def test_any_file_is_taken_or_refused(
         folder = write_csvs(Path(scratch))
         (folder / f"{name}.csv").write_bytes(content)
         try:
-            report = seed(seeded, folder, quarantine_dir=folder, max_bad_share=share, allow_removals=allowed)
+            report = seed(seeded, folder, quarantine_dir=folder, **options)
         except VroomFeaturesError:
             assert (seeded.count_vehicles(), seeded.revision()) == before
         else:

@@ -159,9 +159,7 @@ STRAY_QUOTES = [
 ]
 
 
-def test_a_quote_that_takes_in_the_next_lines_refuses_the_file_by_its_line(
-    seeded: SourceStore, tmp_path: Path
-) -> None:
+def test_a_quote_over_lines_refuses_the_file_by_its_line(seeded: SourceStore, tmp_path: Path) -> None:
     bookings = [RESERVATION_HEADER, *booking_lines([(1, n) for n in range(1600)])]
     folder = write_csvs(tmp_path / "quotes")
     for make, end in product(STRAY_QUOTES, "\n\r"):
@@ -196,9 +194,7 @@ ANOTHER_WAY: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("change", ANOTHER_WAY.values(), ids=ANOTHER_WAY)
-def test_same_rows_in_another_form_change_nothing(
-    source: SourceStore, tmp_path: Path, change: Change
-) -> None:
+def test_rows_in_another_form_are_the_same(source: SourceStore, tmp_path: Path, change: Change) -> None:
     folder = write_csvs(tmp_path / "csv")
     seed(source, folder)
     before = contents(source), source.last_change()

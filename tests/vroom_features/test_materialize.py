@@ -25,9 +25,7 @@ from vroom_features.view import VEHICLE_VIEW
 
 
 @on_both
-def test_the_offline_store_holds_what_the_pure_functions_make(
-    seeded: SourceStore, offline: OfflineStore, tmp_path: Path
-) -> None:
+def test_rows_are_what_the_functions_make(seeded: SourceStore, offline: OfflineStore, tmp_path: Path) -> None:
     arrive(seeded)
     book(seeded, tmp_path, arrive(seeded))
     report = run(seeded, offline)
@@ -53,7 +51,7 @@ def test_the_newest_booking_is_the_event(seeded: SourceStore, offline: OfflineSt
     assert pd.isna(stamps[4])
 
 
-def test_rows_and_digest_are_the_same_for_any_database_partition_size_and_day(
+def test_rows_and_digest_are_the_same_on_any_database_and_day_in_any_size(
     seeded: SourceStore, offline: OfflineStore, tmp_path: Path, postgres_url: str
 ) -> None:
     expected = run(seeded, offline)
@@ -188,9 +186,7 @@ def shuffled(url: str, root: str, ranges: Sequence[tuple[int, int]]) -> Iterable
         yield from make_ranges(url, root, [span])
 
 
-def test_parts_made_elsewhere_give_the_same_bytes_or_are_made_again_when_they_changed(
-    seeded: SourceStore, offline: OfflineStore, tmp_path: Path
-) -> None:
+def test_parts_from_elsewhere_are_equal(seeded: SourceStore, offline: OfflineStore, tmp_path: Path) -> None:
     def then_changed(url: str, root: str, ranges: Sequence[tuple[int, int]]) -> Iterable[WrittenPart]:
         parts = list(shuffled(url, root, ranges))
         seed(seeded, write_csvs(tmp_path / "new", CHANGED, BOOKED))

@@ -95,9 +95,7 @@ def test_a_damaged_backup_is_refused_and_a_damaged_database_is_moved_aside(tmp_p
 
 
 @pytest.mark.parametrize(("name", "kind"), [("../outside", tarfile.REGTYPE), (ARTIFACTS, tarfile.SYMTYPE)])
-def test_a_backup_with_more_than_plain_files_is_never_unpacked(
-    tmp_path: Path, name: str, kind: bytes
-) -> None:
+def test_a_backup_of_more_than_files_is_never_unpacked(tmp_path: Path, name: str, kind: bytes) -> None:
     backup, folder = tmp_path / "backups" / "backup", tmp_path / "mlflow"
     backup.parent.mkdir()
     member = tarfile.TarInfo(name)

@@ -95,9 +95,7 @@ def test_a_vehicle_whose_row_is_bad_stays_and_its_bookings_follow(fleet: SourceS
 
 
 @pytest.mark.parametrize("line", [vehicle_line(1, actual_price=""), *UNREADABLE])
-def test_bookings_of_a_vehicle_that_is_bad_at_its_first_seed_are_set_aside_until_it_is_right(
-    source: SourceStore, tmp_path: Path, line: str
-) -> None:
+def test_bookings_wait_for_a_vehicle_that_is_bad(source: SourceStore, tmp_path: Path, line: str) -> None:
     bad = files(tmp_path, vehicles={1: line})
     assert counts(seed(source, bad)) == {
         "vehicles_added": NUM - 1,

@@ -20,9 +20,7 @@ from vroom_features.online.store import LAST_AUDIT, OnlineStore
 from vroom_features.online.sync import AuditReport, LastAudit, SyncReport, last_audit, record_audit, sync
 
 
-def test_rows_of_another_view_are_made_again(
-    seeded: SourceStore, offline: OfflineStore, online: OnlineStore
-) -> None:
+def test_another_view_remakes_rows(seeded: SourceStore, offline: OfflineStore, online: OnlineStore) -> None:
     ids = [arrive(seeded) for _ in range(3)]
     run(seeded, offline, online)
     mark = online.synced()
@@ -35,30 +33,28 @@ def test_rows_of_another_view_are_made_again(
     assert audited(seeded, online).is_clean
 
 
-def field_of(redis: redis_py.Redis, vehicle_id: int) -> tuple[bytes, bytes, bytes]:
+def field_of(online: OnlineStore, vehicle_id: int) -> tuple[bytes, bytes, bytes]:
     """Return a vehicle's key, row version and JSON."""
-    (key,) = [k for k in redis.keys("*rows") if redis.hexists(k, str(vehicle_id))]
-    return (key, *redis.hget(key, str(vehicle_id)).split(b" ", 1))
+    (key,) = [k for k in online.client.keys("*rows") if online.client.hexists(k, str(vehicle_id))]
+    return (key, *online.client.hget(key, str(vehicle_id)).split(b" ", 1))
 
 
-def test_a_run_repairs_exactly_what_the_audit_before_it_found(
-    seeded: SourceStore, offline: OfflineStore, online: OnlineStore, redis: redis_py.Redis
-) -> None:
+def test_a_run_repairs_what_differs(seeded: SourceStore, offline: OfflineStore, online: OnlineStore) -> None:
     wrong, stale, ahead, garbled, missing, whole = (arrive(seeded) for _ in range(6))
     run(seeded, offline, online)
     before = {i: online.get(i) for i in (wrong, stale, ahead, garbled, missing, whole)}
-    key, version, body = field_of(redis, wrong)
-    redis.hset(key, str(wrong), version + b" " + body.replace(b'"price_diff":', b'"price_diff":1'))
-    key, _, body = field_of(redis, stale)
-    redis.hset(key, str(stale), b"5 " + body)
-    key, _, body = field_of(redis, ahead)
-    redis.hset(key, str(ahead), b"%d " % 2**52 + body)
-    redis.hset(field_of(redis, garbled)[0], str(garbled), b"xx")
-    redis.hdel(field_of(redis, missing)[0], str(missing))
-    key, version, body = field_of(redis, whole)
+    key, version, body = field_of(online, wrong)
+    online.client.hset(key, str(wrong), version + b" " + body.replace(b'"price_diff":', b'"price_diff":1'))
+    key, _, body = field_of(online, stale)
+    online.client.hset(key, str(stale), b"5 " + body)
+    key, _, body = field_of(online, ahead)
+    online.client.hset(key, str(ahead), b"%d " % 2**52 + body)
+    online.client.hset(field_of(online, garbled)[0], str(garbled), b"xx")
+    online.client.hdel(field_of(online, missing)[0], str(missing))
+    key, version, body = field_of(online, whole)
     for field in (b"7", b"vehicle", b"0%d" % whole, b""):
-        redis.hset(key, field, version + b" " + body)
-    redis.hset(key, "8", b"%d " % 2**52 + body)
+        online.client.hset(key, field, version + b" " + body)
+    online.client.hset(key, "8", b"%d " % 2**52 + body)
     assert audited(seeded, online) == AuditReport(6, missing=1, stale=1, wrong=3, orphaned=5)
     report = run(seeded, offline, online)
     assert (report.num_online_written, report.num_online_removed) == (5, 5)
@@ -67,26 +63,22 @@ def test_a_run_repairs_exactly_what_the_audit_before_it_found(
     assert run(seeded, offline, online).is_unchanged
 
 
-def test_keys_of_another_type_are_dropped_by_the_next_run(
-    seeded: SourceStore, offline: OfflineStore, online: OnlineStore, redis: redis_py.Redis
-) -> None:
+def test_keys_of_other_types_go(seeded: SourceStore, offline: OfflineStore, online: OnlineStore) -> None:
     ids = [arrive(seeded) for _ in range(3)]
     run(seeded, offline, online)
-    rows = field_of(redis, ids[0])[0].decode()
+    rows = field_of(online, ids[0])[0].decode()
     for key in (rows, rows.replace(":rows", ":gone"), "vroom-forecast:synced"):
-        redis.delete(key)
-        redis.rpush(key, "a", "b")
+        online.client.delete(key)
+        online.client.rpush(key, "a", "b")
     run(seeded, offline, online)
     assert (ids_in(online), audited(seeded, online).is_clean) == (ids, True)
 
 
-def test_what_is_saved_while_a_run_repairs_is_left_alone(
-    seeded: SourceStore, online: OnlineStore, redis: redis_py.Redis
-) -> None:
+def test_what_is_saved_while_a_run_repairs_is_left_alone(seeded: SourceStore, online: OnlineStore) -> None:
     first = arrive(seeded)
     sync(seeded, online, as_of=NOW, full=True)
-    key, _, body = field_of(redis, first)
-    redis.hset(key, "8", b"5 " + body)  # one too many, so every row is compared
+    key, _, body = field_of(online, first)
+    online.client.hset(key, "8", b"5 " + body)  # one too many, so every row is compared
 
     class Meanwhile(OnlineStore):
         """Sees two rows change between the database's answer and its own."""
@@ -95,25 +87,23 @@ def test_what_is_saved_while_a_run_repairs_is_left_alone(
             if number == first % 256:
                 arrive(seeded)
                 change = b"%d " % seeded.last_change().number
-                redis.hset(key, mapping={str(first): change + body, "9": change + body})
+                online.client.hset(key, mapping={str(first): change + body, "9": change + body})
             return super().bucket(number)
 
-    report = sync(seeded, Meanwhile(redis), as_of=NOW, full=True)
+    report = sync(seeded, Meanwhile(online.client), as_of=NOW, full=True)
     assert (report.num_written, report.num_removed) == (0, 1)
-    assert redis.hget(key, "9") is not None
+    assert online.client.hget(key, "9") is not None
     assert online.replace([(first % 256, str(first).encode(), b"seen before", None)]) == 0
     assert online.get(first) is not None
 
 
-def test_a_regular_sync_writes_what_is_missing_or_garbled_and_leaves_another_databases_rows_alone(
-    seeded: SourceStore, online: OnlineStore, redis: redis_py.Redis, tmp_path: Path
-) -> None:
+def test_a_regular_sync_writes_our_rows(seeded: SourceStore, online: OnlineStore, tmp_path: Path) -> None:
     sync(seeded, online, as_of=NOW, full=True)
     written, garbled, _missing = (seeded.get_vehicle(arrive(seeded)) for _ in range(3))
     assert written is not None
     assert garbled is not None
     online.put(online_row(vehicle, materialized_at=NOW) for vehicle in (written, garbled))
-    redis.hset(field_of(redis, garbled.vehicle_id)[0], str(garbled.vehicle_id), b"junk")
+    online.client.hset(field_of(online, garbled.vehicle_id)[0], str(garbled.vehicle_id), b"junk")
     assert sync(seeded, online, as_of=NOW, full=False).num_written == 2
     assert audited(seeded, online).is_clean
     with closing(SourceStore.open(f"sqlite:///{tmp_path / 'other.db'}")) as other:
@@ -125,23 +115,20 @@ def test_a_regular_sync_writes_what_is_missing_or_garbled_and_leaves_another_dat
             assert audited(source, online).is_clean
 
 
-def test_a_store_that_forgot_its_mark_is_synced_in_full_by_a_regular_sync(
-    seeded: SourceStore, online: OnlineStore, redis: redis_py.Redis
-) -> None:
+def test_a_store_without_its_mark_is_synced_in_full(seeded: SourceStore, online: OnlineStore) -> None:
     ids = [arrive(seeded) for _ in range(3)]
     sync(seeded, online, as_of=NOW, full=True)
-    key, version, body = field_of(redis, ids[0])
-    redis.hset(key, "9", version + b" " + body)
-    redis.delete("vroom-forecast:synced")
+    key, version, body = field_of(online, ids[0])
+    online.client.hset(key, "9", version + b" " + body)
+    online.client.delete("vroom-forecast:synced")
     assert sync(seeded, online, as_of=NOW, full=False) == SyncReport(num_written=0, num_removed=1)
     assert (ids_in(online), audited(seeded, online).is_clean) == (ids, True)
 
 
 @on_both
-def test_more_rows_than_are_read_at_a_time_are_followed_compared_and_repaired(
+def test_more_rows_than_are_read_at_a_time_are_repaired(
     seeded: SourceStore,
     online: OnlineStore,
-    redis: redis_py.Redis,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -151,13 +138,13 @@ def test_more_rows_than_are_read_at_a_time_are_followed_compared_and_repaired(
     book(seeded, tmp_path, ids[4])
     seeded.delete_vehicle(ids[5])
     for vehicle_id in ids[7:]:
-        redis.hset(field_of(redis, vehicle_id)[0], str(vehicle_id), b"junk")
+        online.client.hset(field_of(online, vehicle_id)[0], str(vehicle_id), b"junk")
     assert audited(seeded, online) == AuditReport(8, missing=0, stale=0, wrong=3, orphaned=2)
     assert sync(seeded, online, as_of=NOW, full=True) == SyncReport(num_written=3, num_removed=2)
     assert audited(seeded, online) == AuditReport(8, 0, 0, 0, 0)
 
 
-def test_the_last_audit_is_lost_with_the_store(online: OnlineStore, redis: redis_py.Redis) -> None:
+def test_the_last_audit_is_lost_with_the_store(online: OnlineStore) -> None:
     report = AuditReport(num_new_arrivals=9, missing=1, stale=0, wrong=2, orphaned=0)
     assert last_audit(online) is None
     record_audit(online, report, as_of=NOW)
@@ -166,7 +153,7 @@ def test_the_last_audit_is_lost_with_the_store(online: OnlineStore, redis: redis
     online.clear()
     assert last_audit(online) is None
     for note in (b"junk", b"[]", b"{}", b'{"audited_at": "soon"}', b'{"audited_at": 3}'):
-        redis.set(LAST_AUDIT, note)
+        online.client.set(LAST_AUDIT, note)
         assert last_audit(online) is None
 
 
