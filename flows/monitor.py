@@ -1,4 +1,4 @@
-"""Monitor the champion: drift of new arrivals, and forecasts against outcomes of csv vehicles."""
+"""Monitor the champion: drift of new arrivals, and forecasts against outcomes where a watch is over."""
 
 from asyncio import to_thread
 from contextlib import closing
@@ -10,7 +10,7 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
 from flows.tasks.promotions import open_promotions
-from flows.tasks.reports import LEFT_OUT, left_out, table
+from flows.tasks.reports import LEFT_OUT, NEXT_MATURES, left_out, table
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.settings import Settings
@@ -55,7 +55,7 @@ async def vroom_forecast_monitor() -> State[MonitorReport | None]:
     if report:
         found = report.outcomes
         error = f"; MAE {found.mae:.3f} on {found.num_vehicles:,} vehicles" if found else ""
-        summary = f"{report.summary}{error}{left_out(report.num_left_out)}"
+        summary = f"{report.summary}{error}{left_out(report.num_left_out, report.next_matures)}"
         rows = _rows(report)
     get_run_logger().info(summary)
     await acreate_markdown_artifact(f"{table('Monitor', rows)}\n\n{summary}", key="monitor")
@@ -69,4 +69,4 @@ def _rows(report: MonitorReport) -> dict[str, object]:
         rows[f"drift of {drift.feature}"] = f"{drift.verdict}{psi}"
     for name, value in (report.outcomes.model_dump() if report.outcomes else {}).items():
         rows[f"outcomes: {'share in range' if name == 'held' else name}"] = value
-    return rows | {LEFT_OUT: report.num_left_out}
+    return rows | {LEFT_OUT: report.num_left_out, NEXT_MATURES: report.next_matures}

@@ -11,10 +11,9 @@ from prefect.states import Completed
 
 from flows.tasks.partitions import load_dask
 from flows.tasks.promotions import delete_old_versions, is_worth_repeating
-from flows.tasks.reports import LEFT_OUT, left_out, link_model, table
+from flows.tasks.reports import LEFT_OUT, NEXT_MATURES, left_out, link_model, table
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.settings import Settings
-from vroom_model.dataset import count_csv_vehicles
 from vroom_model.registry.registry import Registry
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def _train_and_register(settings: Settings, seed: int, as_of: datetime) -> "Regi
     from vroom_model.training.register import train_candidate  # noqa: PLC0415 - 1.3 s and 111 MB, for `prefect deploy` too
 
     snapshot = OfflineStore(settings.offline_store).current()
-    fit = choose_fit(count_csv_vehicles(snapshot), settings)
+    fit = choose_fit(snapshot.num_labels, settings)
     with Registry(settings.mlflow, settings.model_name) as registry:
         return train_candidate(registry, snapshot, as_of=as_of, seed=seed, fit=fit)
 
@@ -61,8 +60,9 @@ async def vroom_forecast_training(seed: int = 0) -> State[int]:
     number = registered.version.version
     found = "registered" if registered.is_new else "unchanged inputs, so still"
     error, vehicles = manifest.metrics["mae"], manifest.snapshot.num_rows
-    num_left_out = manifest.snapshot.num_left_out
-    message = f"{found} version {number}: MAE {error:.3f} on {vehicles:,} vehicles{left_out(num_left_out)}"
+    num_left_out, next_matures = manifest.snapshot.num_left_out, manifest.snapshot.next_matures
+    more = left_out(num_left_out, next_matures)
+    message = f"{found} version {number}: MAE {error:.3f} on {vehicles:,} vehicles{more}"
     get_run_logger().info(message)
     report = {
         "version": number,
@@ -71,6 +71,7 @@ async def vroom_forecast_training(seed: int = 0) -> State[int]:
         "snapshot": manifest.snapshot.id,
         "vehicles": vehicles,
         LEFT_OUT: num_left_out,
+        NEXT_MATURES: next_matures,
         "seed": seed,
         **{name: f"{value:.4f}" for name, value in manifest.metrics.items()},
     }

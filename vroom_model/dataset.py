@@ -1,13 +1,14 @@
-"""The data set that a model is trained and evaluated on: the csv vehicles of a snapshot as arrays, checked.
+"""The data set that a model is trained and evaluated on: the vehicles of a snapshot whose watch is over.
 
-A vehicle saved in the web form enters the snapshot with its first booking, and has bookings of a few weeks
-where others have those of a year.  That count is no label, so these vehicles are left out.
+A vehicle under watch has bookings of a few weeks where others have those of a year.  That count is no label,
+so these vehicles are left out.
 
 Folds are a stable hash of the vehicle id: a vehicle is in the same fold of every snapshot.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,6 @@ import pandas as pd
 import pyarrow as pa
 
 from vroom_features.offline.snapshots import Snapshot
-from vroom_features.vehicle import UI_VEHICLE_ID_START
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.errors import TrainingDataError
 
@@ -32,7 +32,8 @@ LIMIT_TIMES, LIMIT_QUANTILE = 5, 0.99
 PRICE, NUM_IMAGES = "price_diff", "num_images"
 """Forecasts never rise with the first; segments depend on the second."""
 FEW_PHOTOS = 2
-ARRAYS = ("vehicle_ids", "features", "labels", "price_ratio", "segments", "folds")
+WATCH_START = "watch_start"
+ARRAYS = ("vehicle_ids", "features", "labels", "price_ratio", "segments", "folds", "watch_starts")
 """Fields of a data set with one value a vehicle."""
 SEGMENTS = (
     "priced up to 10 % above market",
@@ -44,7 +45,7 @@ SEGMENTS = (
 
 @dataclass(frozen=True)
 class Dataset:
-    """The csv vehicles of a snapshot as arrays, in order of their ids.
+    """The vehicles of a snapshot that have a label, as arrays, in order of their ids.
 
     Parameters
     ----------
@@ -54,15 +55,19 @@ class Dataset:
     features : ndarray of shape (n_vehicles, n_features), float32
         Columns as ``inputs``.
     labels : ndarray of shape (n_vehicles,)
-        Reservations counted.
+        Reservations in the watch.
     price_ratio : ndarray of shape (n_vehicles,)
         Owner's price over market price.
     segments : ndarray of shape (n_vehicles,)
         Index into ``SEGMENTS`` of each vehicle.
     folds : ndarray of shape (n_vehicles,)
         The fold of each vehicle.
+    watch_starts : ndarray of shape (n_vehicles,), datetime64[us]
+        Since when each vehicle was watched (UTC).
     num_left_out : int
-        Booked vehicles from the web form, which the snapshot has too.
+        Vehicles of the snapshot that are under watch.
+    next_matures : date or None
+        The day at which the first of these will have a label.
     """
 
     vehicle_ids: npt.NDArray[np.int64]
@@ -72,7 +77,9 @@ class Dataset:
     price_ratio: npt.NDArray[np.float64]
     segments: npt.NDArray[np.int64]
     folds: npt.NDArray[np.int64]
+    watch_starts: npt.NDArray[np.datetime64]
     num_left_out: int = 0
+    next_matures: date | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -89,7 +96,7 @@ def load_dataset(
     num_folds: int = NUM_FOLDS,
     max_rows: int = SAMPLE_MAX_ROWS,
 ) -> Dataset:
-    """Read the csv vehicles of a snapshot into arrays, at most about ``max_rows`` of them.
+    """Read the vehicles of a snapshot that have a label into arrays, at most about ``max_rows`` of them.
 
     Parameters
     ----------
@@ -106,30 +113,37 @@ def load_dataset(
     ------
     TrainingDataError
         If the snapshot has another feature view, lacks columns, has values that are not finite, or has no
-        csv vehicle.
+        label.
     """
-    num_csv = count_csv_vehicles(snapshot)
-    num_left_out = snapshot.num_rows - num_csv
-    if not num_csv:
+    num_left_out = snapshot.num_rows - snapshot.num_labels
+    next_matures = _next_matures(snapshot) if num_left_out else None
+    if not snapshot.num_labels:
+        when = f" (the next watch is over on {next_matures})" if next_matures else ""
         raise TrainingDataError(
-            f"snapshot {snapshot.id} has 0 vehicles of the CSV files, which alone are learned from, and "
-            f"{num_left_out:,} booked vehicles from the web form; seed the CSV files and materialize first"
+            f"snapshot {snapshot.id} has 0 vehicles to learn from and {num_left_out:,} under watch{when}; "
+            "seed the CSV files and materialize first"
         )
-    share = min(1.0, max_rows / num_csv)
+    share = min(1.0, max_rows / snapshot.num_labels)
     frames = [frame[in_sample(frame[KEY], share)] for frame in _read_frames(snapshot, inputs)]
     frame = pd.concat(frames).sort_values(KEY, kind="stable")
-    return replace(_dataset(frame, inputs, num_folds, snapshot.id), num_left_out=num_left_out)
+    dataset = _dataset(frame, inputs, num_folds, snapshot.id)
+    return replace(dataset, num_left_out=num_left_out, next_matures=next_matures)
 
 
-def count_csv_vehicles(snapshot: Snapshot) -> int:
-    """Return the number of csv vehicles in a snapshot."""
-    return sum(int(_is_csv(batch.to_pandas()).sum()) for batch in snapshot.batches([KEY]))
+def _next_matures(snapshot: Snapshot) -> date | None:
+    """Return the day at which the next vehicle under watch will have a label."""
+    watch, starts = snapshot.watch, []
+    for batch in snapshot.batches([WATCH_START, VEHICLE_VIEW.label]):
+        frame = batch.to_pandas()
+        starts.append(frame.loc[frame[VEHICLE_VIEW.label].isna(), WATCH_START].min())
+    first = pd.Series(starts).min()
+    return None if watch is None or pd.isna(first) else watch.over_on(first)
 
 
 def read_blocks(
     snapshot: Snapshot, *, inputs: Sequence[str] = VEHICLE_VIEW.inputs, num_folds: int = NUM_FOLDS
 ) -> Iterator[Dataset]:
-    """Yield the csv vehicles of a snapshot part by part, checked as ``load_dataset`` does."""
+    """Yield the vehicles of a snapshot that have a label part by part, checked as ``load_dataset`` does."""
     for frame in _read_frames(snapshot, inputs):
         yield _dataset(frame, inputs, num_folds, snapshot.id)
 
@@ -141,22 +155,18 @@ def _read_frames(snapshot: Snapshot, inputs: Sequence[str]) -> Iterator[pd.DataF
             f"snapshot {snapshot.id} has feature view {view[0]}:{view[1]}, this program computes "
             f"{VEHICLE_VIEW.name}:{VEHICLE_VIEW.version}; materialize again"
         )
-    names = (KEY, *inputs, NUM_IMAGES, *VEHICLE_VIEW.attributes, VEHICLE_VIEW.label)
+    names = (KEY, *inputs, NUM_IMAGES, *VEHICLE_VIEW.attributes, VEHICLE_VIEW.label, WATCH_START)
     columns = list(dict.fromkeys(names))  # each once
     try:
         for batch in snapshot.batches(columns):
             frame = batch.to_pandas()[columns]
-            yield frame[_is_csv(frame)]
+            yield frame[frame[VEHICLE_VIEW.label].notna()]
     except (KeyError, pa.ArrowInvalid) as exc:
         raise TrainingDataError(f"snapshot {snapshot.id} lacks columns: {exc}") from exc
 
 
-def _is_csv(frame: pd.DataFrame) -> "pd.Series[bool]":
-    return frame[KEY] < UI_VEHICLE_ID_START
-
-
 def _dataset(frame: pd.DataFrame, inputs: Sequence[str], num_folds: int, snapshot_id: str) -> Dataset:
-    numbers = frame.drop(columns=KEY).astype(np.float64)
+    numbers = frame.drop(columns=[KEY, WATCH_START]).astype(np.float64)
     if broken := [name for name in numbers if not np.isfinite(numbers[name]).all()]:
         raise TrainingDataError(f"snapshot {snapshot_id} has missing or infinite values in {broken}")
     price_ratio = (numbers["actual_price"] / numbers["recommended_price"]).to_numpy()
@@ -175,6 +185,7 @@ def _dataset(frame: pd.DataFrame, inputs: Sequence[str], num_folds: int, snapsho
         price_ratio=price_ratio,
         segments=np.select([price_ratio <= 1.1, price_ratio <= 1.3, has_few_photos], [0, 1, 2], 3),
         folds=fold_of(vehicle_ids, num_folds),
+        watch_starts=frame[WATCH_START].dt.tz_localize(None).to_numpy("datetime64[us]"),
     )
 
 
@@ -182,8 +193,8 @@ def check_learnable(dataset: Dataset, *, num_folds: int = NUM_FOLDS) -> None:
     """Raise TrainingDataError if there are too few vehicles, or all labels or all prices are alike."""
     if len(dataset) < MIN_ROWS:
         raise TrainingDataError(
-            f"expected at least {MIN_ROWS} vehicles of the CSV files, got {len(dataset)} "
-            f"({dataset.num_left_out:,} booked vehicles from the web form are left out); seed more data"
+            f"expected at least {MIN_ROWS} vehicles whose watch is over, got {len(dataset)} "
+            f"({dataset.num_left_out:,} under watch are left out); seed more data"
         )
     if np.unique(dataset.vehicle_ids).size < len(dataset):
         raise TrainingDataError("some vehicle ids repeat; materialize again")

@@ -5,13 +5,14 @@ one ``fold-K.json`` per fold (XGBoost's own format, for reasons).  No file is ev
 """
 
 import hashlib
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from vroom_features.view import VEHICLE_VIEW, FeatureView
+from vroom_features.watch import Watch
 from vroom_model.errors import BrokenModelError
 
 MANIFEST_NAME = "manifest.json"
@@ -37,10 +38,21 @@ class SnapshotRef(Part):
     id: str
     digest: str
     num_rows: int
-    """The csv vehicles, which were learned from."""
+    """The vehicles that were learned from."""
     num_left_out: int = 0
-    """Booked vehicles from the web form; models of earlier releases left none out."""
+    """Vehicles under watch; models of earlier releases left none out."""
+    next_matures: date | None = None
+    """The day at which the first of these has an outcome."""
+    watch_days: int | None = None
+    """L; models of earlier releases did not know it."""
+    complete_through: date | None = None
     created_at: datetime
+
+    @property
+    def watch(self) -> Watch | None:
+        if self.watch_days is None or self.complete_through is None:
+            return None
+        return Watch(self.watch_days, self.complete_through)
 
 
 class ViewRef(Part):

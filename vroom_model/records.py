@@ -5,7 +5,7 @@ The web app imports this module, so it imports neither pandas nor XGBoost.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Literal, Self
 
@@ -73,7 +73,9 @@ class Decision(Record):
     gain_low: float | None = None
     num_vehicles: int | None = None
     num_left_out: int = 0
-    """Booked vehicles from the web form, which are not compared on."""
+    """Vehicles under watch, which are not compared on."""
+    next_matures: date | None = None
+    """The day at which the first of these has an outcome."""
     snapshot_digest: str | None = None
     forced: bool = False
 
@@ -136,7 +138,7 @@ class FeatureDrift(Record):
 
 
 class Outcomes(Record):
-    """Out-of-fold forecasts against outcomes, for the csv vehicles of a snapshot."""
+    """Out-of-fold forecasts against outcomes, for the vehicles of a snapshot whose watch is over."""
 
     num_vehicles: int
     mean_forecast: float
@@ -156,7 +158,9 @@ class MonitorReport(Record):
     outcomes: Outcomes | None
     """None in reports of earlier releases, where a fleet had none."""
     num_left_out: int = 0
-    """Booked vehicles from the web form, whose outcomes are not complete."""
+    """Vehicles under watch, whose outcomes are not complete."""
+    next_matures: date | None = None
+    """The day at which the first of these has an outcome."""
 
     @property
     def drifted(self) -> tuple[str, ...]:

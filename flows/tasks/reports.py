@@ -3,6 +3,7 @@
 import logging
 from asyncio import to_thread
 from collections.abc import Mapping
+from datetime import date
 
 import redis
 from prefect.artifacts import acreate_link_artifact, acreate_markdown_artifact
@@ -16,7 +17,8 @@ from vroom_model.registry.registry import Registry
 
 logger = logging.getLogger(__name__)
 MODEL_LINK_KEY = "mlflow-run"
-LEFT_OUT = "booked vehicles from the web form left out"
+LEFT_OUT = "vehicles under watch left out"
+NEXT_MATURES = "the next watch is over on"
 REDIS_TIMEOUT_S = 2.0
 
 
@@ -47,25 +49,26 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def left_out(number: int) -> str:
-    """Return the end of a sentence: how many vehicles were left out, or nothing.
+def left_out(number: int, next_matures: date | None) -> str:
+    """Return the end of a sentence: how many vehicles under watch were left out, or nothing.
 
     Examples
     --------
-    >>> left_out(25), left_out(0)
-    ('; 25 booked vehicles from the web form left out', '')
+    >>> left_out(25, date(2024, 3, 1)), left_out(0, None)
+    ('; 25 vehicles under watch left out, the next until 2024-03-01', '')
     """
-    return f"; {counted(number, 'booked vehicle')} from the web form left out" if number else ""
+    until = f", the next until {next_matures}" if next_matures else ""
+    return f"; {counted(number, 'vehicle')} under watch left out{until}" if number else ""
 
 
 async def report_outcome(settings: Settings, outcome: Outcome, *, title: str, key: str) -> str:
     """Keep a decision as an artifact, link the model that it is about, and return it in a sentence."""
     decision = outcome.decision
-    message = f"{decision.reason}{left_out(decision.num_left_out)}"
-    numbers = decision.model_dump(exclude={"reason", "num_left_out"}, exclude_none=True)
+    message = f"{decision.reason}{left_out(decision.num_left_out, decision.next_matures)}"
+    numbers = decision.model_dump(exclude={"reason", "num_left_out", "next_matures"}, exclude_none=True)
     rows = {"promoted": outcome.promoted, "record": outcome.record, **numbers}
     if decision.num_vehicles is not None:
-        rows[LEFT_OUT] = decision.num_left_out
+        rows |= {LEFT_OUT: decision.num_left_out, NEXT_MATURES: decision.next_matures}
     await acreate_markdown_artifact(f"{table(title, rows)}\n\n{message}", key=key)
     await link_model(settings, decision.candidate_version)
     return message

@@ -28,6 +28,8 @@ def test_the_form_the_api_and_the_table_take_the_same_fields() -> None:
         "source",
         "row_version",
         "saved_at",
+        "watch_start",
+        "withdrawn_at",
     }
 
 

@@ -1,5 +1,7 @@
 """Training, gate and monitor use the vehicles of the CSV files alone, and count what they leave out."""
 
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,7 @@ def mixed(fleet: FrameSnapshot) -> FrameSnapshot:
     return with_booked_arrivals(fleet, NUM_ARRIVALS)
 
 
-def test_a_model_learns_from_the_vehicles_of_the_csv_files_alone_in_memory_and_in_batches(
+def test_a_model_learns_from_vehicles_whose_watch_is_over_alone_in_memory_and_in_batches(
     fleet: FrameSnapshot, mixed: FrameSnapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "STREAM_ABOVE_ROWS", 1_000)  # as many as the CSV files have
@@ -49,7 +51,7 @@ def test_a_model_learns_from_the_vehicles_of_the_csv_files_alone_in_memory_and_i
     expected, beside = (stream_folds(snapshot, WEAK, seed=0) for snapshot in (fleet, mixed))
     assert [fold.booster.save_raw() for fold in beside] == [fold.booster.save_raw() for fold in expected]
     few = mixed.changed(lambda frame: frame[frame["vehicle_id"] > 980])
-    with pytest.raises(TrainingDataError, match=r"at least 50 vehicles.*got 20.*800 booked vehicles"):
+    with pytest.raises(TrainingDataError, match=r"at least 30 vehicles.*got 20.*800 under watch"):
         train(few, directory=tmp_path, as_of=AS_OF)
 
 
@@ -68,19 +70,20 @@ def test_a_sample_is_the_same_every_time_and_spread_over_all_folds(
     assert beside.num_left_out == NUM_ARRIVALS
 
 
-def test_gate_and_monitor_judge_by_the_vehicles_of_the_csv_files_alone(
+def test_gate_and_monitor_judge_by_vehicles_whose_watch_is_over_alone(
     fleet: FrameSnapshot, mixed: FrameSnapshot, predictor: Predictor
 ) -> None:
     champion = Predictor.load(trained_model(fleet, WEAK).directory, version=2)
     alone, beside = (
         decide(score(predictor, snapshot), score(champion, snapshot)) for snapshot in (fleet, mixed)
     )
-    assert beside == alone.model_copy(update={"snapshot_digest": mixed.digest, "num_left_out": NUM_ARRIVALS})
+    left_out = {"num_left_out": NUM_ARRIVALS, "next_matures": date(2024, 10, 2)}
+    assert beside == alone.model_copy(update={"snapshot_digest": mixed.digest, **left_out})
     assert (alone.num_vehicles, alone.num_left_out) == (1_000, 0)
 
     nobody = dict.fromkeys(VEHICLE_VIEW.columns, np.empty(0))
     report, with_arrivals = (monitor(predictor, each, nobody, as_of=AS_OF) for each in (fleet, mixed))
-    assert with_arrivals == report.model_copy(update={"num_left_out": NUM_ARRIVALS})
+    assert with_arrivals == report.model_copy(update=left_out)
     assert report.outcomes is not None
     assert report.outcomes.num_vehicles == 1_000
     # Out of fold: the error is that of the training's own report, not that on vehicles it has learned.
@@ -95,3 +98,18 @@ def test_records_of_earlier_releases_are_read_as_none_left_out() -> None:
     assert SnapshotRef.model_validate(snapshot).num_left_out == 0
     assert Decision.model_validate(decision).num_left_out == 0
     assert MonitorReport.model_validate(report).num_left_out == 0
+
+
+def test_models_of_another_length_of_watch_are_compared_by_rates_per_day(
+    fleet: FrameSnapshot, predictor: Predictor
+) -> None:
+    """Watched for twice as long, every vehicle is booked twice as often: no model is better for it."""
+    doubled = fleet.changed(lambda frame: frame.assign(training_label=frame["training_label"] * 2))
+    longer = replace(doubled, watch_days=2 * fleet.watch_days)
+    candidate = Predictor.load(trained_model(longer, WEAK).directory, version=2)
+    assert candidate.manifest.training_digest != predictor.manifest.training_digest
+    for snapshot, factor in ((fleet, 1), (longer, 2)):
+        of_candidate, of_champion = score(candidate, snapshot), score(predictor, snapshot)
+        assert of_candidate.forecast.mean() == pytest.approx(of_champion.forecast.mean(), rel=0.05)
+        assert of_champion.metrics["mae"] == pytest.approx(factor * predictor.manifest.metrics["mae"])
+        assert of_champion.trained_mean_label == pytest.approx(snapshot.frame["training_label"].mean())

@@ -68,6 +68,6 @@ def test_forecasts_are_compared_with_the_outcomes_of_newer_vehicles_too(
     outcomes = monitor(predictor, newer, nobody, as_of=AS_OF).outcomes
     assert outcomes is not None
     assert outcomes.num_vehicles == 200
-    assert outcomes.mean_outcome == pytest.approx(newer.frame["num_reservations"].mean())
+    assert outcomes.mean_outcome == pytest.approx(newer.frame["training_label"].mean())
     assert 0.6 < outcomes.held < 0.95
     assert 0 < outcomes.mae < 5

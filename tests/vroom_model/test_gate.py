@@ -78,7 +78,7 @@ def test_the_gain_and_its_lower_bound_are_measured() -> None:
 
 def halve_reservations(frame: pd.DataFrame) -> pd.DataFrame:
     rng = np.random.default_rng(0)
-    return frame.assign(num_reservations=rng.binomial(frame["num_reservations"], 0.5))
+    return frame.assign(training_label=rng.binomial(frame["training_label"], 0.5))
 
 
 def test_a_candidate_trained_on_half_of_the_reservations_is_refused(

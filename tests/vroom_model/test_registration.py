@@ -137,7 +137,7 @@ def test_unchanged_inputs_make_no_second_version_unless_the_first_was_cut_off(
     assert not champions.register_trained(trained_model(fleet, MIDDLING)).is_new
     rng = np.random.default_rng(0)
     useless = fleet.changed(
-        lambda frame: frame.assign(num_reservations=rng.permutation(frame["num_reservations"]))
+        lambda frame: frame.assign(training_label=rng.permutation(frame["training_label"]))
     )
     with pytest.raises(BaselineError, match="does not beat the mean"):
         champions.register(useless)

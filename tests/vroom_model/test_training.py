@@ -106,7 +106,7 @@ def test_manifest_and_card_describe_snapshot_view_files_and_metrics(
     assert "(1,000 vehicles), feature view" in text
     snapshot = manifest.snapshot.model_copy(update={"num_left_out": 25})
     left_out = card_text(manifest.model_copy(update={"snapshot": snapshot}))
-    assert "(1,000 vehicles; 25 booked from the web form left out), feature view" in left_out
+    assert "(1,000 vehicles; 25 under watch left out), feature view" in left_out
 
 
 def test_a_feature_of_noise_is_masked_and_the_price_matters_most(trained: TrainedModel) -> None:
@@ -121,7 +121,7 @@ def test_a_feature_of_noise_is_masked_and_the_price_matters_most(trained: Traine
     ("change", "message"),
     [
         (lambda f: f.head(20), "at least 30 vehicles"),
-        (lambda f: f.assign(num_reservations=3), "every vehicle has 3 reservations"),
+        (lambda f: f.assign(training_label=3), "every vehicle has 3 reservations"),
         (lambda f: f.assign(actual_price=1.2 * f["recommended_price"]), "120% of its market price"),
         (lambda f: f.drop(columns="num_images"), "lacks columns.*num_images"),
         (lambda f: f.assign(price_diff=np.inf), "price_diff"),
@@ -130,8 +130,8 @@ def test_a_feature_of_noise_is_masked_and_the_price_matters_most(trained: Traine
             "vehicle 7 of .* too small to compare.*recommended_price",
         ),
         (
-            lambda f: f.assign(num_reservations=f["num_reservations"].where(f["vehicle_id"] > 1)),
-            "num_reservations",
+            lambda f: f.assign(description=f["description"].where(f["vehicle_id"] > 1)),
+            "description",
         ),
         (lambda f: f.assign(vehicle_id=1), "repeat"),
     ],

@@ -39,7 +39,7 @@ def test_a_check_for_drift_is_shown(champion: int, models: Models, client: Flask
         "1,234 new arrivals",
         "For 41 cars of the fleet, forecast out of fold",
         "forecast was 6.3 and the mean of bookings 7.7",
-        "within their range; 1,025 booked cars from the web form left out.",
+        "within their range; 1,025 cars under watch left out.",
     ):
         assert text in shown
     of_a_release_before = shown_with(report.model_dump_json(exclude={"num_left_out"}))
@@ -95,7 +95,7 @@ def test_a_refused_candidate_is_shown_and_why(champion: int, models: Models, cli
     assert "Not promoted" in shown
     assert "Version 2 is not surely better than champion 1: it is a drill" in shown
     assert "3.46" in shown
-    assert "cars, out of fold for both; 1 booked car from the web form left out<" in shown
+    assert "cars, out of fold for both; 1 car under watch left out<" in shown
 
 
 def test_vehicles_left_out_of_training_are_shown(
@@ -106,7 +106,7 @@ def test_vehicles_left_out_of_training_are_shown(
     services.listener.refresh()
     shown = page(client, "/models")
     assert "1,000</dd>" in shown
-    assert "cars; 25 booked cars from the web form left out<" in shown
+    assert "cars; 25 cars under watch left out<" in shown
     described = client.get("/model").json
     assert (described["num_vehicles"], described["num_left_out"]) == (1_000, 25)
 

@@ -28,7 +28,7 @@ def monitor(
     ----------
     predictor : Predictor
     snapshot : Snapshot
-        The outcomes are those of its csv vehicles, each forecast out of fold.
+        The outcomes are those of its vehicles whose watch is over, each forecast out of fold.
     arrivals : mapping of feature name to ndarray of shape (n_arrivals,)
         Features that the model does not take are ignored.
     as_of : datetime
@@ -55,6 +55,7 @@ def monitor(
             held=evaluation.metrics["coverage"],
         ),
         num_left_out=evaluation.num_left_out,
+        next_matures=evaluation.next_matures,
     )
 
 

@@ -63,7 +63,7 @@ def compare(
     champion : ModelVersion or None
         A broken one counts as none.
     snapshot : Snapshot
-        Both are scored on its csv vehicles, out of fold.
+        Both are scored on its vehicles whose watch is over, out of fold.
     load : callable
         Returns a version's predictor, or raises BrokenModelError.
     rules : PromotionRules, optional
@@ -136,6 +136,7 @@ def decide(
         gain_low=low,
         num_vehicles=len(candidate.errors),
         num_left_out=candidate.num_left_out,
+        next_matures=candidate.next_matures,
         snapshot_digest=candidate.snapshot_digest,
     )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vroom_features.offline.snapshots import Snapshot
+from vroom_features.watch import Watch
 from vroom_model.dataset import SEGMENTS, Dataset, limit_labels, load_dataset
 from vroom_model.errors import BrokenModelError
 from vroom_model.manifest import CalibrationPoint, FoldMetrics, Importance, SegmentMetrics
@@ -157,7 +159,9 @@ def importances(predict_fold: PredictFold, dataset: Dataset, *, seed: int) -> tu
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model version's out-of-fold scores on the csv vehicles of a snapshot, in order of their ids.
+    """A model version's out-of-fold scores on the vehicles of a snapshot that have a label, in order of ids.
+
+    Everything is per watch of the snapshot, also for a model of another length of watch.
 
     Parameters
     ----------
@@ -176,7 +180,9 @@ class Evaluation:
     metrics : mapping
         Overall figures, with ranges as they are served.
     num_left_out : int
-        Booked vehicles from the web form, which the snapshot has too.
+        Vehicles of the snapshot that are under watch.
+    next_matures : date or None
+        The day at which the first of these will have a label.
     """
 
     version: int
@@ -188,6 +194,7 @@ class Evaluation:
     trained_mean_label: float
     metrics: Mapping[str, float]
     num_left_out: int = 0
+    next_matures: date | None = None
 
     @property
     def errors(self) -> Array:
@@ -196,7 +203,9 @@ class Evaluation:
 
 
 def score(predictor: Predictor, snapshot: Snapshot) -> Evaluation:
-    """Score a model version out of fold on the csv vehicles of a snapshot, older or newer than its own.
+    """Score a model version out of fold on the vehicles of a snapshot that have a label.
+
+    The snapshot may be older or newer than its own.
 
     Raises
     ------
@@ -211,7 +220,8 @@ def score(predictor: Predictor, snapshot: Snapshot) -> Evaluation:
         load_dataset(snapshot, inputs=manifest.view.columns, num_folds=manifest.num_folds)
     )
     raw = out_of_fold(predictor.predict_by_fold(dataset.features), dataset.folds)
-    forecasts = with_range(raw, manifest.interval)
+    scale = watch_scale(manifest.snapshot.watch, snapshot.watch)
+    forecasts = with_range(raw, manifest.interval).times(scale)
     return Evaluation(
         version=predictor.version,
         snapshot_digest=snapshot.digest,
@@ -219,7 +229,16 @@ def score(predictor: Predictor, snapshot: Snapshot) -> Evaluation:
         forecast=forecasts.predicted_reservations,
         segments=dataset.segments,
         baseline=baseline(dataset, np.mean),
-        trained_mean_label=manifest.metrics["mean_label"],
+        trained_mean_label=manifest.metrics["mean_label"] * scale,
         metrics=overall_metrics(forecasts, dataset),
         num_left_out=dataset.num_left_out,
+        next_matures=dataset.next_matures,
     )
+
+
+def watch_scale(of_model: Watch | None, of_snapshot: Watch | None) -> float:
+    """Return what turns reservations per watch of a model into those per watch of a snapshot.
+
+    1 for a model of an earlier release, which did not know its watch.
+    """
+    return of_snapshot.days / of_model.days if of_model and of_snapshot else 1.0

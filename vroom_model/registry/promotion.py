@@ -83,7 +83,7 @@ class PromotionService:
         Parameters
         ----------
         snapshot : Snapshot
-            Both are scored on its csv vehicles, out of fold.
+            Both are scored on its vehicles whose watch is over, out of fold.
         as_of : datetime
             Time of the decision, with a time zone; a call with the same time is the same promotion.
         version : int, optional

@@ -42,6 +42,12 @@ class Forecasts:
     high: Array
     coverage: float
 
+    def times(self, factor: float) -> "Forecasts":
+        """Return the forecasts of so many times the days."""
+        return Forecasts(
+            self.predicted_reservations * factor, self.low * factor, self.high * factor, self.coverage
+        )
+
 
 def with_range(raw: Array, lines: IntervalLines) -> Forecasts:
     """Return forecasts with ranges from the raw output of a model.

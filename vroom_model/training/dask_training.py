@@ -9,11 +9,9 @@ import pandas as pd
 from distributed import Client
 from xgboost import dask as dxgb
 
-from vroom_features.offline.files import Part
 from vroom_features.offline.snapshots import Snapshot
-from vroom_features.vehicle import UI_VEHICLE_ID_START
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.dataset import count_csv_vehicles, read_blocks
+from vroom_model.dataset import read_blocks
 from vroom_model.training.boosting import FoldBooster, TrainingParams, booster_params
 
 
@@ -41,38 +39,22 @@ def fit_on_dask(
         Names of the features.
     seed : int
     """
-    parts = csv_parts(snapshot)
-    num_csv = sum(part.num_rows for part in parts)
-    snapshot = replace(snapshot, parts=parts)
     boosters = []
     for fold in range(params.num_folds):
         matrix = training_matrix(client, snapshot, fold, params.num_folds, inputs=inputs)
         place(client, matrix)
-        num_rows = num_csv * (params.num_folds - 1) // params.num_folds
+        num_rows = snapshot.num_labels * (params.num_folds - 1) // params.num_folds
         settings = booster_params(params, inputs=inputs, num_rows=num_rows, seed=seed)
         trained = dxgb.train(client, settings, matrix, num_boost_round=params.num_rounds)
         boosters.append(FoldBooster(trained["booster"], (True,) * len(inputs)))
     return tuple(boosters)
 
 
-def csv_parts(snapshot: Snapshot) -> tuple[Part, ...]:
-    """Return the parts of a snapshot with the numbers of their csv vehicles.
-
-    Only a part with ids of the web form is read for it.
-    """
-    return tuple(
-        replace(part, num_rows=count_csv_vehicles(replace(snapshot, parts=(part,))))
-        if part.high >= UI_VEHICLE_ID_START
-        else part
-        for part in snapshot.parts
-    )
-
-
 def training_matrix(
     client: Client, snapshot: Snapshot, fold: int, num_folds: int, *, inputs: Sequence[str]
 ) -> dxgb.DaskQuantileDMatrix:
     """Return the vehicles outside one fold, read by whichever worker was free."""
-    parts = [replace(snapshot, parts=(part,)) for part in snapshot.parts if part.num_rows]
+    parts = [replace(snapshot, parts=(part,)) for part in snapshot.parts if part.num_labels]
     rows = dd.from_map(  # type: ignore[no-untyped-call]  # Dask's own
         read_part, parts, fold=fold, num_folds=num_folds, inputs=list(inputs), meta=_empty_frame(inputs)
     )

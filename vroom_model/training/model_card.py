@@ -34,7 +34,7 @@ def card_text(manifest: ModelManifest) -> str:
     metrics = manifest.metrics
     low, high = manifest.price_ratio
     left_out = manifest.snapshot.num_left_out
-    more = f"; {left_out:,} booked from the web form left out" if left_out else ""
+    more = f"; {left_out:,} under watch left out" if left_out else ""
     measures = [
         ["mean absolute error", f"{metrics['mae']:.3f}", f"{metrics['baseline_mae']:.3f}, the median"],
         ["root mean squared error", f"{metrics['rmse']:.3f}", f"{metrics['baseline_rmse']:.3f}, the mean"],

@@ -14,7 +14,7 @@ import xgboost as xgb
 
 from vroom_features.offline.snapshots import Snapshot
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.dataset import Dataset, check_learnable, count_csv_vehicles, limit_labels, load_dataset
+from vroom_model.dataset import Dataset, check_learnable, limit_labels, load_dataset
 from vroom_model.evaluation.interval import fit_lines, out_of_fold_ranges
 from vroom_model.evaluation.metrics import (
     calibration,
@@ -75,11 +75,11 @@ def training_digest(
     params = params or TrainingParams()
     made_from = {
         "snapshot": snapshot.digest,
-        "vehicles": "csv",
+        "watch_days": snapshot.watch_days,
         "features": ViewRef.of(VEHICLE_VIEW.select(inputs)).features,
         "params": params.model_dump(),
         "seed": seed,
-        "engine": engine or _engine(count_csv_vehicles(snapshot)),
+        "engine": engine or _engine(snapshot.num_labels),
         "libraries": _libraries(),
     }
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
@@ -95,7 +95,7 @@ def train(
     seed: int = 0,
     fit: Fit | None = None,
 ) -> TrainedModel:
-    """Train a model on the csv vehicles of a snapshot and write its directory.
+    """Train a model on the vehicles of a snapshot whose watch is over, and write its directory.
 
     Parameters
     ----------
@@ -122,8 +122,7 @@ def train(
     dataset = load_dataset(snapshot, inputs=inputs, num_folds=params.num_folds)
     check_learnable(dataset, num_folds=params.num_folds)
     dataset, num_limited = limit_labels(dataset)
-    num_csv = snapshot.num_rows - dataset.num_left_out
-    engine: Engine = "elsewhere" if fit else _engine(num_csv)
+    engine: Engine = "elsewhere" if fit else _engine(snapshot.num_labels)
     if fit:
         boosters = fit(snapshot, params, inputs=inputs, seed=seed)
     elif engine == "stream":
@@ -142,8 +141,11 @@ def train(
         snapshot=SnapshotRef(
             id=snapshot.id,
             digest=snapshot.digest,
-            num_rows=num_csv,
+            num_rows=snapshot.num_labels,
             num_left_out=dataset.num_left_out,
+            next_matures=dataset.next_matures,
+            watch_days=snapshot.watch_days,
+            complete_through=snapshot.complete_through,
             created_at=snapshot.created_at,
         ),
         view=ViewRef.of(VEHICLE_VIEW.select(inputs)),
@@ -165,8 +167,8 @@ def train(
     return TrainedModel(directory, manifest, manifest.write(directory))
 
 
-def _engine(num_csv: int) -> Engine:
-    return "stream" if num_csv > STREAM_ABOVE_ROWS else "memory"
+def _engine(num_labels: int) -> Engine:
+    return "stream" if num_labels > STREAM_ABOVE_ROWS else "memory"
 
 
 def _write_files(boosters: tuple[FoldBooster, ...], directory: Path, num_features: int) -> dict[str, str]:

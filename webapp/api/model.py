@@ -37,7 +37,7 @@ class ModelDocument(BaseModel):
     num_vehicles: int = Field(
         description="vehicles of the snapshot that it learned from: those of the CSV files"
     )
-    num_left_out: int = Field(description="booked vehicles from the web form that it did not learn from")
+    num_left_out: int = Field(description="vehicles under watch, which it did not learn from")
     manifest_sha256: str
 
 

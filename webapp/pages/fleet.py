@@ -30,7 +30,7 @@ SORTS = {
 SEARCH_MAX_DIGITS = 19
 EXPORT_MAX = 50_000
 EXPORT_BATCH_SIZE = 1_000
-EXPORT_FIELDS = ("vehicle_id", *COLUMNS, VEHICLE_VIEW.label)
+EXPORT_FIELDS = ("vehicle_id", *COLUMNS, VEHICLE_VIEW.count)
 bp = Blueprint("fleet", __name__)
 
 
