@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import redis as redis_py
@@ -33,22 +33,16 @@ from webapp.app import create_app
 from webapp.services import Services
 
 PASSWORD = "the operator of the tests"
+OPERATOR = {"Authorization": f"Bearer {PASSWORD}"}
+"""Headers of a program that acts for the operator."""
 CHAMPION = 5.0
 """What the champion answers."""
 Promote = Callable[[int], None]
 addresses = (f"2001:db8::{number:x}" for number in count(1))
 
 
-class Uploaded(NamedTuple):
-    """A model's files in MLflow."""
-
-    run_id: str
-    artifacts: str
-    sha256: str
-
-
-Uploads = dict[float, Uploaded]
-"""Models that are in MLflow already, by what they answer: uploading costs more than registering."""
+Uploads = dict[float, tuple[str, str, str]]
+"""Run, address and digest of models in MLflow, by what they answer: uploading costs more than registering."""
 
 
 class Models:
@@ -62,19 +56,18 @@ class Models:
 
     def register(self, forecast: float, **changes: Any) -> int:
         """Register a model that answers ``forecast``; with these changes it is uploaded anew."""
-        if changes or forecast not in self._uploads:
+        found = None if changes else self._uploads.get(forecast)
+        if found is None:
             directory = self._folder / uuid.uuid4().hex
             sha256 = write_bundle(directory, forecast, **changes)
             run = self.client.create_run("0").info
             self.client.log_artifacts(run.run_id, str(directory), "bundle")
-            found = Uploaded(run.run_id, f"{run.artifact_uri}/bundle", sha256)
+            found = run.run_id, f"{run.artifact_uri}/bundle", sha256
             if not changes:
                 self._uploads[forecast] = found
-        else:
-            found = self._uploads[forecast]
-        tags = {"manifest_sha256": found.sha256, "bundle_path": "bundle"}
-        version = self.client.create_model_version(self.name, found.artifacts, found.run_id, tags)
-        return int(version.version)
+        run_id, source, sha256 = found
+        tags = {"manifest_sha256": sha256, "bundle_path": "bundle"}
+        return int(self.client.create_model_version(self.name, source, run_id, tags).version)
 
     def crown(self, version: int) -> None:
         """Move the champion alias, without a message."""
@@ -87,21 +80,13 @@ class Models:
         self.client.delete_registered_model_alias(self.name, "champion")
 
 
-def add_record(services: Services, *, version: int, **changes: object) -> None:
+def add_record(services: Services, **changes: object) -> None:
+    """Record a promotion as if it had been."""
     last = len(services.promotions.history(limit=1_000))
-    fields = {
-        "model_name": services.settings.model_name,
-        "number": last + 1,
-        "version": version,
-        "kind": "promotion",
-        "reason": "a test",
-        "forced": False,
-        "decided_at": datetime(2026, 1, 1, tzinfo=UTC),
-        "previous": last or None,
-        "is_closed": True,
-    }
+    fields = {"number": last + 1, "kind": "promotion", "reason": "a test", "previous": last or None}
+    fields |= {"model_name": services.settings.model_name, "decided_at": datetime(2026, 1, 1, tzinfo=UTC)}
     with Session(services.source.engine) as session:
-        session.add(PromotionRecord(**(fields | changes)))
+        session.add(PromotionRecord(**(fields | {"is_closed": True} | changes)))
         session.commit()
 
 
@@ -248,24 +233,10 @@ def models(request: pytest.FixtureRequest, mlflow_server: str, uploads: Uploads,
 
 
 @pytest.fixture
-def database_url(request: pytest.FixtureRequest) -> str:
-    """Return where the source database is; empty: the app's own SQLite file.
-
-    A test runs on both by ``@on_both_databases``.
-    """
-    kind = getattr(request, "param", "sqlite")
-    return "" if kind == "sqlite" else str(request.getfixturevalue("postgres_url"))
-
-
-on_both_databases = pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
-
-
-@pytest.fixture
-def settings(request: pytest.FixtureRequest, tmp_path: Path, database_url: str, models: Models) -> Settings:
+def settings(request: pytest.FixtureRequest, tmp_path: Path, models: Models) -> Settings:
     if is_shared(request):
         return request.getfixturevalue("shared_settings")
-    redis_url = request.getfixturevalue("redis_url")
-    return make_settings(tmp_path / "home", models=models, database_url=database_url, redis_url=redis_url)
+    return make_settings(tmp_path / "home", models=models, redis_url=request.getfixturevalue("redis_url"))
 
 
 @pytest.fixture
@@ -307,8 +278,3 @@ def promote(models: Models, settings: Settings) -> Promote:
             client.publish(message.channel, message.encode())
 
     return promote
-
-
-@pytest.fixture
-def operator() -> dict[str, str]:
-    return {"Authorization": f"Bearer {PASSWORD}"}

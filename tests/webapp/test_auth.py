@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 from pydantic import SecretStr, ValidationError
 
 from tests.webapp.conftest import (
+    OPERATOR,
     PASSWORD,
     copy_cookie,
     csrf_token,
@@ -133,7 +134,7 @@ def test_sign_in_leads_back_and_to_this_site_only(client: FlaskClient, wanted: s
 
 
 @pytest.mark.parametrize("way", ["link", "form", "token"])
-def test_guessing_a_password_is_slowed_down(client: FlaskClient, operator: dict[str, str], way: str) -> None:
+def test_guessing_a_password_is_slowed_down(client: FlaskClient, way: str) -> None:
     def guess() -> int:
         if way == "link":
             return client.get("/sign-in?token=guess").status_code
@@ -145,11 +146,11 @@ def test_guessing_a_password_is_slowed_down(client: FlaskClient, operator: dict[
     assert codes == [401] * 10 + [429]
     # The right password gets the same refusal, which would otherwise answer the guess.
     assert sign_in(client) == 429
-    assert client.post("/reload", headers=operator).status_code == 429
+    assert client.post("/reload", headers=OPERATOR).status_code == 429
 
 
-def test_the_right_password_is_no_guess(client: FlaskClient, operator: dict[str, str]) -> None:
-    codes = [client.get("/audit", headers=operator).status_code for _ in range(12)]
+def test_the_right_password_is_no_guess(client: FlaskClient) -> None:
+    codes = [client.get("/audit", headers=OPERATOR).status_code for _ in range(12)]
     assert codes == [200] * 12
     assert [sign_in(client) for _ in range(12)] == [302] * 12
 

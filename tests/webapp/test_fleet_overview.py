@@ -1,6 +1,5 @@
-"""The fleet's forecasts: cached for charts and ranks, and whole as a file."""
+"""The fleet's forecasts: cached for charts and ranks."""
 
-import csv
 from pathlib import Path
 
 import pytest
@@ -8,8 +7,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.factories import make_vehicle
-from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
-from tests.webapp.conftest import Models, on_both_databases
+from tests.webapp.conftest import Models
 from vroom_features.ingest.seed import seed
 from webapp.services import Services, now
 from webapp.serving.current_model import LoadedModel
@@ -26,7 +24,9 @@ def served(champion: int, app: Flask, services: Services, tmp_path: Path) -> Loa
     return found
 
 
-def test_forecasts_are_cached_until_a_vehicle_changes(served: LoadedModel, services: Services) -> None:
+def test_forecasts_are_cached_until_a_vehicle_or_the_model_changes(
+    served: LoadedModel, services: Services, models: Models
+) -> None:
     eager, patient = (FleetOverview(services.source, refresh_interval_s=each) for each in (0, 1_000))
     first, second = eager.predictions(served), patient.predictions(served)
     assert len(first.forecast) == 1_000
@@ -34,16 +34,12 @@ def test_forecasts_are_cached_until_a_vehicle_changes(served: LoadedModel, servi
     services.source.save_vehicle(make_vehicle(), saved_at=now())
     assert eager.predictions(served) is not first
     assert patient.predictions(served) is second
-
-
-def test_another_model_forecasts_at_once(served: LoadedModel, services: Services, models: Models) -> None:
-    overview = FleetOverview(services.source, refresh_interval_s=1_000)
-    assert set(overview.predictions(served).forecast) == {5.0}
+    assert set(second.forecast) == {5.0}
     models.crown(models.register(7.0))
     services.listener.refresh()
     other = services.slot.current
     assert other is not None
-    assert set(overview.predictions(other).forecast) == {7.0}
+    assert set(patient.predictions(other).forecast) == {7.0}
 
 
 @pytest.mark.usefixtures("champion")
@@ -54,19 +50,3 @@ def test_an_empty_fleet_has_no_forecasts(client: FlaskClient, services: Services
     assert services.fleet.groups(served) == []
     assert client.get("/fleet/points").json == {"forecast": [], "outcome": [], "vehicle_id": []}
     assert "The fleet is empty" in client.get("/fleet").text
-
-
-@on_both_databases
-@pytest.mark.usefixtures("champion")
-def test_the_file_has_each_vehicle_once(client: FlaskClient, services: Services, tmp_path: Path) -> None:
-    fleet = [vehicle_line(number) for number in range(1, 2_501)]
-    booked = booking_lines([(1_500, 1)])
-    seed(services.source, write_csvs(tmp_path / "before", fleet, booked))
-    parts = client.get("/fleet.csv?order=desc").iter_encoded()
-    begin = [next(parts), next(parts)]  # the header, and the first vehicles
-    sent, not_sent = {*range(2_401, 2_501)}, {*range(10, 20)}
-    left = [line for number, line in enumerate(fleet, 1) if number not in sent | not_sent]
-    seed(services.source, write_csvs(tmp_path / "after", left, booked))
-    rows = csv.DictReader(b"".join([*begin, *parts]).decode().splitlines())
-    numbers = [int(row["vehicle_id"]) for row in rows]
-    assert numbers == sorted({*range(1, 2_501)} - not_sent, reverse=True)

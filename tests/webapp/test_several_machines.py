@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from pydantic import SecretStr
 
 from tests.factories import VEHICLE
-from tests.webapp.conftest import Models, Promote, answer, copy_cookie, new_client, running_app, sign_in
+from tests.webapp.conftest import OPERATOR, copy_cookie, new_client, running_app, sign_in
 from tests.webapp.waiting import wait_until
 from vroom_features.settings import Settings
 from webapp.services import Services
@@ -42,17 +42,19 @@ def machines(apps: tuple[Flask, Flask]) -> Machines:
     return new_client(apps[0]), new_client(apps[1])
 
 
-def test_what_one_machine_saves_is_known_to_the_other(machines: Machines, operator: dict[str, str]) -> None:
+def test_what_one_machine_saves_is_known_to_the_other(machines: Machines) -> None:
     here, there = machines
     key = {"Idempotency-Key": "once"}
     saved = here.post("/vehicles", json=VEHICLE, headers=key).json
     again = there.post("/vehicles", json=VEHICLE, headers=key)
     assert (again.json, again.headers["Idempotency-Replayed"]) == (saved, "true")
+    model = {"If-None-Match": here.get("/model").headers["ETag"]}
+    assert there.get("/model", headers=model).status_code == 304
     etag = here.get("/vehicles").headers["ETag"]
     assert there.get("/vehicles", headers={"If-None-Match": etag}).status_code == 304
     answer = there.post("/predict/id", json={"vehicle_id": saved["vehicle_id"]}).json
     assert answer["source"] == "online_store"
-    assert there.delete(f"/vehicles/{saved['vehicle_id']}", headers=operator).status_code == 204
+    assert there.delete(f"/vehicles/{saved['vehicle_id']}", headers=OPERATOR).status_code == 204
     assert here.post("/predict/id", json={"vehicle_id": saved["vehicle_id"]}).status_code == 404
     assert here.get("/vehicles", headers={"If-None-Match": etag}).json["total"] == 0
 
@@ -62,13 +64,3 @@ def test_a_sign_in_counts_on_both_machines(apps: tuple[Flask, Flask], machines: 
     assert there.get("/audit").status_code == 401
     sign_in(here)
     assert copy_cookie(here, apps[1]).get("/audit").status_code == 200
-
-
-def test_models_and_promotions_reach_both(machines: Machines, models: Models, promote: Promote) -> None:
-    here, there = machines
-    first = here.get("/model")
-    assert there.get("/model").json["since"] != first.json["since"]
-    assert there.get("/model", headers={"If-None-Match": first.headers["ETag"]}).status_code == 304
-    version = models.register(6.0)
-    promote(version)
-    wait_until(lambda: {answer(client)[1] for client in machines} == {version})

@@ -1,18 +1,23 @@
-"""Vehicles over the JSON API, with either database: saved, listed, described and deleted."""
+"""Vehicles over the JSON API, with either database: saved, listed, exported and deleted."""
 
+import csv
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import uuid4
 
 import psycopg
 import pytest
 from flask.testing import FlaskClient
 
-from tests.factories import VEHICLE
-from tests.webapp.conftest import Models, Promote, answer, save
+from tests.factories import VEHICLE, make_vehicle
+from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
+from tests.webapp.conftest import OPERATOR, Models, Promote, answer, save
 from tests.webapp.waiting import wait_until
+from vroom_features.ingest.seed import seed
 from vroom_features.online.rows import online_row
-from webapp.services import Services
+from webapp.services import Services, now
+from webapp.serving.store_state import online_state
 
 pytestmark = [pytest.mark.shared_app, pytest.mark.usefixtures("shared_database_url")]
 
@@ -29,7 +34,7 @@ def shared_database_url(request: pytest.FixtureRequest) -> Iterator[str]:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def test_a_key_saves_one_vehicle_until_it_is_deleted(client: FlaskClient, operator: dict[str, str]) -> None:
+def test_a_key_saves_one_vehicle_until_it_is_deleted(client: FlaskClient) -> None:
     key = {"Idempotency-Key": uuid4().hex}
     first, again = (client.post("/vehicles", json=VEHICLE, headers=key) for _ in range(2))
     assert (first.status_code, again.status_code) == (201, 201)
@@ -40,7 +45,7 @@ def test_a_key_saves_one_vehicle_until_it_is_deleted(client: FlaskClient, operat
     assert client.get("/vehicles?kind=new").json["vehicles"] == [first.json]
     other = client.post("/vehicles", json=VEHICLE | {"num_images": 9}, headers=key)
     assert (other.status_code, other.json["title"]) == (409, "Idempotency key already used")
-    assert client.delete(f"/vehicles/{first.json['vehicle_id']}", headers=operator).status_code == 204
+    assert client.delete(f"/vehicles/{first.json['vehicle_id']}", headers=OPERATOR).status_code == 204
     again = client.post("/vehicles", json=VEHICLE, headers=key)
     described = client.get("/openapi.json").json["paths"]["/vehicles"]["post"]["responses"]
     assert (again.status_code, str(again.status_code) in described) == (404, True)
@@ -77,3 +82,29 @@ def test_lists_and_model_have_etags(client: FlaskClient, path: str, models: Mode
     changed = client.get(path, headers=known)
     assert changed.status_code == 200
     assert changed.json != first.json
+
+
+def test_a_missing_row_is_written_by_the_next_beat(client: FlaskClient, services: Services) -> None:
+    save(client)
+    wait_until(lambda: online_state(services).is_in_sync)
+    num_rows = services.source.count_vehicles().new_arrivals
+    state = online_state(services)
+    assert (state.num_rows, state.num_checked, state.num_fresh) == (num_rows,) * 3
+    services.source.save_vehicle(make_vehicle(), saved_at=now())
+    assert online_state(services).num_missing == 1
+    services.heartbeat.beat_soon()
+    wait_until(lambda: online_state(services).is_in_sync)
+
+
+def test_the_file_has_each_vehicle_once(client: FlaskClient, services: Services, tmp_path: Path) -> None:
+    fleet = [vehicle_line(number) for number in range(1, 2_501)]
+    booked = booking_lines([(1_500, 1)])
+    seed(services.source, write_csvs(tmp_path / "before", fleet, booked))
+    parts = client.get("/fleet.csv?order=desc").iter_encoded()
+    begin = [next(parts), next(parts)]  # the header, and the first vehicles
+    sent, not_sent = {*range(2_401, 2_501)}, {*range(10, 20)}
+    left = [line for number, line in enumerate(fleet, 1) if number not in sent | not_sent]
+    seed(services.source, write_csvs(tmp_path / "after", left, booked))
+    rows = csv.DictReader(b"".join([*begin, *parts]).decode().splitlines())
+    numbers = [int(row["vehicle_id"]) for row in rows]
+    assert numbers == sorted({*range(1, 2_501)} - not_sent, reverse=True)

@@ -1,17 +1,23 @@
-"""The models page: what flows write on a version in the registry, and the promotions of the database."""
+"""The pages of models and of the feature stores: what flows wrote, and what is in the stores."""
 
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 
-import pytest
 from flask.testing import FlaskClient
 
 from tests.webapp.conftest import Models, add_record
-from tests.webapp.test_pages import page
+from tests.webapp.test_pages import DATA, page
 from tests.webapp.waiting import wait_until
+from vroom_features.ingest.seed import seed
+from vroom_features.materialize import materialize
+from vroom_features.offline.snapshots import OfflineStore
+from vroom_features.online.store import Synced
+from vroom_features.online.sync import AuditReport, record_audit
 from vroom_model.manifest import SnapshotRef
 from vroom_model.records import Decision, FeatureDrift, MonitorReport, Outcomes
-from webapp.services import Services
+from webapp.services import Services, now
+from webapp.serving.store_state import online_state
 
 AS_OF = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
 NO_EARLIER = "There is no earlier champion to go back to."
@@ -111,11 +117,36 @@ def test_vehicles_left_out_of_training_are_shown(
     assert (described["num_vehicles"], described["num_left_out"]) == (1_000, 25)
 
 
-@pytest.mark.usefixtures("champion")
-def test_workers_are_listed_with_moments_written_for_people(client: FlaskClient, services: Services) -> None:
-    wait_until(lambda: services.heartbeat.is_redis_up and any(services.heartbeat.workers()))
-    roster = page(client, "/models").partition('id="roster"')[2]
-    assert services.worker in roster
-    written = re.findall(r"<time[^>]*>([^<]*)</time>", roster)
-    assert len(written) >= 2
-    assert all(text.endswith(" UTC") for text in written)
+def test_rows_of_another_database_are_named_as_such(client: FlaskClient, services: Services) -> None:
+    wait_until(lambda: services.heartbeat.is_redis_up)
+    services.online.mark_synced(Synced("another", 1))
+    assert not online_state(services).is_in_sync
+    assert "This Redis has the rows of another database." in page(client, "/feature-stores")
+
+
+def test_a_pointer_that_names_no_snapshot_is_shown(client: FlaskClient, services: Services) -> None:
+    folder = Path(services.settings.offline_store.url)
+    (folder / "snapshots").mkdir(parents=True)
+    (folder / "snapshots" / "a.json").write_text("{}")
+    for content in ("[]", "{}", "{"):
+        (folder / "current.json").write_text(content)
+        assert client.get("/stores").json["offline_store"]["status"] == "down"
+        shown = page(client, "/feature-stores")
+        assert "ValidationError" in shown
+        assert shown.rstrip().endswith("</html>")
+
+
+def test_snapshots_and_last_audit_are_shown(client: FlaskClient, services: Services, tmp_path: Path) -> None:
+    assert "No snapshot yet" in page(client, "/feature-stores")
+    wait_until(lambda: services.heartbeat.is_redis_up)
+    assert "Materialize runs one" in page(client, "/feature-stores")
+    seed(services.source, DATA, quarantine_dir=tmp_path / "quarantine")
+    offline = OfflineStore(services.settings.offline_store.url)
+    materialize(services.source, offline, services.online, now=now())
+    record_audit(services.online, AuditReport(5, missing=2, stale=0, wrong=1, orphaned=0), as_of=now())
+    shown = page(client, "/feature-stores")
+    row = shown.partition(f"{offline.current().id}</th>")[2].partition("</tr>")[0]
+    assert "current" in row
+    assert "1,000" in row
+    assert "3 rows differ" in shown
+    assert "2 missing, 0 stale, 1 wrong, 0 orphaned" in shown
