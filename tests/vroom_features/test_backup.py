@@ -13,7 +13,7 @@ import pytest
 from sqlmodel import Session, select
 
 from tests.factories import make_vehicle
-from tests.secrets import LOGIN
+from tests.secrets import LOGIN, assert_nothing_secret
 from tests.vroom_features.stores import NOW, arrive, audited, on_both, run
 from vroom_features.addresses import ServiceAddress
 from vroom_features.database.backup import back_up, restore
@@ -166,8 +166,10 @@ def test_what_postgresql_cannot_back_up_or_restore_is_a_clear_error(
     SourceStore.open(postgres_url).close()
     backup, file = tmp_path / "backup", tmp_path / "file"
     back_up(postgres_url, backup)
-    with pytest.raises(BackupError, match=r"^database postgresql://127.0.0.1:1/vroom: connection failed"):
+    away = r"^database postgresql://127.0.0.1:1/vroom: connection failed"
+    with pytest.raises(BackupError, match=away) as error:
         restore(f"postgresql://{LOGIN}@127.0.0.1:1/vroom", backup)
+    assert_nothing_secret(str(error.value))
     back_up(source.address, file)
     with pytest.raises(BackupError, match="pg_restore"):
         restore(postgres_url, file, force=True)

@@ -12,7 +12,7 @@ import pytest
 from tests.mlflow_process import serve_mlflow
 from tests.vroom_features.commands import command, report
 from tests.vroom_features.stores import arrive
-from tests.webapp.registry import Models
+from tests.webapp.conftest import Models
 from vroom_features.database.mlflow_backup import (
     ARTIFACTS,
     DATABASE,
@@ -43,7 +43,7 @@ def test_the_commands_bring_back_vehicles_champion_and_files(tmp_path: Path) -> 
             return found.version
 
     with closing(SourceStore.open(f"sqlite:///{home / 'vroom.db'}")) as source, serve_mlflow(folder) as url:
-        models = Models.create(url, tmp_path, {})
+        models = Models(url, tmp_path, {})
         kept = arrive(source)
         models.crown(models.register(1.0))
         made = report(tmp_path, "backup", "--to", str(backup), VROOM_HOME=str(home))
