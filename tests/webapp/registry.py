@@ -1,9 +1,13 @@
-"""Model directories whose answers are known: version 7 that answers 7.0 cannot be mistaken for another."""
+"""Models in a real MLflow whose answers are known: one that answers 7.0 cannot be mistaken for another."""
 
 import hashlib
 import json
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
 
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.manifest import (
@@ -78,3 +82,42 @@ def write_bundle(
         probes=(probe,),
     )
     return manifest.model_copy(update=changes).write(directory)
+
+
+Uploads = dict[float, tuple[str, str, str]]
+"""Run, address and digest of models in MLflow, by what they answer: uploading costs more than registering."""
+
+
+class Models:
+    """A registered model in MLflow, whose versions answer what a test asks for."""
+
+    def __init__(self, url: str, folder: Path, uploads: Uploads) -> None:
+        self.url, self.name = url, f"vroom-{uuid.uuid4().hex[:8]}"
+        self._folder, self._uploads = folder, uploads
+        self.client = MlflowClient(url)
+        self.client.create_registered_model(self.name)
+
+    def register(self, forecast: float, **changes: Any) -> int:
+        """Register a model that answers ``forecast``; with these changes it is uploaded anew."""
+        found = None if changes else self._uploads.get(forecast)
+        if found is None:
+            directory = self._folder / uuid.uuid4().hex
+            sha256 = write_bundle(directory, forecast, **changes)
+            run = self.client.create_run("0").info
+            self.client.log_artifacts(run.run_id, str(directory), "bundle")
+            found = run.run_id, f"{run.artifact_uri}/bundle", sha256
+            if not changes:
+                self._uploads[forecast] = found
+        run_id, source, sha256 = found
+        tags = {"manifest_sha256": sha256, "bundle_path": "bundle"}
+        return int(self.client.create_model_version(self.name, source, run_id, tags).version)
+
+    def crown(self, version: int) -> None:
+        """Move the champion alias, without a message."""
+        self.client.set_registered_model_alias(self.name, "champion", str(version))
+
+    def champion(self) -> int:
+        return int(self.client.get_model_version_by_alias(self.name, "champion").version)
+
+    def dethrone(self) -> None:
+        self.client.delete_registered_model_alias(self.name, "champion")
