@@ -53,7 +53,6 @@ async def seed_source(
             allow_removals=allow_removals,
             watch_days=settings.watch_days or None,
             complete_through=complete_through,
-            as_of=datetime.now(UTC),
         )
 
 

@@ -74,7 +74,6 @@ def seed(
             allow_removals=allow_removals,
             watch_days=settings.watch_days or None,
             complete_through=complete_through,
-            as_of=datetime.now(UTC),
             progress=progress,
         )
     state = "unchanged, the database was up to date" if report.is_unchanged else "done"

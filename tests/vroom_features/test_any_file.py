@@ -22,7 +22,7 @@ from tests.vroom_features.files import (
 from tests.vroom_features.stores import contents
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import DataContractError, VroomFeaturesError
-from vroom_features.ingest.contract import reservation_columns
+from vroom_features.ingest.contract import RESERVATION_COLUMNS
 from vroom_features.ingest.csv_files import UNZIPPED_ALWAYS_BYTES, check_file
 from vroom_features.ingest.seed import seed
 
@@ -93,7 +93,7 @@ def test_a_bad_row_does_not_change_how_other_rows_are_read(rows: list[tuple[str,
         for more in ([], ["x,x"]):
             folder = write_csvs(Path(scratch), reservations=[*map(",".join, rows), *more])
             try:
-                found.append(check_file(folder / "reservations.csv", reservation_columns()))
+                found.append(check_file(folder / "reservations.csv", RESERVATION_COLUMNS))
             except DataContractError as exc:
                 found.append(str(exc))
     alone, with_bad = found

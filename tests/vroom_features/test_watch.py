@@ -16,7 +16,6 @@ from tests.vroom_features.stores import ids_in, on_both, run
 from vroom_features.database.history import change_vehicle, withdraw_vehicle
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import (
-    DataContractError,
     NotChangeableError,
     OfflineStoreError,
     UnreadableSnapshotError,
@@ -173,17 +172,6 @@ def test_another_fleet_has_a_watch_of_its_own(source: SourceStore, tmp_path: Pat
     seed_days(source, tmp_path, [1, 3], [(1, -30), (3, -3)], allow_removals=True)
     assert source.watch() == Watch(28, at(-3).date())
     assert {v.is_watch_over for v in source.list_vehicles().items} == {True}
-
-
-def test_a_day_or_a_booking_to_come_matures_nobody(source: SourceStore, tmp_path: Path) -> None:
-    with pytest.raises(
-        DataContractError, match=r"cannot be complete through 2023-03-01: today is 2023-01-15"
-    ):
-        seed_days(source, tmp_path, [1], FIRST, complete_through=date(2023, 3, 1), as_of=at(15))
-    report = seed_days(source, tmp_path, [1], [*FIRST, (1, 4000)], as_of=at(15), max_bad_share=0.1)
-    assert (report.reservations_quarantined, report.complete_through) == (1, "2023-01-10")
-    (listed,) = report.quarantine
-    assert "not in the future" in Path(listed).read_text()
 
 
 @on_both

@@ -6,7 +6,7 @@ seed is one transaction, and the same files again change nothing.
 """
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from vroom_features.database.queries import count_vehicles, get_watch, reservati
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import DataContractError
 from vroom_features.ingest.contract import (
+    RESERVATION_COLUMNS,
     VEHICLE_COLUMNS,
     CheckedFile,
-    reservation_columns,
     sort_out_unknown,
     write_quarantine,
 )
@@ -93,7 +93,6 @@ def seed(
     allow_removals: bool = False,
     watch_days: int | None = None,
     complete_through: date | None = None,
-    as_of: datetime | None = None,
     progress: Progress | None = None,
 ) -> SeedReport:
     """Make the csv vehicles and all bookings of the database those of the two files.
@@ -116,8 +115,6 @@ def seed(
         bookings span.
     complete_through : date, optional
         The day through which bookings are complete; by default that of the csv vehicles' last booking.
-    as_of : datetime, optional
-        The moment of the seed: later bookings are bad rows, and no later day is complete.
     progress : callable, optional
 
     Raises
@@ -128,14 +125,13 @@ def seed(
         If the database cannot be written; it is unchanged.
     """
     told = ToldWatch(watch_days, complete_through)
-    told.check(as_of)
     vehicle_path, reservation_path = (find_csv(data_dir, name) for name in FILES)
     digest = digest_of(data_dir)
     watch = source.watch()
     if digest == last_seed(source) and (watch is None or told.applied_to(watch) == watch):
         return _unchanged(source)
     vehicle_file = check_file(vehicle_path, VEHICLE_COLUMNS, progress=progress)
-    booking_file = check_file(reservation_path, reservation_columns(as_of), progress=progress)
+    booking_file = check_file(reservation_path, RESERVATION_COLUMNS, progress=progress)
     if quarantine_dir is None:
         quarantine_dir = _parent_of_database(source, data_dir) / "quarantine"
     with source.writing() as connection:
@@ -143,7 +139,7 @@ def seed(
         wanted = _in_order(vehicle_file, from_form, vehicle_path)
         rejected = write_quarantine(vehicle_path, vehicle_file, quarantine_dir, max_bad_share)
         version = connection.execute(select(state.c.change_number)).scalar_one() + 1
-        days = booked_days(booking_file.columns, wanted.index, as_of)
+        days = booked_days(booking_file.columns, wanted.index)
         is_first = connection.execute(select(reservations.c.vehicle_id).limit(1)).first() is None
         new_watch = WatchUpdate.plan(get_watch(connection), days, told, is_first=is_first)
         fleet = upsert_vehicles(connection, wanted, version, watch_start=new_watch.start)

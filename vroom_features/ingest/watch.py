@@ -9,7 +9,6 @@ from sqlalchemy import Connection, false, func, or_, select, update
 
 from vroom_features.database.queries import state, vehicles
 from vroom_features.database.tables import EPOCH, MICROSECOND
-from vroom_features.errors import DataContractError
 from vroom_features.watch import Watch, midnight
 
 Days = tuple[date, date]
@@ -26,26 +25,14 @@ class ToldWatch:
         """Return a watch with what was told instead of what was found."""
         return Watch(self.days or watch.days, self.complete_through or watch.complete_through)
 
-    def check(self, as_of: datetime | None) -> None:
-        """Raise DataContractError if bookings cannot be complete through the day: it is still to come."""
-        if as_of and self.complete_through and self.complete_through > as_of.date():
-            raise DataContractError(
-                f"bookings cannot be complete through {self.complete_through}: today is {as_of.date()};"
-                " give the last day whose bookings are all in the file"
-            )
 
-
-def booked_days(bookings: pd.DataFrame, vehicle_ids: pd.Index, as_of: datetime | None) -> Days | None:
-    """Return the first and the last day (UTC) of the bookings of these vehicles; None without any.
-
-    Today is the last at the latest: a clock of another time zone may be ahead.
-    """
+def booked_days(bookings: pd.DataFrame, vehicle_ids: pd.Index) -> Days | None:
+    """Return the first and the last day (UTC) of the bookings of these vehicles; None without any."""
     moments = bookings.loc[bookings["vehicle_id"].isin(vehicle_ids), "created_at"]
     if moments.empty:
         return None
     first, last = ((EPOCH + int(moment) * MICROSECOND).date() for moment in (moments.min(), moments.max()))
-    today = as_of.date() if as_of else last
-    return min(first, today), min(last, today)
+    return first, last
 
 
 @dataclass(frozen=True, slots=True)
