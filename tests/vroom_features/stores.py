@@ -23,6 +23,7 @@ from vroom_features.materialize import MaterializeReport, materialize
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.online.store import NUM_BUCKETS, OnlineStore
 from vroom_features.online.sync import AuditReport, audit
+from vroom_features.vehicle import COLUMNS
 
 on_both = pytest.mark.parametrize("source", ["sqlite", "postgresql"], indirect=True)
 """For tests of code that differs between the two databases."""
@@ -30,8 +31,6 @@ NOW = datetime(2024, 5, 1, tzinfo=UTC)
 FLEET = [vehicle_line(i, actual_price=40 + i / 7) for i in range(1, 41)]
 CHANGED = [vehicle_line(1, actual_price=99), *FLEET[1:]]
 BOOKED = booking_lines([(i, day) for i in range(1, 41) for day in range(i % 4)])
-VEHICLES = "SELECT vehicle_id, actual_price, num_images, source FROM vehicles ORDER BY 1"
-BOOKINGS = "SELECT vehicle_id, created_at FROM reservations ORDER BY 1, 2"
 
 
 @contextmanager
@@ -90,7 +89,8 @@ def rows(source: SourceStore, query: str) -> list[Any]:
 
 def contents(source: SourceStore) -> tuple[list[Any], list[Any]]:
     """Everything a seed writes, without row versions."""
-    return rows(source, VEHICLES), rows(source, BOOKINGS)
+    vehicles = rows(source, f"SELECT vehicle_id, source, {', '.join(COLUMNS)} FROM vehicles ORDER BY 1")
+    return vehicles, rows(source, "SELECT vehicle_id, created_at FROM reservations ORDER BY 1, 2")
 
 
 def counts(report: SeedReport) -> dict[str, int]:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import timedelta, timezone
 from itertools import product
 from operator import attrgetter
 from pathlib import Path
@@ -16,7 +16,7 @@ import pytest
 
 from tests.factories import make_vehicle
 from tests.vroom_features.files import write_csvs
-from tests.vroom_features.stores import on_both
+from tests.vroom_features.stores import NOW, arrive, on_both
 from vroom_features.database.engine import promotion_lock
 from vroom_features.database.queries import SavedVehicle, VehicleFilter
 from vroom_features.database.vehicles import SourceStore
@@ -30,22 +30,16 @@ from vroom_features.errors import (
 from vroom_features.ingest.seed import seed
 from vroom_features.vehicle import UI_VEHICLE_ID_START
 
-NOW = datetime(2024, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
-
-
-def save(source: SourceStore, **changes: object) -> int:
-    return source.save_vehicle(make_vehicle(**changes), saved_at=NOW).vehicle.vehicle_id
-
 
 @on_both
 def test_a_saved_vehicle_comes_back_as_it_went_in_with_its_time_in_utc(source: SourceStore) -> None:
-    paris = NOW.astimezone(timezone(timedelta(hours=2)))
-    saved = source.save_vehicle(make_vehicle(actual_price=45.1), saved_at=paris)
+    now = NOW + timedelta(microseconds=123456)
+    in_paris = now.astimezone(timezone(timedelta(hours=2)))
+    saved = source.save_vehicle(make_vehicle(actual_price=45.1), saved_at=in_paris)
     assert saved.created
-    assert saved.vehicle.vehicle_id == UI_VEHICLE_ID_START
-    assert source.get_vehicle(saved.vehicle.vehicle_id) == saved.vehicle
     assert saved.vehicle.is_new_arrival
-    assert saved.vehicle.saved_at == NOW
+    assert (saved.vehicle.vehicle_id, saved.vehicle.saved_at) == (UI_VEHICLE_ID_START, now)
+    assert source.get_vehicle(saved.vehicle.vehicle_id) == saved.vehicle
     assert source.get_vehicle(10**30) is None
     assert make_vehicle(actual_price=45.1).model_dump().items() <= saved.vehicle.model_dump().items()
 
@@ -76,14 +70,14 @@ def test_a_key_saves_one_vehicle_however_often_and_no_other(source: SourceStore)
 
 @on_both
 def test_an_id_is_never_used_again(source: SourceStore) -> None:
-    first = save(source)
+    first = arrive(source)
     source.delete_vehicle(first)
-    assert save(source) == first + 1
+    assert arrive(source) == first + 1
 
 
 @on_both
 def test_a_booked_vehicle_counts_as_fleet_and_cannot_be_deleted(source: SourceStore, tmp_path: Path) -> None:
-    booked, other = save(source), save(source)
+    booked, other = arrive(source), arrive(source)
     seed(source, write_csvs(tmp_path / "csv", [], [f"{booked},2023-01-01"]))
     assert [v.vehicle_id for v in source.list_vehicles(kind="fleet").items] == [booked]
     assert [v.vehicle_id for v in source.list_vehicles(kind="new").items] == [other]
@@ -98,7 +92,7 @@ def test_a_booked_vehicle_counts_as_fleet_and_cannot_be_deleted(source: SourceSt
 @on_both
 def test_changes_since_returns_what_was_saved_and_deleted(source: SourceStore) -> None:
     start = source.changes_since(0).change_number
-    first, second = save(source), save(source)
+    first, second = arrive(source), arrive(source)
     gone_at = source.delete_vehicle(second)
     changes = source.changes_since(start)
     assert [v.vehicle_id for v in changes.vehicles] == [first]
@@ -110,7 +104,7 @@ def test_changes_since_returns_what_was_saved_and_deleted(source: SourceStore) -
 @on_both
 def test_pages_together_hold_every_row_once_in_order(source: SourceStore) -> None:
     for n in range(7):
-        save(source, num_images=n % 3, actual_price=40.0 + n % 2)
+        arrive(source, num_images=n % 3, actual_price=40.0 + n % 2)
     keys: dict[str, Callable[..., float]] = {
         name: attrgetter(name) for name in ("vehicle_id", "saved_at", "actual_price")
     }
@@ -134,9 +128,9 @@ def test_pages_together_hold_every_row_once_in_order(source: SourceStore) -> Non
 
 
 def test_a_filter_selects_vehicles(source: SourceStore) -> None:
-    own = save(source, technology=1, street_parked=0, actual_price=51.0, recommended_price=50.0)
-    old = save(source, technology=0, street_parked=0, actual_price=51.0, recommended_price=50.0)
-    fair = save(source, technology=1, street_parked=1, actual_price=50.0, recommended_price=50.0)
+    own = arrive(source, technology=1, street_parked=0, actual_price=51.0, recommended_price=50.0)
+    old = arrive(source, technology=0, street_parked=0, actual_price=51.0, recommended_price=50.0)
+    fair = arrive(source, technology=1, street_parked=1, actual_price=50.0, recommended_price=50.0)
     for where, expected in (
         (VehicleFilter(), {own, old, fair}),
         (VehicleFilter(technology=0), {old}),
@@ -152,8 +146,8 @@ def test_a_filter_selects_vehicles(source: SourceStore) -> None:
 
 @on_both
 def test_search_finds_ids_by_their_first_digits(source: SourceStore) -> None:
-    save(source)
-    save(source)
+    arrive(source)
+    arrive(source)
     expected = {"1": 2, "1000000001": 1, "2": 0, "x": 0, "%": 0, "٣": 0, "9" * 40: 0, " 10 ": 2}
     assert {search: source.list_vehicles(search=search).total for search in expected} == expected
 
@@ -184,7 +178,7 @@ def test_a_save_does_not_wait_for_readers(tmp_path: Path) -> None:
         reader.execute("BEGIN")
         count = "SELECT COUNT(*) FROM vehicles"
         assert reader.execute(count).fetchone() == (0,)
-        save(store)
+        arrive(store)
         assert reader.execute(count).fetchone() == (0,)  # it goes on seeing the moment that it began with
         reader.execute("COMMIT")
         assert reader.execute(count).fetchone() == (1,)
@@ -194,7 +188,7 @@ def test_opening_many_times_at_once_makes_one_schema(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'new.db'}"
     with ThreadPoolExecutor(6) as pool:
         stores = list(pool.map(lambda _: SourceStore.open(url), range(6)))
-    assert [save(store) for store in stores] == [UI_VEHICLE_ID_START + n for n in range(6)]
+    assert [arrive(store) for store in stores] == [UI_VEHICLE_ID_START + n for n in range(6)]
     for store in stores:
         store.close()
 
