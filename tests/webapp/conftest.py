@@ -144,34 +144,24 @@ def shared_models(mlflow_server: str, uploads: Uploads, tmp_path_factory: pytest
 
 
 @pytest.fixture(scope="module")
-def shared_database_url() -> str:
-    """Return where the module's app keeps vehicles; empty: in a SQLite file of its own."""
-    return ""
-
-
-@pytest.fixture(scope="module")
-def shared_redis_url(redis_server: ValkeyServer) -> str:
-    url = f"{redis_server.connection_url}/0"
-    with redis_py.Redis.from_url(url) as client:
-        client.flushall()
-    return url
+def shared_changes() -> dict[str, object]:
+    """Return what the settings of the module's app have of their own."""
+    return {}
 
 
 @pytest.fixture(scope="module")
 def shared_settings(
     shared_models: Models,
     proxy: FaultyProxy,
-    shared_database_url: str,
-    shared_redis_url: str,
+    redis_server: ValkeyServer,
+    shared_changes: dict[str, object],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Settings:
-    return make_settings(
-        tmp_path_factory.mktemp("home"),
-        models=shared_models,
-        mlflow_uri=proxy.url,
-        database_url=shared_database_url,
-        redis_url=shared_redis_url,
-    )
+    url = f"{redis_server.connection_url}/0"
+    with redis_py.Redis.from_url(url) as client:
+        client.flushall()
+    changes = {"mlflow_uri": proxy.url, "redis_url": url} | shared_changes
+    return make_settings(tmp_path_factory.mktemp("home"), models=shared_models, **changes)
 
 
 @pytest.fixture(scope="module")

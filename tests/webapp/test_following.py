@@ -100,9 +100,7 @@ def test_a_model_that_does_not_fit_is_refused_with_the_reason_and_the_next_sound
     wait_until(lambda: answer(client) == (9.0, sound) and is_ok(client))
 
 
-def test_a_model_of_few_inputs_answers_everywhere(
-    client: FlaskClient, models: Models, promote: Promote
-) -> None:
+def test_a_model_of_few_inputs_serves_all(client: FlaskClient, models: Models, promote: Promote) -> None:
     inputs = ("price_diff", "num_images")
     version = models.register(4.0, columns=inputs)
     promote(version)

@@ -26,14 +26,13 @@ KINDS = {"INT64": np.int64, "FP64": np.float64, "FP32": np.float32, "INT32": np.
 
 @contextmanager
 def served(app: Flask) -> Iterator[InferenceServerClient]:
+    """Serve an app on a free port, and return a client of it."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     client = InferenceServerClient(f"127.0.0.1:{server.server_port}")
     yield client
     client.close()
     server.shutdown()
-    thread.join()
     server.server_close()
 
 
@@ -53,7 +52,7 @@ def inputs(num_rows: int, *, binary: bool, price_kind: str = "FP64", **changes: 
     return tensors
 
 
-def test_the_server_and_its_model_introduce_themselves_and_no_other(
+def test_the_server_and_its_model_describe_themselves(
     champion: int, triton: InferenceServerClient, models: Models
 ) -> None:
     assert triton.is_server_live()

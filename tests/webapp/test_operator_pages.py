@@ -104,9 +104,7 @@ def test_a_refused_candidate_is_shown_and_why(champion: int, models: Models, cli
     assert "cars, out of fold for both; 1 car under watch left out<" in shown
 
 
-def test_vehicles_left_out_of_training_are_shown(
-    models: Models, client: FlaskClient, services: Services
-) -> None:
+def test_vehicles_left_out_are_shown(models: Models, client: FlaskClient, services: Services) -> None:
     learned = SnapshotRef(id="s", digest="0" * 64, num_rows=1_000, num_left_out=25, created_at=AS_OF)
     models.crown(models.register(5.0, snapshot=learned))
     services.listener.refresh()

@@ -90,10 +90,8 @@ def test_no_payload_is_executed_believed_or_reflected(
     answers = [
         *(client.get(path, query_string={n: payload}) for path, names in queries.items() for n in names),
         client.get("/health", headers={"X-Request-ID": as_header(payload)[:200]}),
-        *(
-            client.get(address)
-            for address in (f"/static/{path}", f"/runs/{segment}", f"/v2/models/{segment}")
-        ),
+        *(client.get(f"{parent}/{segment}") for parent in ("/runs", "/v2/models")),
+        client.get(f"/static/{path}"),
         client.post("/predict", json=VEHICLE | {payload: payload}),
         *(client.post("/predict", json=VEHICLE | {name: payload}) for name in VEHICLE),
         client.post("/predict/id", json={"vehicle_id": payload}),

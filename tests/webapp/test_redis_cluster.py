@@ -19,15 +19,10 @@ pytestmark = pytest.mark.shared_app
 
 
 @pytest.fixture(scope="module")
-def shared_redis_url(redis_cluster: str) -> str:
+def shared_changes(redis_cluster: str) -> dict[str, object]:
     with connect_redis(redis_cluster) as client:
         client.flushall()
-    return redis_cluster
-
-
-@pytest.fixture(scope="module")
-def shared_settings(shared_settings: Settings) -> Settings:
-    return shared_settings.model_copy(update={"web_poll_seconds": 60.0})
+    return {"redis_url": redis_cluster, "web_poll_seconds": 60.0}  # seldom, so that messages matter
 
 
 def test_saves_reach_all_nodes_and_are_forecast_from_there(services: Services, client: FlaskClient) -> None:
@@ -55,7 +50,7 @@ def test_a_flows_promotion_is_received(settings: Settings, models: Models, clien
     wait_until(lambda: answer(client) == (7.0, version), timeout_s=30)
 
 
-def test_limits_are_counted_for_all_workers_together(shared_redis_url: str) -> None:
-    one, other = Counter(shared_redis_url), Counter(shared_redis_url)
+def test_limits_are_counted_for_all_workers_together(redis_cluster: str) -> None:
+    one, other = Counter(redis_cluster), Counter(redis_cluster)
     limit = parse("3 per hour")
     assert [counter.hit(limit, "client") for counter in (one, one, other, other)] == [True, True, True, False]

@@ -29,14 +29,9 @@ def own_redis() -> Iterator[ValkeyServer]:
 
 
 @pytest.fixture(scope="module")
-def shared_redis_url(own_redis: ValkeyServer) -> str:
-    return f"{own_redis.connection_url}/0"
-
-
-@pytest.fixture(scope="module")
-def shared_settings(shared_settings: Settings) -> Settings:
-    """Have the registry read seldom, so that messages matter."""
-    return shared_settings.model_copy(update={"web_poll_seconds": 60.0})
+def shared_changes(own_redis: ValkeyServer) -> dict[str, object]:
+    url = f"{own_redis.connection_url}/0"
+    return {"redis_url": url, "web_poll_seconds": 60.0}  # seldom, so that messages matter
 
 
 @pytest.fixture
@@ -48,7 +43,7 @@ def redis_pid(services: Services) -> Iterator[int]:
     wait_until(lambda: services.heartbeat.is_redis_up and services.listener.is_subscribed)
 
 
-def test_a_vehicle_deleted_while_redis_hangs_leaves_the_store_when_it_is_back(
+def test_a_vehicle_deleted_while_redis_hangs_leaves(
     client: FlaskClient, services: Services, redis_pid: int
 ) -> None:
     vehicle_id = save(client)

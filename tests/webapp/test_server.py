@@ -182,9 +182,7 @@ def is_open(port: int) -> bool:
 
 @pytest.mark.packaging
 @pytest.mark.skipif(not (NGINX and shutil.which("openssl")), reason="nginx or openssl is not installed")
-def test_clients_that_drip_their_bodies_keep_nobody_waiting_behind_the_documented_proxy(
-    proxy_port: int,
-) -> None:
+def test_clients_that_drip_their_bodies_delay_nobody_behind_the_documented_proxy(proxy_port: int) -> None:
     trusting = ssl.create_default_context()
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
     with (

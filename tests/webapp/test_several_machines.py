@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import pytest
 from flask import Flask
-from flask.testing import FlaskClient
 from pydantic import SecretStr
 
 from tests.factories import VEHICLE
@@ -14,13 +13,11 @@ from vroom_features.settings import Settings
 from webapp.services import Services
 
 pytestmark = pytest.mark.shared_app
-Machines = tuple[FlaskClient, FlaskClient]
+Apps = tuple[Flask, Flask]
 
 
 @pytest.fixture(scope="module")
-def apps(
-    shared_settings: Settings, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Flask, Flask]]:
+def apps(shared_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apps]:
     """Run two apps that share a database, Redis, MLflow and secrets, and no folder."""
     shared = {
         "database_url": f"sqlite:///{tmp_path_factory.mktemp('shared') / 'shared.db'}",
@@ -37,13 +34,8 @@ def apps(
         yield here, there
 
 
-@pytest.fixture
-def machines(apps: tuple[Flask, Flask]) -> Machines:
-    return new_client(apps[0]), new_client(apps[1])
-
-
-def test_what_one_machine_saves_is_known_to_the_other(machines: Machines) -> None:
-    here, there = machines
+def test_what_one_machine_saves_is_known_to_the_other(apps: Apps) -> None:
+    here, there = map(new_client, apps)
     key = {"Idempotency-Key": "once"}
     saved = here.post("/vehicles", json=VEHICLE, headers=key).json
     again = there.post("/vehicles", json=VEHICLE, headers=key)
@@ -59,8 +51,8 @@ def test_what_one_machine_saves_is_known_to_the_other(machines: Machines) -> Non
     assert here.get("/vehicles", headers={"If-None-Match": etag}).json["total"] == 0
 
 
-def test_a_sign_in_counts_on_both_machines(apps: tuple[Flask, Flask], machines: Machines) -> None:
-    here, there = machines
+def test_a_sign_in_counts_on_both_machines(apps: Apps) -> None:
+    here, there = map(new_client, apps)
     assert there.get("/audit").status_code == 401
     sign_in(here)
     assert copy_cookie(here, apps[1]).get("/audit").status_code == 200

@@ -19,18 +19,18 @@ from vroom_features.online.rows import online_row
 from webapp.services import Services, now
 from webapp.serving.store_state import online_state
 
-pytestmark = [pytest.mark.shared_app, pytest.mark.usefixtures("shared_database_url")]
+pytestmark = [pytest.mark.shared_app, pytest.mark.usefixtures("shared_changes")]
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def shared_database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+def shared_changes(request: pytest.FixtureRequest) -> Iterator[dict[str, object]]:
     if request.param == "sqlite":
-        yield ""
+        yield {}
         return
     postgres, name = request.getfixturevalue("postgres"), f"t{uuid4().hex}"
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-        yield postgres.replace("/postgres?", f"/{name}?")
+        yield {"database_url": postgres.replace("/postgres?", f"/{name}?")}
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
