@@ -156,7 +156,9 @@ def test_an_unreadable_manifest_is_refused_and_made_anew(
     digest = run(seeded, offline).digest
     (path,) = Path(offline.root.url).glob("snapshots/*.json")
     manifest = json.loads(path.read_text()) | (change or {})
-    path.write_text(json.dumps({name: value for name, value in manifest.items() if value is not None}))
+    if change == {"format": None}:
+        del manifest["format"]
+    path.write_text(json.dumps(manifest))
     if change is None:
         path.unlink()
     with pytest.raises(OfflineStoreError, match="materialize again"):
