@@ -2,16 +2,19 @@
 
 import itertools
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from tests.snapshots import FrameSnapshot
-from tests.vroom_model.processes import TAG, proxy_that_refuses
-from vroom_features.database.tables import PromotionRecord
 from vroom_features.database.vehicles import SourceStore
 from vroom_model.errors import RegistryError
 from vroom_model.messages import ModelPromoted
@@ -19,28 +22,31 @@ from vroom_model.records import Outcome
 from vroom_model.registry.promotion import PromotionService
 from vroom_model.registry.registry import Registry
 from vroom_model.training.boosting import TrainingParams
-from vroom_model.training.register import Registered, register_candidate
+from vroom_model.training.register import register_candidate
 from vroom_model.training.train import TrainedModel, train
 
 AS_OF = datetime(2026, 1, 2, tzinfo=UTC)
 FULL, MIDDLING, WEAK = TrainingParams(), TrainingParams(num_rounds=8), TrainingParams(num_rounds=2)
 """Each is better than the next."""
+ALIAS, TAG = "registered-models/alias", "model-versions/set-tag"
 _FOLDER = tempfile.TemporaryDirectory(prefix="vroom-models-")
-_MODELS: dict[tuple[str, TrainingParams, int], TrainedModel] = {}
+_MODELS: dict[tuple[Any, ...], TrainedModel] = {}
 
 
-def trained_model(snapshot: FrameSnapshot, params: TrainingParams = FULL, seed: int = 0) -> TrainedModel:
-    key = (snapshot.digest, params, seed)
+def trained_model(snapshot: FrameSnapshot, params: TrainingParams = FULL, **options: Any) -> TrainedModel:
+    """Return a model that is trained once, however often it is asked for."""
+    key = (snapshot.digest, params, *options.items())
     if key not in _MODELS:
         directory = Path(_FOLDER.name) / str(len(_MODELS))
-        _MODELS[key] = train(snapshot, directory=directory, as_of=AS_OF, params=params, seed=seed)
+        _MODELS[key] = train(snapshot, directory=directory, as_of=AS_OF, params=params, **options)
     return _MODELS[key]
 
 
 @dataclass
 class Champions:
-    """A registry, a source database, and the messages that were sent."""
+    """A registry, a source database, a fleet to learn from, and the messages that were sent."""
 
+    fleet: FrameSnapshot
     registry: Registry
     source: SourceStore
     folder: Path
@@ -50,46 +56,39 @@ class Champions:
     @property
     def service(self) -> PromotionService:
         """Return a service that another process would have, too."""
-        return self.with_publish(self.messages.append)
+        return PromotionService(
+            self.registry, self.source, publish=self.messages.append, cache_dir=self.folder / "cache"
+        )
 
-    def with_publish(self, publish: Callable[[ModelPromoted], None]) -> PromotionService:
-        return PromotionService(self.registry, self.source, publish=publish, cache_dir=self.folder / "cache")
-
-    def through(self, url: str) -> PromotionService:
-        """Return a service that speaks to MLflow at another address."""
-        registry = Registry(url, self.registry.model_name)
-        return PromotionService(registry, self.source, publish=self.messages.append)
-
-    def open_record(self, snapshot: FrameSnapshot, version: int) -> PromotionRecord:
-        """Interrupt a forced promotion right after its record was written, and return that."""
+    @contextmanager
+    def interrupted(self, *step: Any, **options: Any) -> Iterator[PromotionService]:  # as the proxy has them
+        """Yield a service of another process, which MLflow refuses a step."""
         with (
-            proxy_that_refuses(self.registry.address.url, TAG) as mlflow,
-            pytest.raises(RegistryError, match="need not be repeated"),
+            proxy_that_refuses(self.registry.address.url, *step, **options) as mlflow,
+            Registry(mlflow, self.registry.model_name) as registry,
         ):
-            self.through(mlflow).promote(
-                snapshot, as_of=self.moment(), version=version, force_reason="a test"
-            )
+            yield PromotionService(registry, self.source, publish=self.messages.append)
+
+    def open_record(self, version: int) -> None:
+        """Interrupt a forced promotion right after its record was written."""
+        with self.interrupted(TAG) as service, pytest.raises(RegistryError, match="need not be repeated"):
+            service.promote(self.fleet, as_of=self.moment(), version=version, force_reason="a test")
         record, *_ = self.service.history()
         assert (record.version, record.is_closed) == (version, False)
-        return record
 
-    def register(self, snapshot: FrameSnapshot, params: TrainingParams = FULL, seed: int = 0) -> int:
-        return self.register_trained(trained_model(snapshot, params, seed)).version.version
+    def register(self, params: TrainingParams = FULL, seed: int = 0) -> int:
+        return register_candidate(self.registry, trained_model(self.fleet, params, seed=seed)).version.version
 
-    def register_trained(self, trained: TrainedModel) -> Registered:
-        return register_candidate(self.registry, trained)
+    def promote(self, version: int | None = None, *, force_reason: str | None = None) -> Outcome:
+        moment = self.moment()
+        return self.service.promote(self.fleet, as_of=moment, version=version, force_reason=force_reason)
 
-    def promote(
-        self, snapshot: FrameSnapshot, version: int | None = None, *, force_reason: str | None = None
-    ) -> Outcome:
-        return self.service.promote(snapshot, as_of=self.moment(), version=version, force_reason=force_reason)
-
-    def promote_each(self, snapshot: FrameSnapshot, *params: TrainingParams) -> list[int]:
+    def promote_each(self, *params: TrainingParams) -> list[int]:
         """Register and promote models, each better than the one before; return their versions."""
         versions = []
         for each in params:
-            versions.append(self.register(snapshot, each))
-            assert self.promote(snapshot).promoted
+            versions.append(self.register(each))
+            assert self.promote().promoted
         return versions
 
     def rollback(self, reason: str = "a drill") -> Outcome:
@@ -103,3 +102,40 @@ class Champions:
         champion = self.registry.champion()
         assert champion is not None
         return champion.version
+
+
+@contextmanager
+def proxy_that_refuses(
+    mlflow: str, step: str = ALIAS, *, refuses: Callable[[], bool] = lambda: True, is_done: bool = False
+) -> Iterator[str]:
+    """Stand before MLflow and refuse a step, the end of a path; return the address.
+
+    ``refuses`` is asked before each step.  If ``is_done``, MLflow does the step that is refused.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            headers = {"Content-Type": self.headers["Content-Type"]} if body else None
+            is_refused = self.command == "POST" and self.path.endswith(step) and refuses()
+            if is_done or not is_refused:
+                answer = client.request(self.command, self.path, content=body, headers=headers)
+            if is_refused:
+                self.send_error(503)
+                return
+            self.send_response(answer.status_code)
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        do_GET = do_POST  # noqa: N815 - as http.server calls it
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with (
+        httpx.Client(base_url=mlflow, timeout=30) as client,
+        ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server,
+    ):
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()

@@ -37,5 +37,5 @@ def registry(mlflow_server: str) -> Iterator[Registry]:
 
 
 @pytest.fixture
-def champions(registry: Registry, source: SourceStore, tmp_path: Path) -> Champions:
-    return Champions(registry, source, tmp_path)
+def champions(fleet: FrameSnapshot, registry: Registry, source: SourceStore, tmp_path: Path) -> Champions:
+    return Champions(fleet, registry, source, tmp_path)

@@ -1,27 +1,32 @@
 import mlflow
 import pytest
 
-from tests.snapshots import FrameSnapshot
-from tests.vroom_model.champions import AS_OF, FULL, MIDDLING, WEAK, Champions
-from tests.vroom_model.processes import ALIAS, TAG, proxy_that_refuses
+from tests.vroom_model.champions import (
+    ALIAS,
+    AS_OF,
+    FULL,
+    MIDDLING,
+    TAG,
+    WEAK,
+    Champions,
+)
 from vroom_features.database.engine import promotion_lock
 from vroom_model.errors import ReasonError, RegistryError, RollbackError
 from vroom_model.messages import ModelPromoted
 from vroom_model.records import Decision
+from vroom_model.registry.promotion import PromotionService
 
 
-def test_the_first_candidate_becomes_champion_by_beating_the_mean_and_only_once(
-    champions: Champions, fleet: FrameSnapshot
-) -> None:
-    version = champions.register(fleet)
-    outcome = champions.promote(fleet)
+def test_the_first_candidate_becomes_champion_by_beating_the_mean_and_once(champions: Champions) -> None:
+    version = champions.register()
+    outcome = champions.promote()
     assert outcome.promoted
     assert champions.champion() == version
     assert "the mean" in outcome.decision.reason
     name = champions.registry.model_name
     assert champions.messages == [ModelPromoted(model_name=name, version=version, epoch=1)]
     for force_reason in (None, "again"):
-        again = champions.promote(fleet, force_reason=force_reason)
+        again = champions.promote(force_reason=force_reason)
         assert not again.promoted
         assert again.decision.reason == f"version {version} is champion already"
     tags = champions.registry.version(version).tags
@@ -29,40 +34,32 @@ def test_the_first_candidate_becomes_champion_by_beating_the_mean_and_only_once(
     assert Decision.model_validate_json(tags["decision"]) == outcome.decision
 
 
-def test_force_promotes_whatever_the_gate_says_and_the_reason_is_kept(
-    champions: Champions, fleet: FrameSnapshot
-) -> None:
-    version = champions.register(fleet)
+def test_force_promotes_whatever_the_gate_says_and_the_reason_is_kept(champions: Champions) -> None:
+    champions.promote_each(FULL)
+    weak = champions.register(WEAK)
     longest = "\a" * 500  # each is six characters of JSON
-    decision = champions.promote(fleet, force_reason=longest).decision
-    assert (decision.promote, decision.forced) == (True, True)
-    assert "the mean" in decision.reason
-    tags = champions.registry.version(version).tags
-    assert longest in tags["decision_reason"]
+    decision = champions.promote(force_reason=longest).decision
+    assert (decision.promote, decision.forced, champions.champion()) == (True, True, weak)
+    assert "is worse for vehicles" in decision.reason
+    tags = champions.registry.version(weak).tags
     assert Decision.model_validate_json(tags["decision"]) == decision
-
-    weak = champions.register(fleet, WEAK)
-    assert champions.promote(fleet, force_reason="a drill").decision.forced
-    assert champions.champion() == weak
     head, _ = champions.service.history()
-    assert head.forced
-    assert "a drill" in head.reason
+    assert (head.forced, head.reason) == (True, decision.reason)
+    assert longest in tags["decision_reason"]
 
 
-def test_a_blank_or_too_long_reason_is_refused(champions: Champions, fleet: FrameSnapshot) -> None:
+def test_a_blank_or_too_long_reason_is_refused(champions: Champions) -> None:
     for reason, problem in (("  \n", "needs a written reason"), ("x" * 501, "501 characters; say it in 500")):
         with pytest.raises(ReasonError, match=problem):
-            champions.promote(fleet, force_reason=reason)
+            champions.promote(force_reason=reason)
     with pytest.raises(ReasonError):
         champions.rollback("x" * 501)
     assert champions.service.history() == []
 
 
-def test_better_candidates_take_over_and_rollbacks_go_back_one_champion_at_a_time(
-    champions: Champions, fleet: FrameSnapshot
-) -> None:
-    first, second, third = champions.promote_each(fleet, WEAK, MIDDLING, FULL)
-    assert not champions.promote(fleet, second).promoted  # it is worse
+def test_better_candidates_take_over_and_rollbacks_go_back_one_at_a_time(champions: Champions) -> None:
+    first, second, third = champions.promote_each(WEAK, MIDDLING, FULL)
+    assert not champions.promote(second).promoted  # it is worse
     assert [message.version for message in champions.messages] == [first, second, third]
     for expected, before in ((second, third), (first, second)):
         decision = champions.rollback().decision
@@ -72,24 +69,9 @@ def test_better_candidates_take_over_and_rollbacks_go_back_one_champion_at_a_tim
     with pytest.raises(RollbackError, match="no earlier champion"):
         champions.rollback()
     assert [message.epoch for message in champions.messages] == [1, 2, 3, 4, 5]
-    assert champions.promote(fleet, second).promoted  # a rollback returns to what served before
+    assert champions.promote(second).promoted  # a rollback returns to what served before
     champions.rollback()
     assert champions.champion() == first
-
-
-def test_a_promotion_repeated_after_a_failure_is_the_promotion_it_was(
-    champions: Champions, fleet: FrameSnapshot
-) -> None:
-    version = champions.register(fleet)
-    cut_off = champions.open_record(fleet, version)
-    other = champions.register(fleet, MIDDLING)
-    assert champions.promote(fleet, force_reason="another comes in between").record == 2
-    for _ in range(2):
-        outcome = champions.service.promote(fleet, as_of=cut_off.decided_at, version=version)
-        assert (outcome.promoted, outcome.record) == (True, 1)
-        assert "a test" in outcome.decision.reason
-    assert champions.champion() == other
-    assert len(champions.service.history()) == 2
 
 
 @pytest.mark.parametrize(
@@ -98,15 +80,15 @@ def test_a_promotion_repeated_after_a_failure_is_the_promotion_it_was(
     ids=["after the record", "before the alias", "after the alias"],
 )
 def test_a_promotion_that_is_cut_off_is_finished_and_its_retry_is_the_same_promotion(
-    champions: Champions, fleet: FrameSnapshot, step: str, is_done: bool
+    champions: Champions, step: str, is_done: bool
 ) -> None:
-    version = champions.register(fleet, WEAK)
+    version = champions.register(WEAK)
     as_of = champions.moment()
     with (
-        proxy_that_refuses(champions.registry.address.url, step, is_done=is_done) as mlflow_url,
+        champions.interrupted(step, is_done=is_done) as service,
         pytest.raises(RegistryError, match="need not be repeated"),
     ):
-        champions.through(mlflow_url).promote(fleet, as_of=as_of)
+        service.promote(champions.fleet, as_of=as_of)
     (cut_off,) = champions.service.history()
     assert (cut_off.version, cut_off.is_closed) == (version, False)
     with promotion_lock(champions.source.engine, champions.source.address):
@@ -119,35 +101,33 @@ def test_a_promotion_that_is_cut_off_is_finished_and_its_retry_is_the_same_promo
     (finished,) = champions.service.history()
     assert (finished.number, finished.is_closed) == (cut_off.number, True)
     assert Decision.model_validate_json(champions.registry.version(version).tags["decision"]).promote
-    again = champions.service.promote(fleet, as_of=as_of)
-    assert (again.record, again.promoted, len(champions.service.history())) == (1, True, 1)
+    (other,) = champions.promote_each(MIDDLING)  # comes in between
+    again = champions.service.promote(champions.fleet, as_of=as_of, version=version)
+    assert (again.record, again.promoted, len(champions.service.history())) == (1, True, 2)
+    assert champions.champion() == other
 
 
-def test_a_message_that_cannot_be_sent_leaves_the_promotion_done(
-    champions: Champions, fleet: FrameSnapshot
-) -> None:
-    version = champions.register(fleet)
+def test_a_message_that_cannot_be_sent_leaves_the_promotion_done(champions: Champions) -> None:
+    version = champions.register()
 
     def fail(_message: ModelPromoted) -> None:
         raise ConnectionError
 
+    service = PromotionService(champions.registry, champions.source, publish=fail)
     with pytest.raises(ConnectionError):
-        champions.with_publish(fail).promote(fleet, as_of=AS_OF)
+        service.promote(champions.fleet, as_of=AS_OF)
     assert champions.service.history()[0].is_closed
-    outcome = champions.service.promote(fleet, as_of=AS_OF)
+    outcome = champions.service.promote(champions.fleet, as_of=AS_OF)
     assert (outcome.record, champions.champion()) == (1, version)
     assert "the mean" in outcome.decision.reason
 
 
-def test_a_rollback_repeated_after_a_failure_goes_back_no_further(
-    champions: Champions, fleet: FrameSnapshot
-) -> None:
-    first, second, _ = champions.promote_each(fleet, WEAK, MIDDLING, FULL)
-    with proxy_that_refuses(champions.registry.address.url) as mlflow_url:
-        away = champions.through(mlflow_url)
+def test_a_rollback_repeated_after_a_failure_goes_back_no_further(champions: Champions) -> None:
+    first, second, _ = champions.promote_each(WEAK, MIDDLING, FULL)
+    with champions.interrupted() as service:
         for _ in range(2):
             with pytest.raises(RegistryError, match=rf"version {second} .* need not be repeated"):
-                away.rollback(as_of=champions.moment())
+                service.rollback(as_of=champions.moment())
     outcome = champions.rollback()
     assert (outcome.record, outcome.decision.candidate_version) == (4, second)
     assert champions.champion() == second
@@ -157,13 +137,13 @@ def test_a_rollback_repeated_after_a_failure_goes_back_no_further(
 
 
 def test_a_version_that_got_the_champions_number_after_the_registry_was_lost_is_not_the_champion(
-    champions: Champions, fleet: FrameSnapshot
+    champions: Champions,
 ) -> None:
-    (lost,) = champions.promote_each(fleet, FULL)
+    (lost,) = champions.promote_each(FULL)
     mlflow.MlflowClient(champions.registry.address.url).delete_registered_model(champions.registry.model_name)
-    assert champions.register(fleet, WEAK) == lost
+    assert champions.register(WEAK) == lost
     assert champions.registry.champion() is None
-    outcome = champions.promote(fleet)
+    outcome = champions.promote()
     assert (outcome.promoted, outcome.record, champions.champion()) == (True, 2, lost)
     assert "the mean" in outcome.decision.reason
     with pytest.raises(RollbackError, match="is gone"):
@@ -171,14 +151,14 @@ def test_a_version_that_got_the_champions_number_after_the_registry_was_lost_is_
 
 
 def test_a_champion_moved_by_hand_is_respected_recorded_and_where_a_rollback_leads(
-    champions: Champions, fleet: FrameSnapshot
+    champions: Champions,
 ) -> None:
-    first = champions.register(fleet, WEAK)
+    first = champions.register(WEAK)
     champions.registry.set_alias("champion", first)  # before there was any promotion
-    (second,) = champions.promote_each(fleet, MIDDLING)
-    by_hand = champions.register(fleet)
+    (second,) = champions.promote_each(MIDDLING)
+    by_hand = champions.register()
     champions.registry.set_alias("champion", by_hand)
-    refused = champions.promote(fleet, second)
+    refused = champions.promote(second)
     assert (refused.promoted, refused.decision.champion_version) == (False, by_hand)
     kinds = [(record.version, record.kind) for record in champions.service.history()]
     assert kinds == [(by_hand, "manual"), (second, "promotion"), (first, "manual")]
@@ -187,28 +167,21 @@ def test_a_champion_moved_by_hand_is_respected_recorded_and_where_a_rollback_lea
         assert champions.champion() == expected
 
 
-def test_a_change_that_was_cut_off_is_abandoned_when_the_alias_was_moved_by_hand_meanwhile(
-    champions: Champions, fleet: FrameSnapshot
+def test_a_change_that_was_cut_off_is_abandoned_when_the_alias_was_moved_by_hand_or_its_version_is_gone(
+    champions: Champions,
 ) -> None:
-    (first,) = champions.promote_each(fleet, WEAK)
-    champions.open_record(fleet, champions.register(fleet, MIDDLING))
-    by_hand = champions.register(fleet)
+    (first,) = champions.promote_each(WEAK)
+    champions.open_record(champions.register(MIDDLING))
+    by_hand = champions.register()
     champions.registry.set_alias("champion", by_hand)
-    assert champions.promote(fleet).decision.reason == f"version {by_hand} is champion already"
-    assert [record.kind for record in champions.service.history()] == ["manual", "abandoned", "promotion"]
-    assert champions.champion() == by_hand
+    assert champions.promote().decision.reason == f"version {by_hand} is champion already"
     champions.rollback()
     assert champions.champion() == first
-    assert all(record.is_closed for record in champions.service.history())
-
-
-def test_a_change_that_was_cut_off_is_abandoned_when_its_version_is_gone(
-    champions: Champions, fleet: FrameSnapshot
-) -> None:
-    (first,) = champions.promote_each(fleet, WEAK)
-    version = champions.register(fleet)
-    champions.open_record(fleet, version)
-    champions.registry.delete(champions.registry.version(version))
+    champions.open_record(by_hand)
+    champions.registry.delete(champions.registry.version(by_hand))
     champions.service.finish()
-    assert champions.service.history()[0].kind == "abandoned"
     assert champions.champion() == first
+    history = champions.service.history()
+    expected = ["abandoned", "rollback", "manual", "abandoned", "promotion"]
+    assert [record.kind for record in history] == expected
+    assert all(record.is_closed for record in history)

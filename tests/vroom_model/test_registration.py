@@ -4,10 +4,8 @@ import dataclasses
 import doctest
 import shutil
 import threading
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -17,22 +15,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.snapshots import SAMPLE, FrameSnapshot
+from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import AS_OF, MIDDLING, WEAK, Champions, trained_model
-from vroom_features.database.vehicles import SourceStore
-from vroom_features.ingest.seed import seed
-from vroom_features.materialize import materialize
-from vroom_features.offline.snapshots import OfflineStore
-from vroom_features.settings import Settings
+from tests.vroom_model.stored import store_fleet
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.dataset import load_dataset
 from vroom_model.errors import BaselineError, BrokenModelError, ModelNotFoundError, RegistryError
 from vroom_model.manifest import fold_file
-from vroom_model.registry.mlflow_api import MlflowApi
+from vroom_model.records import ModelVersion
 from vroom_model.registry.registry import Registry
 from vroom_model.serving.predictor import Predictor
 from vroom_model.training.model_card import card_text
-from vroom_model.training.register import Registered, register_candidate, train_candidate
+from vroom_model.training.register import register_candidate, train_candidate
 from vroom_model.training.train import TrainedModel
 
 LABEL = VEHICLE_VIEW.label
@@ -43,36 +37,19 @@ def client(mlflow_server: str) -> mlflow.MlflowClient:
     return mlflow.MlflowClient(mlflow_server)
 
 
-@pytest.fixture(scope="module")
-def filled(mlflow_server: str) -> Iterator[Registry]:
-    """Return a registry for tests that change none of its versions."""
-    with Registry(mlflow_server, f"vroom-{uuid.uuid4().hex[:8]}") as registry:
-        yield registry
-
-
-@pytest.fixture(scope="module")
-def registered(filled: Registry, trained: TrainedModel) -> Registered:
-    return register_candidate(filled, trained)
-
-
 def spoil(client: mlflow.MlflowClient, run_id: str, folder: Path) -> None:
     (folder / fold_file(1)).write_text("{}")
     client.log_artifact(run_id, str(folder / fold_file(1)), "bundle")
 
 
 def test_a_registered_model_is_the_candidate_with_all_its_files_and_lineage_and_no_pickle(
-    client: mlflow.MlflowClient,
-    filled: Registry,
-    registered: Registered,
-    trained: TrainedModel,
-    fleet: FrameSnapshot,
-    tmp_path: Path,
+    client: mlflow.MlflowClient, registry: Registry, trained: TrainedModel, tmp_path: Path
 ) -> None:
-    version, manifest = registered.version, registered.manifest
-    assert filled.candidate() == version
-    directory = filled.download(version, tmp_path)
+    version, manifest = register_candidate(registry, trained).version, trained.manifest
+    assert registry.candidate() == version
+    directory = registry.download(version, tmp_path)
     loaded = Predictor.load(directory, version=1, manifest_sha256=version.ref.manifest_sha256)
-    assert loaded.manifest == trained.manifest
+    assert loaded.manifest == manifest
 
     run = client.get_run(version.run_id)
     assert run.data.params["num_rounds"] == str(manifest.params["num_rounds"])
@@ -80,9 +57,9 @@ def test_a_registered_model_is_the_candidate_with_all_its_files_and_lineage_and_
     assert run.data.metrics["mae"] == pytest.approx(manifest.metrics["mae"])
     assert {"fold_4/mae", "segment_3/coverage", "importance/price_diff"} <= set(run.data.metrics)
     assert run.data.tags["features"] == ",".join(VEHICLE_VIEW.columns)
-    assert version.tags["snapshot_digest"] == fleet.digest
-    assert version.tags["view"] == "vehicle_forecast:1"
-    assert version.tags["sha256.serving.onnx"] == manifest.files["serving.onnx"]
+    expected = {"snapshot_digest": manifest.snapshot.digest, "view": "vehicle_forecast:1"}
+    expected["sha256.serving.onnx"] = manifest.files["serving.onnx"]
+    assert expected.items() <= version.tags.items()
     names = {Path(entry.path).name for entry in client.list_artifacts(version.run_id, "bundle")}
     assert names == {*manifest.files, "manifest.json", "MLmodel"}
     cards = {Path(entry.path).name for entry in client.list_artifacts(version.run_id, "card")}
@@ -95,26 +72,23 @@ def test_a_registered_model_is_the_candidate_with_all_its_files_and_lineage_and_
 
 
 def test_what_is_missing_broken_or_not_reachable_is_refused_by_name(
-    filled: Registry, registered: Registered, champions: Champions, mlflow_server: str, tmp_path: Path
+    registry: Registry, tmp_path: Path
 ) -> None:
-    assert (champions.registry.champion(), champions.registry.candidate()) == (None, None)
+    assert (registry.champion(), registry.candidate()) == (None, None)
     with pytest.raises(ModelNotFoundError, match="no version 7"):
-        champions.registry.version(7)
-    orphan = dataclasses.replace(registered.version, run_id="0" * 32)  # as `mlflow gc` leaves one
+        registry.version(7)
+    orphan = ModelVersion(1, "0" * 32, AS_OF, {"manifest_sha256": "0" * 64})  # as `mlflow gc` leaves one
     with pytest.raises(BrokenModelError, match=r"its run 0+ is gone from MLflow"):
-        filled.download(orphan, tmp_path)
+        registry.download(orphan, tmp_path)
     with pytest.raises(BrokenModelError, match="manifest_sha256"):
-        _ = dataclasses.replace(registered.version, tags={}).ref
+        _ = dataclasses.replace(orphan, tags={}).ref
+    with pytest.raises(RegistryError, match="out of reach: let the server at"):
+        registry.api.upload("s3://bucket/1/artifacts/bundle", tmp_path / "manifest.json")
     with (
-        closing(MlflowApi(mlflow_server)) as api,
-        pytest.raises(RegistryError, match="out of reach: let the server at"),
-    ):
-        api.upload("s3://bucket/1/artifacts/bundle", tmp_path / "manifest.json")
-    with (
-        Registry("http://127.0.0.1:9", "vroom", timeout_s=1) as registry,
+        Registry("http://127.0.0.1:9", "vroom", timeout_s=1) as away,
         pytest.raises(RegistryError, match=r"127\.0\.0\.1:9"),
     ):
-        registry.champion()
+        away.champion()
 
 
 def test_unchanged_inputs_make_no_second_version_unless_the_first_was_cut_off(
@@ -126,78 +100,69 @@ def test_unchanged_inputs_make_no_second_version_unless_the_first_was_cut_off(
     run = client.create_run("0").info
     client.create_model_version(registry.model_name, f"{run.artifact_uri}/bundle", run.run_id, tags=tags)
     first = train_candidate(registry, fleet, as_of=AS_OF, params=WEAK)
-    other = champions.register_trained(trained_model(fleet, MIDDLING))
+    middling = trained_model(fleet, MIDDLING)
+    other = register_candidate(registry, middling)
     again = train_candidate(registry, fleet, as_of=AS_OF + timedelta(days=1), params=WEAK)
     assert (first.is_new, other.is_new, again.is_new) == (True, True, False)
     assert again.version.version == first.version.version == 2
     assert again.manifest.trained_at == AS_OF
-    candidate = registry.candidate()
-    assert candidate is not None
-    assert candidate.version == first.version.version
-    assert not champions.register_trained(trained_model(fleet, MIDDLING)).is_new
-    rng = np.random.default_rng(0)
-    useless = fleet.changed(
-        lambda frame: frame.assign(training_label=rng.permutation(frame["training_label"]))
-    )
+    assert registry.candidate() == again.version
+    assert not register_candidate(registry, middling).is_new
+    at_random = np.random.default_rng(0).permutation(fleet.frame["training_label"])
+    useless = fleet.changed(lambda frame: frame.assign(training_label=at_random))
     with pytest.raises(BaselineError, match="does not beat the mean"):
-        champions.register(useless)
+        register_candidate(registry, trained_model(useless))
     assert len(registry.versions()) == 3
 
 
 def test_missing_and_spoiled_files_are_refused_even_by_force_and_the_same_training_makes_a_new_version(
     champions: Champions, fleet: FrameSnapshot, client: mlflow.MlflowClient, tmp_path: Path
 ) -> None:
-    whole = trained_model(fleet)
+    registry, whole, middling = champions.registry, trained_model(fleet), trained_model(fleet, MIDDLING)
     directory = shutil.copytree(whole.directory, tmp_path / "incomplete")
     (directory / fold_file(4)).unlink()
-    champions.register_trained(dataclasses.replace(whole, directory=directory))
-    refused = champions.promote(fleet, force_reason="it must be")
+    register_candidate(registry, dataclasses.replace(whole, directory=directory))
+    refused = champions.promote(force_reason="it must be")
     assert not refused.promoted
     assert "fold-4.json is missing in MLflow" in refused.decision.reason
 
-    spoiled = champions.register_trained(trained_model(fleet, MIDDLING)).version
+    spoiled = register_candidate(registry, middling).version
     spoil(client, spoiled.run_id, tmp_path)
-    refused = champions.promote(fleet, force_reason="I want it")
+    refused = champions.promote(force_reason="I want it")
     assert not refused.promoted
     assert "fold-1.json differs from its checksum" in refused.decision.reason
-    kept = champions.registry.version(spoiled.version).tags["decision_reason"]
-    assert kept == refused.decision.reason
-    assert champions.registry.champion() is None
-    anew = champions.register_trained(trained_model(fleet, MIDDLING))
+    assert registry.version(spoiled.version).tags["decision_reason"] == refused.decision.reason
+    assert registry.champion() is None
+    anew = register_candidate(registry, middling)
     assert (anew.is_new, anew.version.version) == (True, spoiled.version + 1)
-    assert champions.promote(fleet).promoted
+    assert champions.promote().promoted
 
     shutil.rmtree(champions.folder / "cache")  # a champion that is spoiled later is replaced by a sound one
     spoil(client, anew.version.run_id, tmp_path)
-    assert champions.promote_each(fleet, WEAK) == [champions.champion()]
+    assert champions.promote_each(WEAK) == [champions.champion()]
 
 
-def test_two_that_set_the_same_tag_for_the_first_time_both_succeed(
-    filled: Registry, registered: Registered
-) -> None:
-    both = threading.Barrier(2)
-    version = registered.version.version
+def test_two_that_set_the_same_tag_for_the_first_time_both_succeed(champions: Champions) -> None:
+    version = champions.register(WEAK)
+    together = threading.Barrier(2)
 
-    def set_tags(tags: dict[str, str]) -> None:
-        with Registry(filled.address, filled.model_name) as registry:
-            both.wait(30)
-            registry.set_tags(version, tags)
+    def set_tag(name: str) -> None:
+        together.wait(30)
+        champions.registry.set_tags(version, {name: "set"})
 
     expected = {f"tag_{number}": "set" for number in range(20)}
     with ThreadPoolExecutor(2) as pool:
-        for name in expected:
-            for done in [pool.submit(set_tags, {name: "set"}) for _ in range(2)]:
-                done.result()
-    assert expected.items() <= filled.version(version).tags.items()
+        list(pool.map(set_tag, [name for name in expected for _ in range(2)]))
+    assert expected.items() <= champions.registry.version(version).tags.items()
 
 
 def test_old_versions_are_deleted_with_their_files_and_champions_are_kept(
-    champions: Champions, fleet: FrameSnapshot, client: mlflow.MlflowClient
+    champions: Champions, client: mlflow.MlflowClient
 ) -> None:
     registry = champions.registry
-    (first,) = champions.promote_each(fleet, WEAK)
-    old = registry.version(champions.register(fleet, WEAK, seed=1))
-    newest = champions.register(fleet, WEAK, seed=2)
+    (first,) = champions.promote_each(WEAK)
+    old = registry.version(champions.register(WEAK, seed=1))
+    newest = champions.register(WEAK, seed=2)
     assert registry.delete_old_versions(keep=3, needed={first}) == []
     registry.set_alias("candidate", newest)
     assert registry.delete_old_versions(keep=0, needed=()) == [old.version]  # the others have an alias
@@ -214,10 +179,10 @@ def test_old_versions_are_deleted_with_their_files_and_champions_are_kept(
 
 
 def test_files_are_kept_for_a_version_that_came_of_the_same_run(
-    champions: Champions, fleet: FrameSnapshot, client: mlflow.MlflowClient
+    champions: Champions, client: mlflow.MlflowClient
 ) -> None:
     registry = champions.registry
-    old = champions.register_trained(trained_model(fleet, WEAK)).version
+    old = registry.version(champions.register(WEAK))
     source = client.get_model_version(registry.model_name, str(old.version)).source
     copied = f"{registry.model_name}-copy"
     client.create_registered_model(copied)
@@ -237,21 +202,16 @@ def test_the_examples_of_docs_model_give_what_the_document_says(
     mlflow_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     document = Path(__file__).parents[2] / "docs" / "model.md"
-    monkeypatch.setenv("VROOM_HOME", str(tmp_path / "var"))
+    monkeypatch.setenv("VROOM_HOME", str(tmp_path))
     monkeypatch.setenv("VROOM_MLFLOW_URI", mlflow_server)
     monkeypatch.setenv("VROOM_MODEL_NAME", "vroom-docs")
-    settings = Settings()
-    with closing(SourceStore.open(settings.source_database)) as source:
-        seed(source, SAMPLE)
-        materialize(source, OfflineStore(settings.offline_store), None, now=AS_OF)
+    store_fleet(tmp_path)
     names = {"folder": tmp_path, "as_of": AS_OF, "timedelta": timedelta}
     # A blank line ends an example's output in doctest; in Markdown it is the closing fence.
     text = document.read_text().replace("\n```", "\n")
     example = doctest.DocTestParser().get_doctest(text, names, document.name, str(document), 0)
     assert len(example.examples) > 20
-    said: list[str] = []
-    failed = doctest.DocTestRunner().run(example, out=said.append).failed
-    assert not failed, "".join(said)
+    assert doctest.DocTestRunner().run(example).failed == 0
 
 
 def mostly_unbooked(frame: pd.DataFrame, zeros: float) -> pd.DataFrame:
@@ -281,18 +241,15 @@ def thirty_cars(frame: pd.DataFrame) -> pd.DataFrame:
     ],
 )
 def test_a_right_model_of_a_skewed_fleet_is_registered_and_promoted(
-    champions: Champions,
-    fleet: FrameSnapshot,
-    change: Callable[[pd.DataFrame], pd.DataFrame],
-    has_lower_mae: bool,
+    champions: Champions, change: Callable[[pd.DataFrame], pd.DataFrame], has_lower_mae: bool
 ) -> None:
-    skewed = fleet.changed(change)
-    model = trained_model(skewed)
+    champions.fleet = champions.fleet.changed(change)
+    model = trained_model(champions.fleet)
     metrics = model.manifest.metrics
     assert (metrics["mae"] < metrics["baseline_mae"]) == has_lower_mae
     assert metrics["deviance"] < metrics["baseline_deviance"]
-    assert champions.register_trained(model).is_new
-    outcome = champions.promote(skewed)
+    assert register_candidate(champions.registry, model).is_new
+    outcome = champions.promote()
     assert outcome.promoted, outcome.decision.reason
     assert "the mean" in outcome.decision.reason
 

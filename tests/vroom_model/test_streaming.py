@@ -1,22 +1,18 @@
 """Boosters of large fleets: fitted in batches, from a stored snapshot, and on a Dask cluster."""
 
 from collections.abc import Iterator
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from tests.snapshots import SAMPLE, FrameSnapshot
+from tests.snapshots import FrameSnapshot
 from tests.vroom_features.stores import seed_with_booked_arrivals
 from tests.vroom_model.champions import AS_OF, WEAK, trained_model
-from vroom_features.database.vehicles import SourceStore
-from vroom_features.ingest.seed import seed
-from vroom_features.materialize import materialize
-from vroom_features.offline.snapshots import OfflineStore, Snapshot
+from tests.vroom_model.stored import store_fleet
+from vroom_features.offline.snapshots import Snapshot
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.dataset import load_dataset
 from vroom_model.training.boosting import (
@@ -54,19 +50,13 @@ def test_batches_teach_what_memory_teaches_with_the_same_bytes_each_time(fleet: 
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
-    """Return the sample fleet in an offline store, in several parts."""
-    folder = tmp_path_factory.mktemp("stored")
-    offline = OfflineStore(str(folder / "offline"))
-    with closing(SourceStore.open(f"sqlite:///{folder / 'vroom.db'}")) as source:
-        seed(source, SAMPLE)
-        materialize(source, offline, None, now=AS_OF, partition_vehicles=300)
-    return offline.current()
+    return store_fleet(tmp_path_factory.mktemp("stored"))
 
 
 def test_a_stored_snapshot_teaches_the_same_as_its_rows(
     stored: Snapshot, fleet: FrameSnapshot, tmp_path: Path
 ) -> None:
-    assert len(stored.parts) > 1
+    assert len(stored.parts) == 4
     model = train(stored, directory=tmp_path, as_of=AS_OF, params=WEAK)
     assert model.manifest.files == trained_model(fleet, WEAK).manifest.files
 
@@ -82,16 +72,21 @@ def client() -> Iterator["Client"]:
 
 
 @pytest.mark.filterwarnings("ignore")  # Dask's and XGBoost's own, of one another
-def test_a_dask_cluster_learns_what_one_machine_learns(
+def test_a_dask_cluster_learns_what_one_machine_learns_from_csv_vehicles_alone(
     client: "Client", stored: Snapshot, tmp_path: Path
 ) -> None:
     from vroom_model.training.dask_training import fit_on_dask  # noqa: PLC0415  # an optional extra
 
+    mixed = store_fleet(tmp_path, lambda source: seed_with_booked_arrivals(source, tmp_path / "csv"))
+    assert (mixed.num_rows, len(mixed.parts)) == (stored.num_rows + 800, 6)
     fit = partial(fit_on_dask, client)
-    model = train(stored, directory=tmp_path / "dask", as_of=AS_OF, params=ALL_FEATURES, fit=fit).manifest
-    local = train(stored, directory=tmp_path / "local", as_of=AS_OF, params=ALL_FEATURES).manifest
-    assert model.metrics["mae"] == pytest.approx(local.metrics["mae"], rel=0.03)
-    assert model.training_digest != local.training_digest
+    alone, beside, local = (
+        train(snapshot, directory=tmp_path / "model", as_of=AS_OF, params=ALL_FEATURES, fit=how).manifest
+        for snapshot, how in ((stored, fit), (mixed, fit), (stored, None))
+    )
+    assert beside.files == alone.files
+    assert alone.metrics["mae"] == pytest.approx(local.metrics["mae"], rel=0.03)
+    assert alone.training_digest != local.training_digest
 
 
 @pytest.mark.filterwarnings("ignore")  # as above
@@ -100,41 +95,21 @@ def test_a_dask_cluster_makes_the_same_bytes_wherever_its_workers_read(
 ) -> None:
     from xgboost import dask as dxgb  # noqa: PLC0415  # as above
 
-    from vroom_model.training.dask_training import (  # noqa: PLC0415  # as above
-        fit_on_dask,
-        place,
-        training_matrix,
-    )
+    from vroom_model.training import dask_training as dask  # noqa: PLC0415  # as above
 
     params = ALL_FEATURES.model_copy(update={"num_rounds": 5})
     settings = booster_params(params, inputs=VEHICLE_VIEW.inputs, num_rows=stored.num_rows * 2 // 3, seed=0)
-    expected = raw(fit_on_dask(client, stored, params, seed=0))
+    expected = raw(dask.fit_on_dask(client, stored, params, seed=0))
 
     def learned(*, placed: bool) -> bytearray:
-        matrix = training_matrix(client, stored, 0, params.num_folds, inputs=VEHICLE_VIEW.inputs)
+        matrix = dask.training_matrix(client, stored, 0, params.num_folds, inputs=VEHICLE_VIEW.inputs)
         parts = [part for owned in matrix.worker_map.values() for part in owned]
         one, other = client.scheduler_info()["workers"]
         matrix.worker_map = {one: parts[:1], other: parts[:0:-1]}
         if placed:
-            place(client, matrix)
+            dask.place(client, matrix)
         booster: Booster = dxgb.train(client, settings, matrix, num_boost_round=5)["booster"]
         return booster.save_raw()
 
     assert learned(placed=True) == expected[0]
     assert learned(placed=False) != expected[0]  # else this test would show nothing
-
-
-def test_workers_of_a_dask_cluster_read_vehicles_with_a_label_alone(stored: Snapshot, tmp_path: Path) -> None:
-    dask_training = pytest.importorskip("vroom_model.training.dask_training", reason="no extra dask")
-    offline = OfflineStore(str(tmp_path / "offline"))
-    with closing(SourceStore.open(f"sqlite:///{tmp_path / 'vroom.db'}")) as source:
-        seed_with_booked_arrivals(source, tmp_path / "csv")
-        materialize(source, offline, None, now=AS_OF, partition_vehicles=300)
-    mixed = offline.current()
-    assert (mixed.num_rows, len(mixed.parts)) == (stored.num_rows + 800, 6)
-    assert mixed.num_labels == stored.num_rows
-    alone, beside = (
-        dask_training.read_part(snapshot, fold=0, num_folds=3, inputs=VEHICLE_VIEW.inputs)
-        for snapshot in (stored, mixed)
-    )
-    pd.testing.assert_frame_equal(beside, alone)
