@@ -35,9 +35,6 @@ def test_reasons_are_in_plain_words_largest_first_and_add_up_to_the_forecast(
         assert explanation.base + sum(weights) == pytest.approx(forecast, abs=1e-4)
         assert weights == sorted(weights, key=abs, reverse=True)
         assert {reason.feature for reason in explanation.reasons} == set(VEHICLE_VIEW.columns)
-    reason, *_ = explainer.explain(VEHICLE | {"actual_price": 38.0}).reasons
-    assert (reason.feature, reason.fact) == ("price_diff", "priced 12 (24%) below market")
-    assert reason.contribution > 0
 
 
 @pytest.fixture(scope="module")
@@ -110,13 +107,11 @@ def test_every_value_reads_well(
     trained: TrainedModel, changes: dict[str, float], feature: str, words: str
 ) -> None:
     explanation = Explainer.load(trained.directory).explain(VEHICLE | changes)
-    (reason,) = [reason for reason in explanation.reasons if reason.feature == feature]
-    assert reason.fact == words
+    assert {reason.feature: reason.fact for reason in explanation.reasons}[feature] == words
 
 
 def test_a_directory_without_a_booster_is_refused(trained: TrainedModel, tmp_path: Path) -> None:
-    copy = tmp_path / "bundle"
-    shutil.copytree(trained.directory, copy)
+    copy = shutil.copytree(trained.directory, tmp_path / "bundle")
     (copy / fold_file(2)).unlink()
     with pytest.raises(BrokenModelError, match=r"fold-2\.json cannot be read"):
         Explainer.load(copy)

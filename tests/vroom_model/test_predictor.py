@@ -58,9 +58,6 @@ def test_one_vehicle_is_forecast_as_in_a_batch(predictor: Predictor) -> None:
         one = predictor.predict_features(dict(zip(VEHICLE_VIEW.columns, map(float, values), strict=True)))
         expected = (batch.predicted_reservations[row], batch.low[row], batch.high[row])
         assert (one.predicted_reservations, one.low, one.high) == pytest.approx(expected, rel=1e-6)
-    assert predictor.predict_one(VEHICLE) == predictor.predict_features(VEHICLE_VIEW.compute(VEHICLE))
-    many = predictor.predict_many({name: np.array([value]) for name, value in VEHICLE.items()})
-    assert many.predicted_reservations[0] == predictor.predict_one(VEHICLE).predicted_reservations
 
 
 @given(
@@ -68,10 +65,8 @@ def test_one_vehicle_is_forecast_as_in_a_batch(predictor: Predictor) -> None:
     lines=st.builds(
         IntervalLines,
         coverage=st.just(0.8),
-        low_intercept=st.floats(-50, 50),
-        low_slope=st.floats(0, 5),
-        high_intercept=st.floats(-50, 50),
-        high_slope=st.floats(0, 5),
+        **dict.fromkeys(("low_intercept", "high_intercept"), st.floats(-50, 50)),
+        **dict.fromkeys(("low_slope", "high_slope"), st.floats(0, 5)),
     ),
 )
 def test_ranges_rise_with_the_forecast_and_include_it_whatever_the_lines(
@@ -90,12 +85,6 @@ def test_serving_imports_no_trainer() -> None:
     assert imported_by(served) & {"xgboost", "pandas", "mlflow", "scipy", "onnx", "sklearn"} == set()
 
 
-def flip_a_byte(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
 def replace(old: str, new: str) -> Callable[[Path], None]:
     def change(path: Path) -> None:
         text = path.read_text()
@@ -108,7 +97,7 @@ def replace(old: str, new: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("name", "spoil", "problem"),
     [
-        (SERVING_NAME, flip_a_byte, "differs from its checksum"),
+        (SERVING_NAME, lambda path: path.write_bytes(b"another"), "differs from its checksum"),
         (MANIFEST_NAME, Path.unlink, "cannot be read"),
         (MANIFEST_NAME, replace('"price_diff"', '"price_gap"'), "this program computes"),
         (MANIFEST_NAME, replace('"format": 1', '"format": 2'), "format"),
@@ -120,8 +109,7 @@ def replace(old: str, new: str) -> Callable[[Path], None]:
 def test_a_broken_directory_is_refused_with_its_problem(
     trained: TrainedModel, tmp_path: Path, name: str, spoil: Callable[[Path], None], problem: str
 ) -> None:
-    copy = tmp_path / "bundle"
-    shutil.copytree(trained.directory, copy)
+    copy = shutil.copytree(trained.directory, tmp_path / "bundle")
     spoil(copy / name)
     with pytest.raises(BrokenModelError, match=problem):
         Predictor.load(copy, version=1)
@@ -132,27 +120,22 @@ def test_a_manifest_that_the_registry_does_not_know_is_refused(trained: TrainedM
         Predictor.load(trained.directory, version=1, manifest_sha256="0" * 64)
 
 
-def test_the_what_if_curve_falls_with_the_price_inside_the_ratios_seen(predictor: Predictor) -> None:
-    for photos in (1, 3, 5):
-        curve = what_if(predictor, VEHICLE | {"num_images": photos})
-        for ends in (curve.forecast, curve.low, curve.high):
-            assert (np.diff(ends) <= 1e-9).all()
-        assert curve.forecast[0] > curve.forecast[-1]
-        income = np.array(curve.forecast) * np.array(curve.prices)
-        assert curve.index == pytest.approx(100 * income / income.max())
-        lowest, highest = (ratio * curve.market_price for ratio in predictor.manifest.price_ratio)
-        assert (curve.prices[0], curve.prices[-1]) == pytest.approx((lowest, highest))
-        assert curve.inside
-    assert not what_if(predictor, VEHICLE | {"actual_price": 1_000.0}).inside
-
-
-def test_the_price_now_is_on_the_curve_with_its_forecast_and_moves_no_end(predictor: Predictor) -> None:
+def test_the_what_if_curve_falls_over_the_ratios_seen_and_has_the_price_now_with_its_forecast(
+    predictor: Predictor,
+) -> None:
     lowest, highest = (ratio * VEHICLE["recommended_price"] for ratio in predictor.manifest.price_ratio)
     for price in (45.0, 58.37, 50.1, lowest, lowest + 0.01, highest - 0.01, highest):
         curve = what_if(predictor, VEHICLE | {"actual_price": price})
         assert (curve.prices[0], curve.prices[-1]) == pytest.approx((lowest, highest))
         assert (np.diff(curve.prices) > 0).all()
+        for ends in (curve.forecast, curve.low, curve.high):
+            assert (np.diff(ends) <= 1e-9).all()
+        assert curve.forecast[0] > curve.forecast[-1]
+        income = np.array(curve.forecast) * np.array(curve.prices)
+        assert curve.index == pytest.approx(100 * income / income.max())
         for place in (7, curve.prices.index(price)):
             here = predictor.predict_one(VEHICLE | {"actual_price": curve.prices[place]})
             forecast = (curve.forecast[place], curve.low[place], curve.high[place])
             assert forecast == pytest.approx((here.predicted_reservations, here.low, here.high))
+    inside = [what_if(predictor, VEHICLE | {"actual_price": price}).inside for price in (45.0, 1_000.0)]
+    assert inside == [True, False]
