@@ -27,30 +27,22 @@ pytestmark = [
 async def parameters_asked_for() -> dict[str, Any]:
     """Return the parameters of the main job's first run; nobody is there to run it."""
     async with get_client() as client:
-        await client.create_deployment(
-            await client.create_flow(vroom_forecast_materialize), first_run.STEPS[0]
-        )
+        flow = await client.create_flow(vroom_forecast_materialize)
+        await client.create_deployment(flow, first_run.STEPS[0])
         assert not await first_run.first_run(Settings(), Console(quiet=True))
         (newest,) = await client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1)
     return newest.parameters
 
 
-@pytest.mark.parametrize(
-    ("has_sample", "is_named", "expected"),
-    [(True, True, {"allow_removals": True}), (True, False, {}), (False, True, {})],
-)
 def test_only_a_named_folder_replaces_the_sample(
-    flow_settings: Settings,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    has_sample: bool,
-    is_named: bool,
-    expected: dict[str, bool],
+    flow_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(first_run, "STEP_TIMEOUT_S", 0)
     mine = write_csvs(tmp_path / "mine")
     with closing(SourceStore.open(flow_settings.source_database)) as source:
-        seed(source, SAMPLE if has_sample else mine)
-    if is_named:
+        seed(source, SAMPLE)
+        assert asyncio.run(parameters_asked_for()) == {}
         monkeypatch.setenv("VROOM_DATA_DIR", str(mine))
-    assert asyncio.run(parameters_asked_for()) == expected
+        assert asyncio.run(parameters_asked_for()) == {"allow_removals": True}
+        seed(source, mine, allow_removals=True)
+        assert asyncio.run(parameters_asked_for()) == {}

@@ -26,41 +26,17 @@ from flows.training import train_and_register
 for each in (audit_online, seed_source, train_and_register, write_stores):
     each.retries = 0
 flows = {"materialize": vroom_forecast_materialize, "pipeline": vroom_forecast_pipeline}
-for name, environment in json.load(sys.stdin):
+for name, environment in json.loads(sys.argv[1]):
     os.environ.update(environment)
     print(asyncio.run(flows[name](return_state=True)).type)
 """
 
 
-def output(*runs: tuple[str, dict[str, str]]) -> tuple[list[str], str]:
-    """Run flows in a process that logs HTTP requests too; return the types of their states and the log."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        cwd=ROOT,
-        env=os.environ
-        | {
-            "PREFECT_API_URL": str(get_current_settings().api.url),
-            "PREFECT_LOGGING_EXTRA_LOGGERS": "httpx",
-            "PREFECT_LOGGING_ROOT_LEVEL": "INFO",
-        },
-        input=json.dumps(runs),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.splitlines(), done.stderr
-
-
 async def kept_by_prefect() -> str:
     """Return every run, task run, artifact and line of log that Prefect has."""
     async with get_client() as client:
-        found = [
-            await client.read_flow_runs(),
-            await client.read_task_runs(),
-            await client.read_artifacts(),
-            await client.read_logs(),
-        ]
-    return "\n".join(each.model_dump_json() for entries in found for each in entries)
+        reads = (client.read_flow_runs, client.read_task_runs, client.read_artifacts, client.read_logs)
+        return "\n".join([entry.model_dump_json() for read in reads for entry in await read()])
 
 
 def test_runs_show_no_secret(flow_settings: Settings, redis: redis_py.Redis, mlflow_server: str) -> None:
@@ -75,7 +51,7 @@ def test_runs_show_no_secret(flow_settings: Settings, redis: redis_py.Redis, mlf
         "VROOM_DATA_DIR": str(ROOT / "data"),
     }
     nobody = f"{LOGIN}@127.0.0.1:{free_port()}"
-    states, log = output(
+    runs = (
         ("materialize", sound),
         ("pipeline", sound),
         ("materialize", sound | {"VROOM_DATABASE_URL": f"postgresql://{nobody}/vroom"}),
@@ -83,8 +59,12 @@ def test_runs_show_no_secret(flow_settings: Settings, redis: redis_py.Redis, mlf
         ("pipeline", sound | {"VROOM_MLFLOW_URI": f"http://{nobody}"}),
         ("pipeline", sound | {"VROOM_OFFLINE_URL": f"memory://{LOGIN}@bucket/vroom"}),
     )
+    logged = {"PREFECT_LOGGING_EXTRA_LOGGERS": "httpx", "PREFECT_LOGGING_ROOT_LEVEL": "INFO"}
+    environment = os.environ | logged | {"PREFECT_API_URL": str(get_current_settings().api.url)}
+    command = [sys.executable, "-c", PROGRAM, json.dumps(runs)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     redis.acl_deluser(USER)
-    kept = asyncio.run(kept_by_prefect())
+    states, log, kept = done.stdout.splitlines(), done.stderr, asyncio.run(kept_by_prefect())
     assert states == ["StateType.COMPLETED"] * 2 + ["StateType.FAILED"] * 4, log
     assert f"HTTP Request: GET {mlflow_server}/api" in log
     assert f"{mlflow_server}/#/runs/" in kept

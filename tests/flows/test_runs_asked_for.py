@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from prefect.client.orchestration import get_client
 from prefect.settings import get_current_settings
 from prefect.states import Failed, Scheduled
 
-from tests.ports import free_port
 from vroom_features.settings import Settings
 from webapp.app import create_app
 from webapp.prefect_client import PrefectClient, RunNotFoundError
@@ -21,7 +21,6 @@ from webapp.services import now
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 ACTION = "monitor"
-NAME = "vroom_forecast_monitor"
 PAYLOADS = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
@@ -31,9 +30,8 @@ PAYLOADS = (
 )
 
 
-@flow(name=NAME)
-async def ours() -> None:
-    """Stand for the flow of this name."""
+@flow(name="vroom_forecast_monitor")
+async def ours() -> None: ...
 
 
 def prefect_url() -> str:
@@ -46,12 +44,11 @@ def workflows() -> Iterator[PrefectClient]:
 
     async def deploy() -> None:
         async with get_client() as client:
-            await client.create_deployment(await client.create_flow(ours), NAME)
+            await client.create_deployment(await client.create_flow(ours), ours.name)
 
     asyncio.run(deploy())
-    opened = PrefectClient(prefect_url())
-    yield opened
-    opened.close()
+    with closing(PrefectClient(prefect_url())) as client:
+        yield client
 
 
 def test_all_who_ask_at_once_get_the_same_run(workflows: PrefectClient) -> None:
@@ -64,7 +61,7 @@ def test_all_who_ask_at_once_get_the_same_run(workflows: PrefectClient) -> None:
 def test_a_run_that_is_scheduled_for_later_holds_nobody_up(workflows: PrefectClient) -> None:
     async def plan() -> str:
         async with get_client() as client:
-            deployment = await client.read_deployment_by_name(f"{NAME}/{NAME}")
+            deployment = await client.read_deployment_by_name(f"{ours.name}/{ours.name}")
             tomorrow = Scheduled(scheduled_time=now() + timedelta(days=1))
             return str((await client.create_flow_run_from_deployment(deployment.id, state=tomorrow)).id)
 
@@ -88,13 +85,10 @@ def test_a_hostile_run_is_text_on_the_pages(tmp_path: Path, redis_url: str) -> N
                 await client.create_flow_run(ours, name=payload, state=Failed(message=payload))
 
     asyncio.run(make_runs())
-    mlflow = f"http://127.0.0.1:{free_port()}"
-    services = {"redis_url": redis_url, "mlflow_uri": mlflow, "prefect_url": prefect_url()}
+    services = {"redis_url": redis_url, "mlflow_uri": "http://127.0.0.1:9", "prefect_url": prefect_url()}
     app = create_app(Settings(_env_file=None, home=tmp_path / "home", **services))
-    try:
+    with closing(app.extensions["vroom"]):
         runs, start = (app.test_client().get(path).text for path in ("/runs", "/"))
-    finally:
-        app.extensions["vroom"].close()
     for active in ("<script>alert", "<img src=x", 'href="javascript:'):
         assert active not in runs + start
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in runs
