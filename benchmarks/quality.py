@@ -22,9 +22,10 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks.tuning import tune
 from tests.snapshots import SAMPLE, read_fleet
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.dataset import SEGMENTS, Dataset, load_dataset
+from vroom_model.dataset import Dataset, load_dataset
 from vroom_model.evaluation.interval import fit_lines
 from vroom_model.evaluation.metrics import out_of_fold
+from vroom_model.segments import SEGMENTS
 from vroom_model.serving.predictor import Forecasts, with_range
 from vroom_model.training.boosting import TrainingParams, fit_folds, predict_by_fold
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 from vroom_features.offline.snapshots import Snapshot
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.errors import TrainingDataError
+from vroom_model.segments import segment_of
 
 KEY = VEHICLE_VIEW.join_key
 NUM_FOLDS = 5
@@ -31,16 +32,9 @@ LIMIT_TIMES, LIMIT_QUANTILE = 5, 0.99
 """More reservations than five times those of the 99th of 100 booked vehicles count as that."""
 PRICE, NUM_IMAGES = "price_diff", "num_images"
 """Forecasts never rise with the first; segments depend on the second."""
-FEW_PHOTOS = 2
 WATCH_START = "watch_start"
 ARRAYS = ("vehicle_ids", "features", "labels", "price_ratio", "segments", "folds", "watch_starts")
 """Fields of a data set with one value a vehicle."""
-SEGMENTS = (
-    "priced up to 10 % above market",
-    "priced 10-30 % above market",
-    "priced over 30 % above market, few photos",
-    "priced over 30 % above market, many photos",
-)
 
 
 @dataclass(frozen=True)
@@ -176,14 +170,13 @@ def _dataset(frame: pd.DataFrame, inputs: Sequence[str], num_folds: int, snapsho
             f"vehicle {beyond[0]} of snapshot {snapshot_id} has a market price too small to compare its own "
             "price with; correct its recommended_price and materialize again"
         )
-    has_few_photos = (numbers[NUM_IMAGES] <= FEW_PHOTOS).to_numpy()
     return Dataset(
         vehicle_ids=vehicle_ids,
         inputs=tuple(inputs),
         features=numbers[list(inputs)].to_numpy(np.float32),
         labels=numbers[VEHICLE_VIEW.label].to_numpy(),
         price_ratio=price_ratio,
-        segments=np.select([price_ratio <= 1.1, price_ratio <= 1.3, has_few_photos], [0, 1, 2], 3),
+        segments=segment_of(price_ratio, numbers[NUM_IMAGES].to_numpy()),
         folds=fold_of(vehicle_ids, num_folds),
         watch_starts=frame[WATCH_START].dt.tz_localize(None).to_numpy("datetime64[us]"),
     )

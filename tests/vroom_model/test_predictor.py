@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 
 from tests.factories import VEHICLE
 from tests.imported import imported_by
+from tests.snapshots import FrameSnapshot
 from vroom_features.vehicle import COLUMNS, PRICE_MAX
 from vroom_features.view import VEHICLE_VIEW
+from vroom_model.dataset import load_dataset
 from vroom_model.errors import BrokenModelError
 from vroom_model.manifest import MANIFEST_NAME, SERVING_NAME, IntervalLines, fold_file
+from vroom_model.segments import SEGMENTS
 from vroom_model.serving.predictor import Predictor, what_if, with_range
 from vroom_model.training.train import TrainedModel
 
@@ -78,6 +81,20 @@ def test_ranges_rise_with_the_forecast_and_include_it_whatever_the_lines(
     assert (forecasts.low >= 0).all()
     assert (forecasts.low <= forecasts.predicted_reservations).all()
     assert (forecasts.predicted_reservations <= forecasts.high).all()
+
+
+def test_a_vehicle_is_in_the_segment_of_the_data_set_with_its_coverage(
+    fleet: FrameSnapshot, predictor: Predictor, trained: TrainedModel
+) -> None:
+    covered = {each.segment: each.coverage for each in trained.manifest.segments}
+    rows = fleet.frame.sort_values("vehicle_id").to_dict("records")
+    for row, number in zip(rows, load_dataset(fleet).segments, strict=True):
+        assert predictor.segment(row) == (SEGMENTS[number], covered[SEGMENTS[number]])
+    few = [each.model_copy(update={"num_rows": 29}) for each in trained.manifest.segments]
+    small = Predictor(
+        predictor._session, trained.manifest.model_copy(update={"segments": tuple(few)}), version=1
+    )
+    assert small.segment(VEHICLE) == (SEGMENTS[0], None)
 
 
 def test_serving_imports_no_trainer() -> None:

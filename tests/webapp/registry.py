@@ -15,14 +15,17 @@ from vroom_model.manifest import (
     IntervalLines,
     ModelManifest,
     Probe,
+    SegmentMetrics,
     SnapshotRef,
     ViewRef,
     fold_file,
 )
+from vroom_model.segments import SEGMENTS
 from vroom_model.training.onnx_graph import write_graph
 from vroom_model.trees import LEAF, Ensemble, Tree
 
 AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
+SEGMENT = SegmentMetrics(segment=SEGMENTS[0], num_rows=40, mae=1.0, bias=0.0, coverage=0.77, mean_width=2.0)
 LINES = IntervalLines(coverage=0.8, low_intercept=-1.0, low_slope=1.0, high_intercept=1.0, high_slope=1.0)
 
 
@@ -74,7 +77,7 @@ def write_bundle(
         price_ratio=(0.8, 2.0),
         metrics={"mae": 1.0},
         folds=(),
-        segments=(),
+        segments=(SEGMENT,),
         feature_importances=(),
         reference={},
         libraries={},

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from tests.factories import VEHICLE, vehicles
 from tests.webapp.conftest import CHAMPION, running_app
+from tests.webapp.registry import SEGMENT
 from vroom_features.settings import Settings
+from vroom_model.segments import SEGMENTS, segment_of
 from webapp.services import Services
 from webapp.serving.fastpath import FastPath
 
@@ -49,6 +51,9 @@ def test_both_ways_forecast_the_same(app: Flask, vehicle: dict[str, Any]) -> Non
     assert status == 200
     interval = document["interval"]
     assert interval["low"] <= document["predicted_reservations"] <= interval["high"]
+    number = SEGMENTS.index(interval["segment"])
+    assert number == segment_of(vehicle["actual_price"] / vehicle["recommended_price"], vehicle["num_images"])
+    assert interval["segment_coverage"] == (SEGMENT.coverage if number == 0 else None)
 
 
 @many
@@ -64,6 +69,7 @@ def test_a_batch_answers_in_order_and_by_one_model(client: FlaskClient, champion
     answer = client.post("/predict/batch", json=[VEHICLE] * 3).json
     assert answer["model_version"] == champion
     assert [p["predicted_reservations"] for p in answer["predictions"]] == [CHAMPION] * 3
+    assert answer["predictions"][2]["interval"] == client.post("/predict", json=VEHICLE).json["interval"]
     assert client.post("/predict/batch", json=[]).status_code == 422
     refused = client.post("/predict/batch", json=[VEHICLE, VEHICLE | {"num_images": -1}])
     assert refused.json["errors"][0]["field"] == "1.num_images"

@@ -94,6 +94,7 @@ def test_the_form_without_scripts_forecasts_and_saves_once(client: FlaskClient, 
     shown = client.post("/", data=form | {"action": "forecast"}).text
     assert 'value="52"' in shown
     assert re.search(r'data-answer="figure"[^>]*>5\.0<', shown)
+    assert "Of the cars priced up to 10% above market, 77% were within their range." in shown
     details = client.post("/details", data=form).text
     assert "association" in details
     assert details.count("<tr data-price=") > 20  # what a chart shows is a table too

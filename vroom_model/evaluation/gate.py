@@ -8,10 +8,10 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from vroom_features.offline.snapshots import Snapshot
-from vroom_model.dataset import SEGMENTS
 from vroom_model.errors import BrokenModelError
 from vroom_model.evaluation.metrics import Evaluation, score
 from vroom_model.records import Decision, ModelVersion
+from vroom_model.segments import SEGMENTS
 from vroom_model.serving.predictor import Predictor
 
 logger = logging.getLogger(__name__)

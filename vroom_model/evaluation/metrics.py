@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from vroom_features.offline.snapshots import Snapshot
 from vroom_features.watch import Watch
-from vroom_model.dataset import SEGMENTS, Dataset, limit_labels, load_dataset
+from vroom_model.dataset import Dataset, limit_labels, load_dataset
 from vroom_model.errors import BrokenModelError
 from vroom_model.manifest import CalibrationPoint, FoldMetrics, Importance, SegmentMetrics
+from vroom_model.segments import SEGMENTS
 from vroom_model.serving.predictor import Forecasts, Predictor, with_range
 
 Array = npt.NDArray[np.float64]

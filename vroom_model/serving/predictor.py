@@ -15,6 +15,7 @@ import onnxruntime as ort
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.errors import BrokenModelError
 from vroom_model.manifest import SERVING_NAME, IntervalLines, ModelManifest
+from vroom_model.segments import MIN_ROWS, SEGMENTS, segment_of
 from vroom_model.serving.inputs import check_columns, check_row, compute_features
 
 Array = npt.NDArray[np.float64]
@@ -90,6 +91,8 @@ class Predictor:
         self._coverage = lines.coverage
         self._low = (lines.low_intercept, lines.low_slope)
         self._high = (lines.high_intercept, lines.high_slope)
+        covered = {each.segment: each.coverage for each in manifest.segments if each.num_rows >= MIN_ROWS}
+        self._segments = tuple((name, covered.get(name)) for name in SEGMENTS)
 
     @classmethod
     def load(cls, directory: Path, *, version: int, manifest_sha256: str | None = None) -> Self:
@@ -133,6 +136,14 @@ class Predictor:
         low = min(max(self._low[0] + self._low[1] * forecast, 0.0), forecast)
         high = max(self._high[0] + self._high[1] * forecast, forecast)
         return Forecast(forecast, low, high, self._coverage)
+
+    def segment(self, vehicle: Mapping[str, float]) -> tuple[str, float | None]:
+        """Return the segment of a vehicle, by its raw columns, and the share of outcomes inside its ranges.
+
+        The share is out of fold; None if the segment had too few vehicles in training.
+        """
+        price_ratio = vehicle["actual_price"] / vehicle["recommended_price"]
+        return self._segments[segment_of(price_ratio, vehicle["num_images"])]
 
     def predict_many(self, columns: Mapping[str, npt.NDArray[Any]]) -> Forecasts:
         """Forecast many vehicles from their raw columns, arrays of shape (n_vehicles,)."""

@@ -39,8 +39,7 @@ class BatchForecastDocument(BaseModel):
 @predict_api.post("/predict", responses={200: ForecastDocument, **PROBLEMS})
 def predict(body: VehicleDocument) -> dict[str, Any]:
     """Forecast a vehicle."""
-    model = require_model()
-    return forecast_document(model.predictor.predict_one(body.model_dump()), model.version)
+    return forecast_document(require_model(), body.model_dump())
 
 
 @predict_api.post("/predict/id", responses={200: StoredForecastDocument, 404: Problem, **PROBLEMS})
@@ -53,7 +52,11 @@ def predict_id(body: VehicleKey) -> dict[str, Any]:
 def predict_batch(body: BatchDocument) -> dict[str, Any]:
     """Forecast up to 1,000 vehicles, all by one model."""
     model = require_model(len(body.root))
-    predictions = [forecast_document(made, model.version) for made in predict_vehicles(model, body.root)]
+    forecasts = predict_vehicles(model, body.root)
+    predictions = [
+        forecast_document(model, vehicle.__dict__, made)
+        for vehicle, made in zip(body.root, forecasts, strict=True)
+    ]
     return {"predictions": predictions, "model_version": model.version}
 
 

@@ -149,6 +149,7 @@ def _answer(entry: Entry) -> dict[str, Any]:
     forecast = model.predictor.predict_one(row)
     return {
         "forecast": forecast,
+        "segment": model.predictor.segment(row),
         "scale_top": scale_top(forecast.high),
         "percentile": services().fleet.percentile(model, forecast.predicted_reservations),
         "explanation": _explain(model, row),

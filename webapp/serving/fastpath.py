@@ -101,7 +101,7 @@ class FastPath:
 
     def _predict(self, model: LoadedModel, body: bytes) -> dict[str, Any]:
         vehicle = self._vehicle(body)
-        return forecast_document(model.predictor.predict_one(vehicle.__dict__), model.version)
+        return forecast_document(model, vehicle.__dict__)
 
     def _predict_id(self, model: LoadedModel, body: bytes) -> dict[str, Any]:
         vehicle_id = self._key(body, strict=True).vehicle_id

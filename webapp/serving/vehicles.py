@@ -1,7 +1,7 @@
 """Vehicles: as JSON, forecast, saved and deleted; for the fast path, the API and the pages."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -55,6 +55,11 @@ class Interval(BaseModel):
     low: float
     high: float
     coverage: float = Field(description="probability that the count lies in the interval")
+    segment: str = Field(description="the price segment of the vehicle")
+    segment_coverage: float | None = Field(
+        description="share of counts inside their intervals in this segment, for vehicles that the boosters "
+        "had not seen; null if it had too few vehicles in training"
+    )
 
 
 class ForecastDocument(BaseModel):
@@ -72,12 +77,22 @@ class StoredForecastDocument(ForecastDocument):
     source: Literal["online_store", "database"] = Field(description="where its features came from")
 
 
-def forecast_document(forecast: Forecast, version: int) -> dict[str, Any]:
-    """Return a forecast and the model that made it, in the form of `ForecastDocument`."""
+def forecast_document(
+    model: LoadedModel, vehicle: Mapping[str, float], forecast: Forecast | None = None
+) -> dict[str, Any]:
+    """Return the forecast of a vehicle and the model that made it, in the form of `ForecastDocument`."""
+    forecast = forecast or model.predictor.predict_one(vehicle)
+    segment, segment_coverage = model.predictor.segment(vehicle)
     return {
         "predicted_reservations": forecast.predicted_reservations,
-        "model_version": version,
-        "interval": {"low": forecast.low, "high": forecast.high, "coverage": forecast.coverage},
+        "model_version": model.version,
+        "interval": {
+            "low": forecast.low,
+            "high": forecast.high,
+            "coverage": forecast.coverage,
+            "segment": segment,
+            "segment_coverage": segment_coverage,
+        },
     }
 
 
@@ -92,14 +107,15 @@ def predict_stored(app: Services, model: LoadedModel, vehicle_id: int) -> dict[s
     row = app.heartbeat.try_redis(app.online.get, vehicle_id)
     if row is not None and row.view == VIEW_ID:
         _HIT.inc()
-        forecast, source = model.predictor.predict_features(row.features), "online_store"
-    else:
-        vehicle = app.source.get_vehicle(vehicle_id)
-        if vehicle is None:
-            raise VehicleNotFoundError(vehicle_id)
-        (_STALE if row is not None else _MISS if app.heartbeat.is_redis_up else _AWAY).inc()
-        forecast, source = model.predictor.predict_one(vehicle.model_dump()), "database"
-    return {"vehicle_id": vehicle_id, "source": source, **forecast_document(forecast, model.version)}
+        known = row.features | row.attributes
+        document = forecast_document(model, known, model.predictor.predict_features(known))
+        return {"vehicle_id": vehicle_id, "source": "online_store", **document}
+    vehicle = app.source.get_vehicle(vehicle_id)
+    if vehicle is None:
+        raise VehicleNotFoundError(vehicle_id)
+    (_STALE if row is not None else _MISS if app.heartbeat.is_redis_up else _AWAY).inc()
+    document = forecast_document(model, vehicle.model_dump())
+    return {"vehicle_id": vehicle_id, "source": "database", **document}
 
 
 def predict_vehicles(

@@ -63,12 +63,13 @@ function showRange(low, middle, high) {
 }
 
 function showForecast(forecast) {
-  const { low, high, coverage } = forecast.interval;
+  const { low, high, coverage, segment, segment_coverage: covered } = forecast.interval;
   const number = counted.format(forecast.predicted_reservations);
   state("ready");
   put("figure", number);
   put("spoken", `Forecast: ${number} reservations, most likely ${counted.format(low)} to ${counted.format(high)}.`);
-  put("says", `${Math.round(coverage * 10)} in 10 cars like this one get between ${counted.format(low)} and ${counted.format(high)} reservations.`);
+  const others = covered === null ? "" : ` Of the cars ${segment.replaceAll(" %", "%")}, ${Math.round(covered * 100)}% were within their range.`;
+  put("says", `${Math.round(coverage * 10)} in 10 cars like this one get between ${counted.format(low)} and ${counted.format(high)} reservations.${others}`);
   put("short", `reservations, ${counted.format(low)} to ${counted.format(high)}`);
   const link = document.createElement("a");
   link.href = "/models";

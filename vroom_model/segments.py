@@ -1,0 +1,31 @@
+"""Price segments: every vehicle is in one, and a model's figures are kept for each."""
+
+from typing import Any
+
+FEW_PHOTOS = 2
+SEGMENTS = (
+    "priced up to 10 % above market",
+    "priced 10-30 % above market",
+    "priced over 30 % above market, few photos",
+    "priced over 30 % above market, many photos",
+)
+MIN_ROWS = 30
+"""The coverage of a segment of fewer vehicles is mostly chance, and is not stated."""
+
+
+def segment_of(price_ratio: Any, num_images: Any) -> Any:  # floats or arrays
+    """Return the index into ``SEGMENTS`` of a vehicle, or of each of many.
+
+    Parameters
+    ----------
+    price_ratio : float, or ndarray of shape (n_vehicles,)
+        Owner's price over market price.
+    num_images : same kind and shape
+
+    Examples
+    --------
+    >>> [segment_of(ratio, 4) for ratio in (0.9, 1.2, 1.5)]
+    [0, 1, 3]
+    """
+    is_dear = price_ratio > 1.3
+    return 1 * (price_ratio > 1.1) + is_dear + (is_dear & (num_images > FEW_PHOTOS))
