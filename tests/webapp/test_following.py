@@ -156,7 +156,7 @@ def test_a_last_good_model_that_cannot_be_noted_is_noted_later(
     wait_until(lambda: has_reason(client, "cannot note"))
     assert answer(client) == (6.0, version)
     note.rmdir()
-    wait_until(lambda: is_ok(client))
+    wait_until(lambda: is_ok(client) and note.is_file())  # it is noted a moment after all is well
     assert json.loads(note.read_bytes())["version"] == version
 
 
