@@ -41,7 +41,13 @@ def _check_drift(settings: Settings, as_of: datetime) -> MonitorReport | None:
         if champion is None:
             return None
         arrivals = VEHICLE_VIEW.compute(columns)
-        report = monitor(promotions.load(champion), snapshot, arrivals, as_of=as_of)
+        report = monitor(
+            promotions.load(champion),
+            snapshot,
+            arrivals,
+            as_of=as_of,
+            max_drop=settings.promotion_max_label_drop,
+        )
         promotions.registry.set_tags(champion.version, {"monitor": report.model_dump_json()})
     return report
 

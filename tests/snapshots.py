@@ -13,7 +13,7 @@ import pyarrow as pa
 from vroom_features.features import num_reservations, training_label
 from vroom_features.vehicle import UI_VEHICLE_ID_START
 from vroom_features.view import VEHICLE_VIEW
-from vroom_features.watch import Watch
+from vroom_features.watch import RecentBookings, Watch
 
 SAMPLE = Path(__file__).parents[1] / "data"
 BATCH_SIZE = 300
@@ -31,6 +31,7 @@ class FrameSnapshot:
     created_at: datetime = CREATED_AT
     watch_days: int = WATCH.days
     complete_through: date = WATCH.complete_through
+    recent: RecentBookings | None = None
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:

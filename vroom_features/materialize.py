@@ -13,7 +13,7 @@ from datetime import datetime
 from sqlalchemy import Connection, select
 
 from vroom_features.addresses import ServiceAddress
-from vroom_features.database.queries import deletions, get_watch, state, vehicles
+from vroom_features.database.queries import count_recent, deletions, get_recent, get_watch, state, vehicles
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import NoSnapshotError, OfflineStoreError, UnreadableSnapshotError
 from vroom_features.offline.files import Part
@@ -174,6 +174,7 @@ def _snapshot(
     """Return the snapshot of these parts."""
     found = connection.execute(select(state.c.database_id, state.c.change_number)).one()
     watch = _watch(connection, as_of)
+    recent = count_recent(connection, watch) if watch and as_of else get_recent(connection)
     num_rows = sum(part.num_rows for part in parts)
     digest = digest_of((part.sums for part in parts), num_rows, watch=watch)
     name = f"{now:%Y%m%dT%H%M%S%f}" if as_of is None else f"as-of-{as_of:%Y%m%dT%H%M%S}"
@@ -190,6 +191,8 @@ def _snapshot(
         columns=VEHICLE_VIEW.columns,
         watch_days=watch.days if watch else None,
         complete_through=watch.complete_through if watch else None,
+        num_booked_last=recent.last if recent else None,
+        num_booked_before=recent.before if recent else None,
         as_of=as_of,
         parts=tuple(parts),
         files=offline.files,

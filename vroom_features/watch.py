@@ -1,5 +1,6 @@
 """The watch: how long bookings of a vehicle are counted before the count is an outcome to learn from."""
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, TypeVar
@@ -8,6 +9,9 @@ from vroom_features.errors import VroomFeaturesError
 
 Moments = TypeVar("Moments", datetime, Any)  # a datetime, or an array or Series of them
 DAYS_A_YEAR = 365
+RECENT_DAYS = 30
+CHANCE = 3
+"""Standard deviations of a difference of counts that are not taken for chance."""
 MONTHS_A_YEAR = 12
 
 
@@ -83,6 +87,12 @@ class Watch:
         last_day = (moment - timedelta(days=1)).date()
         return Watch(self.days, min(self.complete_through, last_day))
 
+    @property
+    def recent(self) -> tuple[datetime, datetime, datetime]:
+        """Where the 30 days before the last 30 begin, where the last 30 begin, and the end of D."""
+        length = timedelta(days=RECENT_DAYS)
+        return self.end - 2 * length, self.end - length, self.end
+
     def per_year(self, reservations: float) -> float:
         """Return reservations of a watch as so many in 365 days."""
         return reservations * DAYS_A_YEAR / self.days
@@ -90,3 +100,39 @@ class Watch:
     def per_month(self, reservations: float) -> float:
         """Return reservations of a watch as so many in a twelfth of a year."""
         return self.per_year(reservations) / MONTHS_A_YEAR
+
+
+@dataclass(frozen=True, slots=True)
+class RecentBookings:
+    """Bookings of the last 30 days through D and of the 30 days before, of vehicles watched in all of them.
+
+    These are the same vehicles, so a fleet that grows has no more bookings for that.
+
+    Parameters
+    ----------
+    last, before : int
+        Bookings of the last 30 days, and of the 30 days before.
+    """
+
+    last: int
+    before: int
+
+    def problem(self, max_drop: float) -> str | None:
+        """Return what is wrong if bookings fell by more than a share and more than chance makes them.
+
+        Where nothing changed the difference of two counts is 0, give or take the root of their sum.
+
+        Examples
+        --------
+        >>> RecentBookings(last=260, before=530).problem(0.25)
+        'the same vehicles were booked 260 times in the last 30 days and 530 times in the 30 days before'
+        >>> RecentBookings(last=420, before=530).problem(0.25)  # 21 % less
+        >>> RecentBookings(last=13, before=26).problem(0.25)  # a small fleet: it may be chance
+        """
+        fall = self.before - self.last
+        if fall <= max_drop * self.before or fall <= CHANCE * math.sqrt(self.before + self.last):
+            return None
+        return (
+            f"the same vehicles were booked {self.last:,} times in the last {RECENT_DAYS} days and "
+            f"{self.before:,} times in the {RECENT_DAYS} days before"
+        )

@@ -161,6 +161,8 @@ class MonitorReport(Record):
     """Vehicles under watch, whose outcomes are not complete."""
     next_matures: date | None = None
     """The day at which the first of these has an outcome."""
+    lost_bookings: str | None = None
+    """By how much bookings fell lately, if it is more than chance."""
 
     @property
     def drifted(self) -> tuple[str, ...]:
@@ -169,7 +171,16 @@ class MonitorReport(Record):
 
     @property
     def summary(self) -> str:
-        """The drift in one sentence."""
+        """The fall of bookings, if there is one, and the drift, in one sentence."""
+        if self.lost_bookings is None:
+            return self._drift
+        return (
+            f"{self.lost_bookings}: demand fell, or bookings are missing, so check reservations.csv and seed "
+            f"again; {self._drift}"
+        )
+
+    @property
+    def _drift(self) -> str:
         if self.num_arrivals < MIN_ARRIVALS:
             return f"{self.num_arrivals} new arrivals are too few to judge drift by; it takes {MIN_ARRIVALS}"
         if self.drifted:

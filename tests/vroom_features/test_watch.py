@@ -272,9 +272,10 @@ def test_the_store_opens_what_was_current_then(
 def test_an_older_database_gets_the_watch_of_its_bookings(source: SourceStore, tmp_path: Path) -> None:
     seed_days(source, tmp_path, [1], FIRST)
     with source.engine.begin() as connection:
+        counts = ("num_booked_last", "num_booked_before")
         for table, names in (
             ("vehicles", ("watch_start", "withdrawn_at")),
-            ("database_state", ("watch_days", "complete_through", "over_before")),
+            ("database_state", ("watch_days", "complete_through", "over_before", *counts)),
         ):
             for name in names:
                 connection.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN {name}")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -5,6 +7,7 @@ import pytest
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import AS_OF, WEAK, trained_model
 from vroom_features.view import VEHICLE_VIEW
+from vroom_features.watch import RecentBookings
 from vroom_model.evaluation.drift import feature_drift, monitor
 from vroom_model.records import MIN_ARRIVALS
 from vroom_model.serving.predictor import Predictor
@@ -54,3 +57,12 @@ def test_a_sample_of_them_shows_no_large_drift(predictor: Predictor, features: F
             sample = rng.choice(values, 2 * MIN_ARRIVALS, replace=False)
             drift = feature_drift(name, predictor.manifest.reference[name], sample)
             assert drift.verdict != "large drift"
+
+
+def test_lost_bookings_are_reported(predictor: Predictor, fleet: FrameSnapshot) -> None:
+    nobody = dict.fromkeys(VEHICLE_VIEW.columns, np.empty(0))
+    halved = replace(fleet, recent=RecentBookings(260, 530))
+    report = monitor(predictor, halved, nobody, as_of=AS_OF)
+    assert "booked 260 times" in report.summary
+    assert "check reservations.csv" in report.summary
+    assert monitor(predictor, halved, nobody, as_of=AS_OF, max_drop=0.6).lost_bookings is None

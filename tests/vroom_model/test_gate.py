@@ -15,6 +15,7 @@ import pytest
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import AS_OF, trained_model
 from vroom_features.view import VEHICLE_VIEW
+from vroom_features.watch import RecentBookings
 from vroom_model.evaluation.gate import PromotionRules, compare, decide, gain_lower_bound
 from vroom_model.evaluation.metrics import Evaluation, score
 from vroom_model.manifest import ModelManifest, ViewRef, fold_file
@@ -45,6 +46,7 @@ def evaluation(version: int, *, noise: npt.ArrayLike = 0.0, **changes: Any) -> E
 
 
 ELSEWHERE = evaluation(1, snapshot_digest="b" * 64)
+LOST = evaluation(2, noise=-1.0, recent=RecentBookings(260, 530))
 UNEVEN = np.where(np.arange(NUM_VEHICLES) % 4 == 2, 2.0, -1.0)  # better on the whole
 
 
@@ -60,6 +62,9 @@ UNEVEN = np.where(np.arange(NUM_VEHICLES) % 4 == 2, 2.0, -1.0)  # better on the 
         (evaluation(2, noise=-0.006), evaluation(1), {}, False, "not surely better"),
         (evaluation(2, noise=-1.0), ELSEWHERE, {}, False, "different snapshots"),
         (evaluation(2, noise=UNEVEN), evaluation(1), {}, False, "few photos"),
+        (LOST, evaluation(1), {}, False, "530 times in the 30 days before; bookings seem to be missing"),
+        (LOST, None, {}, False, "check reservations.csv"),
+        (LOST, evaluation(1), {"max_label_drop": 0.6}, True, "a gain"),
     ],
 )
 def test_a_sure_and_large_enough_gain_is_promoted_and_the_reason_says_it(

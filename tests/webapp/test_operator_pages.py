@@ -27,6 +27,7 @@ DRIFT = (
     FeatureDrift(feature="description", psi=None, verdict="too few"),
 )
 OUTCOMES = Outcomes(num_vehicles=41, mean_forecast=6.26, mean_outcome=7.74, mae=3.2, held=0.829)
+LOST = "booked 260 times"
 
 
 def test_a_check_for_drift_is_shown(champion: int, models: Models, client: FlaskClient) -> None:
@@ -36,7 +37,7 @@ def test_a_check_for_drift_is_shown(champion: int, models: Models, client: Flask
 
     assert "Not checked yet" in page(client, "/models")
     values = {"version": champion, "as_of": AS_OF, "num_arrivals": 1_234, "features": DRIFT}
-    report = MonitorReport(**values, outcomes=OUTCOMES, num_left_out=1_025)
+    report = MonitorReport(**values, outcomes=OUTCOMES, num_left_out=1_025, lost_bookings=LOST)
     shown = shown_with(report.model_dump_json())
     for text in (
         *(found.verdict for found in DRIFT),
@@ -46,11 +47,12 @@ def test_a_check_for_drift_is_shown(champion: int, models: Models, client: Flask
         "For 41 cars of the fleet, forecast out of fold",
         "forecast was 6.3 and the mean of bookings 7.7",
         "within their range; 1,025 cars under watch left out.",
+        "Booked 260 times.",
     ):
         assert text in shown
-    of_a_release_before = shown_with(report.model_dump_json(exclude={"num_left_out"}))
+    of_a_release_before = shown_with(report.model_dump_json(exclude={"num_left_out", "lost_bookings"}))
     assert "For 41 cars of the fleet" in of_a_release_before
-    assert "left out" not in of_a_release_before
+    assert not re.search("left out|Bookings fell", of_a_release_before)
     assert "cars of the fleet" not in shown_with(MonitorReport(**values, outcomes=None).model_dump_json())
 
 

@@ -27,7 +27,7 @@ from sqlmodel import Field
 from vroom_features.database.tables import TABLES
 from vroom_features.features import is_observed
 from vroom_features.vehicle import VehicleBase
-from vroom_features.watch import Watch
+from vroom_features.watch import RecentBookings, Watch
 
 BIGGEST_ID = 2**63 - 1
 Kind = Literal["fleet", "new"]
@@ -175,6 +175,24 @@ def get_watch(connection: Connection) -> Watch | None:
     """Return the watch; None while no booking of a csv vehicle is known."""
     found = connection.execute(select(state.c.watch_days, state.c.complete_through)).one()
     return None if found.watch_days is None else Watch(found.watch_days, found.complete_through)
+
+
+def count_recent(connection: Connection, watch: Watch) -> RecentBookings:
+    """Count the bookings of the last 30 days and of the 30 before, of vehicles watched in all of them."""
+    first, middle, end = watch.recent
+    at = reservations.c.created_at
+    is_last = at >= middle
+    query = select(func.count().filter(is_last), func.count().filter(not_(is_last)))
+    query = query.select_from(reservations.join(vehicles)).where(at >= first, at < end)
+    is_there = or_(vehicles.c.withdrawn_at.is_(None), vehicles.c.withdrawn_at >= end)
+    last, before = connection.execute(query.where(vehicles.c.watch_start < first, is_there)).one()
+    return RecentBookings(last, before)
+
+
+def get_recent(connection: Connection) -> RecentBookings | None:
+    """Return what the last seed counted; None while D is not known, or after an upgrade."""
+    found = connection.execute(select(state.c.num_booked_last, state.c.num_booked_before)).one()
+    return None if found.num_booked_last is None else RecentBookings(*found)
 
 
 def next_change(connection: Connection) -> int:

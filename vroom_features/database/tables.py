@@ -149,6 +149,12 @@ class DatabaseState(SQLModel, table=True):
         sa_type=UtcDateTime,
         description="watches that began before are over: of L and D, for queries",
     )
+    num_booked_last: int | None = Field(
+        default=None, description="bookings of the last 30 days through D; NULL as L is, or after an upgrade"
+    )
+    num_booked_before: int | None = Field(
+        default=None, description="those of the 30 days before, of the same vehicles"
+    )
 
 
 class Deletion(SQLModel, table=True):

@@ -15,7 +15,14 @@ import pandas as pd
 from sqlalchemy import Connection, func, select, update
 
 from vroom_features.database.bulk import read_frame
-from vroom_features.database.queries import count_vehicles, get_watch, reservations, state, vehicles
+from vroom_features.database.queries import (
+    count_recent,
+    count_vehicles,
+    get_watch,
+    reservations,
+    state,
+    vehicles,
+)
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import DataContractError
 from vroom_features.ingest.contract import (
@@ -187,6 +194,10 @@ def seed(
         change_number = state.c.change_number + int(not report.is_unchanged)
         seeded_from = "" if rejected else digest
         connection.execute(update(state).values(seed_digest=seeded_from, change_number=change_number))
+        if new_watch.after is not None:
+            recent = count_recent(connection, new_watch.after)
+            counts = {"num_booked_last": recent.last, "num_booked_before": recent.before}
+            connection.execute(update(state).values(counts))
     return report
 
 

@@ -17,7 +17,7 @@ from pydantic import AwareDatetime, ConfigDict, ValidationError, create_model
 from vroom_features.addresses import ENCODE, ServiceAddress
 from vroom_features.durable import replaced_whole
 from vroom_features.errors import OfflineStoreError, UnreadableSnapshotError
-from vroom_features.watch import Watch
+from vroom_features.watch import RecentBookings, Watch
 
 
 class LocalFiles:
@@ -136,8 +136,9 @@ class Manifest:
 
     ``digest`` depends on the rows and the view only, not on the partitions, the engine or the day.
     ``database_id`` and ``change_number`` identify the state of the database that it was made from.
-    ``watch_days`` and ``complete_through`` are its watch, None while no booking is known.  ``as_of`` is set
-    where it is a past state: what was saved, held and booked before that moment.
+    ``watch_days`` and ``complete_through`` are its watch, None while no booking is known; the numbers booked
+    are its ``recent`` bookings.  ``as_of`` is set where it is a past state: what was saved, held and booked
+    before that moment.
     """
 
     id: str
@@ -152,6 +153,8 @@ class Manifest:
     columns: tuple[str, ...]
     watch_days: int | None
     complete_through: date | None
+    num_booked_last: int | None
+    num_booked_before: int | None
     as_of: AwareDatetime | None
     parts: tuple[Part, ...]
 
@@ -160,6 +163,13 @@ class Manifest:
         if self.watch_days is None or self.complete_through is None:
             return None
         return Watch(self.watch_days, self.complete_through)
+
+    @property
+    def recent(self) -> RecentBookings | None:
+        """What was booked lately, to see whether bookings are lost; None where it was not counted."""
+        if self.num_booked_last is None or self.num_booked_before is None:
+            return None
+        return RecentBookings(self.num_booked_last, self.num_booked_before)
 
     @property
     def num_labels(self) -> int:

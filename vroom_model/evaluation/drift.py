@@ -13,6 +13,7 @@ from vroom_model.records import MIN_ARRIVALS, FeatureDrift, MonitorReport, Outco
 from vroom_model.serving.predictor import Predictor
 
 PSI_SOME, PSI_LARGE = 0.1, 0.25
+MAX_DROP = 0.25
 
 
 def monitor(
@@ -21,6 +22,7 @@ def monitor(
     arrivals: Mapping[str, npt.NDArray[np.float64]],
     *,
     as_of: datetime,
+    max_drop: float = MAX_DROP,
 ) -> MonitorReport:
     """Compare new arrivals with a model's training vehicles, and its forecasts with outcomes.
 
@@ -33,6 +35,8 @@ def monitor(
         Features that the model does not take are ignored.
     as_of : datetime
         Time of the report.
+    max_drop : float
+        Share by which bookings of the last 30 days may be below those of the 30 days before.
 
     Raises
     ------
@@ -56,6 +60,7 @@ def monitor(
         ),
         num_left_out=evaluation.num_left_out,
         next_matures=evaluation.next_matures,
+        lost_bookings=snapshot.recent.problem(max_drop) if snapshot.recent else None,
     )
 
 

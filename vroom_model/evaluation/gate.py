@@ -41,7 +41,10 @@ class PromotionRules(BaseModel):
         default=0.25, gt=0, description="share of the mean outcome by which forecasts may be off on average"
     )
     max_label_drop: float = Field(
-        default=0.25, gt=0, lt=1, description="share by which outcomes may fall below those of the champion"
+        default=0.25,
+        gt=0,
+        lt=1,
+        description="share by which bookings may fall: outcomes below the champion's, or within a month",
     )
     num_resamples: int = Field(default=2_000, ge=100, description="of the bootstrap")
 
@@ -161,6 +164,11 @@ def _objection(candidate: Evaluation, champion: Evaluation | None, rules: Promot
     """Return why the candidate must not serve whatever its mean error is, or None."""
     name = f"version {candidate.version}"
     labels = candidate.labels
+    if lost := candidate.recent and candidate.recent.problem(rules.max_label_drop):
+        return (
+            f"{lost}; bookings seem to be missing, so check reservations.csv, seed and materialize again, or "
+            f"promote {name} by force if demand fell"
+        )
     bias = float((candidate.forecast - labels).mean())
     if abs(bias) > rules.max_bias * labels.mean():
         return (

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vroom_features.offline.snapshots import Snapshot
-from vroom_features.watch import Watch
+from vroom_features.watch import RecentBookings, Watch
 from vroom_model.dataset import Dataset, limit_labels, load_dataset
 from vroom_model.errors import BrokenModelError
 from vroom_model.manifest import CalibrationPoint, FoldMetrics, Importance, SegmentMetrics
@@ -184,6 +184,8 @@ class Evaluation:
         Vehicles of the snapshot that are under watch.
     next_matures : date or None
         The day at which the first of these will have a label.
+    recent : RecentBookings or None
+        Of the snapshot.
     """
 
     version: int
@@ -196,6 +198,7 @@ class Evaluation:
     metrics: Mapping[str, float]
     num_left_out: int = 0
     next_matures: date | None = None
+    recent: RecentBookings | None = None
 
     @property
     def errors(self) -> Array:
@@ -234,6 +237,7 @@ def score(predictor: Predictor, snapshot: Snapshot) -> Evaluation:
         metrics=overall_metrics(forecasts, dataset),
         num_left_out=dataset.num_left_out,
         next_matures=dataset.next_matures,
+        recent=snapshot.recent,
     )
 
 

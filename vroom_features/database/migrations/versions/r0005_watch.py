@@ -19,7 +19,8 @@ def upgrade() -> None:
     moment = sa.BigInteger() if is_sqlite else sa.DateTime(timezone=True)
     for name in ("watch_start", "withdrawn_at"):
         op.add_column("vehicles", sa.Column(name, moment, nullable=True))
-    op.add_column("database_state", sa.Column("watch_days", sa.Integer(), nullable=True))
+    for name in ("watch_days", "num_booked_last", "num_booked_before"):
+        op.add_column("database_state", sa.Column(name, sa.Integer(), nullable=True))
     op.add_column("database_state", sa.Column("complete_through", sa.Date(), nullable=True))
     op.add_column("database_state", sa.Column("over_before", moment, nullable=True))
     op.create_table(
