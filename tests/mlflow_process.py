@@ -8,15 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import tenacity
 
 from tests.ports import free_port
-
-START_TIMEOUT_S = 240
+from tests.promises.system import wait_until
 
 
 @contextmanager
-def serve_mlflow(folder: Path, python: str = sys.executable) -> Iterator[str]:
+def serve_mlflow(folder: Path, python: str = sys.executable, *, wait: bool = True) -> Iterator[str]:
     """Serve MLflow from a SQLite file in ``folder`` on a free port; yield its address once it answers."""
     url = f"http://127.0.0.1:{(port := free_port())}"
     command = [python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
@@ -32,20 +30,12 @@ def serve_mlflow(folder: Path, python: str = sys.executable) -> Iterator[str]:
         subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT) as server,
     ):
         try:
-            _wait_for(f"{url}/health", server, folder / "log")
+            if wait:
+                wait_for_mlflow(url)
             yield url
         finally:
             server.terminate()
 
 
-def _wait_for(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    attempts = tenacity.Retrying(
-        wait=tenacity.wait_fixed(0.1),
-        stop=tenacity.stop_after_delay(START_TIMEOUT_S),
-        retry=tenacity.retry_if_exception_type(httpx.HTTPError),
-        reraise=True,
-    )
-    for attempt in attempts:
-        with attempt:
-            assert server.poll() is None, log.read_text()
-            httpx.get(url, timeout=1).raise_for_status()
+def wait_for_mlflow(url: str) -> None:
+    wait_until(lambda: httpx.get(f"{url}/health").is_success, timeout_s=240)

