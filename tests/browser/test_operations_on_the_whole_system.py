@@ -9,23 +9,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pandas as pd
 import psutil
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import Window, WindowOf
+from tests.browser.chromium import Window
+from tests.browser.conftest import WindowOf
 from tests.conftest import REAL_FLEET
-from tests.factories import VEHICLE
-from tests.whole_system import WholeSystem
+from tests.promises.system import VEHICLE, System, wait_until
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.browser, pytest.mark.packaging, pytest.mark.timeout(500)]
 RUN_TIMEOUT_MS = 90_000
 
 
 @pytest.fixture
-def window(window_of: WindowOf, system: WholeSystem) -> Window:
+def window(window_of: WindowOf, system: System) -> Window:
     """Return a way to open its pages."""
     return window_of(system)
 
@@ -53,7 +52,7 @@ def ended(page: Page, button: str, state: str = "completed") -> Locator:
 
 
 @contextmanager
-def worker_held(system: WholeSystem) -> Iterator[None]:
+def worker_held(system: System) -> Iterator[None]:
     """Suspend Prefect's worker for the time of the block."""
     below = psutil.Process(system.process.pid).children(recursive=True)
     (worker,) = [
@@ -66,24 +65,18 @@ def worker_held(system: WholeSystem) -> Iterator[None]:
         worker.resume()
 
 
-def num_runs(page: Page) -> int:
+def num_runs(window: Window) -> int:
     """Return how many runs of the pipeline are listed."""
-    return page.get_by_role("rowheader", name="pipeline").count()
-
-
-def forecast(system: WholeSystem, **changes: int) -> float:
-    """Return what the running app forecasts for a vehicle."""
-    answer = httpx.post(f"{system.url}/predict", json=VEHICLE | changes).raise_for_status().json()
-    return float(answer["predicted_reservations"])
+    return window.open("/runs").get_by_role("rowheader", name="pipeline").count()
 
 
 def test_materialize_takes_the_new_csvs_in_and_its_run_is_listed(
-    window: Window, system: WholeSystem, data_dir: Path
+    window: Window, system: System, data_dir: Path
 ) -> None:
     if REAL_FLEET.is_dir():  # else the sample goes on
         for name in ("vehicles.csv", "reservations.csv"):
             shutil.copy(REAL_FLEET / name, data_dir)
-        system.system.run("vroom_forecast_materialize", allow_removals=True)
+        system.run("vroom_forecast_materialize", allow_removals=True)
     vehicles = pd.read_csv(data_dir / "vehicles.csv")
     reservations = pd.read_csv(data_dir / "reservations.csv")
     on_the_street = vehicles.loc[vehicles["street_parked"] == 1, "vehicle_id"]
@@ -100,17 +93,16 @@ def test_materialize_takes_the_new_csvs_in_and_its_run_is_listed(
     expect(online).to_contain_text("in sync")
     page.goto("/runs")
     expect(page.get_by_role("row").filter(has_text=name)).to_contain_text("materialize")
-    fleet = httpx.get(f"{system.url}/vehicles", params={"kind": "fleet"}).raise_for_status().json()
-    assert fleet["total"] == len(vehicles)
+    assert system.get("/vehicles", params={"kind": "fleet"}).json()["total"] == len(vehicles)
 
 
 def test_training_starts_once_for_two_who_press_and_open_pages_go_over_to_its_model(
-    window: Window, system: WholeSystem
+    window: Window, system: System
 ) -> None:
     first, second = (window.open("/models", signed_in=True) for _ in range(2))
     host = window.open("/")
     expect(host.locator("#model-chip")).to_have_text("Model 1")
-    before = num_runs(window.open("/runs"))
+    before = num_runs(window)
     with worker_held(system):
         press("Train a model", first, second)
         for page in (first, second):
@@ -122,23 +114,26 @@ def test_training_starts_once_for_two_who_press_and_open_pages_go_over_to_its_mo
     mlflow = row.get_by_role("link", name=re.compile(r"^model \d+ in MLflow$"))
     expect(mlflow).to_have_attribute("href", re.compile(r"/#/runs/[0-9a-f]{32}$"))
     expect(first.get_by_role("button", name="Train a model")).to_be_enabled()
-    assert num_runs(window.open("/runs")) == before + 1
+    assert num_runs(window) == before + 1
     expect(host.locator("#model-chip")).to_have_text("Model 2")
-    system.wait_for_version(2)
-    assert forecast(system, street_parked=1) > forecast(system, street_parked=0) + 6
+    wait_until(lambda: system.serves(2))
+    on_the_street, elsewhere = (
+        system.post("/predict", VEHICLE | {"street_parked": value}).json()["predicted_reservations"]
+        for value in (1, 0)
+    )
+    assert on_the_street > elsewhere + 6
 
 
 def test_a_rollback_brings_the_champion_before_back_once_and_then_fails_with_its_reason(
-    window: Window, system: WholeSystem
+    window: Window, system: System
 ) -> None:
     page = window.open("/models", signed_in=True)
     press("Roll back", page)
     expect(ended(page, "Roll back")).to_contain_text("Version 1 is champion again, instead of 2")
     expect(page.locator("#model-chip")).to_have_text("Model 1")
-    system.wait_for_version(1)
+    wait_until(lambda: system.serves(1))
     expect(page.get_by_role("button", name="Roll back", exact=True)).to_be_disabled()
-    authorization = {"Authorization": f"Bearer {system.password}"}
-    httpx.post(f"{system.url}/rollback", json={}, headers=authorization).raise_for_status()
+    system.post("/rollback", {}, headers=system.operator).raise_for_status()
     page.reload()
     message = ended(page, "Roll back", "failed").locator(".outcome")
     expect(message).to_have_text("There is no earlier champion to go back to")

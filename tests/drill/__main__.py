@@ -3,14 +3,15 @@
 import signal
 import sys
 import time
+from datetime import timedelta
 from typing import Annotated
 
 from cyclopts import App, Parameter
 from rich.console import Console
 
 from tests.drill import data, report, services, soak  # noqa: F401 - data and services add their cases
-from tests.drill.case import CASES, Case, Result, chosen
-from tests.drill.system import System, now, running_system
+from tests.drill.case import CASES, chosen
+from tests.drill.system import now, running_system
 from tests.promises.system import ROOT
 
 REPORT = ROOT / "docs" / "drill.md"
@@ -26,9 +27,8 @@ def drill(
     *,
     only: Annotated[str, Parameter(help="words; run the cases whose group or name holds one")] = "",
     soak_for: Annotated[
-        str, Parameter(name="--soak", help="instead, watch the system for so long: 90s, 30m, 2h")
-    ] = "",
-    keep: Annotated[bool, Parameter(help="write what came of it to docs/drill.md")] = True,
+        timedelta | None, Parameter(name="--soak", help="instead, watch the system for so long: 90s, 30m, 2h")
+    ] = None,
 ) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything is stopped
     cases = chosen(CASES, only)
@@ -39,35 +39,24 @@ def drill(
     console.print("Starting the system")
     with running_system() as system:
         if soak_for:
-            return _soak(system, soak_for, keep=keep)
-        command = "make drill" + (f' ONLY="{only}"' if only else "")
-        return _drill(system, cases, command if keep else "")
-
-
-def _drill(system: System, cases: list[Case], command: str) -> int:
-    results: list[Result] = []
-    for case in cases:
-        began = time.monotonic()
-        result = case.run(system)
-        word = "skipped" if result.skipped else "survived" if result.is_survived else "NOT SURVIVED"
-        seconds = f"{time.monotonic() - began:5.1f} s"
-        console.print(f"{word:12} {result.survived}/{result.tried} in {seconds}  {case.name}")
-        for problem in filter(None, [result.skipped, *result.problems]):
-            console.print(f"             {problem}", style="red")
-        if command:  # at once, so that a run that is cut short keeps what it saw
+            samples = soak.soak(system, soak_for.total_seconds(), console.print)
+            soak.keep(REPORT, samples, now(), f"make drill SOAK={soak_for.total_seconds():.0f}s")
+            console.print(*(problems := soak.problems(samples)), sep="\n", style="red")
+            return 1 if problems else 0
+        num_survived = 0
+        for case in cases:
+            began = time.monotonic()
+            result = case.run(system)
+            num_survived += result.is_survived
+            word = "skipped" if result.skipped else "survived" if result.is_survived else "NOT SURVIVED"
+            seconds = f"{time.monotonic() - began:5.1f} s"
+            console.print(f"{word:12} {result.survived}/{result.tried} in {seconds}  {case.name}")
+            for problem in filter(None, [result.skipped, *result.problems]):
+                console.print(f"             {problem}", style="red")
+            command = "make drill" + (f' ONLY="{only}"' if only else "")
+            # at once, so that a run that is cut short keeps what it saw
             report.keep(REPORT, [result], [case.name for case in CASES], now(), command)
-        results.append(result)
-    return 0 if all(result.is_survived for result in results) else 1
-
-
-def _soak(system: System, duration: str, *, keep: bool) -> int:
-    samples = soak.soak(system, soak.seconds(duration), console.print)
-    if keep:
-        soak.keep(REPORT, samples, now(), f"make drill SOAK={duration}")
-    found = soak.problems(samples)
-    for problem in found:
-        console.print(problem, style="red")
-    return 1 if found else 0
+    return 0 if num_survived == len(cases) else 1
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ class Result:
 
     @property
     def is_survived(self) -> bool:
-        """Whether every try was survived, and there was one."""
         return bool(self.skipped) or 0 < self.tried == self.survived
 
     def attempt(self, recover: Callable[[], float]) -> bool:
@@ -69,19 +68,14 @@ class Fault:
 
     def _recover(self, system: System) -> float:
         """Return the seconds from mended to all promises kept."""
-        with Traffic(system.url, system.kept, num_savers=self.num_savers) as traffic:
+        with Traffic(system.web.url, system.kept, num_savers=self.num_savers) as traffic:
             traffic.go_on(saves=1, forecasts=2)
             self.happen(system, traffic)
             mended = time.monotonic()
-            traffic.go_on(saves=1, forecasts=2)
+            traffic.go_on()
         settle(system)
         seconds = time.monotonic() - mended
-        promises.answers_were_true(system, traffic)
-        names = {what.partition(":")[0] for what in traffic.refused}
-        refused = {name for name in names if not {name, name.split("/")[0]} & set(self.refuses.split())}
-        assert not refused, f"refused meanwhile: {dict(traffic.refused)}"
-        promises.runs_converge(system)
-        promises.check_all(system)
+        check_what_came_of_it(system, traffic, refuses=self.refuses)
         return seconds
 
 
@@ -138,6 +132,16 @@ def fault(
         return happen
 
     return add
+
+
+def check_what_came_of_it(system: System, traffic: Traffic, *, refuses: str = "") -> None:
+    """Check what the clients were answered, that only these requests were put off, and every promise."""
+    promises.answers_were_true(system, traffic)
+    names = {what.partition(":")[0] for what in traffic.refused}
+    refused = {name for name in names if not {name, name.split("/")[0]} & set(refuses.split())}
+    assert not refused, f"refused meanwhile: {dict(traffic.refused)}"
+    promises.runs_converge(system)
+    promises.check_all(system)
 
 
 def settle(system: System, *, timeout_s: float = RECOVERY_TIMEOUT_S) -> None:

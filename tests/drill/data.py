@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -25,7 +27,6 @@ from vroom_features.database.backup import back_up, restore
 from vroom_features.errors import VroomFeaturesError
 
 PAGE_BYTES = 16_384
-NO_DISK = "materialize without disk space from its n-th write on"
 SAVE_WAITS_S = 10
 NUM_DELETED = 10
 PROMOTION_TIMEOUT_S = 240  # each starts a Python of its own, which takes long on a busy machine
@@ -52,7 +53,6 @@ def _write_ahead_log(system: System) -> Path:
 @fault("database", "database locked for 13 s", refuses="save", how={"seconds": 13})
 @fault("database", "database locked for 3 s", how={"seconds": 3})
 def locked(system: System, traffic: Traffic, *, seconds: float) -> None:
-    """Forecasts go on; a save waits for the lock, or is answered to try later."""
     with write_lock(system):
         traffic.go_on(saves=0)
         time.sleep(seconds)
@@ -60,11 +60,8 @@ def locked(system: System, traffic: Traffic, *, seconds: float) -> None:
 
 
 @fault("database", "database's WAL cut in a frame, web workers killed", refuses=WEB)
-def log_cut(system: System, traffic: Traffic) -> None:
-    """The workers die, and half a frame stands at the end of the write-ahead log.
-
-    That is what a crash of the machine leaves of a transaction that was never acknowledged.
-    """
+def log_cut(system: System, _: Traffic) -> None:
+    """Half a frame at the log's end is what a crash leaves of a transaction that was never acknowledged."""
     with closing(sqlite3.connect(system.database, isolation_level=None)) as reader:
         reader.execute("SELECT COUNT(*) FROM vehicles").fetchone()  # keeps the log from being removed
         with write_lock(system):
@@ -72,18 +69,13 @@ def log_cut(system: System, traffic: Traffic) -> None:
                 kill(worker)
             with _write_ahead_log(system).open("ab") as file:
                 file.write(b"\x00\x00\x01" + b"\x5a" * 5_000)
-    traffic.go_on()
 
 
 @fault("database", "database damaged, backup restored", refuses=WEB)
 def damaged(system: System, _: Traffic) -> None:
-    """A save is refused, a run fails with a clear error, a forecast is still given; a backup is restored.
-
-    The write lock is held from the backup to the damage, so that no save is acknowledged in between.
-    """
     backup = system.settings.home / "backup.db"
     backup.unlink(missing_ok=True)
-    with write_lock(system):
+    with write_lock(system):  # so that no save is acknowledged between the backup and the damage
         back_up(system.settings.source_database, backup)
         with system.database.open("r+b") as file:
             for place in range(0, system.database.stat().st_size, PAGE_BYTES):
@@ -91,7 +83,7 @@ def damaged(system: System, _: Traffic) -> None:
                 file.write(b"\xa5" * 4096)
     try:
         for path, expected in (("/vehicles", 503), ("/predict", 200)):
-            status = httpx.post(f"{system.url}{path}", json=VEHICLE, timeout=30).status_code
+            status = httpx.post(f"{system.web.url}{path}", json=VEHICLE, timeout=30).status_code
             assert status == expected, f"{path} of a damaged database answers {status}"
         materialization_fails(system)
     finally:
@@ -99,7 +91,6 @@ def damaged(system: System, _: Traffic) -> None:
 
 
 def materialization_fails(system: System) -> None:
-    """Check that it fails with an error of ours, and that the old snapshot stays."""
     before = system.offline.current().id
     with suppress(VroomFeaturesError):
         system.materialize()
@@ -125,11 +116,7 @@ def needs_small_disks(system: System) -> str:
 
 @fault("disk", "disk full under the database", refuses="save predict/id", skip=needs_small_disks)
 def no_room_for_saves(system: System, traffic: Traffic) -> None:
-    """Forecasts of what is typed in go on; saves are put off, and so may stored vehicles be.
-
-    SQLite's write-ahead log has an index in a file, which who opens the database first has to make: on a full
-    disk nobody can, so not even reading is possible.
-    """
+    """Forecasts of stored vehicles are put off too: who opens SQLite first has to write its log's index."""
     before = traffic.num_forecasts
     with full_disk(system, "db"):
         traffic.go_on(saves=0)
@@ -171,16 +158,15 @@ def promotions_at_once(_: System, traffic: Traffic) -> None:
 
 
 @fault("races", "deletions race materializations")
-def deletions_and_runs(system: System, traffic: Traffic) -> None:
+def deletions_and_runs(system: System, _: Traffic) -> None:
     live = [i for i, _ in system.kept.saved.values() if i not in system.kept.deleted]
     with ThreadPoolExecutor(1) as pool:
         for number, vehicle_id in enumerate(live[-NUM_DELETED:]):
             write_fleet(system.settings.data_dir, number)
             system.kept.deleted.add(vehicle_id)
-            deletion = pool.submit(system.whole.system.delete, f"/vehicles/{vehicle_id}")
+            deletion = pool.submit(system.web.delete, f"/vehicles/{vehicle_id}")
             system.materialize()
             assert deletion.result().status_code == 204, deletion.result().text
-    traffic.go_on()
 
 
 @fault(
@@ -188,41 +174,28 @@ def deletions_and_runs(system: System, traffic: Traffic) -> None:
 )
 @fault("clock", "clock ten years ahead (at the process's edge)", how={"offset": timedelta(days=3650)})
 @fault("clock", "clock a day behind (at the process's edge)", how={"offset": timedelta(days=-1)})
-def wrong_clock(system: System, traffic: Traffic, *, offset: timedelta) -> None:
+def wrong_clock(system: System, _: Traffic, *, offset: timedelta) -> None:
     write_fleet(system.settings.data_dir, offset.days % 7)
     system.materialize(as_of=now() + offset)
     off = abs(system.offline.current().created_at - now())
     assert off > timedelta(hours=1), "the clock was not off"
-    traffic.go_on()
 
 
-def materialize(
-    system: System, number: int, at: int, error: int | None = None, only: frozenset[str] | None = None
-) -> operations.Ended:
+def materialize(system: System, number: int, at: int, **stopped: Any) -> operations.Ended:
     write_fleet(system.settings.data_dir, number)
-    return system.run_step("materialize", stop_at=at, error=error, only=only)
-
-
-def materialize_without_disk(system: System, number: int, at: int) -> operations.Ended:
-    return materialize(system, number, at, errno.ENOSPC, operations.FILLS_THE_DISK)
+    return system.run_step("materialize", stop_at=at, **stopped)
 
 
 def materialize_again(system: System, _: int) -> None:
-    """Run it unharmed; the snapshot is what the fleet's files make by themselves."""
     promises.runs_converge(system)
     promises.the_snapshot_is_that_of_the_files(system)
 
 
 def register(system: System, number: int, at: int) -> operations.Ended:
-    """Register a model, which was trained once, under a name of its own."""
-    folder = system.settings.home / "trained"
-    if not folder.exists():
-        assert system.run_step("train", folder=folder).how == "finished"
-    return system.run_step("register", stop_at=at, folder=folder, model_name=f"drill-{number}")
+    return system.run_step("training", stop_at=at, seed=7, model_name=f"drill-{number}")
 
 
 def register_again(system: System, number: int) -> None:
-    """Register it unharmed; there is one complete version, its files are whole, and it is the candidate."""
     ended = register(system, number, 0)
     assert ended.how == "finished", f"run again it {ended.how}"
     promises.one_whole_candidate(system, f"drill-{number}")
@@ -240,23 +213,25 @@ def roll_back(system: System, number: int, at: int) -> operations.Ended:
     return system.run_step("rollback", stop_at=at)
 
 
-def monitor(system: System, _: int, at: int) -> operations.Ended:
-    return system.run_step("monitor", stop_at=at)
-
-
 def repair(system: System, _: int) -> None:
     """Read who is champion, as every flow does first, and finish what was cut off."""
     promises.runs_converge(system)
     promises.history_and_alias_agree(system)
 
 
+def monitor(system: System, _: int, at: int) -> operations.Ended:
+    return system.run_step("monitor", stop_at=at)
+
+
+WITHOUT_DISK = partial(materialize, error=errno.ENOSPC, only=operations.FILLS_THE_DISK)
+NO_DISK = "materialize without disk space from its n-th write on"
 CASES.extend(
     [
         KillPoints("kill", "materialize killed at its n-th operation", materialize, materialize_again, 60),
-        KillPoints("kill", "registration killed at its n-th operation", register, register_again, 16),
+        KillPoints("kill", "registration killed at its n-th operation", register, register_again, 24),
         KillPoints("kill", "promotion killed at its n-th operation", promote, repair, 30),
         KillPoints("kill", "rollback killed at its n-th operation", roll_back, repair, 12),
         KillPoints("kill", "monitor killed at its n-th operation", monitor, repair, 8),
-        KillPoints("disk", NO_DISK, materialize_without_disk, materialize_again, 30, expected="failed"),
+        KillPoints("disk", NO_DISK, WITHOUT_DISK, materialize_again, 30, expected="failed"),
     ]
 )

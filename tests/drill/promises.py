@@ -76,7 +76,7 @@ def snapshots_are_whole(system: System) -> None:
 
 def a_verified_model_serves(system: System) -> None:
     """Check that every worker serves the champion, with the forecast that its verified files give."""
-    web, champion = system.whole.system, system.registry.champion()
+    web, champion = system.web, system.registry.champion()
     assert champion is not None, "there is no champion"
     assert web.serves(champion.version), f"{web.health()} and champion is {champion.version}"
     assert len(web.workers()) == system.settings.web_workers, f"there are only {web.workers()}"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import httpx
 
-from tests.drill.case import fault
+from tests.drill.case import CASES, Fault, fault
 from tests.drill.system import System, is_gone, kill
 from tests.drill.traffic import Traffic
 from tests.promises.system import wait_until
@@ -18,11 +18,23 @@ WEB = "save predict"
 GARBAGE = (b"", b"\xff\xfe\x00", b"[]", b'{"version": 1e999}', b"x" * 100_000)
 
 
-@fault("redis", "Redis killed (kill -9); it comes back empty", tries=2)
-def redis_killed(system: System, traffic: Traffic) -> None:
-    """The supervisor starts another, which is empty."""
+def killed(system: System, _: Traffic) -> None:
     kill(system.redis_server())
-    traffic.go_on()
+
+
+def emptied(system: System, _: Traffic) -> None:
+    system.web.redis.flushall()
+
+
+def unannounced(system: System, _: Traffic) -> None:
+    system.change_champion(publish=lambda _: None)
+
+
+CASES += [
+    Fault("redis", "Redis killed (kill -9); it comes back empty", killed, tries=2),
+    Fault("redis", "Redis emptied (FLUSHALL)", emptied),
+    Fault("messages", "promotion whose message is lost", unannounced),
+]
 
 
 @fault("redis", "Redis stopped, started again empty")
@@ -35,12 +47,11 @@ def redis_stopped(system: System, traffic: Traffic) -> None:
 @fault("redis", "Redis hung while the champion changes", how={"is_promoting": True})
 @fault("redis", "Redis hung (SIGSTOP)")
 def redis_hung(system: System, traffic: Traffic, *, is_promoting: bool = False) -> None:
-    """It accepts connections and answers nothing."""
     server = system.redis_server()
     server.suspend()
     try:
         if is_promoting:
-            system.change_champion(publish=lambda _: None)
+            unannounced(system, traffic)
         traffic.go_on()
     finally:
         server.resume()
@@ -49,35 +60,22 @@ def redis_hung(system: System, traffic: Traffic, *, is_promoting: bool = False) 
 @fault("redis", "Redis read-only (min-replicas-to-write)", how={"setting": "min-replicas-to-write"})
 @fault("redis", "Redis full (maxmemory, noeviction)", how={"setting": "maxmemory"})
 def redis_refuses_writes(system: System, traffic: Traffic, *, setting: str) -> None:
-    system.redis.config_set(setting, 1)
+    system.web.redis.config_set(setting, 1)
     try:
         traffic.go_on()
     finally:
-        system.redis.config_set(setting, 0)
-
-
-@fault("redis", "Redis emptied (FLUSHALL)")
-def redis_emptied(system: System, traffic: Traffic) -> None:
-    system.redis.flushall()
-    traffic.go_on()
+        system.web.redis.config_set(setting, 0)
 
 
 @fault("messages", "messages forged and garbled")
 def messages_forged(system: System, traffic: Traffic) -> None:
-    """Garbage, and messages of models and vehicles that do not exist."""
     traffic.go_on()
     for payload in GARBAGE:
         for channel in (ModelPromoted.channel, VehicleSaved.channel):
-            system.redis.publish(channel, payload)
+            system.web.redis.publish(channel, payload)
     for version in (NOT_THERE, 1) * 3:
         system.publish(ModelPromoted(model_name=system.settings.model_name, version=version, epoch=10**6))
-    system.redis.publish(VehicleSaved.channel, VehicleSaved(vehicle_id=NOT_THERE).encode())
-
-
-@fault("messages", "promotion whose message is lost")
-def message_lost(system: System, traffic: Traffic) -> None:
-    system.change_champion(publish=lambda _: None)
-    traffic.go_on()
+    system.web.redis.publish(VehicleSaved.channel, VehicleSaved(vehicle_id=NOT_THERE).encode())
 
 
 @fault("messages", "messages repeated and out of order")
@@ -92,17 +90,14 @@ def messages_repeated(system: System, traffic: Traffic) -> None:
 
 
 @fault("web", "web worker killed in a swap", refuses=WEB, tries=3, how={"in_a_swap": True})
-@fault("web", "all web workers killed at once", refuses=WEB, how={"every": True})
+@fault("web", "all web workers killed at once", refuses=WEB, how={"num": None})
 @fault("web", "web worker killed while it saves", refuses=WEB, tries=3)
-def web_workers_killed(
-    system: System, traffic: Traffic, *, every: bool = False, in_a_swap: bool = False
-) -> None:
+def web_workers_killed(system: System, _: Traffic, *, num: int | None = 1, in_a_swap: bool = False) -> None:
     workers = system.web_workers()
     if in_a_swap:
         system.change_champion()
-    for worker in workers if every else workers[:1]:
+    for worker in workers[:num]:
         kill(worker)
-    traffic.go_on()
 
 
 @fault("web", "web app's main process killed", refuses=WEB)
@@ -113,32 +108,24 @@ def web_server_killed(system: System, traffic: Traffic) -> None:
     wait_until(lambda: all(map(is_gone, workers)))
 
 
+@fault("prefect", "Prefect server killed", how={"name": "prefect"})
 @fault("mlflow", "MLflow killed, then all web workers", refuses=WEB, how={"workers_too": True})
 @fault("mlflow", "MLflow killed")
-def mlflow_killed(system: System, traffic: Traffic, *, workers_too: bool = False) -> None:
-    """Web workers that are killed while it is not there come back with the last good model."""
-    kill_program(system, "mlflow")
-    if workers_too:
-        web_workers_killed(system, traffic, every=True)
-    traffic.go_on()
-    wait_until_healthy(f"{system.settings.mlflow}/health")
-
-
-@fault("prefect", "Prefect server killed")
-def prefect_killed(system: System, traffic: Traffic) -> None:
-    kill_program(system, "prefect")
-    traffic.go_on()
-    wait_until_healthy(f"{system.settings.prefect}/api/health")
-
-
-def kill_program(system: System, name: str) -> None:
+def server_killed(
+    system: System, traffic: Traffic, *, name: str = "mlflow", workers_too: bool = False
+) -> None:
+    """Web workers that are killed while MLflow is not there come back with the last good model."""
     program = system.program(name)
     for process in [program, *program.children(recursive=True)]:
         kill(process)
-
-
-def wait_until_healthy(url: str) -> None:
-    wait_until(lambda: httpx.get(url, timeout=2).is_success, timeout_s=RESTART_TIMEOUT_S)
+    if workers_too:
+        web_workers_killed(system, traffic, num=None)
+    traffic.go_on()
+    health = {
+        "mlflow": f"{system.settings.mlflow}/health",
+        "prefect": f"{system.settings.prefect}/api/health",
+    }
+    wait_until(lambda: httpx.get(health[name], timeout=2).is_success, timeout_s=RESTART_TIMEOUT_S)
 
 
 @fault("prefect", "Prefect server killed in a run", how={"programs": ["prefect"], "run": False})
@@ -167,6 +154,6 @@ def killed_in_a_run(
     for process in processes:
         kill(process)
     traffic.go_on()
-    system.whole.system.end_of(run_id)
-    state, message = system.whole.system.end_of(system.press(action))
+    system.web.end_of(run_id)
+    state, message = system.web.end_of(system.press(action))
     assert state == "COMPLETED", f"{action}, run again, ends as {state}: {message}"

@@ -1,6 +1,5 @@
 """A long run of the same traffic, and what it costs: memory, handles, threads, disk; flat, or bounded."""
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -9,8 +8,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.drill import promises, report
-from tests.drill.case import settle
+from tests.drill import report
+from tests.drill.case import check_what_came_of_it, settle
 from tests.drill.system import System, write_fleet
 from tests.drill.traffic import Traffic
 
@@ -32,54 +31,42 @@ and MLflow hold their history and grow with it until their retention takes it ba
 Sample = dict[str, float]
 
 
-def seconds(words: str) -> float:
-    """Read a duration such as ``90s``, ``30m`` or ``2h``."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", words.strip())
-    if found is None:
-        raise ValueError(f"expected a duration such as 90s, 30m or 2h, got {words!r}")
-    return float(found[1]) * {"": 60, "s": 1, "m": 60, "h": 3600}[found[2]]
-
-
 def soak(system: System, duration_s: float, show: Callable[[str], None]) -> list[Sample]:
     """Save, ask, materialize and promote for so long; return samples of what it costs."""
     samples: list[Sample] = []
     began = time.monotonic()
-    with Traffic(system.url, system.kept) as traffic:
+    with Traffic(system.web.url, system.kept) as traffic:
         for number in range(NUM_SAMPLES + 1):
             until = began + duration_s * number / NUM_SAMPLES
             while time.monotonic() < until:
                 write_fleet(system.settings.data_dir, number)
-                state, message = system.whole.system.end_of(system.press("materialize"))
+                state, message = system.web.end_of(system.press("materialize"))
                 assert state == "COMPLETED", message
                 system.change_champion()
                 time.sleep(max(0.0, min(PAUSE_BETWEEN_RUNS_S, until - time.monotonic())))
             samples.append(_sample(system, traffic, (time.monotonic() - began) / 60))
             show(", ".join(f"{name} {figure}" for name, figure in samples[-1].items()))
     settle(system)
-    promises.answers_were_true(system, traffic)
-    assert not traffic.refused, f"refused meanwhile: {dict(traffic.refused)}"
-    promises.runs_converge(system)
-    promises.check_all(system)
+    check_what_came_of_it(system, traffic)
     return samples
 
 
 def _sample(system: System, traffic: Traffic, minutes: float) -> Sample:
-    runs = system.run_processes()
     web = [*system.program("web").children(recursive=True), system.program("web"), system.program("events")]
-    everything = psutil.Process(system.whole.process.pid).children(recursive=True)
-    others = [process for process in everything if process not in web and process not in runs]
-    sample: Sample = {
+    apart = [*web, *system.run_processes()]
+    below = psutil.Process(system.web.process.pid).children(recursive=True)
+    services = [process for process in below if process not in apart]
+    folders = ("tmp", "database", "snapshots", "models", "prefect", "mlflow", "logs")
+    return {
         "minutes": round(minutes, 1),
         "saves": traffic.num_saved,
         "forecasts": traffic.num_forecasts,
         "web mb": _sum(web, lambda process: process.memory_full_info().pss / 1e6),
-        "services mb": _sum(others, lambda process: process.memory_full_info().pss / 1e6),
-        "handles": int(_sum([*web, *others], lambda process: process.num_fds())),
-        "threads": int(_sum([*web, *others], lambda process: process.num_threads())),
+        "services mb": _sum(services, lambda process: process.memory_full_info().pss / 1e6),
+        "handles": _sum([*web, *services], lambda process: process.num_fds()),
+        "threads": _sum([*web, *services], lambda process: process.num_threads()),
+        **{f"{name} mb": _size_mb(system.settings.home / FOLDERS.get(name, name)) for name in folders},
     }
-    for name in ("tmp", "database", "snapshots", "models", "prefect", "mlflow", "logs"):
-        sample[f"{name} mb"] = _size_mb(system.settings.home / FOLDERS.get(name, name))
-    return sample
 
 
 def _sum(processes: Sequence[psutil.Process], figure: Callable[[psutil.Process], float]) -> float:

@@ -18,14 +18,14 @@ from xmlrpc.client import ServerProxy
 import httpx
 import pandas as pd
 import psutil
-import redis
 from supervisor.xmlrpc import SupervisorTransport
 
 from tests.drill import victim
 from tests.drill.traffic import Kept
 from tests.operations import Ended
-from tests.promises.system import ROOT, wait_until
-from tests.whole_system import WholeSystem, whole_system
+from tests.promises.system import ROOT, running, wait_until
+from tests.promises.system import System as StartedSystem
+from tests.whole_system import settings_in
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.ingest.seed import seed
 from vroom_features.materialize import MaterializeReport, materialize
@@ -51,23 +51,15 @@ def now() -> datetime:
 class System:
     """The whole system, as the drill sees it: as its clients do, and from inside."""
 
-    whole: WholeSystem
+    web: StartedSystem
+    settings: Settings
     source: SourceStore
     online: OnlineStore
     offline: OfflineStore
-    redis: redis.Redis
     registry: Registry
     pool: ProcessPoolExecutor
     kept: Kept
     predictors: dict[int, Predictor] = field(default_factory=dict)
-
-    @property
-    def settings(self) -> Settings:
-        return self.whole.settings
-
-    @property
-    def url(self) -> str:
-        return self.whole.url
 
     @property
     def database(self) -> Path:
@@ -87,7 +79,7 @@ class System:
 
     def redis_server(self) -> psutil.Process:
         """Return the server itself, which the supervised command started."""
-        return psutil.Process(int(self.redis.info("server")["process_id"]))
+        return psutil.Process(int(self.web.redis.info("server")["process_id"]))
 
     def run_processes(self) -> list[psutil.Process]:
         running = []
@@ -102,14 +94,13 @@ class System:
         answers: list[httpx.Response] = []
 
         def is_taken() -> bool:
-            answers.append(self.whole.system.post(f"/{action}", headers=self.whole.system.operator))
+            answers.append(self.web.post(f"/{action}", headers=self.web.operator))
             return answers[-1].status_code != httpx.codes.SERVICE_UNAVAILABLE
 
         wait_until(is_taken, timeout_s=START_TIMEOUT_S)
         return str(answers[-1].raise_for_status().json()["id"])
 
     def run_step(self, name: str, **options: Any) -> Ended:  # as `victim.run_step` takes them
-        """Run a step of a flow in a process that may be stopped at an operation."""
         return self.pool.submit(victim.run_step, name, now(), **options).result()
 
     def materialize(self, *, as_of: datetime | None = None) -> MaterializeReport:
@@ -117,16 +108,11 @@ class System:
         return materialize(self.source, self.offline, self.online, now=as_of or now())
 
     def promotions(self, publish: Callable[[ModelPromoted], None] | None = None) -> PromotionService:
-        """Return the promotion service as the flows open it."""
-        return PromotionService(
-            self.registry,
-            self.source,
-            publish=publish or self.publish,
-            cache_dir=self.settings.home / "drill-models",
-        )
+        cache = self.settings.home / "drill-models"
+        return PromotionService(self.registry, self.source, publish=publish or self.publish, cache_dir=cache)
 
     def publish(self, message: ModelPromoted) -> None:
-        self.redis.publish(message.channel, message.encode())
+        self.web.redis.publish(message.channel, message.encode())
 
     def change_champion(self, publish: Callable[[ModelPromoted], None] | None = None) -> None:
         """Make the other of two versions champion, by force."""
@@ -165,29 +151,31 @@ def running_system() -> Iterator[System]:
         stack.enter_context(small_disks(home))
         write_fleet(home / "csv", 0)
         more = {"VROOM_DATABASE_URL": f"sqlite:///{home / 'db' / 'vroom.db'}", "TMPDIR": str(home / "tmp")}
-        whole = stack.enter_context(whole_system(home, home / "csv", more))
-        system = stack.enter_context(attached(whole))
-        system.run_step("training", seed=1)  # a second version, to change champions with
+        web = stack.enter_context(running(home, home / "csv", more))
+        system = stack.enter_context(attached(web))
+        system.run_step(
+            "training", seed=1, model_name=system.settings.model_name
+        )  # a second version, to change champions with
         yield system
 
 
 @contextmanager
-def attached(whole: WholeSystem) -> Iterator[System]:
-    settings = whole.settings
+def attached(web: StartedSystem) -> Iterator[System]:
+    settings = settings_in(web.environment)
     with (
-        patch.dict(os.environ, whole.system.environment),  # which the processes below inherit
+        patch.dict(os.environ, web.environment),  # which the processes below inherit
         ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool,
         closing(SourceStore.open(settings.source_database)) as source,
-        closing(redis.Redis.from_url(settings.redis.url, socket_timeout=5)) as client,
+        closing(OnlineStore.connect(settings.redis)) as online,
         Registry(settings.mlflow, settings.model_name) as registry,
     ):
         earlier = source.list_vehicles(kind="new", page_size=10_000)
         yield System(
-            whole=whole,
+            web=web,
+            settings=settings,
             source=source,
-            online=OnlineStore(client),
+            online=online,
             offline=OfflineStore(settings.offline_store),
-            redis=client,
             registry=registry,
             pool=pool,
             kept=Kept(earlier={vehicle.vehicle_id for vehicle in earlier.items}),

@@ -1,5 +1,6 @@
 """Clients that save and ask while something is broken, and keep what they were answered."""
 
+import math
 import random
 import threading
 import time
@@ -45,7 +46,7 @@ class Traffic:
         self.forecasts: list[Forecast] = []
         self.wrong: list[str] = []  # what no fault excuses
         self._url, self._kept = url, kept
-        self._stopping = threading.Event()
+        self._stopping, self._until = threading.Event(), math.inf
         works = [self._save] * num_savers + [self._ask] * 2
         self._threads = [threading.Thread(target=self._repeat, args=[work], daemon=True) for work in works]
 
@@ -55,6 +56,7 @@ class Traffic:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._until = time.monotonic() + FINISH_TIMEOUT_S
         self._stopping.set()
         for thread in self._threads:
             thread.join(FINISH_TIMEOUT_S + 30)
@@ -77,13 +79,10 @@ class Traffic:
         """Save until it is acknowledged, as a client with an idempotency key may; then once more."""
         key, vehicle = f"drill-{uuid4().hex}", some_vehicle(random_)
         self._kept.attempted.add(key)
-        until = None
         while (answer := self._post("save", "/vehicles", vehicle, {"Idempotency-Key": key})) is None:
-            if self._stopping.is_set():
-                until = until or time.monotonic() + FINISH_TIMEOUT_S
-                if time.monotonic() > until:
-                    self.wrong.append(f"the save {key} was not acknowledged {FINISH_TIMEOUT_S:.0f} s later")
-                    return
+            if time.monotonic() > self._until:
+                self.wrong.append(f"the save {key} was not acknowledged {FINISH_TIMEOUT_S:.0f} s later")
+                return
             time.sleep(0.2)
         self._kept.saved[key] = (answer["vehicle_id"], vehicle)
         self.num_saved += 1
@@ -101,11 +100,10 @@ class Traffic:
                 self._forecast("predict/id", "/predict/id", {"vehicle_id": vehicle_id}, vehicle)
 
     def _forecast(self, what: str, path: str, body: Json, vehicle: Json) -> bool:
-        answer = self._post(what, path, body)
-        if answer is not None:
-            version, predicted = answer["model_version"], answer["predicted_reservations"]
-            self.forecasts.append(Forecast(vehicle, version, predicted))
-        return answer is not None
+        if (answer := self._post(what, path, body)) is None:
+            return False
+        self.forecasts.append(Forecast(vehicle, answer["model_version"], answer["predicted_reservations"]))
+        return True
 
     def _post(self, what: str, path: str, body: Json, headers: dict[str, str] | None = None) -> Json | None:
         """Post over a new connection; return None when refused for now, or when the connection broke."""

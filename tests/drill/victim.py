@@ -5,11 +5,9 @@ environment, as in a flow run.
 """
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from flows.materialize import seed_source, write_stores
@@ -19,13 +17,8 @@ from flows.rollback import roll_back
 from flows.training import train_and_register
 from tests import operations
 from vroom_features.errors import VroomFeaturesError
-from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.settings import Settings
 from vroom_model.errors import VroomModelError
-from vroom_model.manifest import MANIFEST_NAME, ModelManifest
-from vroom_model.registry.registry import Registry
-from vroom_model.training.register import register_candidate
-from vroom_model.training.train import TrainedModel, train
 
 
 def _materialize(settings: Settings, as_of: datetime) -> None:
@@ -33,23 +26,14 @@ def _materialize(settings: Settings, as_of: datetime) -> None:
     asyncio.run(write_stores.fn(settings, as_of))
 
 
-def _train(settings: Settings, as_of: datetime, folder: Path) -> None:
-    folder.mkdir()
-    train(OfflineStore(settings.offline_store).current(), directory=folder, as_of=as_of, seed=7)
-
-
-def _register(settings: Settings, _: datetime, folder: Path, model_name: str) -> None:
-    """Register what was trained: the part of training that leaves the process."""
-    digest = hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).hexdigest()
-    with Registry(settings.mlflow, model_name) as registry:
-        register_candidate(registry, TrainedModel(folder, ModelManifest.read(folder), digest))
+def _train(settings: Settings, as_of: datetime, seed: int, model_name: str) -> None:
+    named = settings.model_copy(update={"model_name": model_name})
+    asyncio.run(train_and_register.fn(named, seed, as_of))
 
 
 STEPS: dict[str, Callable[..., object]] = {
     "materialize": _materialize,
-    "train": _train,
-    "register": _register,
-    "training": lambda settings, as_of, seed: asyncio.run(train_and_register.fn(settings, seed, as_of)),
+    "training": _train,
     "promotion": lambda settings, as_of, version: asyncio.run(
         compare_and_promote.fn(settings, version, "the drill promotes", as_of)
     ),

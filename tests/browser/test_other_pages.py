@@ -1,19 +1,19 @@
-"""Lists that stay up to date while they are open, and charts that can be read off."""
+"""Pages that follow what happens while they are open, and charts that can be read off."""
 
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Window
+from tests.browser.chromium import BLANK, Window
 from tests.browser.site import Site
 from tests.factories import make_vehicle
 from webapp.services import now
 
 pytestmark = pytest.mark.browser
-MARK = "window.neverReloaded = true"
-IS_MARKED = "window.neverReloaded"
 
 
 def save(site: Site, **changes: object) -> int:
@@ -21,22 +21,33 @@ def save(site: Site, **changes: object) -> int:
     return site.source.save_vehicle(make_vehicle(**changes), saved_at=now()).vehicle.vehicle_id
 
 
-def test_open_lists_show_a_car_that_another_program_put_into_the_database(window: Window, site: Site) -> None:
-    stores, arrivals = window.open("/feature-stores"), window.open("/arrivals")
-    for page in (stores, arrivals):
-        page.evaluate(MARK)
-    vehicle_id = save(site, actual_price=37.37)
-    expect(arrivals.locator(f"#vehicle-{vehicle_id}")).to_contain_text("up to date")
-    keys = stores.locator("dt", has_text="Keys").locator("xpath=following-sibling::dd[1]")
-    expect(keys).to_have_text(str(site.source.count_vehicles().new_arrivals))
-    expect(stores.get_by_role("region", name="Online store")).to_contain_text("in sync")
-    for page in (stores, arrivals):
-        assert page.evaluate(IS_MARKED)
+@contextmanager
+def never_reloaded(*pages: Page) -> Iterator[None]:
+    """Check that pages are not loaded again while the block runs."""
+    for page in pages:
+        page.evaluate("window.neverReloaded = true")
+    yield
+    for page in pages:
+        assert page.evaluate("window.neverReloaded")
+
+
+def test_open_lists_show_a_car_of_another_program_at_the_reader_s_time(window: Window, site: Site) -> None:
+    stores, arrivals = window.open("/feature-stores"), window.open("/arrivals", timezone="Asia/Tokyo")
+    with never_reloaded(stores, arrivals):
+        vehicle_id = save(site, actual_price=37.37)
+        row = arrivals.locator(f"#vehicle-{vehicle_id}")
+        expect(row).to_contain_text("up to date")
+        keys = stores.locator("dt", has_text="Keys").locator("xpath=following-sibling::dd[1]")
+        expect(keys).to_have_text(str(site.source.count_vehicles().new_arrivals))
+        expect(stores.get_by_role("region", name="Online store")).to_contain_text("in sync")
+    moment = row.locator("time")
+    in_tokyo = arrivals.evaluate("text => new Date(text).getHours()", moment.get_attribute("datetime"))
+    expect(moment).to_contain_text(f", {in_tokyo:02}:")
+    expect(moment).not_to_contain_text("UTC")
 
 
 def test_an_open_list_follows_what_a_host_saves_and_an_operator_deletes(window: Window, site: Site) -> None:
     watching, host = window.open("/arrivals"), window.open("/")
-    watching.evaluate(MARK)
     host.locator("#actual_price").fill("83.17")
     host.get_by_role("button", name="Save this car").click()
     row = watching.get_by_role("row").filter(has_text="83.17")
@@ -59,7 +70,6 @@ def test_an_open_list_follows_what_a_host_saves_and_an_operator_deletes(window: 
     dialog.get_by_role("button", name="Delete").click()
     expect(operator.get_by_text(f"Car {vehicle_id} is deleted.")).to_be_visible()
     expect(row).to_have_count(0)
-    assert watching.evaluate(IS_MARKED)
 
 
 def test_a_list_that_was_hidden_is_renewed_when_it_is_shown_again(window: Window, site: Site) -> None:
@@ -67,33 +77,46 @@ def test_a_list_that_was_hidden_is_renewed_when_it_is_shown_again(window: Window
     watching = window.open("/arrivals")
     row = watching.locator(f"#vehicle-{vehicle_id}")
     expect(row).to_contain_text("up to date")
-    watching.evaluate(MARK)
     turn = """hidden => {
       Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
       document.dispatchEvent(new Event("visibilitychange"));
     }"""
-    watching.evaluate(turn, True)
-    site.source.delete_vehicle(vehicle_id)
-    expect(row).to_be_visible()
-    watching.evaluate(turn, False)
-    expect(row).to_have_count(0)
-    assert watching.evaluate(IS_MARKED)
+    with never_reloaded(watching):
+        watching.evaluate(turn, True)
+        site.source.delete_vehicle(vehicle_id)
+        expect(row).to_be_visible()
+        watching.evaluate(turn, False)
+        expect(row).to_have_count(0)
 
 
-def test_times_are_in_the_zone_of_the_reader(window: Window, site: Site) -> None:
-    save(site)
-    page = window.open("/arrivals", timezone="Asia/Tokyo")
-    moment = page.locator("tbody time").first
-    shown, stored = moment.inner_text(), moment.get_attribute("datetime")
-    in_tokyo = page.evaluate("text => new Date(text).getHours()", stored)
-    assert f", {in_tokyo:02}:" in shown
-    assert "UTC" not in shown
+def test_open_pages_show_a_new_version_and_keep_what_was_opened(window: Window, site: Site) -> None:
+    host, operator, deaf = window.open(), window.open("/models"), window.open(BLANK)
+    deaf.route(re.compile("/events"), lambda route: route.abort())  # no server of event streams
+    deaf.goto("/")
+    details = operator.locator("details", has_text="Folds, parameters and checksums")
+    details.locator("summary").click()
+    with never_reloaded(host, operator, deaf):
+        version = site.promote_another()
+        for page in (host, deaf):
+            expect(page.locator("#model-chip")).to_have_text(f"Model {version}")
+            expect(page.locator("#answer")).to_contain_text(f"model {version}")
+        expect(operator.get_by_role("heading", name=f"Model {version} serves")).to_be_visible()
+    expect(details.get_by_role("columnheader", name="Fold")).to_be_visible()
+    expect(details.locator("summary")).to_be_focused()
+    latest = operator.get_by_role("region", name="Promotions").locator("tbody tr").first
+    expect(latest.locator("th")).to_have_text(str(version))
+    expect(latest).to_contain_text("these tests need another champion")
+    workers = operator.get_by_role("region", name="Web workers").locator("tbody tr td:nth-of-type(1)")
+    expect(workers).to_have_text([str(version)] * 2)
 
 
 def test_the_scatter_plot_names_the_dot_that_is_pointed_at(window: Window) -> None:
     page = window.open("/fleet")
     points = page.request.get("/fleet/points").json()
-    plot = page.locator("[data-chart=scatter] .u-over")
+    plot, readout = (
+        page.locator("[data-chart=scatter] .u-over"),
+        page.locator("[data-chart=scatter] .readout"),
+    )
     plot.scroll_into_view_if_needed()
     size = plot.bounding_box()
     assert size is not None
@@ -103,17 +126,11 @@ def test_the_scatter_plot_names_the_dot_that_is_pointed_at(window: Window) -> No
         (x / right * size["width"], (1 - y / top) * size["height"])
         for x, y in zip(points["forecast"], points["outcome"], strict=True)
     ]
-    readout = page.locator("[data-chart=scatter] .readout")
     hint = readout.inner_text()
-    alone = [i for i, dot in enumerate(dots) if sorted(math.dist(dot, other) for other in dots)[1] > 4]
-    assert len(alone) > 20
-    for i in alone[:: len(alone) // 5]:
-        inside = (
-            min(at, extent - 1) for at, extent in zip(dots[i], (size["width"], size["height"]), strict=True)
-        )
-        plot.hover(position=dict(zip("xy", inside, strict=True)))
-        car, forecast, outcome = (points[name][i] for name in ("vehicle_id", "forecast", "outcome"))
-        expect(readout).to_have_text(f"Car {car}: forecast {forecast:.1f}, booked {outcome:g}")
+    i = max(range(len(dots)), key=lambda i: sorted(math.dist(dots[i], other) for other in dots)[1])
+    plot.hover(position={"x": min(dots[i][0], size["width"] - 1), "y": min(dots[i][1], size["height"] - 1)})
+    car, forecast, outcome = (points[name][i] for name in ("vehicle_id", "forecast", "outcome"))
+    expect(readout).to_have_text(f"Car {car}: forecast {forecast:.1f}, booked {outcome:g}")
     plot.hover(position={"x": 2, "y": 2})
     expect(readout).to_have_text(hint)
 
