@@ -14,7 +14,7 @@ test: export PYTHONDONTWRITEBYTECODE =
 test: install-dev chromium lint ## install what the tests need, run every check and the tests
 	@$(BIN)/python -m pytest -m "not packaging" --numprocesses 3 --dist loadgroup --no-loadscope-reorder
 
-test-packaging: install-dev ## the tests of deployment and upgrade, which take long and which few changes break
+test-packaging: install-dev chromium ## the tests of deployment, upgrade and the whole system under faults, which take long
 	@$(BIN)/python -m pytest -m packaging
 
 lint: install-dev ## formatting, lint, types, import rules

