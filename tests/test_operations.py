@@ -26,17 +26,14 @@ def publish(folder: Path) -> bool:
     return True
 
 
-def test_work_that_is_not_stopped_finishes_and_is_counted(tmp_path: Path) -> None:
-    ended = operations.run(lambda: publish(tmp_path), at=0)
-    assert ended == operations.Ended("finished", 3, "rename")
+def test_a_process_is_killed_before_its_nth_operation_or_finishes(tmp_path: Path) -> None:
+    for at, last in ((1, "write"), (2, "fsync"), (3, "rename")):
+        assert operations.run(lambda: publish(tmp_path), at=at) == operations.Ended("killed", at, last)
+        assert not (tmp_path / "published").exists()
+        assert (tmp_path / "aside").stat().st_size == (0 if at == 1 else 5)
+        (tmp_path / "aside").unlink()
+    assert operations.run(lambda: publish(tmp_path), at=0) == operations.Ended("finished", 3, "rename")
     assert (tmp_path / "published").read_bytes() == b"whole"
-
-
-@pytest.mark.parametrize(("at", "last"), [(1, "write"), (2, "fsync"), (3, "rename")])
-def test_a_process_is_killed_before_its_nth_operation(tmp_path: Path, at: int, last: str) -> None:
-    assert operations.run(lambda: publish(tmp_path), at=at) == operations.Ended("killed", at, last)
-    assert not (tmp_path / "published").exists()
-    assert (tmp_path / "aside").stat().st_size == (0 if at == 1 else 5)
 
 
 def test_writes_fail_from_the_nth_on(tmp_path: Path) -> None:
