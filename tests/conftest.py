@@ -122,18 +122,10 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a copy of the sample's CSVs, which a test may change."""
-    folder = tmp_path_factory.mktemp("csv")
-    for name in ("vehicles.csv", "reservations.csv"):
-        shutil.copy(ROOT / "data" / name, folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def system(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """Run the whole system on these CSVs."""
-    with running(tmp_path_factory.mktemp("vroom"), data_dir) as started:
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Run the whole system on a copy of the sample, which a test may change."""
+    home = tmp_path_factory.mktemp("vroom")
+    with running(home, shutil.copytree(ROOT / "data", home / "csv")) as started:
         yield started
 
 

@@ -7,7 +7,6 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pandas as pd
 import psutil
@@ -70,9 +69,8 @@ def num_runs(window: Window) -> int:
     return window.open("/runs").get_by_role("rowheader", name="pipeline").count()
 
 
-def test_materialize_takes_the_new_csvs_in_and_its_run_is_listed(
-    window: Window, system: System, data_dir: Path
-) -> None:
+def test_materialize_takes_the_new_csvs_in_and_its_run_is_listed(window: Window, system: System) -> None:
+    data_dir = system.data_dir
     if REAL_FLEET.is_dir():  # else the sample goes on
         for name in ("vehicles.csv", "reservations.csv"):
             shutil.copy(REAL_FLEET / name, data_dir)
