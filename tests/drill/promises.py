@@ -23,7 +23,6 @@ from vroom_model.registry.registry import Registry
 
 
 def check_all(system: System) -> None:
-    """Check every promise; each check raises AssertionError where it is broken."""
     try:
         saves_are_there_once(system)
         history_and_alias_agree(system)
@@ -35,7 +34,6 @@ def check_all(system: System) -> None:
 
 
 def saves_are_there_once(system: System) -> None:
-    """Check that each acknowledged save is one row with its values, and no save made a second row."""
     kept = system.kept
     with system.source.engine.connect() as connection:
         made = {row.key: row.vehicle_id for row in connection.execute(select(keys))}
@@ -56,7 +54,6 @@ def saves_are_there_once(system: System) -> None:
 
 
 def history_and_alias_agree(system: System) -> None:
-    """Check that the alias is what the history's last record says, and that the record is closed."""
     (last, *_), champion = system.promotions().history(limit=1), system.registry.champion()
     assert champion is not None, "there is no champion"
     assert last.version == champion.version, f"history says {last.version}, the alias {champion.version}"
@@ -75,9 +72,8 @@ def snapshots_are_whole(system: System) -> None:
 
 
 def a_verified_model_serves(system: System) -> None:
-    """Check that every worker serves the champion, with the forecast that its verified files give."""
     web, champion = system.web, system.registry.champion()
-    assert champion is not None, "there is no champion"
+    assert champion is not None
     assert web.serves(champion.version), f"{web.health()} and champion is {champion.version}"
     assert len(web.workers()) == system.settings.web_workers, f"there are only {web.workers()}"
     expected = system.predictor(champion.version).predict_one(VEHICLE).predicted_reservations
@@ -86,18 +82,16 @@ def a_verified_model_serves(system: System) -> None:
 
 
 def answers_were_true(system: System, traffic: Traffic) -> None:
-    """Check that every forecast is that of the version it names, and that no answer was wrong."""
     assert not traffic.wrong, "; ".join(traffic.wrong[:3])
     registered = {v.version for v in system.registry.versions() if v.tags.get("complete")}
-    for forecast in traffic.forecasts:
-        version, predicted = forecast.version, forecast.predicted
+    for vehicle, answer in traffic.forecasts:
+        version, predicted = answer["model_version"], answer["predicted_reservations"]
         assert version in registered, f"an answer names version {version}, registered: {registered}"
-        expected = system.predictor(version).predict_one(forecast.vehicle).predicted_reservations
+        expected = system.predictor(version).predict_one(vehicle).predicted_reservations
         assert abs(predicted - expected) < 1e-4, f"version {version} forecast {predicted}, not {expected}"
 
 
 def runs_converge(system: System) -> None:
-    """Check that the flows' work, run again, gives what one clean run gives, and then changes nothing."""
     try:
         first = system.materialize()
         seeded = seed(system.source, system.settings.data_dir)
@@ -116,7 +110,6 @@ def runs_converge(system: System) -> None:
 
 
 def the_snapshot_is_that_of_the_files(system: System) -> None:
-    """Check that the snapshot has the digest that new stores make of the same files."""
     with (
         TemporaryDirectory(prefix="drill-clean-") as name,
         closing(SourceStore.open(f"sqlite:///{name}/clean.db")) as source,
@@ -132,6 +125,6 @@ def one_whole_candidate(system: System, model_name: str) -> None:
         versions = [version for version in registry.versions() if version.tags.get("complete")]
         assert len(versions) == 1, f"{model_name} has {len(versions)} complete versions"
         candidate = registry.candidate()
-        assert candidate is not None, "there is no candidate"
+        assert candidate is not None
         assert candidate.version == versions[0].version, "the candidate is another"
         registry.download(versions[0], Path(name))

@@ -153,9 +153,7 @@ def running_system() -> Iterator[System]:
         more = {"VROOM_DATABASE_URL": f"sqlite:///{home / 'db' / 'vroom.db'}", "TMPDIR": str(home / "tmp")}
         web = stack.enter_context(running(home, home / "csv", more))
         system = stack.enter_context(attached(web))
-        system.run_step(
-            "training", seed=1, model_name=system.settings.model_name
-        )  # a second version, to change champions with
+        system.run_step("training", seed=1)  # a second version, to change champions with
         yield system
 
 

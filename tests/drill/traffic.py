@@ -30,20 +30,13 @@ class Kept:
     attempted: set[str] = field(default_factory=set)
 
 
-@dataclass(frozen=True)
-class Forecast:
-    vehicle: Json
-    version: int
-    predicted: float
-
-
 class Traffic:
     """Run clients for the time of a ``with`` block; at its end each finishes what it began."""
 
     def __init__(self, url: str, kept: Kept, *, num_savers: int = 2) -> None:
         self.num_saved = self.num_forecasts = 0
         self.refused: Counter[str] = Counter()  # answered by "try later" or a broken connection
-        self.forecasts: list[Forecast] = []
+        self.forecasts: list[tuple[Json, Json]] = []  # the vehicle, and the answer
         self.wrong: list[str] = []  # what no fault excuses
         self._url, self._kept = url, kept
         self._stopping, self._until = threading.Event(), math.inf
@@ -102,7 +95,7 @@ class Traffic:
     def _forecast(self, what: str, path: str, body: Json, vehicle: Json) -> bool:
         if (answer := self._post(what, path, body)) is None:
             return False
-        self.forecasts.append(Forecast(vehicle, answer["model_version"], answer["predicted_reservations"]))
+        self.forecasts.append((vehicle, answer))
         return True
 
     def _post(self, what: str, path: str, body: Json, headers: dict[str, str] | None = None) -> Json | None:

@@ -26,8 +26,8 @@ def _materialize(settings: Settings, as_of: datetime) -> None:
     asyncio.run(write_stores.fn(settings, as_of))
 
 
-def _train(settings: Settings, as_of: datetime, seed: int, model_name: str) -> None:
-    named = settings.model_copy(update={"model_name": model_name})
+def _train(settings: Settings, as_of: datetime, seed: int, model_name: str = "") -> None:
+    named = settings.model_copy(update={"model_name": model_name or settings.model_name})
     asyncio.run(train_and_register.fn(named, seed, as_of))
 
 
