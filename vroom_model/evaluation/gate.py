@@ -164,11 +164,6 @@ def _objection(candidate: Evaluation, champion: Evaluation | None, rules: Promot
     """Return why the candidate must not serve whatever its mean error is, or None."""
     name = f"version {candidate.version}"
     labels = candidate.labels
-    if lost := candidate.recent and candidate.recent.problem(rules.max_label_drop):
-        return (
-            f"{lost}; bookings seem to be missing, so check reservations.csv, seed and materialize again, or "
-            f"promote {name} by force if demand fell"
-        )
     bias = float((candidate.forecast - labels).mean())
     if abs(bias) > rules.max_bias * labels.mean():
         return (
@@ -177,6 +172,11 @@ def _objection(candidate: Evaluation, champion: Evaluation | None, rules: Promot
         )
     if champion is None:
         return None
+    if lost := candidate.recent and candidate.recent.problem(rules.max_label_drop):
+        return (
+            f"{lost}; bookings seem to be missing, so check reservations.csv, seed and materialize again, or "
+            f"promote {name} by force if demand fell"
+        )
     if champion.snapshot_digest != candidate.snapshot_digest:
         return "the two were scored on different snapshots; score both again"
     if labels.mean() < (1 - rules.max_label_drop) * champion.trained_mean_label:
