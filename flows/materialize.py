@@ -200,6 +200,8 @@ def _summary(seeded: SeedReport | None, written: MaterializeReport) -> str:
     if seeded and seeded.has_new_watch:
         matured = counted(seeded.vehicles_matured, "vehicle")
         read += f"; bookings are complete through {seeded.complete_through}: the watch of {matured} ended"
+    if seeded and seeded.has_new_length:
+        read += f"; a watch is {seeded.watch_days} days long now, so train a new model"
     stores = "the stores were up to date" if written.is_unchanged else f"snapshot {written.snapshot_id}"
     return f"{read}; {stores}: {_fleet(written)}, {counted(written.num_online or 0, 'new arrival')}"
 

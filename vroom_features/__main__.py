@@ -77,6 +77,8 @@ def seed(
             progress=progress,
         )
     state = "unchanged, the database was up to date" if report.is_unchanged else "done"
+    if report.has_new_length:
+        state += "; a watch has another length, so materialize and train a new model"
     _print("seed", state, asdict(report), started, as_json=as_json)
 
 

@@ -11,7 +11,9 @@ UNDER_WATCH = f"{NUM_CARS} vehicles under watch left out"
 
 
 def forecasts(system: System) -> list[float]:
-    cars = [VEHICLE | {"num_images": photos, "actual_price": price} for photos in (1, 4) for price in (45, 70)]
+    cars = [
+        VEHICLE | {"num_images": photos, "actual_price": price} for photos in (1, 4) for price in (45, 70)
+    ]
     answer = system.post("/predict/batch", cars).raise_for_status().json()
     return [each["predicted_reservations"] for each in answer["predictions"]]
 

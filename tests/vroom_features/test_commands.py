@@ -38,6 +38,20 @@ def test_seed_materialize_and_audit_print_one_line_of_json(home: Path, redis_url
     assert [audited[name] for name in ("missing", "stale", "wrong", "orphaned")] == [0, 0, 0, 0]
 
 
+def test_the_watch_and_the_past_are_options(home: Path) -> None:
+    later = report(home, "seed", "--complete-through", "2023-01-12", VROOM_WATCH_DAYS="1")
+    assert (later["watch_days"], later["complete_through"], later["vehicles_matured"]) == (1, "2023-01-12", 2)
+    longer = report(home, "seed", VROOM_WATCH_DAYS="7")
+    assert (longer["watch_days"], longer["complete_through"]) == (7, "2023-01-12")
+    assert longer["state"] == "done; a watch has another length, so materialize and train a new model"
+    past = report(home, "materialize", "--as-of", "2023-01-12", "--offline", "off")
+    assert past["state"] == "done, the snapshot of the end of 2023-01-12"
+    assert (past["num_fleet"], past["num_labels"], past["num_online"]) == (2, 0, None)
+    assert not (home / "off" / "current.json").exists()
+    refused = command(home, "materialize", "--as-of", "2999-01-01", "--offline", "off")
+    assert "expected a day that is over, got 2999-01-01" in refused.stderr
+
+
 def test_a_report_for_people_has_a_line_for_each_count(home: Path) -> None:
     seeded = command(home, "seed").stdout
     assert seeded.startswith("seed: done (")

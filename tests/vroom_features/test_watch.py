@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from tests.factories import make_vehicle
 from tests.vroom_features.files import vehicle_line, write_csvs
-from tests.vroom_features.stores import ids_in, on_both, run
+from tests.vroom_features.stores import ids_in, on_both, rows, run
 from vroom_features.database.history import change_vehicle, withdraw_vehicle
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import (
     NotChangeableError,
     OfflineStoreError,
     UnreadableSnapshotError,
+    VehicleNotFoundError,
 )
 from vroom_features.features import num_reservations, training_label
 from vroom_features.ingest.seed import SeedReport, seed
@@ -214,6 +215,18 @@ def test_a_withdrawn_vehicle_keeps_its_watch_and_leaves_the_online_store(
     seed_days(source, tmp_path, [1], [*FIRST, (1, 12)])
     run(source, offline, online)
     assert rows_of(offline)[gone] == (None, 0)
+
+
+@on_both
+def test_a_deletion_leaves_no_history(source: SourceStore) -> None:
+    vehicle_id = save(source, 2)
+    change_vehicle(source, vehicle_id, make_vehicle(actual_price=99.0), changed_at=at(3))
+    with pytest.raises(NotChangeableError, match="its last change is of 2023-01-03"):
+        change_vehicle(source, vehicle_id, make_vehicle(), changed_at=at(3))
+    source.delete_vehicle(vehicle_id)
+    assert rows(source, "SELECT * FROM vehicle_history") == []
+    with pytest.raises(VehicleNotFoundError):
+        withdraw_vehicle(source, vehicle_id, withdrawn_at=at(4))
 
 
 @on_both

@@ -55,6 +55,7 @@ class SeedReport:
     ``removed`` rows were in the database and not in the file.  ``kept`` rows too, but a bad row may describe
     them.  Bookings are ``set_aside`` while a bad row keeps their vehicle out.  ``watch_days`` and
     ``complete_through`` are the watch from now on; ``vehicles_matured`` have a training label that had none.
+    After a change of its length a model should be trained anew.
     """
 
     vehicles_added: int = 0
@@ -73,6 +74,7 @@ class SeedReport:
     complete_through: str | None = None
     vehicles_matured: int = 0
     has_new_watch: bool = False
+    has_new_length: bool = False
     quarantine: tuple[str, ...] = ()
 
     @property
@@ -188,6 +190,7 @@ def seed(
             reservations_set_aside=num_set_aside,
             vehicles_matured=num_matured,
             has_new_watch=new_watch.after != new_watch.before,
+            has_new_length=new_watch.has_new_length,
             **_of_watch(new_watch.after),
             quarantine=tuple(map(str, rejected)),
         )

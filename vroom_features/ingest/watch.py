@@ -54,6 +54,10 @@ class WatchUpdate:
     start: datetime | None
     is_first: bool
 
+    @property
+    def has_new_length(self) -> bool:
+        return bool(self.before and self.after and self.before.days != self.after.days)
+
     @classmethod
     def plan(cls, before: Watch | None, days: Days | None, told: ToldWatch, *, is_first: bool) -> Self:
         """Return what the days of the csv vehicles' bookings say.
