@@ -14,6 +14,9 @@ from vroom_model.manifest import IntervalLines
 from vroom_model.serving.predictor import Forecasts, with_range
 
 Array = npt.NDArray[np.float64]
+SHARE_BELOW = 0.425
+"""Of the outcomes outside the range, the share that is meant to be below it.  Reservations end at 0 and have
+their long tail above: half would make ranges wider, and their coverage differ more between segments."""
 
 
 def fit_lines(forecast: Array, labels: Array, *, coverage: float) -> IntervalLines:
@@ -26,9 +29,9 @@ def fit_lines(forecast: Array, labels: Array, *, coverage: float) -> IntervalLin
     coverage : float
         Share of outcomes inside the range, such as 0.8.
     """
-    tail = (1 - coverage) / 2
-    low_intercept, low_slope = _quantile_line(forecast, labels, tail)
-    high_intercept, high_slope = _quantile_line(forecast, labels, 1 - tail)
+    below = (1 - coverage) * SHARE_BELOW
+    low_intercept, low_slope = _quantile_line(forecast, labels, below)
+    high_intercept, high_slope = _quantile_line(forecast, labels, below + coverage)
     outside = np.maximum(
         low_intercept + low_slope * forecast - labels, labels - high_intercept - high_slope * forecast
     )
