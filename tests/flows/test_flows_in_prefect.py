@@ -1,6 +1,7 @@
 """Every flow as Prefect runs it, against a Prefect server."""
 
 import asyncio
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
 from tests.vroom_features.stores import arrive, seed_with_booked_arrivals
 from tests.vroom_model.stored import store_fleet
 from vroom_features.database.vehicles import SourceStore
+from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.settings import Settings
 from vroom_model.errors import ReasonError, RollbackError
 from vroom_model.records import MIN_ARRIVALS
@@ -101,7 +103,7 @@ def test_a_model_is_trained_promoted_forced_rolled_back_and_monitored(
 
 
 def test_a_fleet_is_materialized_and_the_run_reports_what_was_kept_and_set_aside(
-    flow_settings: Settings, tmp_path: Path
+    flow_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = [vehicle_line(number) for number in range(1, 301)]
     booked = booking_lines([(number, 1) for number in range(1, 302)])
@@ -125,6 +127,16 @@ def test_a_fleet_is_materialized_and_the_run_reports_what_was_kept_and_set_aside
 
     allowed = run(materialize.vroom_forecast_materialize, data_dir=str(SAMPLE), allow_removals=True)
     assert "700 added, 300 updated" in str(allowed.message)
+    assert "complete through 2023-12-30: the watch of 1,000 vehicles ended" in str(allowed.message)
+
+    monkeypatch.setenv("VROOM_WATCH_DAYS", "30")
+    later = {"data_dir": str(SAMPLE), "complete_through": date(2024, 1, 31)}
+    told = str(run(materialize.vroom_forecast_materialize, **later).message)
+    assert "complete through 2024-01-31" in told
+    assert "; a watch is 30 days long now, so train a new model" in told
+    past = run(materialize.vroom_forecast_materialize, as_of=date(2024, 1, 10))
+    assert "of the end of 2024-01-10: 1,000 fleet vehicles" in str(past.message)
+    assert OfflineStore(flow_settings.offline_store).current().complete_through == date(2024, 1, 31)
 
     (tmp_path / "mine" / "vehicles.csv").write_text("no,such,columns\n1,2,3\n")
     refused = run(materialize.vroom_forecast_materialize, data_dir=mine)

@@ -5,7 +5,7 @@ from datetime import date, datetime
 from typing import Self
 
 import pandas as pd
-from sqlalchemy import Connection, false, func, or_, select, update
+from sqlalchemy import Connection, false, func, or_, select, true, update
 
 from vroom_features.database.queries import state, vehicles
 from vroom_features.database.tables import EPOCH, MICROSECOND
@@ -88,5 +88,6 @@ class WatchUpdate:
         connection.execute(entered_or_left.values(row_version=version))
         watch = {"watch_days": self.after.days, "complete_through": self.after.complete_through}
         connection.execute(update(state).values(over_before=midnight(self.after.first_day), **watch))
-        matured = select(func.count()).select_from(vehicles).where(is_over, ~was_over)
+        is_new = true() if self.is_first else ~was_over
+        matured = select(func.count()).select_from(vehicles).where(is_over, is_new)
         return int(connection.execute(matured).scalar_one())
