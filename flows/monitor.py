@@ -17,6 +17,7 @@ from vroom_features.settings import Settings
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.evaluation.drift import monitor
 from vroom_model.records import MonitorReport
+from vroom_model.registry.matured import keep_matured
 
 NUM_ARRIVALS_MAX = 10_000
 """The latest so many are compared."""
@@ -49,6 +50,8 @@ def _check_drift(settings: Settings, as_of: datetime) -> MonitorReport | None:
             max_drop=settings.promotion_max_label_drop,
         )
         promotions.registry.set_tags(champion.version, {"monitor": report.model_dump_json()})
+        if report.matured:
+            keep_matured(promotions.registry, champion, report.matured, at=as_of)
     return report
 
 
@@ -75,4 +78,6 @@ def _rows(report: MonitorReport) -> dict[str, object]:
         rows[f"drift of {drift.feature}"] = f"{drift.verdict}{psi}"
     for name, value in (report.outcomes.model_dump() if report.outcomes else {}).items():
         rows[f"outcomes: {'share in range' if name == 'held' else name}"] = value
+    for name, value in (report.matured.model_dump() if report.matured else {}).items():
+        rows[f"matured since the training: {name}"] = value
     return rows | {LEFT_OUT: report.num_left_out, NEXT_MATURES: report.next_matures}

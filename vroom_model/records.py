@@ -19,6 +19,9 @@ MIN_ARRIVALS = 100
 REASON_MAX = 500
 """Characters of a person's reason: even with all of them escaped, the decision fits into a tag of MLflow."""
 
+MIN_MATURED = 30
+"""The error of fewer vehicles is not judged."""
+
 Verdict = Literal["too few", "steady", "some drift", "large drift"]
 
 
@@ -148,6 +151,32 @@ class Outcomes(Record):
     """Share of outcomes inside the forecast's range."""
 
 
+class Matured(Record):
+    """Forecasts as they were served against outcomes, for vehicles whose watch ended since the training.
+
+    The figures are per watch of the model, and None for fewer than ``MIN_MATURED`` vehicles.
+    """
+
+    complete_through: date
+    """D, at which these outcomes were known."""
+    num_vehicles: int
+    mae: float | None = None
+    bias: float | None = None
+    coverage: float | None = None
+    """Share of outcomes inside the forecast's range."""
+    is_worse: bool = False
+    """Whether the error is above that of the training, out of fold, by more than chance."""
+
+    @property
+    def summary(self) -> str:
+        """The error in one sentence."""
+        matured = f"{self.num_vehicles:,} matured since the training"
+        if self.mae is None:
+            return f"{matured}, too few to judge its real error by; it takes {MIN_MATURED}"
+        judged = ", worse than in training, so train again" if self.is_worse else ""
+        return f"real error {self.mae:.3f} on {matured}{judged}"
+
+
 class MonitorReport(Record):
     """Drift and outcomes of a model, as the monitor flow found them."""
 
@@ -163,6 +192,8 @@ class MonitorReport(Record):
     """The day at which the first of these has an outcome."""
     lost_bookings: str | None = None
     """By how much bookings fell lately, if it is more than chance."""
+    matured: Matured | None = None
+    """None in reports about models of earlier releases, which did not know their watch."""
 
     @property
     def drifted(self) -> tuple[str, ...]:
@@ -171,13 +202,14 @@ class MonitorReport(Record):
 
     @property
     def summary(self) -> str:
-        """The fall of bookings, if there is one, and the drift, in one sentence."""
-        if self.lost_bookings is None:
-            return self._drift
-        return (
-            f"{self.lost_bookings}: demand fell, or bookings are missing, so check reservations.csv and seed "
-            f"again; {self._drift}"
-        )
+        """The fall of bookings, if there is one, the drift and the real error, in one sentence."""
+        parts = [self._drift]
+        if self.lost_bookings:
+            check = "demand fell, or bookings are missing, so check reservations.csv and seed again"
+            parts.insert(0, f"{self.lost_bookings}: {check}")
+        if self.matured:
+            parts.append(self.matured.summary)
+        return "; ".join(parts)
 
     @property
     def _drift(self) -> str:

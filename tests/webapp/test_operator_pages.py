@@ -1,7 +1,7 @@
 """The pages of models and of the feature stores: what flows wrote, and what is in the stores."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from flask.testing import FlaskClient
@@ -15,7 +15,8 @@ from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.online.store import Synced
 from vroom_features.online.sync import AuditReport, record_audit
 from vroom_model.manifest import SnapshotRef
-from vroom_model.records import Decision, FeatureDrift, MonitorReport, Outcomes
+from vroom_model.records import Decision, FeatureDrift, Matured, MonitorReport, Outcomes
+from vroom_model.registry.matured import keep_matured
 from webapp.services import Services, now
 from webapp.serving.store_state import online_state
 
@@ -54,6 +55,26 @@ def test_a_check_for_drift_is_shown(champion: int, models: Models, client: Flask
     assert "For 41 cars of the fleet" in of_a_release_before
     assert not re.search("left out|Bookings fell", of_a_release_before)
     assert "cars of the fleet" not in shown_with(MonitorReport(**values, outcomes=None).model_dump_json())
+
+
+def test_the_real_errors_are_charted_beside_that_of_the_training(
+    champion: int, models: Models, client: FlaskClient, services: Services
+) -> None:
+    assert 'id="matured"' not in page(client, "/models")
+    registry, day = services.promotions.registry, date(2025, 3, 31)
+    few = Matured(complete_through=day, num_vehicles=29)
+    enough = few.model_copy(update={"num_vehicles": 41, "mae": 1.57, "bias": -1.25, "coverage": 0.615})
+    keep_matured(registry, registry.version(champion), enough, at=AS_OF)
+    for matured, text in (
+        (few, "29 matured since the training, too few"),
+        (enough.model_copy(update={"is_worse": True}), "Worse than in training"),
+    ):
+        values = {"version": champion, "as_of": AS_OF, "num_arrivals": 0, "features": ()}
+        report = MonitorReport(**values, outcomes=None, matured=matured)
+        registry.set_tags(champion, {"monitor": report.model_dump_json()})
+        shown = page(client, "/models")
+        assert text in shown
+        assert re.search("2025-03-31<.*1.57<.*1.00<.*−1.2<.*61.5%<.*41<", shown)  # noqa: RUF001 - a minus
 
 
 def test_the_promotions_are_listed_and_a_rollback_needs_an_earlier_one(

@@ -61,6 +61,7 @@ def monitor(
         num_left_out=evaluation.num_left_out,
         next_matures=evaluation.next_matures,
         lost_bookings=snapshot.recent.problem(max_drop) if snapshot.recent else None,
+        matured=evaluation.matured,
     )
 
 

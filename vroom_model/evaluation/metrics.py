@@ -1,19 +1,27 @@
 """How good a model is on vehicles that its boosters never saw."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from vroom_features.offline.snapshots import Snapshot
-from vroom_features.watch import RecentBookings, Watch
+from vroom_features.watch import CHANCE, RecentBookings, Watch
 from vroom_model.dataset import Dataset, limit_labels, load_dataset
 from vroom_model.errors import BrokenModelError
-from vroom_model.manifest import CalibrationPoint, FoldMetrics, Importance, SegmentMetrics
+from vroom_model.manifest import (
+    CalibrationPoint,
+    FoldMetrics,
+    Importance,
+    ModelManifest,
+    SegmentMetrics,
+)
+from vroom_model.records import MIN_MATURED, Matured
 from vroom_model.segments import SEGMENTS
 from vroom_model.serving.predictor import Forecasts, Predictor, with_range
 
@@ -186,6 +194,9 @@ class Evaluation:
         The day at which the first of these will have a label.
     recent : RecentBookings or None
         Of the snapshot.
+    matured : Matured or None
+        The error on vehicles whose watch ended since the training, as they were served; None for a model of
+        an earlier release, which did not know its watch.
     """
 
     version: int
@@ -199,6 +210,7 @@ class Evaluation:
     num_left_out: int = 0
     next_matures: date | None = None
     recent: RecentBookings | None = None
+    matured: Matured | None = None
 
     @property
     def errors(self) -> Array:
@@ -223,7 +235,8 @@ def score(predictor: Predictor, snapshot: Snapshot) -> Evaluation:
     dataset, _ = limit_labels(
         load_dataset(snapshot, inputs=manifest.view.columns, num_folds=manifest.num_folds)
     )
-    raw = out_of_fold(predictor.predict_by_fold(dataset.features), dataset.folds)
+    by_fold = predictor.predict_by_fold(dataset.features)
+    raw = out_of_fold(by_fold, dataset.folds)
     scale = watch_scale(manifest.snapshot.watch, snapshot.watch)
     forecasts = with_range(raw, manifest.interval).times(scale)
     return Evaluation(
@@ -238,6 +251,28 @@ def score(predictor: Predictor, snapshot: Snapshot) -> Evaluation:
         num_left_out=dataset.num_left_out,
         next_matures=dataset.next_matures,
         recent=snapshot.recent,
+        matured=_matured(manifest, snapshot, dataset, by_fold),
+    )
+
+
+def _matured(manifest: ModelManifest, snapshot: Snapshot, dataset: Dataset, by_fold: Array) -> Matured | None:
+    """Score the forecasts of all boosters on vehicles whose watch was not over when they were trained."""
+    trained, now = manifest.snapshot.watch, snapshot.watch
+    if trained is None or now is None:
+        return None
+    rows = ~np.asarray(trained.is_over(pd.to_datetime(dataset.watch_starts, utc=True)))
+    known = {"complete_through": now.complete_through, "num_vehicles": int(rows.sum())}
+    if rows.sum() < MIN_MATURED:
+        return Matured(**known)
+    forecasts = with_range(by_fold[rows].mean(axis=1), manifest.interval)
+    labels = dataset.labels[rows] / watch_scale(trained, now)
+    figures = _figures(forecasts, replace(dataset.take(rows), labels=labels), np.ones(len(labels), np.bool_))
+    spread = np.abs(forecasts.predicted_reservations - labels).std() / np.sqrt(len(labels))
+    chance = CHANCE * np.hypot(spread, manifest.metrics["mae_standard_error"])
+    return Matured(
+        **known,
+        **{name: figures[name] for name in ("mae", "bias", "coverage")},
+        is_worse=bool(figures["mae"] > manifest.metrics["mae"] + chance),
     )
 
 

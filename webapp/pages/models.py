@@ -10,13 +10,15 @@ from pydantic import ValidationError
 from vroom_features.database.tables import PromotionRecord
 from vroom_features.errors import VroomFeaturesError
 from vroom_model.errors import VroomModelError
-from vroom_model.records import Decision, ModelVersion, MonitorReport, Record
+from vroom_model.records import Decision, Matured, ModelVersion, MonitorReport, Record
+from vroom_model.registry.matured import read_matured
 from vroom_model.registry.promotion import PromotionService, explains, last_made
 from webapp.pages.operations import read_progress
 from webapp.rendering.templates import stream_page
 from webapp.services import services
 
 NUM_RECORDS = 20
+NUM_POINTS = 100
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 bp = Blueprint("models", __name__)
 
@@ -35,6 +37,8 @@ class History:
         Of the gate about the candidate; None before the comparison.
     drift : MonitorReport or None
         The last check of the champion.
+    matured : tuple of Matured
+        Real errors of the champion over time.
     moved_by_hand : int or None
         The champion, if it is another one than the last record names.
     problem : str
@@ -45,6 +49,7 @@ class History:
     candidate: ModelVersion | None = None
     decision: Decision | None = None
     drift: MonitorReport | None = None
+    matured: tuple[Matured, ...] = ()
     moved_by_hand: int | None = None
     problem: str = ""
 
@@ -78,6 +83,10 @@ def read_history(promotions: PromotionService) -> History:
         candidate = promotions.registry.candidate()
         records = promotions.history(limit=NUM_RECORDS)
         champion = promotions.registry.champion()
+        drift = _read_tag(MonitorReport, champion, "monitor") if champion else None
+        matured: tuple[Matured, ...] = ()
+        if champion and drift and drift.matured:
+            matured = read_matured(promotions.registry, champion)
     except (VroomModelError, VroomFeaturesError) as exc:
         return History(records, problem=str(exc))
     if candidate and champion and candidate.version == champion.version:
@@ -88,7 +97,8 @@ def read_history(promotions: PromotionService) -> History:
         records,
         candidate=candidate,
         decision=_read_tag(Decision, candidate, "decision") if candidate else None,
-        drift=_read_tag(MonitorReport, champion, "monitor") if champion else None,
+        drift=drift,
+        matured=matured[-NUM_POINTS:],
         moved_by_hand=champion.version if champion and is_by_hand else None,
     )
 

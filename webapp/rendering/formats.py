@@ -1,10 +1,11 @@
 """How pages write numbers, moments and features: the filters of every template."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from math import ceil
 
 from vroom_features.vehicle import COLUMNS
 from vroom_features.view import VEHICLE_VIEW
+from vroom_features.watch import midnight
 from webapp.serving.store_state import feature_unit
 
 SCALE_STEP = 5
@@ -111,6 +112,11 @@ def iso(moment: datetime) -> str:
     return _in_utc(moment).isoformat(timespec="seconds")
 
 
+def seconds(day: date) -> int:
+    """Write the beginning of a day for a chart: seconds since 1970."""
+    return int(midnight(day).timestamp())
+
+
 def utc(moment: datetime) -> str:
     """Write a moment for people; a script rewrites it in the reader's zone.
 
@@ -153,6 +159,7 @@ FILTERS = {
         plain,
         share,
         iso,
+        seconds,
         utc,
         feature_name,
         feature_unit,

@@ -75,14 +75,14 @@ export async function draw(figure, build) {
     if (!width || !place.isConnected) return;
     chart.plot?.destroy();
     const height = Number(figure.dataset.height ?? 280);
-    const { data, options, x = "", y = "" } = build(columns, uPlot);
+    const { data, options, x = "", y = "", xAxis = {} } = build(columns, uPlot);
     chart.plot = new uPlot(
       {
         width,
         height,
         legend: { show: false },
         scales: { x: { time: false } },
-        axes: [axis(x, { size: 34 }), axis(y, { size: 44 })],
+        axes: [axis(x, { size: 34, ...xAxis }), axis(y, { size: 44 })],
         ...options,
         cursor: { drag: { x: false, y: false }, points: { size: 9 }, ...options.cursor },
       },

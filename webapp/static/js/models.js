@@ -1,6 +1,8 @@
-// The champion's calibration: mean forecast and mean bookings of groups of cars.
+// The champion's calibration (mean forecast and mean bookings of groups of cars), and its real errors over time.
 import { colour, draw } from "./chart.js";
 import { on } from "./live.js";
+
+const MARGIN_S = 10 * 86400;
 
 function drawCalibration(figure) {
   draw(figure, ({ expected, real }) => {
@@ -23,7 +25,30 @@ function drawCalibration(figure) {
   });
 }
 
+function drawMatured(figure) {
+  draw(figure, ({ day, error, expected }, uPlot) => ({
+    x: "Bookings through",
+    y: "Mean error",
+    xAxis: { space: 90, values: (u, days) => days.map((seconds) => new Date(seconds * 1000).toISOString().slice(0, 10)) },
+    data: [day, error, expected],
+    options: {
+      tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
+      scales: {
+        x: { time: true, range: [day[0] - MARGIN_S, day.at(-1) + MARGIN_S] },
+        y: { range: [0, Math.max(...error, ...expected) * 1.2] },
+      },
+      cursor: { show: false },
+      series: [
+        {},
+        { stroke: colour("road"), width: 2, points: { show: true, size: 9, fill: colour("road") } },
+        { stroke: colour("second"), width: 2, points: { show: day.length === 1 } },
+      ],
+    },
+  }));
+}
+
 function drawAll(root) {
+  for (const figure of root.querySelectorAll("[data-chart=matured]")) drawMatured(figure);
   for (const figure of root.querySelectorAll("[data-chart=calibration]")) drawCalibration(figure);
 }
 
