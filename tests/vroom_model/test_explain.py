@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xgboost as xgb
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.factories import VEHICLE, vehicles
@@ -42,6 +42,7 @@ def explainer(trained: TrainedModel) -> Explainer:
     return Explainer.load(trained.directory)
 
 
+@settings(deadline=None)
 @given(vehicle=vehicles())
 def test_reasons_and_forecast_of_any_vehicle_agree(
     predictor: Predictor, explainer: Explainer, vehicle: dict[str, float]
@@ -52,6 +53,7 @@ def test_reasons_and_forecast_of_any_vehicle_agree(
     assert parts == pytest.approx(forecast, abs=1e-4)
 
 
+@settings(deadline=None)
 @given(vehicle=vehicles(), name=st.sampled_from(list(VEHICLE)), value=st.sampled_from(MISSING))
 def test_a_missing_value_is_refused_alike_by_forecast_reasons_and_what_if(
     predictor: Predictor, explainer: Explainer, vehicle: dict[str, float], name: str, value: float
