@@ -164,10 +164,14 @@ def test_snapshots_and_last_audit_are_shown(client: FlaskClient, services: Servi
     seed(services.source, DATA, quarantine_dir=tmp_path / "quarantine")
     offline = OfflineStore(services.settings.offline_store.url)
     materialize(services.source, offline, services.online, now=now())
+    materialize(services.source, offline, None, now=now(), as_of=datetime(2023, 7, 1, tzinfo=UTC))
     record_audit(services.online, AuditReport(5, missing=2, stale=0, wrong=1, orphaned=0), as_of=now())
     shown = page(client, "/feature-stores")
     row = shown.partition(f"{offline.current().id}</th>")[2].partition("</tr>")[0]
     assert "current" in row
-    assert "1,000" in row
+    assert row.count("1,000<") == 2  # cars, all of them with an outcome
+    assert "<td>2023-12-30</td>" in row
+    assert "what was known at 1 Jul 2023" in shown
+    assert client.get("/stores").json["watch"] == {"days": 364, "complete_through": "2023-12-30"}
     assert "3 rows differ" in shown
     assert "2 missing, 0 stale, 1 wrong, 0 orphaned" in shown

@@ -1,9 +1,10 @@
 """GET /stores: both feature stores and the feature view."""
 
+from datetime import date
 from typing import Literal
 
 from flask_openapi3 import Tag
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from vroom_features.view import VEHICLE_VIEW
 from webapp.api.openapi import ValidatedBlueprint
@@ -38,8 +39,17 @@ class ViewDocument(BaseModel):
     features: list[FeatureDocument]
 
 
+class WatchDocument(BaseModel):
+    """How long bookings are counted before the count is learned from."""
+
+    days: int
+    complete_through: date = Field(description="the day through which bookings are complete")
+
+
 class StoresDocument(BaseModel):
     """Both stores and the view they hold."""
+
+    watch: WatchDocument | None = Field(description="null while no booking is known")
 
     offline_store: StoreDocument
     online_store: StoreDocument
@@ -57,7 +67,9 @@ def stores() -> StoresDocument:
         FeatureDocument(name=feature.name, unit=feature_unit(feature.name), sources=list(feature.sources))
         for feature in VEHICLE_VIEW.features
     ]
+    watch = app.source.watch()
     return StoresDocument(
+        watch=watch and WatchDocument(days=watch.days, complete_through=watch.complete_through),
         offline_store=_store(str(app.settings.offline_store), num_offline),
         online_store=_store("redis", num_online),
         feature_view=ViewDocument(
