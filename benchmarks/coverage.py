@@ -16,7 +16,7 @@ from benchmarks.quality import COVERAGE, FLEET, fit_ours
 from tests.snapshots import read_fleet
 from vroom_model.dataset import Dataset, load_dataset
 from vroom_model.evaluation.interval import out_of_fold_ranges
-from vroom_model.evaluation.metrics import out_of_fold
+from vroom_model.folds import out_of_fold
 from vroom_model.segments import SEGMENTS
 from vroom_model.serving.predictor import Forecasts
 from vroom_model.training.boosting import TrainingParams, fit_folds, predict_by_fold

@@ -24,7 +24,7 @@ from tests.snapshots import SAMPLE, read_fleet
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.dataset import Dataset, load_dataset
 from vroom_model.evaluation.interval import fit_lines
-from vroom_model.evaluation.metrics import out_of_fold
+from vroom_model.folds import out_of_fold
 from vroom_model.segments import SEGMENTS
 from vroom_model.serving.predictor import Forecasts, with_range
 from vroom_model.training.boosting import TrainingParams, fit_folds, predict_by_fold

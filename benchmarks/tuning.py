@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vroom_model.dataset import Dataset
-from vroom_model.evaluation.metrics import out_of_fold
+from vroom_model.folds import out_of_fold
 from vroom_model.training.boosting import TrainingParams, fit_folds, predict_by_fold
 
 GRID = tuple(

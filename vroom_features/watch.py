@@ -102,6 +102,14 @@ class Watch:
         return self.per_year(reservations) / MONTHS_A_YEAR
 
 
+def watch_scale(of_model: Watch | None, of_fleet: Watch | None) -> float:
+    """Return what turns reservations per watch of a model into those per watch of a fleet or a snapshot.
+
+    1 for a model of an earlier release, which did not know its watch.
+    """
+    return of_fleet.days / of_model.days if of_model and of_fleet else 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class RecentBookings:
     """Bookings of the last 30 days through D and of the 30 days before, of vehicles watched in all of them.

@@ -2,8 +2,6 @@
 
 A vehicle under watch has bookings of a few weeks where others have those of a year.  That count is no label,
 so these vehicles are left out.
-
-Folds are a stable hash of the vehicle id: a vehicle is in the same fold of every snapshot.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,10 +16,10 @@ import pyarrow as pa
 from vroom_features.offline.snapshots import Snapshot
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.errors import TrainingDataError
+from vroom_model.folds import NUM_FOLDS, fold_of, in_sample
 from vroom_model.segments import segment_of
 
 KEY = VEHICLE_VIEW.join_key
-NUM_FOLDS = 5
 SAMPLE_MAX_ROWS = 500_000
 """A model is evaluated on at most so many vehicles: more change no figure noticeably."""
 MIN_ROWS = 30
@@ -221,27 +219,3 @@ def limit_labels(dataset: Dataset) -> tuple[Dataset, int]:
     # "lower", so that the largest of a few does not set its own limit.
     limit = LIMIT_TIMES * float(np.quantile(booked, LIMIT_QUANTILE, method="lower"))
     return replace(dataset, labels=np.minimum(dataset.labels, limit)), int((booked > limit).sum())
-
-
-def fold_of(vehicle_ids: npt.ArrayLike, num_folds: int = NUM_FOLDS) -> npt.NDArray[np.int64]:
-    """Return the fold of each vehicle, from 0 to ``num_folds - 1``; consecutive ids spread evenly.
-
-    Examples
-    --------
-    >>> fold_of([1, 2, 3, 1_000_000_001]).tolist()
-    [4, 0, 1, 1]
-    """
-    return (_hash(vehicle_ids) % np.uint64(num_folds)).astype(np.int64)
-
-
-def in_sample(vehicle_ids: npt.ArrayLike, share: float) -> npt.NDArray[np.bool_]:
-    """Return which vehicles are in a sample of this share, by their ids alone; it takes all folds alike."""
-    return (_hash(vehicle_ids) >> np.uint64(32)) < np.uint64(int(share * 2**32))
-
-
-def _hash(vehicle_ids: npt.ArrayLike) -> npt.NDArray[np.uint64]:
-    """Hash ids by the finalizer of SplitMix64."""
-    x = np.asarray(vehicle_ids).astype(np.uint64)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))

@@ -11,11 +11,12 @@ from tests.snapshots import FrameSnapshot, with_booked_arrivals
 from tests.vroom_model.champions import AS_OF, WEAK, trained_model
 from vroom_features.vehicle import UI_VEHICLE_ID_START
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.dataset import fold_of, in_sample, load_dataset
+from vroom_model.dataset import load_dataset
 from vroom_model.errors import TrainingDataError
 from vroom_model.evaluation.drift import monitor
 from vroom_model.evaluation.gate import decide
 from vroom_model.evaluation.metrics import score
+from vroom_model.folds import fold_of, in_sample
 from vroom_model.manifest import SnapshotRef
 from vroom_model.records import Decision, MonitorReport
 from vroom_model.serving.predictor import Predictor

@@ -12,7 +12,7 @@ from tests.vroom_model.champions import trained_model
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.dataset import Dataset, load_dataset
 from vroom_model.evaluation.interval import fit_lines
-from vroom_model.evaluation.metrics import out_of_fold
+from vroom_model.folds import out_of_fold
 from vroom_model.serving.predictor import Forecasts, Predictor, with_range
 from vroom_model.training.boosting import TrainingParams, fit_folds, predict_by_fold
 

@@ -11,9 +11,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from vroom_features.offline.snapshots import Snapshot
-from vroom_features.watch import CHANCE, RecentBookings, Watch
+from vroom_features.watch import CHANCE, RecentBookings, watch_scale
 from vroom_model.dataset import Dataset, limit_labels, load_dataset
 from vroom_model.errors import BrokenModelError
+from vroom_model.folds import out_of_fold
 from vroom_model.manifest import (
     CalibrationPoint,
     FoldMetrics,
@@ -33,11 +34,6 @@ SHUFFLES = 10
 NUM_POINTS = 10
 DEVIANCE_FLOOR = 0.01
 """Reservations; the deviance of a booked vehicle that was forecast 0 would be infinite."""
-
-
-def out_of_fold(by_fold: Array, folds: npt.NDArray[np.int64]) -> Array:
-    """Return each vehicle's raw forecast by the booster that never saw its fold."""
-    return by_fold[np.arange(len(folds)), folds]
 
 
 def baseline(dataset: Dataset, constant: Callable[[Array], Any]) -> Array:
@@ -274,11 +270,3 @@ def _matured(manifest: ModelManifest, snapshot: Snapshot, dataset: Dataset, by_f
         **{name: figures[name] for name in ("mae", "bias", "coverage")},
         is_worse=bool(figures["mae"] > manifest.metrics["mae"] + chance),
     )
-
-
-def watch_scale(of_model: Watch | None, of_snapshot: Watch | None) -> float:
-    """Return what turns reservations per watch of a model into those per watch of a snapshot.
-
-    1 for a model of an earlier release, which did not know its watch.
-    """
-    return of_snapshot.days / of_model.days if of_model and of_snapshot else 1.0

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vroom_features.offline.snapshots import Snapshot
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.dataset import NUM_FOLDS, PRICE, Dataset, read_blocks
+from vroom_model.dataset import PRICE, Dataset, read_blocks
+from vroom_model.folds import NUM_FOLDS
 
 Array = npt.NDArray[np.float64]
 SHUFFLES = 8

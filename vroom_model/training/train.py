@@ -20,10 +20,10 @@ from vroom_model.evaluation.metrics import (
     calibration,
     fold_metrics,
     importances,
-    out_of_fold,
     overall_metrics,
     segment_metrics,
 )
+from vroom_model.folds import out_of_fold
 from vroom_model.manifest import (
     SERVING_NAME,
     Histogram,
