@@ -3,13 +3,14 @@
 import hashlib
 import json
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
 
 from vroom_features.view import VEHICLE_VIEW
+from vroom_features.watch import Watch
 from vroom_model.manifest import (
     SERVING_NAME,
     IntervalLines,
@@ -26,7 +27,21 @@ from vroom_model.trees import LEAF, Ensemble, Tree
 
 AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
 SEGMENT = SegmentMetrics(segment=SEGMENTS[0], num_rows=40, mae=1.0, bias=0.0, coverage=0.77, mean_width=2.0)
+WATCH = Watch(364, date(2023, 12, 30))
 LINES = IntervalLines(coverage=0.8, low_intercept=-1.0, low_slope=1.0, high_intercept=1.0, high_slope=1.0)
+
+
+def snapshot_ref(watch: Watch | None) -> SnapshotRef:
+    """Return a snapshot to have been trained on; without a watch as in models of earlier releases."""
+    days, through = (watch.days, watch.complete_through) if watch else (None, None)
+    return SnapshotRef(
+        id="snapshot",
+        digest="0" * 64,
+        num_rows=1,
+        watch_days=days,
+        complete_through=through,
+        created_at=AS_OF,
+    )
 
 
 def booster(forecast: float) -> dict[str, object]:
@@ -48,17 +63,25 @@ def booster(forecast: float) -> dict[str, object]:
 
 
 def write_bundle(
-    directory: Path, forecast: float, *, columns: tuple[str, ...] = VEHICLE_VIEW.columns, **changes: object
+    directory: Path,
+    forecast: float,
+    *,
+    columns: tuple[str, ...] = VEHICLE_VIEW.columns,
+    folds: tuple[float, ...] = (),
+    **changes: object,
 ) -> str:
-    """Write a model directory that answers ``forecast`` for every vehicle; return its manifest's SHA-256."""
+    """Write a model directory that answers ``forecast`` for every vehicle; return its manifest's SHA-256.
+
+    ``folds`` are what its boosters answer, if they differ: their mean is ``forecast``.
+    """
     directory.mkdir(parents=True)
+    folds = folds or (forecast,)
     leaf = Tree(left=(LEAF,), right=(LEAF,), feature=(0,), threshold=(0.0,), cover=(1.0,))
-    write_graph([Ensemble(base=forecast, trees=(leaf,))], len(columns), directory / SERVING_NAME)
-    (directory / fold_file(0)).write_text(json.dumps(booster(forecast)))
-    files = {
-        name: hashlib.sha256((directory / name).read_bytes()).hexdigest()
-        for name in (SERVING_NAME, fold_file(0))
-    }
+    ensembles = [Ensemble(base=each, trees=(leaf,)) for each in folds]
+    write_graph(ensembles, len(columns), directory / SERVING_NAME)
+    for fold, each in enumerate(folds):
+        (directory / fold_file(fold)).write_text(json.dumps(booster(each)))
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in directory.iterdir()}
     probe = Probe(
         features=dict.fromkeys(columns, 0.0),
         forecast=forecast,
@@ -68,11 +91,11 @@ def write_bundle(
     manifest = ModelManifest(
         trained_at=AS_OF,
         training_digest="0" * 64,
-        snapshot=SnapshotRef(id="snapshot", digest="0" * 64, num_rows=1, created_at=AS_OF),
+        snapshot=snapshot_ref(WATCH),
         view=ViewRef.of(VEHICLE_VIEW.select(columns)),
         params={"num_trees": 1},
         seed=0,
-        num_folds=1,
+        num_folds=len(folds),
         interval=LINES,
         price_ratio=(0.8, 2.0),
         metrics={"mae": 1.0},

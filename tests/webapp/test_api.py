@@ -11,8 +11,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.factories import VEHICLE, vehicles
-from tests.webapp.conftest import CHAMPION, running_app
-from tests.webapp.registry import SEGMENT
+from tests.webapp.conftest import CHAMPION, Models, Promote, answer, running_app, save
+from tests.webapp.registry import SEGMENT, snapshot_ref
+from tests.webapp.waiting import wait_until
 from vroom_features.settings import Settings
 from vroom_model.segments import SEGMENTS, segment_of
 from webapp.services import Services
@@ -73,6 +74,32 @@ def test_a_batch_answers_in_order_and_by_one_model(client: FlaskClient, champion
     assert client.post("/predict/batch", json=[]).status_code == 422
     refused = client.post("/predict/batch", json=[VEHICLE, VEHICLE | {"num_images": -1}])
     assert refused.json["errors"][0]["field"] == "1.num_images"
+
+
+def test_a_forecast_says_what_it_counts_where_its_model_knows(
+    app: Flask, client: FlaskClient, models: Models, promote: Promote
+) -> None:
+    watch = {"days": 364, "first_day": "2023-01-01", "last_day": "2023-12-30"}
+    counted = {"watch": watch, "per_year": CHAMPION * 365 / 364, "per_month": CHAMPION * 365 / 364 / 12}
+    vehicle_id = save(client)
+
+    def answers() -> list[dict[str, Any]]:
+        (_, made), (_, by_flask) = both_ways(app, "/predict", VEHICLE)
+        stored = client.post("/predict/id", json={"vehicle_id": vehicle_id}).json
+        return [made, by_flask, stored, *client.post("/predict/batch", json=[VEHICLE]).json["predictions"]]
+
+    assert [{name: made[name] for name in counted} for made in answers()] == [counted] * 4
+    assert client.get("/model").json["watch"] == watch
+    words = "in the 364 days of 2023-01-01 to 2023-12-30; about 5.0 a year, 0.4 a month"
+    assert words in client.get("/").text
+    champion, old = models.champion(), models.register(CHAMPION, snapshot=snapshot_ref(None))
+    promote(old)
+    wait_until(lambda: answer(client)[1] == old)
+    assert {made[name] for made in answers() for name in counted} == {None}
+    assert client.get("/model").json["watch"] is None
+    assert "a year" not in client.get("/").text
+    promote(champion)
+    wait_until(lambda: answer(client)[1] == champion)
 
 
 def test_a_given_request_id_is_kept_unless_it_could_do_harm(client: FlaskClient) -> None:

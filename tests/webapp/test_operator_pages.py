@@ -172,6 +172,7 @@ def test_snapshots_and_last_audit_are_shown(client: FlaskClient, services: Servi
     assert row.count("1,000<") == 2  # cars, all of them with an outcome
     assert "<td>2023-12-30</td>" in row
     assert "what was known at 1 Jul 2023" in shown
-    assert client.get("/stores").json["watch"] == {"days": 364, "complete_through": "2023-12-30"}
+    watch = {"days": 364, "first_day": "2023-01-01", "last_day": "2023-12-30"}
+    assert client.get("/stores").json["watch"] == watch
     assert "3 rows differ" in shown
     assert "2 missing, 0 stale, 1 wrong, 0 orphaned" in shown

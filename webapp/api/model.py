@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from webapp.api.openapi import ValidatedBlueprint, unless_known
 from webapp.problems import Problem
 from webapp.services import services
-from webapp.serving.current_model import LoadedModel, no_model
+from webapp.serving.current_model import WATCH_OF_MODEL, LoadedModel, WatchDocument, no_model
 
 model_api = ValidatedBlueprint("model_api", __name__, abp_tags=[Tag(name="state")])
 
@@ -34,10 +34,9 @@ class ModelDocument(BaseModel):
     )
     snapshot_id: str
     snapshot_digest: str
-    num_vehicles: int = Field(
-        description="vehicles of the snapshot that it learned from: those of the CSV files"
-    )
+    num_vehicles: int = Field(description="vehicles of the snapshot that it learned from")
     num_left_out: int = Field(description="vehicles under watch, which it did not learn from")
+    watch: WatchDocument | None = Field(description=WATCH_OF_MODEL)
     manifest_sha256: str
 
 
@@ -69,5 +68,6 @@ def _document(model: LoadedModel) -> ModelDocument:
         snapshot_digest=manifest.snapshot.digest,
         num_vehicles=manifest.snapshot.num_rows,
         num_left_out=manifest.snapshot.num_left_out,
+        watch=WatchDocument.of(model.watch),
         manifest_sha256=model.ref.manifest_sha256,
     )

@@ -1,6 +1,5 @@
 """GET /stores: both feature stores and the feature view."""
 
-from datetime import date
 from typing import Literal
 
 from flask_openapi3 import Tag
@@ -9,6 +8,7 @@ from pydantic import BaseModel, Field
 from vroom_features.view import VEHICLE_VIEW
 from webapp.api.openapi import ValidatedBlueprint
 from webapp.services import services
+from webapp.serving.current_model import WatchDocument
 from webapp.serving.store_state import feature_unit, offline_state
 
 stores_api = ValidatedBlueprint("stores_api", __name__, abp_tags=[Tag(name="vehicles")])
@@ -39,13 +39,6 @@ class ViewDocument(BaseModel):
     features: list[FeatureDocument]
 
 
-class WatchDocument(BaseModel):
-    """How long bookings are counted before the count is learned from."""
-
-    days: int
-    complete_through: date = Field(description="the day through which bookings are complete")
-
-
 class StoresDocument(BaseModel):
     """Both stores and the view they hold."""
 
@@ -67,9 +60,8 @@ def stores() -> StoresDocument:
         FeatureDocument(name=feature.name, unit=feature_unit(feature.name), sources=list(feature.sources))
         for feature in VEHICLE_VIEW.features
     ]
-    watch = app.source.watch()
     return StoresDocument(
-        watch=watch and WatchDocument(days=watch.days, complete_through=watch.complete_through),
+        watch=WatchDocument.of(app.source.watch()),
         offline_store=_store(str(app.settings.offline_store), num_offline),
         online_store=_store("redis", num_online),
         feature_view=ViewDocument(

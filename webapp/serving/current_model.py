@@ -2,13 +2,16 @@
 
 import logging
 import threading
-from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Self
 
+import orjson
 from flask import g, request
+from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 
+from vroom_features.watch import Watch
 from vroom_model.messages import ModelPromoted
 from webapp.problems import ProblemError
 from webapp.services import services
@@ -18,15 +21,43 @@ if TYPE_CHECKING:
     from vroom_model.serving.predictor import Predictor
 
 logger = logging.getLogger(__name__)
+WATCH_OF_MODEL = "the days that the model learned from; null for a model of an earlier release"
+
+
+class WatchDocument(BaseModel):
+    """Over which days reservations are counted, as JSON."""
+
+    days: int = Field(description="length of a watch: a forecast counts the reservations of so many days")
+    first_day: date
+    last_day: date = Field(description="every reservation up to its end (UTC) was known")
+
+    @classmethod
+    def of(cls, watch: Watch | None) -> Self | None:
+        if watch is None:
+            return None
+        return cls(days=watch.days, first_day=watch.first_day, last_day=watch.complete_through)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model that serves, and since when."""
+    """A model that serves, and since when.
+
+    ``watch`` is what its forecasts count; None for a model of an earlier release.  ``watch_json`` is the
+    same in the form of `WatchDocument`, written once, for it is in every answer.
+    """
 
     predictor: "Predictor"
     ref: "ChampionRef"
     since: datetime
+    watch: Watch | None = field(init=False)
+    watch_json: orjson.Fragment = field(init=False)
+
+    def __post_init__(self) -> None:
+        watch = self.predictor.manifest.snapshot.watch
+        document = WatchDocument.of(watch)
+        object.__setattr__(self, "watch", watch)
+        content = document.model_dump_json() if document else b"null"
+        object.__setattr__(self, "watch_json", orjson.Fragment(content))
 
     @property
     def version(self) -> int:

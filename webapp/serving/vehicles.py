@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model
 
 from vroom_features.database.queries import SavedVehicle, StoredVehicle
@@ -12,10 +13,10 @@ from vroom_features.errors import VehicleNotFoundError
 from vroom_features.messages import Message, VehicleDeleted, VehicleSaved
 from vroom_features.online.rows import VIEW_ID, online_row
 from vroom_features.vehicle import EXAMPLE, VehicleCreate
-from vroom_model.serving.predictor import Forecast
+from vroom_model.serving.predictor import Forecast, Forecasts
 from webapp.observability import ONLINE_READS, SAVES
 from webapp.services import Services, now
-from webapp.serving.current_model import LoadedModel
+from webapp.serving.current_model import WATCH_OF_MODEL, LoadedModel, WatchDocument
 
 logger = logging.getLogger(__name__)
 BATCH_MAX = 1_000
@@ -65,9 +66,12 @@ class Interval(BaseModel):
 class ForecastDocument(BaseModel):
     """A forecast and the model that made it."""
 
-    predicted_reservations: float
+    predicted_reservations: float = Field(description="reservations in as many days as a watch of the model")
     model_version: int
     interval: Interval
+    watch: WatchDocument | None = Field(description=WATCH_OF_MODEL)
+    per_year: float | None = Field(description="the same forecast for 365 days")
+    per_month: float | None = Field(description="the same forecast for a twelfth of that")
 
 
 class StoredForecastDocument(ForecastDocument):
@@ -80,11 +84,12 @@ class StoredForecastDocument(ForecastDocument):
 def forecast_document(
     model: LoadedModel, vehicle: Mapping[str, float], forecast: Forecast | None = None
 ) -> dict[str, Any]:
-    """Return the forecast of a vehicle and the model that made it, in the form of `ForecastDocument`."""
+    """Return the forecast of a vehicle and the model that made it, as a `ForecastDocument` for orjson."""
     forecast = forecast or model.predictor.predict_one(vehicle)
     segment, segment_coverage = model.predictor.segment(vehicle)
+    reservations, watch = forecast.predicted_reservations, model.watch
     return {
-        "predicted_reservations": forecast.predicted_reservations,
+        "predicted_reservations": reservations,
         "model_version": model.version,
         "interval": {
             "low": forecast.low,
@@ -93,6 +98,9 @@ def forecast_document(
             "segment": segment,
             "segment_coverage": segment_coverage,
         },
+        "watch": model.watch_json,
+        "per_year": watch and watch.per_year(reservations),
+        "per_month": watch and watch.per_month(reservations),
     }
 
 
@@ -122,16 +130,24 @@ def predict_vehicles(
     model: LoadedModel, vehicles: Sequence[VehicleDocument | StoredVehicle]
 ) -> Iterator[Forecast]:
     """Yield a forecast for each vehicle, all made with one call of the model."""
-    if not vehicles:
-        return
-    columns = {
+    if vehicles:
+        yield from each_of(model.predictor.predict_many(columns_of(model, vehicles)))
+
+
+def columns_of(
+    model: LoadedModel, vehicles: Sequence[VehicleDocument | StoredVehicle]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the raw columns that a model reads."""
+    return {
         name: np.fromiter((getattr(vehicle, name) for vehicle in vehicles), np.float64, len(vehicles))
         for name in model.predictor.view.sources
     }
-    made = model.predictor.predict_many(columns)
-    rows = (made.predicted_reservations.tolist(), made.low.tolist(), made.high.tolist())
+
+
+def each_of(forecasts: Forecasts) -> Iterator[Forecast]:
+    rows = (forecasts.predicted_reservations.tolist(), forecasts.low.tolist(), forecasts.high.tolist())
     for value, low, high in zip(*rows, strict=True):
-        yield Forecast(value, low, high, made.coverage)
+        yield Forecast(value, low, high, forecasts.coverage)
 
 
 def save(app: Services, vehicle: VehicleCreate, *, idempotency_key: str | None = None) -> SavedVehicle:

@@ -71,11 +71,18 @@ function showForecast(forecast) {
   const others = covered === null ? "" : ` Of the cars ${segment.replaceAll(" %", "%")}, ${Math.round(covered * 100)}% were within their range.`;
   put("says", `${Math.round(coverage * 10)} in 10 cars like this one get between ${counted.format(low)} and ${counted.format(high)} reservations.${others}`);
   put("short", `reservations, ${counted.format(low)} to ${counted.format(high)}`);
+  put("period", period(forecast));
   const link = document.createElement("a");
   link.href = "/models";
   link.textContent = `model ${forecast.model_version}`;
   for (const place of document.querySelectorAll('[data-answer="source"]')) place.replaceChildren("By ", link, ".");
   showRange(low, forecast.predicted_reservations, high);
+}
+
+// A model of an earlier release does not know which days it counts.
+function period({ watch, per_year, per_month }) {
+  if (!watch) return "";
+  return `in the ${watch.days.toLocaleString("en")} days of ${watch.first_day} to ${watch.last_day}; about ${counted.format(per_year)} a year, ${counted.format(per_month)} a month`;
 }
 
 function state(kind) {
@@ -86,6 +93,7 @@ function state(kind) {
 function showNothing(kind, text) {
   state(kind);
   put("figure", "–");
+  put("period", "");
   put("says", text);
   put("spoken", text);
   put("short", "");
