@@ -14,7 +14,9 @@ from tests.factories import make_vehicle
 from tests.vroom_features.files import vehicle_line, write_csvs
 from tests.vroom_features.stores import ids_in, on_both, rows, run
 from vroom_features.database.history import change_vehicle, withdraw_vehicle
+from vroom_features.database.queries import VehicleFilter
 from vroom_features.database.vehicles import SourceStore
+from vroom_features.database.watched import count_in_watch
 from vroom_features.errors import (
     NotChangeableError,
     OfflineStoreError,
@@ -82,6 +84,13 @@ def test_a_vehicles_life_is_that_of_the_table_in_the_docs(
     assert [v.vehicle_id for v in source.list_vehicles(kind="new").items] == [arrival]
     counts = source.count_vehicles()
     assert (counts.fleet, counts.new_arrivals) == (6, 1)
+    watch = source.watch()
+    assert watch is not None
+    asked = [1, 2, 3, arrival, under_watch, booked, never_booked]
+    assert count_in_watch(source, watch, asked) == {1: 6, 3: 1, under_watch: 1, booked: 1}
+    where = VehicleFilter(is_watch_over=False)
+    listed = source.list_vehicles(kind="fleet", where=where, sort="watch_start").items
+    assert [v.vehicle_id for v in listed if v.is_under_watch] == [3, under_watch]
 
 
 @settings(max_examples=20, deadline=None)
@@ -112,6 +121,11 @@ def test_the_batch_makes_the_labels_of_the_pure_function(
     both = pd.concat([vehicles["vehicle_id"], count, label], axis=1)[is_fleet]
     assert rows_of(offline) == counts_in(both)
     assert {v.vehicle_id for v in everyone if v.is_fleet} == set(both["vehicle_id"])
+    if watch:
+        known = {int(i): n for i, n in zip(vehicles["vehicle_id"], label, strict=True) if n is not pd.NA}
+        with closing(SourceStore.open(f"sqlite:///{folder / 'vroom.db'}")) as source:
+            counted = count_in_watch(source, watch, list(known))
+        assert {vehicle_id: counted.get(vehicle_id, 0) for vehicle_id in known} == known
 
 
 @st.composite

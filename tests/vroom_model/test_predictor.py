@@ -63,6 +63,25 @@ def test_one_vehicle_is_forecast_as_in_a_batch(predictor: Predictor) -> None:
         assert (one.predicted_reservations, one.low, one.high) == pytest.approx(expected, rel=1e-6)
 
 
+def test_beside_outcomes_a_vehicle_is_forecast_by_the_booster_that_did_not_see_it(
+    fleet: FrameSnapshot, trained: TrainedModel, predictor: Predictor
+) -> None:
+    dataset = load_dataset(fleet)
+    columns = {name: fleet.frame[name].to_numpy() for name in predictor.view.columns}
+    columns |= {name: fleet.frame[name].to_numpy() for name in VEHICLE_VIEW.attributes}
+    was_trained_on = dataset.vehicle_ids != 7
+    made = predictor.predict_unseen(columns, dataset.vehicle_ids, was_trained_on).predicted_reservations
+    for fold in range(trained.manifest.num_folds):
+        booster = xgb.Booster(model_file=trained.directory / fold_file(fold))
+        rows = (dataset.folds == fold) & was_trained_on
+        np.testing.assert_allclose(
+            made[rows], booster.inplace_predict(dataset.features[rows]).clip(0), rtol=1e-4
+        )
+    assert made[~was_trained_on] == predictor.predict_many(columns).predicted_reservations[~was_trained_on]
+    mae = np.abs(made - dataset.labels).mean()
+    assert mae == pytest.approx(trained.manifest.metrics["mae"], abs=0.02)
+
+
 @given(
     raw=st.lists(st.floats(-10, 1e6), min_size=2, max_size=20),
     lines=st.builds(

@@ -21,10 +21,13 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
 
 from tests.factories import VEHICLE
+from tests.vroom_features.files import write_csvs
 from tests.webapp.conftest import OPERATOR, PASSWORD
+from vroom_features.ingest.seed import seed
 from vroom_features.settings import Settings
 from vroom_features.vehicle import COLUMNS, UI_VEHICLE_ID_START
 from webapp.pages import BLUEPRINTS
+from webapp.services import Services
 
 pytestmark = pytest.mark.shared_app
 PAGES = {blueprint.name for blueprint in BLUEPRINTS}
@@ -125,7 +128,10 @@ def shape(document: Any) -> Any:
     return type(document).__name__
 
 
-def test_the_examples_give_what_the_guide_shows(client: FlaskClient) -> None:
+def test_the_examples_give_what_the_guide_shows(
+    client: FlaskClient, services: Services, tmp_path: Path
+) -> None:
+    seed(services.source, write_csvs(tmp_path))
     first = client.post("/vehicles", json=VEHICLE).json["vehicle_id"]
     assert first == UI_VEHICLE_ID_START
     examples = EXAMPLE.findall(GUIDE)

@@ -8,17 +8,13 @@ import numpy as np
 import pandas as pd
 import psycopg
 from sqlalchemy import (
-    BigInteger,
     Column,
-    ColumnElement,
     Connection,
     Float,
     Integer,
     MetaData,
     Select,
     Table,
-    cast,
-    extract,
 )
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
@@ -40,13 +36,6 @@ def read_frame(connection: Connection, query: Select[Any]) -> pd.DataFrame:
 def _kind(kind: TypeEngine[Any]) -> str:
     """Return NumPy's name for a column's type; the only text is the source of a vehicle."""
     return "i8" if isinstance(kind, Integer) else "f8" if isinstance(kind, Float) else "U3"
-
-
-def microseconds(connection: Connection, moment: ColumnElement[Any]) -> ColumnElement[int]:
-    """Return a moment of the database as microseconds since 1970, which is how SQLite holds it."""
-    if connection.dialect.name == "sqlite":
-        return cast(moment, BigInteger)
-    return cast(extract("epoch", moment) * 1_000_000, BigInteger)
 
 
 def append(connection: Connection, table: Table, frame: pd.DataFrame) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
     Row,
@@ -14,6 +15,7 @@ from sqlalchemy import (
     and_,
     cast,
     exists,
+    extract,
     false,
     func,
     not_,
@@ -43,18 +45,37 @@ class StoredVehicle(VehicleBase):
     source: Literal["csv", "ui"]
     row_version: int
     saved_at: datetime | None
-    watch_start: datetime | None = Field(default=None, description="since when its bookings are an outcome")
-    withdrawn_at: datetime | None = Field(default=None, description="when its owner took it off")
-    num_reservations: int | None = Field(description="null: not booked yet in its watch")
-    is_watch_over: bool = Field(default=False, description="whether its bookings are an outcome")
+    watch_start: datetime | None = Field(
+        default=None,
+        description="since when its bookings are counted; null for csv while no booking is known",
+    )
+    withdrawn_at: datetime | None = Field(
+        default=None, description="when its owner took it off; it keeps its watch"
+    )
+    num_reservations: int | None = Field(
+        description="its bookings; null for a vehicle of the form without one"
+    )
+    is_watch_over: bool = Field(
+        default=False,
+        description="whether it was watched for as long as a watch is, so that a model can learn from it",
+    )
 
     @property
     def is_fleet(self) -> bool:
         return self.num_reservations is not None or self.is_watch_over
 
     @property
+    def is_under_watch(self) -> bool:
+        """Whether it is of the fleet, and its bookings are no outcome yet."""
+        return self.is_fleet and not self.is_watch_over
+
+    @property
     def is_new_arrival(self) -> bool:
         return not self.is_fleet and self.withdrawn_at is None
+
+    def days_of(self, watch: Watch | None) -> int | None:
+        """Return for how many days of a watch it was watched; None while no booking of a csv one is known."""
+        return watch.days_watched(self.watch_start) if watch and self.watch_start else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +93,7 @@ class VehicleFilter:
     technology: int | None = None
     street_parked: int | None = None
     is_overpriced: bool | None = None
+    is_watch_over: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,4 +238,13 @@ def matches(kind: Kind | None, search: str, where: VehicleFilter | None) -> Colu
         if where.is_overpriced is not None:
             is_above = vehicles.c.actual_price > vehicles.c.recommended_price
             conditions.append(is_above if where.is_overpriced else not_(is_above))
+        if where.is_watch_over is not None:
+            conditions.append(is_watch_over if where.is_watch_over else not_(is_watch_over))
     return and_(*conditions)
+
+
+def microseconds(connection: Connection, moment: ColumnElement[Any]) -> ColumnElement[int]:
+    """Return a moment of the database as microseconds since 1970, which is how SQLite holds it."""
+    if connection.dialect.name == "sqlite":
+        return cast(moment, BigInteger)
+    return cast(extract("epoch", moment) * 1_000_000, BigInteger)

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import Connection, delete, exists, select, tuple_, update
 
-from vroom_features.database.bulk import append, microseconds, read_frame, staged
-from vroom_features.database.queries import deletions, reservations, vehicles
+from vroom_features.database.bulk import append, read_frame, staged
+from vroom_features.database.queries import deletions, microseconds, reservations, vehicles
 from vroom_features.database.tables import EPOCH, MICROSECOND
 from vroom_features.errors import DataContractError
 from vroom_features.ingest.csv_files import Progress

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 from sqlalchemy import ColumnElement, Connection, Select, func, literal, select
 
-from vroom_features.database.bulk import microseconds, read_frame
-from vroom_features.database.queries import history, reservations, vehicles
+from vroom_features.database.bulk import read_frame
+from vroom_features.database.queries import history, microseconds, reservations, vehicles
 from vroom_features.database.tables import MICROSECOND
 from vroom_features.errors import SkewError
 from vroom_features.features import observed_count, outcome

@@ -14,6 +14,7 @@ import onnxruntime as ort
 
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.errors import BrokenModelError
+from vroom_model.folds import fold_of, out_of_fold
 from vroom_model.manifest import SERVING_NAME, IntervalLines, ModelManifest
 from vroom_model.segments import MIN_ROWS, SEGMENTS, segment_of
 from vroom_model.serving.inputs import check_columns, check_row, compute_features
@@ -147,9 +148,29 @@ class Predictor:
 
     def predict_many(self, columns: Mapping[str, npt.NDArray[Any]]) -> Forecasts:
         """Forecast many vehicles from their raw columns, arrays of shape (n_vehicles,)."""
-        check_columns({name: columns[name] for name in self.view.sources if name in columns})
-        features = self.view.compute(columns)
-        return self.predict_matrix(np.column_stack([features[name] for name in self._columns]))
+        return self.predict_matrix(self._matrix(columns))
+
+    def predict_unseen(
+        self,
+        columns: Mapping[str, npt.NDArray[Any]],
+        vehicle_ids: npt.NDArray[np.int64],
+        was_trained_on: npt.NDArray[np.bool_],
+    ) -> Forecasts:
+        """Forecast vehicles to stand beside their outcomes: by boosters that did not learn from these.
+
+        Parameters
+        ----------
+        columns : mapping of str to array of shape (n_vehicles,)
+            Their raw columns.
+        vehicle_ids : array of shape (n_vehicles,)
+            They say which booster never saw a vehicle.
+        was_trained_on : array of shape (n_vehicles,)
+            Which vehicles the model may have learned from; others are forecast by all boosters, as new ones.
+        """
+        by_fold = self.predict_by_fold(self._matrix(columns))
+        unseen = out_of_fold(by_fold, fold_of(vehicle_ids, self.manifest.num_folds))
+        raw = np.where(was_trained_on, unseen, by_fold.mean(axis=1))
+        return with_range(raw, self.manifest.interval)
 
     def predict_matrix(self, features: npt.NDArray[Any]) -> Forecasts:
         """Forecast many vehicles from a feature matrix of shape (n_vehicles, n_features)."""
@@ -161,6 +182,11 @@ class Predictor:
         matrix = np.ascontiguousarray(features, dtype=np.float32)
         by_fold: npt.NDArray[np.float32] = self._session.run(None, {"features": matrix})[0]
         return by_fold.astype(np.float64)
+
+    def _matrix(self, columns: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        check_columns({name: columns[name] for name in self.view.sources if name in columns})
+        features = self.view.compute(columns)
+        return np.column_stack([features[name] for name in self._columns])
 
     def _check_probes(self, directory: Path) -> None:
         if not self.manifest.probes:

@@ -12,6 +12,7 @@ from vroom_features.database.queries import SORTS, StoredVehicle
 from vroom_features.errors import VehicleNotFoundError
 from vroom_features.online.rows import VIEW_ID, OnlineRow, online_row
 from vroom_features.vehicle import VehicleCreate
+from vroom_features.watch import Watch
 from webapp.api.openapi import (
     OPERATOR,
     ValidatedBlueprint,
@@ -22,6 +23,7 @@ from webapp.api.openapi import (
 from webapp.problems import Problem
 from webapp.services import now, services
 from webapp.serving import vehicles
+from webapp.serving.current_model import WatchDocument
 from webapp.serving.vehicles import ID_MAX, VehicleDocument
 
 vehicles_api = ValidatedBlueprint("vehicles_api", __name__, abp_tags=[Tag(name="vehicles")])
@@ -62,12 +64,21 @@ class SaveHeader(BaseModel):
 class StoredVehicleDocument(StoredVehicle):
     """A vehicle as it is stored."""
 
-    status: Literal["fleet", "new_arrival"]
+    status: Literal["fleet", "new_arrival", "withdrawn"] = Field(
+        description="a fleet vehicle whose watch is not over is under watch; of the withdrawn ones, those of "
+        "the fleet are called so"
+    )
+    days_watched: int | None = Field(
+        description="of the days of a watch; null while no booking of a csv vehicle is known"
+    )
 
 
 class VehiclePageDocument(BaseModel):
     """One page of vehicles."""
 
+    watch: WatchDocument | None = Field(
+        description="the watch of the fleet; null while no booking of a csv vehicle is known"
+    )
     vehicles: list[StoredVehicleDocument]
     total: int
     page: int
@@ -95,9 +106,11 @@ class FeaturesPageDocument(BaseModel):
     page_size: int
 
 
-def _vehicle_document(vehicle: StoredVehicle) -> StoredVehicleDocument:
+def _vehicle_document(vehicle: StoredVehicle, watch: Watch | None) -> StoredVehicleDocument:
     return StoredVehicleDocument(
-        status="new_arrival" if vehicle.is_new_arrival else "fleet", **vehicle.model_dump()
+        status="fleet" if vehicle.is_fleet else "new_arrival" if vehicle.is_new_arrival else "withdrawn",
+        days_watched=vehicle.days_of(watch),
+        **vehicle.model_dump(),
     )
 
 
@@ -119,9 +132,10 @@ def list_vehicles(query: VehicleQuery) -> Response:
     source = services().source
 
     def document() -> BaseModel:
-        found = source.list_vehicles(**query.model_dump())
+        found, watch = source.list_vehicles(**query.model_dump()), source.watch()
         return VehiclePageDocument(
-            vehicles=[_vehicle_document(vehicle) for vehicle in found.items],
+            watch=WatchDocument.of(watch),
+            vehicles=[_vehicle_document(vehicle, watch) for vehicle in found.items],
             total=found.total,
             page=query.page,
             page_size=query.page_size,
@@ -140,7 +154,7 @@ def save_vehicle(header: SaveHeader, body: VehicleDocument) -> Response:
     if not saved.created:
         headers["Idempotency-Replayed"] = "true"
     return Response(
-        _vehicle_document(saved.vehicle).model_dump_json(),
+        _vehicle_document(saved.vehicle, services().source.watch()).model_dump_json(),
         status=201,
         content_type="application/json",
         headers=headers,

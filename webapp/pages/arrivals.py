@@ -9,21 +9,26 @@ from werkzeug.wrappers import Response
 from vroom_features.database.queries import StoredVehicle
 from vroom_features.online.rows import freshness
 from webapp.pages.operations import Action, is_confirmed
+from webapp.rendering.formats import scale_top
 from webapp.rendering.listing import read_page
 from webapp.security.sign_in import require_operator
 from webapp.services import services
 from webapp.serving import vehicles
+from webapp.serving.current_model import current_model
+from webapp.serving.vehicles import predict_vehicles
 
 bp = Blueprint("arrivals", __name__, url_prefix="/arrivals")
 
 
 @bp.get("")
 def show() -> str:
-    page = read_page(kind="new", descending=True)
+    page, model = read_page(kind="new", descending=True), current_model()
+    forecasts = list(predict_vehicles(model, page.vehicles)) if model else [None] * len(page.vehicles)
     return render_template(
         "arrivals/show.html",
         page=page,
-        rows=list(zip(page.vehicles, page.forecasts, read_freshness(page.vehicles), strict=True)),
+        rows=list(zip(page.vehicles, forecasts, read_freshness(page.vehicles), strict=True)),
+        top=scale_top(*(forecast.high for forecast in forecasts if forecast)),
         deletion=deletion,
         highlighted=request.args.get("saved", type=int),
         link=partial(url_for, "arrivals.show"),

@@ -2,9 +2,8 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any, Self
 
 from flask import Blueprint, render_template, request, url_for
@@ -14,10 +13,11 @@ from vroom_features.database.queries import VehicleFilter
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.vehicle import COLUMNS
 from vroom_features.view import VEHICLE_VIEW
+from webapp.rendering.formats import scale_top
 from webapp.rendering.listing import read_page
 from webapp.services import services
 from webapp.serving.current_model import LoadedModel, current_model
-from webapp.serving.vehicles import predict_vehicles
+from webapp.serving.fleet_rows import FleetRow, fleet_rows
 
 SORTS = {
     "vehicle_id": "Car",
@@ -31,6 +31,16 @@ SEARCH_MAX_DIGITS = 19
 EXPORT_MAX = 50_000
 EXPORT_BATCH_SIZE = 1_000
 EXPORT_FIELDS = ("vehicle_id", *COLUMNS, VEHICLE_VIEW.count)
+FORECAST_FIELDS = ("predicted_reservations", "low", "high", "model_version", "forecast_days")
+WATCH_FIELDS = (
+    VEHICLE_VIEW.label,
+    "watch_days",
+    "days_watched",
+    "num_in_watch",
+    "predicted_so_far",
+    "withdrawn_at",
+)
+"""The label is empty under watch, ``predicted_so_far`` after it; no watch, or no model: empty, too."""
 bp = Blueprint("fleet", __name__)
 
 
@@ -106,19 +116,24 @@ class Query:
 
 @bp.get("/fleet")
 def show() -> str:
-    query, model = Query.read(request.args), current_model()
+    query, model, source = Query.read(request.args), current_model(), services().source
     page = read_page(**query.listed())
+    rows = fleet_rows(source, source.watch(), model, page.vehicles)
     return render_template(
         "fleet/show.html",
         query=query,
         page=page,
-        rows=list(zip(page.vehicles, page.forecasts, strict=True)),
+        rows=rows,
+        top=scale_top(
+            *(row.forecast.high for row in rows if row.forecast), *(row.outcome or 0 for row in rows)
+        ),
         link=query.link,
         filters=FILTERS,
         sorts=SORTS,
         export_max=EXPORT_MAX,
-        counts=services().source.count_vehicles(),
+        counts=source.count_vehicles(),
         groups=services().fleet.groups(model) if model else [],
+        compared=services().fleet.predictions(model) if model else None,
     )
 
 
@@ -132,14 +147,14 @@ def download() -> Response:
 
 @bp.get("/fleet/points")
 def points() -> dict[str, list[float]]:
-    """Return forecasts and outcomes of the fleet, for the chart."""
+    """Return forecasts and outcomes of the vehicles whose watch is over, for the chart."""
     model = current_model()
     if model is None:
         return {"forecast": [], "outcome": [], "vehicle_id": []}
     fleet = services().fleet.predictions(model)
     return {
         "forecast": fleet.forecast.round(2).tolist(),
-        "outcome": fleet.outcome.tolist(),
+        "outcome": fleet.outcome.round(2).tolist(),
         "vehicle_id": fleet.vehicle_id.tolist(),
     }
 
@@ -150,21 +165,30 @@ def csv_lines(source: SourceStore, query: Query, model: LoadedModel | None) -> I
     The ids are read at once, so that the file holds each vehicle once while others come and go; a vehicle
     that is gone when its batch is read is left out.
     """
-    version = model.version if model else ""
-    yield _lines([[*EXPORT_FIELDS, "predicted_reservations", "low", "high", "model_version"]])
+    yield _lines([[*EXPORT_FIELDS, *FORECAST_FIELDS, *WATCH_FIELDS]])
+    watch = source.watch()
     ids = source.list_vehicle_ids(**query.listed(), limit=EXPORT_MAX)
     for start in range(0, len(ids), EXPORT_BATCH_SIZE):
         vehicles = source.get_vehicles(ids[start : start + EXPORT_BATCH_SIZE])
-        figures: Iterable[list[object]] = repeat(["", "", ""], len(vehicles))
-        if model is not None:
-            made = predict_vehicles(model, vehicles)
-            figures = ([round(each, 3) for each in (f.predicted_reservations, f.low, f.high)] for f in made)
-        yield _lines(
-            [
-                [*(getattr(vehicle, name) for name in EXPORT_FIELDS), *forecast, version]
-                for vehicle, forecast in zip(vehicles, figures, strict=True)
-            ]
-        )
+        yield _lines([_line(row, model) for row in fleet_rows(source, watch, model, vehicles)])
+
+
+def _line(row: FleetRow, model: LoadedModel | None) -> list[object]:
+    forecast: list[object] = [""] * len(FORECAST_FIELDS)
+    if model and (made := row.forecast):
+        figures = (made.predicted_reservations, made.low, made.high)
+        forecast = [*(round(each, 3) for each in figures), model.version, model.watch and model.watch.days]
+    so_far = row.forecast_so_far if row.vehicle.is_under_watch else None
+    return [
+        *(getattr(row.vehicle, name) for name in EXPORT_FIELDS),
+        *forecast,
+        row.training_label,
+        row.watch_days,
+        row.days_watched,
+        row.num_in_watch,
+        None if so_far is None else round(so_far, 3),
+        row.vehicle.withdrawn_at,
+    ]
 
 
 def _lines(rows: list[list[object]]) -> str:

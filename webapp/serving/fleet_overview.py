@@ -3,20 +3,22 @@
 import threading
 import time
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 import numpy.typing as npt
 
-from vroom_features.database.queries import StoredVehicle
+from vroom_features.database.queries import StoredVehicle, VehicleFilter, VehiclePage
 from vroom_features.database.vehicles import SourceStore
 from webapp.serving.current_model import LoadedModel
-from webapp.serving.vehicles import predict_vehicles
+from webapp.serving.fleet_rows import fleet_rows
 
 SAMPLE_PAGES = 4
 SAMPLE_PAGE_SIZE = 500
 REFRESH_INTERVAL_S = 10.0
 NUM_BINS = 20
 NUM_GROUPS = 8
+OVER, UNDER_WATCH = (VehicleFilter(is_watch_over=each) for each in (True, False))
 Array = npt.NDArray[np.float64]
 
 
@@ -49,17 +51,25 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class FleetPredictions:
-    """Arrays of shape (n_vehicles,), in ascending order of the forecasts."""
+    """The vehicles whose watch is over: arrays of shape (n_vehicles,), in ascending order of the forecasts.
+
+    ``num_left_out`` others of the fleet are under watch; ``next_matures`` is when the first of these will be
+    among them.
+    """
 
     vehicle_id: npt.NDArray[np.int64]
     forecast: Array
     low: Array
     high: Array
     outcome: Array
+    num_left_out: int = 0
+    next_matures: date | None = None
 
 
 class FleetOverview:
     """Forecasts of the fleet, or of an even sample of a large one, cached per model and state of the fleet.
+
+    Each is by boosters that did not learn from the vehicle.
 
     Parameters
     ----------
@@ -122,30 +132,50 @@ class FleetOverview:
             made_from = (model.version, self._source.revision())
             if cached and self._made_from == made_from:
                 return cached
-            self._predictions = _forecast(model, sample(self._source))
+            self._predictions = _forecast(self._source, model)
             self._made_from, self._made_at = made_from, moment
             return self._predictions
 
 
-def _forecast(model: LoadedModel, vehicles: list[StoredVehicle]) -> FleetPredictions:
-    made = [(each.predicted_reservations, each.low, each.high) for each in predict_vehicles(model, vehicles)]
-    forecast, low, high = np.array(made, dtype=float).reshape(-1, 3).T
+def _forecast(source: SourceStore, model: LoadedModel) -> FleetPredictions:
+    watch = source.watch()
+    rows = fleet_rows(source, watch, model, sample(source))
+    made = [
+        (
+            row.vehicle.vehicle_id,
+            row.forecast.predicted_reservations,
+            row.forecast.low,
+            row.forecast.high,
+            row.outcome,
+        )
+        for row in rows
+        if row.forecast is not None and row.outcome is not None
+    ]
+    vehicle_id, forecast, low, high, outcome = np.array(made, dtype=float).reshape(-1, 5).T
     order = np.argsort(forecast, kind="stable")
+    left_out = source.list_vehicles(kind="fleet", where=UNDER_WATCH, sort="watch_start", page_size=1)
+    starts = [vehicle.watch_start for vehicle in left_out.items if vehicle.watch_start]
     return FleetPredictions(
-        vehicle_id=np.array([vehicle.vehicle_id for vehicle in vehicles], dtype=np.int64)[order],
+        vehicle_id=vehicle_id.astype(np.int64)[order],
         forecast=forecast[order],
         low=low[order],
         high=high[order],
-        outcome=np.array([vehicle.num_reservations for vehicle in vehicles], dtype=float)[order],
+        outcome=outcome[order],
+        num_left_out=left_out.total,
+        next_matures=watch.over_on(starts[0]) if watch and starts else None,
     )
 
 
 def sample(source: SourceStore) -> list[StoredVehicle]:
-    """Return the whole fleet while it is small, and evenly spread pages of a large one."""
-    first = source.list_vehicles(kind="fleet", page=1, page_size=SAMPLE_PAGE_SIZE)
+    """Return the vehicles whose watch is over while they are few, and evenly spread pages of many."""
+
+    def read(page: int) -> VehiclePage:
+        return source.list_vehicles(kind="fleet", where=OVER, page=page, page_size=SAMPLE_PAGE_SIZE)
+
+    first = read(1)
     num_pages = max(1, -(-first.total // SAMPLE_PAGE_SIZE))
     spread = {round(k * (num_pages - 1) / (SAMPLE_PAGES - 1)) + 1 for k in range(SAMPLE_PAGES)}
     found = list(first.items)
     for page in sorted(spread - {1}):
-        found += source.list_vehicles(kind="fleet", page=page, page_size=SAMPLE_PAGE_SIZE).items
+        found += read(page).items
     return found
