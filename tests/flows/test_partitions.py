@@ -17,10 +17,9 @@ from flows.tasks.partitions import DASK_MIN_RANGES, FEW_RANGES, ClusterError, Pa
 from flows.tasks.promotions import open_promotions
 from flows.training import choose_fit, vroom_forecast_training
 from tests.flows.conftest import run
-from tests.large_fleet import write_fleet
 from tests.promises.system import wait_until
 from tests.snapshots import SAMPLE
-from tests.vroom_model.stored import store_fleet
+from tests.vroom_features.stores import store_fleet
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.settings import Settings
 
@@ -94,16 +93,16 @@ def kill_a_busy_worker(client: "Client", store: OfflineStore) -> tuple[int, int]
 def test_a_model_trained_on_dask_is_registered_judged_and_loads(
     flow_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_fleet(flow_settings.offline_store, 5_000)
+    snapshot = store_fleet(flow_settings.home)
     monkeypatch.setenv("VROOM_DASK_ADDRESS", "local:2")
-    monkeypatch.setenv("VROOM_DASK_ABOVE_VEHICLES", "4999")
+    monkeypatch.setenv("VROOM_DASK_ABOVE_VEHICLES", "999")
     assert "registered version 1" in str(run(vroom_forecast_training).message)
     assert "unchanged inputs, so still version 1" in str(run(vroom_forecast_training).message)
     assert "version 1 is better than the mean" in str(run(vroom_forecast_promotion).message)
     with open_promotions(flow_settings) as promotions:
         manifest = promotions.load(promotions.registry.version(1)).manifest
-    assert manifest.snapshot.digest == OfflineStore(flow_settings.offline_store).current().digest
-    assert sum(fold.num_rows for fold in manifest.folds) == 5_000
+    assert manifest.snapshot.digest == snapshot.digest
+    assert sum(fold.num_rows for fold in manifest.folds) == snapshot.num_rows == 1_000
 
 
 def test_small_work_stays_in_this_process(tmp_path: Path) -> None:
