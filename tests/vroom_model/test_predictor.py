@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.factories import VEHICLE
-from tests.imported import imported_by
 from tests.snapshots import FrameSnapshot
 from vroom_features.vehicle import COLUMNS, PRICE_MAX
 from vroom_features.view import VEHICLE_VIEW
@@ -114,11 +113,6 @@ def test_a_vehicle_is_in_the_segment_of_the_data_set_with_its_coverage(
         predictor._session, trained.manifest.model_copy(update={"segments": tuple(few)}), version=1
     )
     assert small.segment(VEHICLE) == (SEGMENTS[0], None)
-
-
-def test_serving_imports_no_trainer() -> None:
-    served = "import vroom_model.serving.explain, vroom_model.registry.promotion"
-    assert imported_by(served) & {"xgboost", "pandas", "mlflow", "scipy", "onnx", "sklearn"} == set()
 
 
 def replace(old: str, new: str) -> Callable[[Path], None]:
