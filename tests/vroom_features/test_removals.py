@@ -126,11 +126,17 @@ def test_unknown_bookings_of_more_vehicles_than_bad_rows_are_bad(source: SourceS
 
 
 def test_a_bad_booking_keeps_the_bookings_of_its_vehicle_alone(fleet: SourceStore, tmp_path: Path) -> None:
-    folder = files(tmp_path, booked={(7, 0): "7,soon"}, unbooked=((7, 1), (8, 1)))
-    removed, kept, quarantined = "reservations_removed", "reservations_kept", "reservations_quarantined"
-    assert counts(seed(fleet, folder)) == {removed: 1, kept: 2, quarantined: 1}
+    typed_in, removed = arrive(fleet), "reservations_removed"
+    seed(fleet, files(tmp_path, booked={(typed_in, 0): f"{typed_in},2023-01-01"}))
+    folder = files(
+        tmp_path,
+        booked={(7, 0): "7,soon", (typed_in, 0): f"{typed_in},soon"},
+        unbooked=((7, 1), (8, 1)),
+    )
+    assert counts(seed(fleet, folder)) == {removed: 1, "reservations_kept": 3, "reservations_quarantined": 2}
+    assert fleet.get_vehicle(typed_in).num_reservations == 1  # type: ignore[union-attr]
     assert seed(fleet, folder).is_unchanged
-    assert counts(seed(fleet, files(tmp_path, unbooked=((7, 1), (8, 1))))) == {removed: 1}
+    assert counts(seed(fleet, files(tmp_path, unbooked=((7, 1), (8, 1))))) == {removed: 2}
 
 
 @pytest.mark.parametrize("line", ["x,2023-01-01", ",2023-01-01", "-7,2023-01-01", "7", "7,2023-01-01,1"])
@@ -143,14 +149,6 @@ def test_a_booking_without_vehicle_keeps_every_booking(fleet: SourceStore, tmp_p
         "reservations_quarantined": 1,
     }
     assert contents(fleet) == before
-
-
-def test_bookings_of_a_typed_in_vehicle_stay_where_a_row_is_bad(fleet: SourceStore, tmp_path: Path) -> None:
-    typed_in = arrive(fleet)
-    seed(fleet, files(tmp_path, booked={(typed_in, 0): f"{typed_in},2023-01-01"}))
-    report = seed(fleet, files(tmp_path, booked={(typed_in, 0): f"{typed_in},soon"}))
-    assert counts(report) == {"reservations_kept": 1, "reservations_quarantined": 1}
-    assert fleet.get_vehicle(typed_in).num_reservations == 1  # type: ignore[union-attr]
 
 
 def test_a_good_row_beside_a_bad_one_of_the_same_id_counts(fleet: SourceStore, tmp_path: Path) -> None:
