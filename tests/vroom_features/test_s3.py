@@ -1,14 +1,12 @@
 """The offline store in a bucket: a server that speaks S3, and the commands as a person runs them."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-import tenacity
+from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
 from tests.ports import free_port
@@ -18,25 +16,13 @@ from tests.vroom_features.commands import command, report
 
 
 @pytest.fixture
-def endpoint(tmp_path: Path) -> Iterator[str]:
+def endpoint() -> Iterator[str]:
     """Serve S3 on a free port, with a bucket ``vroom`` in it."""
-    url = f"http://127.0.0.1:{(port := free_port())}"
-    command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
-    with (
-        (tmp_path / "moto.log").open("w") as log,
-        subprocess.Popen(command, stdout=log, stderr=log) as server,
-    ):
-        try:
-            for attempt in tenacity.Retrying(
-                wait=tenacity.wait_fixed(0.1),
-                stop=tenacity.stop_after_delay(60),
-                retry=tenacity.retry_if_exception_type(httpx.TransportError),
-            ):
-                with attempt:
-                    httpx.put(f"{url}/vroom").raise_for_status()
-            yield url
-        finally:
-            server.terminate()
+    server = ThreadedMotoServer(port=(port := free_port()), verbose=False)
+    server.start()
+    httpx.put(f"http://127.0.0.1:{port}/vroom").raise_for_status()
+    yield f"http://127.0.0.1:{port}"
+    server.stop()
 
 
 def test_a_bucket_holds_the_same_snapshots_as_a_folder(tmp_path: Path, endpoint: str) -> None:
