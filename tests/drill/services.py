@@ -18,12 +18,8 @@ WEB = "save predict"
 GARBAGE = (b"", b"\xff\xfe\x00", b"[]", b'{"version": 1e999}', b"x" * 100_000)
 
 
-def killed(system: System, _: Traffic) -> None:
+def redis_killed(system: System, _: Traffic) -> None:
     kill(system.redis_server())
-
-
-def emptied(system: System, _: Traffic) -> None:
-    system.web.redis.flushall()
 
 
 def unannounced(system: System, _: Traffic) -> None:
@@ -31,8 +27,8 @@ def unannounced(system: System, _: Traffic) -> None:
 
 
 CASES += [
-    Fault("redis", "Redis killed (kill -9); it comes back empty", killed, tries=2),
-    Fault("redis", "Redis emptied (FLUSHALL)", emptied),
+    Fault("redis", "Redis killed (kill -9); it comes back empty", redis_killed, tries=2),
+    Fault("redis", "Redis emptied (FLUSHALL)", lambda system, _: system.web.redis.flushall()),
     Fault("messages", "promotion whose message is lost", unannounced),
 ]
 
@@ -131,7 +127,7 @@ def server_killed(
 @fault("prefect", "Prefect server killed in a run", how={"programs": ["prefect"], "run": False})
 @fault("prefect", "Prefect worker and run killed together", how={"programs": ["worker"]})
 @fault("prefect", "Prefect worker killed in a run", how={"programs": ["worker"], "run": False})
-@fault("prefect", "run of train killed 4.0 s after its start", how={"action": "train", "after_s": 4})
+@fault("prefect", "run of train killed 4.0 s after its start", how={"flow": "training", "after_s": 4})
 @fault("prefect", "run of materialize killed 3.0 s after its start", how={"after_s": 3.0})
 @fault("prefect", "run of materialize killed 2.0 s after its start", how={"after_s": 2.0})
 @fault("prefect", "run of materialize killed 0.5 s after its start", how={"after_s": 0.5})
@@ -139,13 +135,13 @@ def killed_in_a_run(
     system: System,
     traffic: Traffic,
     *,
-    action: str = "materialize",
+    flow: str = "materialize",
     after_s: float = 0,
     run: bool = True,
     programs: Sequence[str] = (),
 ) -> None:
     """The run comes to an end, and the next one completes."""
-    run_id = system.press(action)
+    run_id = system.web.deploy_run(f"vroom_forecast_{flow}")
     wait_until(system.run_processes, timeout_s=RESTART_TIMEOUT_S)
     time.sleep(after_s)
     processes = [*(system.run_processes() if run else []), *map(system.program, programs)]
@@ -155,5 +151,4 @@ def killed_in_a_run(
         kill(process)
     traffic.go_on()
     system.web.end_of(run_id)
-    state, message = system.web.end_of(system.press(action))
-    assert state == "COMPLETED", f"{action}, run again, ends as {state}: {message}"
+    system.web.run(f"vroom_forecast_{flow}")

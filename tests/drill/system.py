@@ -15,7 +15,6 @@ from typing import Any
 from unittest.mock import patch
 from xmlrpc.client import ServerProxy
 
-import httpx
 import pandas as pd
 import psutil
 from supervisor.xmlrpc import SupervisorTransport
@@ -37,7 +36,6 @@ from vroom_model.registry.promotion import PromotionService
 from vroom_model.registry.registry import Registry
 from vroom_model.serving.predictor import Predictor
 
-START_TIMEOUT_S = 90.0
 NUM_CHANGED = 12
 DISKS_MB = {"db": 96, "offline": 32, "models": 32}
 CLONE_NEWNS = 0x00020000
@@ -88,17 +86,6 @@ class System:
                 if "-m prefect." in " ".join(process.cmdline()):
                     running.append(process)
         return running
-
-    def press(self, action: str) -> str:
-        """Start a flow as its button does, again while the answer is to try later; return the run's id."""
-        answers: list[httpx.Response] = []
-
-        def is_taken() -> bool:
-            answers.append(self.web.post(f"/{action}", headers=self.web.operator))
-            return answers[-1].status_code != httpx.codes.SERVICE_UNAVAILABLE
-
-        wait_until(is_taken, timeout_s=START_TIMEOUT_S)
-        return str(answers[-1].raise_for_status().json()["id"])
 
     def run_step(self, name: str, **options: Any) -> Ended:  # as `victim.run_step` takes them
         return self.pool.submit(victim.run_step, name, now(), **options).result()
