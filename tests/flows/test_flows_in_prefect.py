@@ -1,8 +1,10 @@
 """Every flow as Prefect runs it, against a Prefect server."""
 
 import asyncio
+from contextlib import closing
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect import Flow, State, Task
@@ -10,16 +12,19 @@ from prefect.artifacts import Artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import TaskRun
+from prefect.client.schemas.sorting import FlowRunSort
+from rich.console import Console
 
 from flows import materialize, monitor, pipeline, promotion, rollback, training
+from flows.local import first_run
 from flows.tasks.promotions import open_promotions
 from tests.flows.conftest import run
 from tests.promises.system import wait_until
 from tests.snapshots import SAMPLE
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
-from tests.vroom_features.stores import arrive, seed_with_booked_arrivals
-from tests.vroom_model.stored import store_fleet
+from tests.vroom_features.stores import arrive, seed_with_booked_arrivals, store_fleet
 from vroom_features.database.vehicles import SourceStore
+from vroom_features.ingest.seed import seed
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.settings import Settings
 from vroom_model.errors import ReasonError, RollbackError
@@ -57,8 +62,8 @@ def test_a_model_is_trained_promoted_forced_rolled_back_and_monitored(
     assert "| promoted | True |" in artifact("promotion")
 
     monkeypatch.setenv("VROOM_KEEP_MODEL_VERSIONS", "2")
-    for seed in (1, 2, 3):
-        trained = run(training.vroom_forecast_training, seed=seed)
+    for number in (1, 2, 3):
+        trained = run(training.vroom_forecast_training, seed=number)
     assert "registered version 4: MAE" in str(trained.message)
     assert f"on 1,000 vehicles; {LEFT_OUT}" in str(trained.message)
     with open_promotions(flow_settings) as promotions:  # the newest, and that of the history
@@ -167,3 +172,28 @@ def test_every_flow_and_task_has_a_time_limit_and_no_rollback_or_deletion_is_rep
     tasks = {part.name: part for part in parts if isinstance(part, Task)}
     assert {name for name, task in tasks.items() if not task.retries} == {"delete_old_versions", "roll_back"}
     assert not any(part.retries for part in parts if isinstance(part, Flow))
+
+
+async def parameters_asked_for() -> dict[str, Any]:
+    """Return the parameters of the main job's first run; nobody is there to run it."""
+    async with get_client() as client:
+        flow = await client.create_flow(materialize.vroom_forecast_materialize)
+        await client.create_deployment(flow, first_run.STEPS[0])
+        assert not await first_run.first_run(Settings(), Console(quiet=True))
+        (newest,) = await client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1)
+    return newest.parameters
+
+
+@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")  # Prefect's
+def test_only_a_named_folder_replaces_the_sample(
+    flow_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(first_run, "STEP_TIMEOUT_S", 0)
+    mine = write_csvs(tmp_path / "mine")
+    with closing(SourceStore.open(flow_settings.source_database)) as source:
+        seed(source, SAMPLE)
+        assert asyncio.run(parameters_asked_for()) == {}
+        monkeypatch.setenv("VROOM_DATA_DIR", str(mine))
+        assert asyncio.run(parameters_asked_for()) == {"allow_removals": True}
+        seed(source, mine, allow_removals=True)
+        assert asyncio.run(parameters_asked_for()) == {}

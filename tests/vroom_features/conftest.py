@@ -1,6 +1,5 @@
-"""Stores for the tests of this library: the database is SQLite, or by `on_both` PostgreSQL too."""
+"""Stores for the tests of this library."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,18 +11,6 @@ from vroom_features.database.vehicles import SourceStore
 from vroom_features.ingest.seed import seed
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.online.store import OnlineStore
-
-
-@pytest.fixture
-def source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SourceStore]:
-    """Return a source database that holds nothing."""
-    if getattr(request, "param", "sqlite") == "sqlite":
-        url = f"sqlite:///{tmp_path / 'vroom.db'}"
-    else:
-        url = request.getfixturevalue("postgres_url")
-    store = SourceStore.open(url)
-    yield store
-    store.close()
 
 
 @pytest.fixture

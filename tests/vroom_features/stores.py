@@ -2,7 +2,7 @@
 
 import csv
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import DataContractError
 from vroom_features.ingest.seed import SeedReport, seed
 from vroom_features.materialize import MaterializeReport, materialize
-from vroom_features.offline.snapshots import OfflineStore
+from vroom_features.offline.snapshots import OfflineStore, Snapshot
 from vroom_features.online.store import NUM_BUCKETS, OnlineStore
 from vroom_features.online.sync import AuditReport, audit
 from vroom_features.vehicle import COLUMNS
@@ -80,6 +80,22 @@ def seed_with_booked_arrivals(source: SourceStore, folder: Path, num_arrivals: i
     with (folder / "reservations.csv").open("a") as file:
         file.writelines(f"{line}\n" for line in booking_lines(days))
     seed(source, folder)
+
+
+def seed_sample(source: SourceStore) -> None:
+    seed(source, SAMPLE)
+
+
+def store_fleet(
+    home: Path, fill: Callable[[SourceStore], None] = seed_sample, *, partition_vehicles: int = 300
+) -> Snapshot:
+    """Fill a database and an offline store, where the settings of a home look for them."""
+    offline = OfflineStore(str(home / "offline"))
+    home.mkdir(exist_ok=True)
+    with closing(SourceStore.open(f"sqlite:///{home / 'vroom.db'}")) as source:
+        fill(source)
+        run(source, offline, partition_vehicles=partition_vehicles)
+    return offline.current()
 
 
 def rows(source: SourceStore, query: str) -> list[Any]:

@@ -4,30 +4,22 @@ import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from tests.promises.system import wait_until
 from tests.snapshots import FrameSnapshot
+from tests.vroom_features.stores import on_both
 from tests.vroom_model.champions import FULL, MIDDLING, WEAK, Champions
-from tests.webapp.waiting import wait_until
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import SourceStoreError
 from vroom_model.records import Decision
 
-
-@pytest.fixture
-def source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SourceStore]:
-    """Return an empty source database, of the kind that the test asks for."""
-    is_sqlite = request.param == "sqlite"
-    url = f"sqlite:///{tmp_path / 'vroom.db'}" if is_sqlite else request.getfixturevalue("postgres_url")
-    store = SourceStore.open(url)
-    yield store
-    store.close()
+on_postgresql = pytest.mark.parametrize("source", ["postgresql"], indirect=True)
 
 
-@pytest.mark.parametrize("source", ["sqlite", "postgresql"], indirect=True)
+@on_both
 def test_two_promotions_at_once_leave_one_champion_and_two_true_records(champions: Champions) -> None:
     (before,) = champions.promote_each(WEAK)
     rivals = [champions.register(params) for params in (MIDDLING, FULL)]
@@ -59,7 +51,7 @@ def test_two_promotions_at_once_leave_one_champion_and_two_true_records(champion
         assert rival == (served[outcome.record - 1] if outcome.record else rivals[1])
 
 
-@pytest.mark.parametrize("source", ["postgresql"], indirect=True)
+@on_postgresql
 def test_an_alias_moved_late_by_a_process_that_lost_the_lock_does_not_stay(
     champions: Champions, source: SourceStore
 ) -> None:
@@ -82,7 +74,7 @@ def test_an_alias_moved_late_by_a_process_that_lost_the_lock_does_not_stay(
     assert history == [(version, "promotion", True) for version in (better, late, first)]
 
 
-@pytest.mark.parametrize("source", ["postgresql"], indirect=True)
+@on_postgresql
 def test_a_record_whose_number_was_taken_since_the_lock_was_lost_is_refused(
     champions: Champions, source: SourceStore
 ) -> None:

@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 
 from tests.snapshots import FrameSnapshot
+from tests.vroom_features.stores import store_fleet
 from tests.vroom_model.champions import AS_OF, MIDDLING, WEAK, Champions, trained_model
-from tests.vroom_model.stored import store_fleet
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.dataset import load_dataset
 from vroom_model.errors import BaselineError, BrokenModelError, ModelNotFoundError, RegistryError

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from tests.snapshots import FrameSnapshot
-from tests.vroom_features.stores import seed_with_booked_arrivals
+from tests.vroom_features.stores import seed_with_booked_arrivals, store_fleet
 from tests.vroom_model.champions import AS_OF, WEAK, trained_model
-from tests.vroom_model.stored import store_fleet
 from vroom_features.offline.snapshots import Snapshot
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.dataset import load_dataset
