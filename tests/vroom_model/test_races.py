@@ -27,7 +27,7 @@ def test_two_promotions_at_once_leave_one_champion_and_two_true_records(champion
 
     class FleetOfBoth(FrameSnapshot):
         def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-            if next(reads) < 8:  # each scores two models, in two reads
+            if next(reads) < 4:  # each scores two models
                 together.wait(60)
             return super().batches(columns)
 
