@@ -28,10 +28,7 @@ def programs(
         commit_of(BEFORE)
     except (SystemExit, OSError, subprocess.CalledProcessError):
         pytest.skip(f"this checkout does not have the commit {BEFORE}")
-    services = {
-        "VROOM_MLFLOW_URI": mlflow_server,
-        "VROOM_REDIS_URL": f"{redis_server.connection_url}/4",
-    }
+    services = {"VROOM_MLFLOW_URI": mlflow_server, "VROOM_REDIS_URL": f"{redis_server.connection_url}/4"}
     with installed("before", BEFORE, tmp_path) as before:
         before.services = services
         with before.prefect():

@@ -7,8 +7,7 @@ from pathlib import Path
 from tests.factories import VEHICLE
 from vroom_features.vehicle import COLUMNS
 
-VEHICLE_HEADER = ",".join(["vehicle_id", *COLUMNS])
-RESERVATION_HEADER = "vehicle_id,created_at"
+HEADERS = {"vehicles": ",".join(["vehicle_id", *COLUMNS]), "reservations": "vehicle_id,created_at"}
 
 
 def vehicle_line(vehicle_id: object, actual_price: object = "45.5", **changes: object) -> str:
@@ -22,11 +21,8 @@ def write_csvs(
     reservations: Iterable[str] = ("1,2023-01-01 10:00:00", "1,2023-01-02 10:00:00"),
 ) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    for name, lines in (
-        ("vehicles", [VEHICLE_HEADER, *vehicles]),
-        ("reservations", [RESERVATION_HEADER, *reservations]),
-    ):
-        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    for (name, header), lines in zip(HEADERS.items(), (vehicles, reservations), strict=True):
+        (folder / f"{name}.csv").write_text("\n".join([header, *lines]) + "\n")
     return folder
 
 

@@ -12,13 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.vroom_features.files import (
-    RESERVATION_HEADER,
-    VEHICLE_HEADER,
-    booking_lines,
-    vehicle_line,
-    write_csvs,
-)
+from tests.vroom_features.files import HEADERS, booking_lines, vehicle_line, write_csvs
 from tests.vroom_features.stores import contents
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import DataContractError, VroomFeaturesError
@@ -26,7 +20,6 @@ from vroom_features.ingest.contract import RESERVATION_COLUMNS
 from vroom_features.ingest.csv_files import UNZIPPED_ALWAYS_BYTES, check_file
 from vroom_features.ingest.seed import seed
 
-HEADERS = {"vehicles": VEHICLE_HEADER, "reservations": RESERVATION_HEADER}
 PIECES = [bytes([byte]) for byte in b',\n\r"1\x00\xff']
 PIECES += [b"\r\n", b"45.5", b"2023-01-01", b"-1", b"\xef\xbb\xbf"]
 content = st.binary(max_size=300) | st.lists(st.sampled_from(PIECES), max_size=80).map(b"".join)
@@ -112,7 +105,7 @@ def test_a_gzip_bomb_is_given_up_early(seeded: SourceStore, tmp_path: Path, fill
     packer = zlib.compressobj(9, wbits=31)
     block = filling * (1_000_000 // len(filling))
     with (folder / "reservations.csv").open("wb") as bomb:
-        bomb.write(packer.compress(f"{RESERVATION_HEADER}\n".encode()))
+        bomb.write(packer.compress(f"{HEADERS['reservations']}\n".encode()))
         for _ in range(UNZIPPED_ALWAYS_BYTES // 1_000_000 * 2):
             bomb.write(packer.compress(block))
         bomb.write(packer.flush())

@@ -9,13 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from tests.vroom_features.files import (
-    RESERVATION_HEADER,
-    VEHICLE_HEADER,
-    booking_lines,
-    vehicle_line,
-    write_csvs,
-)
+from tests.vroom_features.files import HEADERS, booking_lines, vehicle_line, write_csvs
 from tests.vroom_features.stores import arrive, contents, counts, on_both, refused, rows
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.ingest.seed import seed
@@ -156,7 +150,7 @@ STRAY_QUOTES = [
 
 
 def test_a_quote_over_lines_refuses_the_file_by_its_line(seeded: SourceStore, tmp_path: Path) -> None:
-    bookings = [RESERVATION_HEADER, *booking_lines([(1, n) for n in range(1600)])]
+    bookings = [HEADERS["reservations"], *booking_lines([(1, n) for n in range(1600)])]
     folder = write_csvs(tmp_path / "quotes")
     for make, end in product(STRAY_QUOTES, "\n\r"):
         lines = make(bookings) + bookings[1:]
@@ -204,7 +198,7 @@ NO_SUCH_FILE = {
     "empty": (b"", "is empty"),
     "too few columns": (b"vehicle_id,technology\n1,1\n", "missing"),
     "no header": (b"vehicle_id," + vehicle_line(1).encode(), "missing"),
-    "doubled": (f"{VEHICLE_HEADER},created_at,vehicle_id\n".encode(), "more than once"),
+    "doubled": (f"{HEADERS['vehicles']},created_at,vehicle_id\n".encode(), "more than once"),
     "cut off": (gzip.compress(b"vehicle_id\n")[:-9], "cannot be read"),
     "UTF-16": ("vehicle_id\n1\n".encode("utf-16"), "missing"),
     "binary": (b"\x00\x01\x02\xff" * 100, "missing"),

@@ -129,9 +129,7 @@ def test_a_bad_booking_keeps_the_bookings_of_its_vehicle_alone(fleet: SourceStor
     typed_in, removed = arrive(fleet), "reservations_removed"
     seed(fleet, files(tmp_path, booked={(typed_in, 0): f"{typed_in},2023-01-01"}))
     folder = files(
-        tmp_path,
-        booked={(7, 0): "7,soon", (typed_in, 0): f"{typed_in},soon"},
-        unbooked=((7, 1), (8, 1)),
+        tmp_path, booked={(7, 0): "7,soon", (typed_in, 0): f"{typed_in},soon"}, unbooked=((7, 1), (8, 1))
     )
     assert counts(seed(fleet, folder)) == {removed: 1, "reservations_kept": 3, "reservations_quarantined": 2}
     assert fleet.get_vehicle(typed_in).num_reservations == 1  # type: ignore[union-attr]

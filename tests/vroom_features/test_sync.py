@@ -127,10 +127,7 @@ def test_a_store_without_its_mark_is_synced_in_full(seeded: SourceStore, online:
 
 @on_both
 def test_more_rows_than_are_read_at_a_time_are_repaired(
-    seeded: SourceStore,
-    online: OnlineStore,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    seeded: SourceStore, online: OnlineStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vroom_features.online.sync.CHUNK", 3)
     ids = [arrive(seeded) for _ in range(10)]
