@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ import pandas as pd
 from cyclopts import App
 
 from flows.training import choose_fit
+from tests.snapshots import WATCH
 from vroom_features.addresses import ServiceAddress
 from vroom_features.offline.files import Part, files_at
 from vroom_features.offline.partition import digest_of, fleet_rows, order_free_checksum
@@ -28,13 +29,11 @@ from vroom_features.offline.snapshots import OfflineStore, Snapshot
 from vroom_features.settings import PARTITION_VEHICLES, Settings
 from vroom_features.vehicle import EXAMPLE
 from vroom_features.view import VEHICLE_VIEW
-from vroom_features.watch import Watch
 from vroom_model.training.train import train
 
 app = App()
 MIB = 2**20
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-WATCH = Watch(365, date(2023, 12, 31))
 
 
 @app.default
