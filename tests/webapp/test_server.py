@@ -20,8 +20,8 @@ import pytest
 
 from tests.factories import VEHICLE
 from tests.ports import free_port
+from tests.promises.system import wait_until
 from tests.webapp.conftest import Models, Promote
-from tests.webapp.waiting import wait_until
 from vroom_features.online.store import OnlineStore
 from vroom_features.settings import Settings
 from webapp.__main__ import THREADS_A_WORKER

@@ -7,8 +7,8 @@ from flask import Flask
 from pydantic import SecretStr
 
 from tests.factories import VEHICLE
+from tests.promises.system import wait_until
 from tests.webapp.conftest import OPERATOR, copy_cookie, new_client, running_app, sign_in
-from tests.webapp.waiting import wait_until
 from vroom_features.settings import Settings
 from webapp.services import Services
 

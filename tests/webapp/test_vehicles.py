@@ -11,9 +11,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from tests.factories import VEHICLE, make_vehicle
+from tests.promises.system import wait_until
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
 from tests.webapp.conftest import OPERATOR, Models, Promote, answer, save
-from tests.webapp.waiting import wait_until
 from vroom_features.ingest.seed import seed
 from vroom_features.online.rows import online_row
 from webapp.services import Services, now
