@@ -1,7 +1,6 @@
 """The web app on real services: MLflow behind a proxy that can fail, Redis, a database.
 
-Each test has an app of its own, unless its module is marked ``shared_app``: then the tests of the module
-share one that serves a champion, and each leaves it as it found it.
+The tests of a module share an app that serves a champion; each leaves it as it found it, or needs no more.
 """
 
 import re
@@ -120,12 +119,8 @@ def answer(client: FlaskClient) -> tuple[float, int]:
     return response.json["predicted_reservations"], response.json["model_version"]
 
 
-def is_shared(request: pytest.FixtureRequest) -> bool:
-    return request.node.get_closest_marker("shared_app") is not None
-
-
 @pytest.fixture(scope="session")
-def uploads(mlflow_server: str) -> Uploads:
+def uploads() -> Uploads:
     return {}
 
 
@@ -137,63 +132,38 @@ def proxy(mlflow_server: str) -> Iterator[FaultyProxy]:
 
 
 @pytest.fixture(scope="module")
-def shared_models(mlflow_server: str, uploads: Uploads, tmp_path_factory: pytest.TempPathFactory) -> Models:
+def models(mlflow_server: str, uploads: Uploads, tmp_path_factory: pytest.TempPathFactory) -> Models:
     models = Models(mlflow_server, tmp_path_factory.mktemp("bundles"), uploads)
     models.crown(models.register(CHAMPION))
     return models
 
 
 @pytest.fixture(scope="module")
-def shared_changes() -> dict[str, object]:
+def own_settings() -> dict[str, object]:
     """Return what the settings of the module's app have of their own."""
     return {}
 
 
 @pytest.fixture(scope="module")
-def shared_settings(
-    shared_models: Models,
+def settings(
+    models: Models,
     proxy: FaultyProxy,
     redis_server: ValkeyServer,
-    shared_changes: dict[str, object],
+    own_settings: dict[str, object],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Settings:
     url = f"{redis_server.connection_url}/0"
     with redis_py.Redis.from_url(url) as client:
         client.flushall()
-    changes = {"mlflow_uri": proxy.url, "redis_url": url} | shared_changes
-    return make_settings(tmp_path_factory.mktemp("home"), models=shared_models, **changes)
+    addresses = {"mlflow_uri": proxy.url, "redis_url": url}
+    return make_settings(tmp_path_factory.mktemp("home"), models=models, **addresses | own_settings)
 
 
 @pytest.fixture(scope="module")
-def shared_app(shared_settings: Settings) -> Iterator[Flask]:
-    with running_app(shared_settings) as app:
+def app(settings: Settings) -> Iterator[Flask]:
+    with running_app(settings) as app:
         services: Services = app.extensions["vroom"]
         wait_until(lambda: services.listener.is_subscribed and services.heartbeat.is_redis_up)
-        yield app
-
-
-@pytest.fixture
-def models(request: pytest.FixtureRequest, mlflow_server: str, uploads: Uploads, tmp_path: Path) -> Models:
-    """Return the app's registered model; that of a test alone has no versions."""
-    if is_shared(request):
-        return request.getfixturevalue("shared_models")
-    return Models(mlflow_server, tmp_path / "bundles", uploads)
-
-
-@pytest.fixture
-def settings(request: pytest.FixtureRequest, tmp_path: Path, models: Models) -> Settings:
-    if is_shared(request):
-        return request.getfixturevalue("shared_settings")
-    return make_settings(tmp_path / "home", models=models, redis_url=request.getfixturevalue("redis_url"))
-
-
-@pytest.fixture
-def app(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Flask]:
-    """Return an app; one of a test alone has a champion only if the test asked for that before."""
-    if is_shared(request):
-        yield request.getfixturevalue("shared_app")
-        return
-    with running_app(settings) as app:
         yield app
 
 
@@ -209,9 +179,7 @@ def client(app: Flask) -> FlaskClient:
 
 
 @pytest.fixture
-def champion(request: pytest.FixtureRequest, models: Models) -> int:
-    if not is_shared(request):
-        models.crown(models.register(CHAMPION))
+def champion(models: Models) -> int:
     return models.champion()
 
 

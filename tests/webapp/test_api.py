@@ -11,15 +11,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.factories import VEHICLE, vehicles
+from tests.promises.system import wait_until
 from tests.webapp.conftest import CHAMPION, Models, Promote, answer, running_app, save
 from tests.webapp.registry import SEGMENT, snapshot_ref
-from tests.webapp.waiting import wait_until
 from vroom_features.settings import Settings
 from vroom_model.segments import SEGMENTS, segment_of
 from webapp.services import Services
 from webapp.serving.fastpath import FastPath
-
-pytestmark = pytest.mark.shared_app
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

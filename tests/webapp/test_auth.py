@@ -24,7 +24,6 @@ from vroom_features.settings import Settings
 from webapp.security.sign_in import LINK_MAX_AGE_S, SecretFileError, secret_in
 from webapp.services import Services
 
-pytestmark = pytest.mark.shared_app
 ELSEWHERE = ("https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:x", " //evil.example")
 HIDDEN = ("/\t/evil.example/x", "/\n/evil.example", "/\r\\evil.example")
 

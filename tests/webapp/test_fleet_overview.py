@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -12,10 +13,12 @@ from flask.testing import FlaskClient
 
 from tests.factories import make_vehicle
 from tests.vroom_features.files import vehicle_line, write_csvs
-from tests.webapp.conftest import Models
+from tests.webapp.conftest import Models, running_app
 from tests.webapp.registry import snapshot_ref
+from vroom_features.addresses import ServiceAddress
 from vroom_features.database.history import withdraw_vehicle
 from vroom_features.ingest.seed import seed
+from vroom_features.settings import Settings
 from vroom_features.watch import Watch
 from vroom_model.folds import fold_of
 from webapp.services import Services, now
@@ -26,7 +29,14 @@ DATA = Path(__file__).parents[2] / "data"
 
 
 @pytest.fixture
-def served(champion: int, app: Flask, services: Services, tmp_path: Path) -> LoadedModel:
+def app(settings: Settings, redis_url: str, tmp_path: Path) -> Iterator[Flask]:
+    """Return an app that has no vehicle yet."""
+    with running_app(settings, home=tmp_path / "home", redis_url=ServiceAddress(redis_url)) as app:
+        yield app
+
+
+@pytest.fixture
+def served(services: Services, tmp_path: Path) -> LoadedModel:
     seed(services.source, DATA, quarantine_dir=tmp_path / "quarantine")
     found = services.slot.current
     assert found is not None
@@ -51,7 +61,6 @@ def test_forecasts_are_cached_until_a_vehicle_or_the_model_changes(
     assert set(patient.predictions(other).forecast) == {7.0}
 
 
-@pytest.mark.usefixtures("champion")
 def test_an_empty_fleet_has_no_forecasts(client: FlaskClient, services: Services) -> None:
     served = services.slot.current
     assert served is not None

@@ -14,7 +14,6 @@ from vroom_features.addresses import ServiceAddress
 from vroom_features.settings import Settings
 from webapp.security.rate_limits import ClientLimit, Counter
 
-pytestmark = pytest.mark.shared_app
 TENSORS = [{"name": n, "datatype": "FP64", "shape": [4], "data": [v] * 4} for n, v in VEHICLE.items()]
 
 
@@ -61,8 +60,8 @@ def test_a_count_goes_on_when_redis_dies_and_when_it_is_back() -> None:
 
 
 @pytest.fixture(scope="module")
-def limited_app(shared_settings: Settings) -> Iterator[Flask]:
-    with running_app(shared_settings, web_predict_limit="5 per hour") as app:
+def limited_app(settings: Settings) -> Iterator[Flask]:
+    with running_app(settings, web_predict_limit="5 per hour") as app:
         app.config["WTF_CSRF_ENABLED"] = False
         yield app
 

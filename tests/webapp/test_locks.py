@@ -49,8 +49,8 @@ ARGUMENTS = {"vehicle_id": "1", "name": "train"}
 
 
 @pytest.fixture(scope="module")
-def public(shared_settings: Settings) -> Iterator[Flask]:
-    with running_app(shared_settings, web_host="0.0.0.0", web_benchmark=True) as app:
+def public(settings: Settings) -> Iterator[Flask]:
+    with running_app(settings, web_host="0.0.0.0", web_benchmark=True) as app:
         yield app
 
 

@@ -29,7 +29,6 @@ from vroom_features.vehicle import COLUMNS, UI_VEHICLE_ID_START
 from webapp.pages import BLUEPRINTS
 from webapp.services import Services
 
-pytestmark = pytest.mark.shared_app
 PAGES = {blueprint.name for blueprint in BLUEPRINTS}
 NOT_CALLED = {"static", "openapi"}
 GUIDE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()

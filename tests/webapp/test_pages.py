@@ -21,7 +21,6 @@ from webapp.pages.forecast import DEFAULTS
 from webapp.rendering.listing import PAGE_SIZE
 from webapp.services import Services, now
 
-pytestmark = pytest.mark.shared_app
 DATA = Path(__file__).parents[2] / "data"
 
 

@@ -25,8 +25,6 @@ from webapp.events import EVENTS, encode
 from webapp.observability import configure_logs
 from webapp.services import Services
 
-pytestmark = pytest.mark.shared_app
-
 HTML = "<script>alert(1)</script>"
 PAYLOADS = (
     HTML,

@@ -15,11 +15,9 @@ from webapp.services import Services
 from webapp.serving.store_state import online_state
 from webapp.serving.worker_heartbeat import KEY, WorkerState
 
-pytestmark = pytest.mark.shared_app
-
 
 @pytest.fixture(scope="module")
-def shared_changes(redis_cluster: str) -> dict[str, object]:
+def own_settings(redis_cluster: str) -> dict[str, object]:
     with connect_redis(redis_cluster) as client:
         client.flushall()
     return {"redis_url": redis_cluster, "web_poll_seconds": 60.0}  # seldom, so that messages matter

@@ -1,7 +1,6 @@
 """The server as it runs for real: granian with two workers, and nginx in front as docs/deploy.md says."""
 
 import json
-import os
 import re
 import shutil
 import socket
@@ -10,8 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -20,14 +18,13 @@ import pytest
 
 from tests.factories import VEHICLE
 from tests.ports import free_port
-from tests.promises.system import wait_until
+from tests.promises.system import Web, command_environment, process_id, wait_until, web_server
 from tests.webapp.conftest import Models, Promote
 from vroom_features.online.store import OnlineStore
 from vroom_features.settings import Settings
 from webapp.__main__ import THREADS_A_WORKER
 from webapp.security.headers import BODY_MAX_BYTES
 
-pytestmark = pytest.mark.shared_app
 NUM_WORKERS = 2
 BODY = json.dumps(VEHICLE)
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
@@ -46,53 +43,25 @@ http {{
 """
 
 
-@dataclass
-class Server:
-    url: str
-    process: "subprocess.Popen[bytes]"
-
-    def workers(self) -> dict[int, int]:
-        """Return the versions that its workers report, by process id."""
-        own = {child.pid for child in psutil.Process(self.process.pid).children()}
-        try:
-            found = httpx.get(f"{self.url}/health?all=1", timeout=10).json()["workers"] or []
-        except httpx.HTTPError:  # not up yet
-            return {}
-        by_pid = {int(each["worker"].rpartition(":")[2]): each["model_version"] for each in found}
-        return {pid: version for pid, version in by_pid.items() if pid in own}
-
-
-def environment(settings: Settings, port: int) -> dict[str, str]:
-    return os.environ | {
-        "VROOM_HOME": str(settings.home),
-        "VROOM_REDIS_URL": settings.redis.url,
-        "VROOM_MLFLOW_URI": settings.mlflow.url,
-        "VROOM_MODEL_NAME": settings.model_name,
-        "VROOM_WEB_POLL_SECONDS": "60",
-        "VROOM_WEB_PORT": str(port),
-        "VROOM_WEB_WORKERS": str(NUM_WORKERS),
-    }
-
-
-@contextmanager
-def running(settings: Settings, port: int) -> Iterator[Server]:
-    with subprocess.Popen([sys.executable, "-m", "webapp"], env=environment(settings, port)) as process:
-        server = Server(f"http://127.0.0.1:{port}", process)
-        try:
-            wait_until(lambda: len(server.workers()) == NUM_WORKERS, timeout_s=60)
-            yield server
-        finally:
-            process.terminate()
-            process.wait(30)
+@pytest.fixture(scope="module")
+def environment(settings: Settings) -> dict[str, str]:
+    return command_environment(
+        VROOM_HOME=settings.home,
+        VROOM_REDIS_URL=settings.redis.url,
+        VROOM_MLFLOW_URI=settings.mlflow.url,
+        VROOM_MODEL_NAME=settings.model_name,
+        VROOM_WEB_POLL_SECONDS=60,
+    )
 
 
 @pytest.fixture(scope="module")
-def server(shared_settings: Settings) -> Iterator[Server]:
-    with running(shared_settings, free_port()) as server:
+def server(environment: dict[str, str]) -> Iterator[Web]:
+    with web_server(environment, VROOM_WEB_WORKERS=NUM_WORKERS) as server:
+        wait_until(lambda: len(server.workers()) == NUM_WORKERS, timeout_s=60)
         yield server
 
 
-def test_a_body_in_chunks_is_whole_or_refused(server: Server, models: Models) -> None:
+def test_a_body_in_chunks_is_whole_or_refused(server: Web, models: Models) -> None:
     def post(path: str, body: bytes, content_type: str = "application/json") -> int:
         chunks = (body[at : at + 65_536] for at in range(0, len(body), 65_536))
         headers = {"Content-Type": content_type}
@@ -102,30 +71,27 @@ def test_a_body_in_chunks_is_whole_or_refused(server: Server, models: Models) ->
     for path in ("/vehicles", f"/v2/models/{models.name}/infer"):
         assert post(path, longest + b"garbage") == 413
     assert post("/sign-in", b"password=" + longest, "application/x-www-form-urlencoded") == 413
-    assert httpx.get(f"{server.url}/vehicles").json()["total"] == 0
+    assert server.get("/vehicles").json()["total"] == 0
     assert [post("/vehicles", body) for body in (longest, BODY.encode())] == [201, 201]
 
 
-def test_workers_are_counted(server: Server, models: Models, promote: Promote, settings: Settings) -> None:
+def test_workers_are_counted(server: Web, models: Models, promote: Promote, settings: Settings) -> None:
     def counted() -> dict[str, float]:
-        lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+        lines = server.get("/metrics").text.splitlines()
         pairs = (line.rpartition(" ") for line in lines if line[0] != "#")
         return {name: float(value) for name, _, value in pairs}
 
-    def post(path: str, body: object) -> httpx.Response:
-        return httpx.post(f"{server.url}{path}", json=body)  # a new connection each: both workers get some
-
     before, num_requests = counted(), 60
     for body in [VEHICLE] * num_requests + [{}]:
-        post("/predict", body)
-    saved = post("/vehicles", VEHICLE).json()["vehicle_id"]
+        server.post("/predict", body)
+    saved = server.save()
     for vehicle_id, status in ((saved, 200), (saved, 200), (424_242, 404)):
-        assert post("/predict/id", {"vehicle_id": vehicle_id}).status_code == status
+        assert server.post("/predict/id", {"vehicle_id": vehicle_id}).status_code == status
     OnlineStore.connect(settings.redis).delete([saved], row_version=2**62)
-    assert post("/predict/id", {"vehicle_id": saved}).json()["source"] == "database"
+    assert server.post("/predict/id", {"vehicle_id": saved}).json()["source"] == "database"
     version = models.register(7.0)
     promote(version)
-    wait_until(lambda: list(server.workers().values()) == [version] * NUM_WORKERS, timeout_s=30)
+    wait_until(lambda: list(server.workers().values()) == [version] * NUM_WORKERS)
 
     after = counted()
     route = 'method="POST",route="/predict"'
@@ -152,7 +118,7 @@ def test_workers_are_counted(server: Server, models: Models, promote: Promote, s
 
 
 @pytest.fixture
-def proxy_port(server: Server, tmp_path: Path) -> Iterator[int]:
+def proxy_port(server: Web, tmp_path: Path) -> Iterator[int]:
     proxy, app, folder = free_port(), server.url.removeprefix("http://"), tmp_path
     files = ["-keyout", str(folder / "forecast.key"), "-out", str(folder / "forecast.pem")]
     subprocess.run(
@@ -201,10 +167,11 @@ def test_clients_that_drip_their_bodies_delay_nobody_behind_the_documented_proxy
         assert client.get("/metrics").status_code == 403
 
 
-def test_the_workers_of_a_killed_server_end_and_free_its_port(server: Server) -> None:
-    workers = psutil.Process(server.process.pid).children()  # no test after this one has the server
-    assert len(workers) == NUM_WORKERS
-    server.process.kill()
+def test_the_workers_of_a_killed_server_end_and_free_its_port(server: Web) -> None:
+    workers = [psutil.Process(process_id(name)) for name in server.workers()]
+    (process,) = {worker.parent() for worker in workers}
+    assert process is not None
+    process.kill()  # no test after this one has the server
     _, alive = psutil.wait_procs(workers, timeout=60)
     assert alive == []
     with pytest.raises(httpx.ConnectError):
@@ -228,7 +195,7 @@ print(sorted({{name.split(".")[0] for name in sys.modules}} & set({HEAVY!r})))
 """
 
 
-def test_a_worker_that_forecasts_carries_no_trainer_and_no_data_frames(settings: Settings) -> None:
+def test_a_worker_that_forecasts_carries_no_trainer_and_no_data_frames(environment: dict[str, str]) -> None:
     command = [sys.executable, "-c", FORECASTS]
-    done = subprocess.run(command, env=environment(settings, free_port()), capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr

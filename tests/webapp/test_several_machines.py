@@ -12,12 +12,11 @@ from tests.webapp.conftest import OPERATOR, copy_cookie, new_client, running_app
 from vroom_features.settings import Settings
 from webapp.services import Services
 
-pytestmark = pytest.mark.shared_app
 Apps = tuple[Flask, Flask]
 
 
 @pytest.fixture(scope="module")
-def apps(shared_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apps]:
+def apps(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apps]:
     """Run two apps that share a database, Redis, MLflow and secrets, and no folder."""
     shared = {
         "database_url": f"sqlite:///{tmp_path_factory.mktemp('shared') / 'shared.db'}",
@@ -26,8 +25,8 @@ def apps(shared_settings: Settings, tmp_path_factory: pytest.TempPathFactory) ->
     }
     one, other = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("other")
     with (
-        running_app(shared_settings, home=one, **shared) as here,
-        running_app(shared_settings, home=other, **shared) as there,
+        running_app(settings, home=one, **shared) as here,
+        running_app(settings, home=other, **shared) as there,
     ):
         found: list[Services] = [app.extensions["vroom"] for app in (here, there)]
         wait_until(lambda: all(each.listener.is_subscribed and each.heartbeat.is_redis_up for each in found))

@@ -19,11 +19,9 @@ from vroom_features.online.rows import online_row
 from webapp.services import Services, now
 from webapp.serving.store_state import online_state
 
-pytestmark = [pytest.mark.shared_app, pytest.mark.usefixtures("shared_changes")]
-
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def shared_changes(request: pytest.FixtureRequest) -> Iterator[dict[str, object]]:
+def own_settings(request: pytest.FixtureRequest) -> Iterator[dict[str, object]]:
     if request.param == "sqlite":
         yield {}
         return
