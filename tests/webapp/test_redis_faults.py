@@ -12,13 +12,11 @@ from tests.ports import free_port
 from tests.promises.system import wait_until
 from tests.vroom_features.stores import ids_in
 from tests.webapp.conftest import OPERATOR, Models, Promote, answer, running_app, save
-from tests.webapp.faults import Relay
+from tests.webapp.faults import relay
 from vroom_features.addresses import ServiceAddress
 from vroom_features.settings import Settings
 from webapp.services import Services
 from webapp.serving import listener
-
-pytestmark = pytest.mark.shared_app
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +27,7 @@ def own_redis() -> Iterator[ValkeyServer]:
 
 
 @pytest.fixture(scope="module")
-def shared_changes(own_redis: ValkeyServer) -> dict[str, object]:
+def own_settings(own_redis: ValkeyServer) -> dict[str, object]:
     url = f"{own_redis.connection_url}/0"
     return {"redis_url": url, "web_poll_seconds": 60.0}  # seldom, so that messages matter
 
@@ -82,12 +80,14 @@ def test_a_connection_that_falls_silent_is_closed_and_the_next_promotion_arrives
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(listener, "PING_INTERVAL_S", 0.2)
-    relay = Relay(own_redis.port)
-    with running_app(settings, redis_url=ServiceAddress(relay.url)) as app:
+    with (
+        relay(own_redis.port) as (url, silence),
+        running_app(settings, redis_url=ServiceAddress(url)) as app,
+    ):
         services: Services = app.extensions["vroom"]
         client = app.test_client()
         wait_until(lambda: services.listener.is_subscribed)
-        relay.silence()
+        silence()
         version = models.register(6.0)
         promote(version)  # nobody receives this message
         wait_until(lambda: answer(client)[1] == version, timeout_s=30)
@@ -95,7 +95,6 @@ def test_a_connection_that_falls_silent_is_closed_and_the_next_promotion_arrives
         last = models.register(7.0)
         promote(last)
         wait_until(lambda: answer(client)[1] == last)
-    relay.close()
 
 
 def test_a_worker_that_starts_without_redis_serves_and_reports(settings: Settings, models: Models) -> None:
