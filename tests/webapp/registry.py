@@ -11,55 +11,39 @@ from mlflow import MlflowClient
 
 from vroom_features.view import VEHICLE_VIEW
 from vroom_features.watch import Watch
-from vroom_model.manifest import (
-    SERVING_NAME,
-    IntervalLines,
-    ModelManifest,
-    Probe,
-    SegmentMetrics,
-    SnapshotRef,
-    ViewRef,
-    fold_file,
-)
+from vroom_model.manifest import SERVING_NAME, ModelManifest, SegmentMetrics, SnapshotRef, ViewRef, fold_file
 from vroom_model.segments import SEGMENTS
 from vroom_model.training.onnx_graph import write_graph
-from vroom_model.trees import LEAF, Ensemble, Tree
+from vroom_model.trees import LEAF, Ensemble
 
 AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
 SEGMENT = SegmentMetrics(segment=SEGMENTS[0], num_rows=40, mae=1.0, bias=0.0, coverage=0.77, mean_width=2.0)
 WATCH = Watch(364, date(2023, 12, 30))
-LINES = IntervalLines(coverage=0.8, low_intercept=-1.0, low_slope=1.0, high_intercept=1.0, high_slope=1.0)
+LINES = {"coverage": 0.8, "low_intercept": -1, "low_slope": 1, "high_intercept": 1, "high_slope": 1}
+TREE = {
+    "split_type": [0],
+    "left_children": [LEAF],
+    "right_children": [LEAF],
+    "split_indices": [0],
+    "split_conditions": [0.0],
+    "sum_hessian": [1.0],
+}
 
 
 def snapshot_ref(watch: Watch | None) -> SnapshotRef:
     """Return a snapshot to have been trained on; without a watch as in models of earlier releases."""
-    days, through = (watch.days, watch.complete_through) if watch else (None, None)
-    return SnapshotRef(
-        id="snapshot",
-        digest="0" * 64,
-        num_rows=1,
-        watch_days=days,
-        complete_through=through,
-        created_at=AS_OF,
-    )
+    known = {"watch_days": watch.days, "complete_through": watch.complete_through} if watch else {}
+    return SnapshotRef(id="snapshot", digest="0" * 64, num_rows=1, created_at=AS_OF, **known)
 
 
-def booster(forecast: float) -> dict[str, object]:
-    tree = {
-        "split_type": [0],
-        "left_children": [LEAF],
-        "right_children": [LEAF],
-        "split_indices": [0],
-        "split_conditions": [0.0],
-        "sum_hessian": [1.0],
+def booster(forecast: float) -> bytes:
+    """Return a booster as XGBoost saves it."""
+    learner = {
+        "gradient_booster": {"model": {"trees": [TREE]}},
+        "objective": {"name": "reg:squarederror"},
+        "learner_model_param": {"base_score": json.dumps([forecast])},
     }
-    return {
-        "learner": {
-            "gradient_booster": {"model": {"trees": [tree]}},
-            "objective": {"name": "reg:squarederror"},
-            "learner_model_param": {"base_score": f"[{forecast!r}]"},
-        }
-    }
+    return json.dumps({"learner": learner}).encode()
 
 
 def write_bundle(
@@ -75,39 +59,31 @@ def write_bundle(
     ``folds`` are what its boosters answer, if they differ: their mean is ``forecast``.
     """
     directory.mkdir(parents=True)
-    folds = folds or (forecast,)
-    leaf = Tree(left=(LEAF,), right=(LEAF,), feature=(0,), threshold=(0.0,), cover=(1.0,))
-    ensembles = [Ensemble(base=each, trees=(leaf,)) for each in folds]
-    write_graph(ensembles, len(columns), directory / SERVING_NAME)
-    for fold, each in enumerate(folds):
-        (directory / fold_file(fold)).write_text(json.dumps(booster(each)))
-    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in directory.iterdir()}
-    probe = Probe(
-        features=dict.fromkeys(columns, 0.0),
-        forecast=forecast,
-        low=max(forecast - 1, 0.0),
-        high=forecast + 1,
-    )
-    manifest = ModelManifest(
-        trained_at=AS_OF,
-        training_digest="0" * 64,
-        snapshot=snapshot_ref(WATCH),
-        view=ViewRef.of(VEHICLE_VIEW.select(columns)),
-        params={"num_trees": 1},
-        seed=0,
-        num_folds=len(folds),
-        interval=LINES,
-        price_ratio=(0.8, 2.0),
-        metrics={"mae": 1.0},
-        folds=(),
-        segments=(SEGMENT,),
-        feature_importances=(),
-        reference={},
-        libraries={},
-        files=files,
-        probes=(probe,),
-    )
-    return manifest.model_copy(update=changes).write(directory)
+    boosters = [booster(each) for each in folds or (forecast,)]
+    for fold, each in enumerate(boosters):
+        (directory / fold_file(fold)).write_bytes(each)
+    write_graph(map(Ensemble.from_json, boosters), len(columns), directory / SERVING_NAME)
+    probe = {"forecast": forecast, "low": max(forecast - 1, 0.0), "high": forecast + 1}
+    manifest = {
+        "trained_at": AS_OF,
+        "training_digest": "0" * 64,
+        "snapshot": snapshot_ref(WATCH),
+        "view": ViewRef.of(VEHICLE_VIEW.select(columns)),
+        "params": {"num_trees": 1},
+        "seed": 0,
+        "num_folds": len(boosters),
+        "interval": LINES,
+        "price_ratio": (0.8, 2.0),
+        "metrics": {"mae": 1.0},
+        "folds": (),
+        "segments": (SEGMENT,),
+        "feature_importances": (),
+        "reference": {},
+        "libraries": {},
+        "files": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in directory.iterdir()},
+        "probes": (probe | {"features": dict.fromkeys(columns, 0.0)},),
+    }
+    return ModelManifest.model_validate(manifest | changes).write(directory)
 
 
 Uploads = dict[float, tuple[str, str, str]]
