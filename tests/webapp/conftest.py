@@ -95,19 +95,6 @@ def copy_cookie(client: FlaskClient, app: Flask) -> FlaskClient:
     return other
 
 
-@contextmanager
-def without_audit_log(services: Services) -> Iterator[None]:
-    """Have no table of that name for the time of the block."""
-
-    def rename(old: str, new: str) -> None:
-        with services.source.engine.begin() as connection:
-            connection.exec_driver_sql(f"ALTER TABLE {old} RENAME TO {new}")
-
-    rename("audit_entries", "moved")
-    yield
-    rename("moved", "audit_entries")
-
-
 def save(client: FlaskClient) -> int:
     """Save a vehicle and return its id."""
     return int(client.post("/vehicles", json=VEHICLE).json["vehicle_id"])

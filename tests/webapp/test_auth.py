@@ -18,11 +18,9 @@ from tests.webapp.conftest import (
     new_client,
     running_app,
     sign_in,
-    without_audit_log,
 )
 from vroom_features.settings import Settings
 from webapp.security.sign_in import LINK_MAX_AGE_S, SecretFileError, secret_in
-from webapp.services import Services
 
 ELSEWHERE = ("https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:x", " //evil.example")
 HIDDEN = ("/\t/evil.example/x", "/\n/evil.example", "/\r\\evil.example")
@@ -60,15 +58,10 @@ def test_a_password_may_look_like_parameters(settings: Settings) -> None:
         assert app.test_client().post("/reload", headers=headers).status_code == 200
 
 
-def test_empty_tokens_let_nobody_in(client: FlaskClient, settings: Settings) -> None:
-    for header in ("Bearer", "Bearer ", "bearer \t"):
-        assert client.post("/reload", headers={"Authorization": header}).status_code == 401
+def test_a_sign_in_link_is_good_within_a_day(client: FlaskClient, settings: Settings) -> None:
     settings.sign_in_token.write_text("")
     assert client.get("/sign-in?token=").status_code == 401
     settings.sign_in_token.unlink()
-
-
-def test_a_sign_in_link_is_good_within_a_day(client: FlaskClient, settings: Settings) -> None:
     token = secret_in(settings.sign_in_token).value
     made_at = settings.sign_in_token.stat().st_mtime
     os.utime(settings.sign_in_token, (made_at, made_at - LINK_MAX_AGE_S))
@@ -102,21 +95,11 @@ def test_a_copied_cookie_ends_at_the_sign_out_and_other_sessions_live(app: Flask
     assert elsewhere.get("/audit").status_code == 200
 
 
-def test_nobody_is_the_operator_while_the_audit_log_is_gone(client: FlaskClient, services: Services) -> None:
-    sign_in(client)
-    with without_audit_log(services):
-        assert client.get("/audit").status_code == 503
-    assert client.get("/audit").status_code == 200
-
-
 def test_cookies_and_headers_protect(settings: Settings) -> None:
     with running_app(settings, web_tls=True) as app:
         response = app.test_client().get("/sign-in", base_url="https://localhost")
     cookie = response.headers["Set-Cookie"]
     assert {"Secure", "HttpOnly", "SameSite=Lax"} <= {part.strip() for part in cookie.split(";")}
-    policy = response.headers["Content-Security-Policy"]
-    assert "unsafe" not in policy
-    assert "default-src 'none'" in policy
     assert response.headers["X-Frame-Options"] == "DENY"
 
 

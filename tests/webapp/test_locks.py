@@ -16,7 +16,6 @@ from tests.webapp.conftest import (
     new_client,
     running_app,
     sign_in,
-    without_audit_log,
 )
 from vroom_features.settings import Settings
 from webapp.security.headers import SAFE_METHODS
@@ -85,6 +84,8 @@ EVIL = "https://evil.example"
 ATTACKS: dict[str, tuple[Callable[[Flask], FlaskClient], dict[str, str]]] = {
     "no credentials": (new_client, {}),
     "a wrong token": (new_client, {"Authorization": "Bearer guess"}),
+    "no token": (new_client, {"Authorization": "Bearer"}),
+    "an empty token": (new_client, {"Authorization": "bearer \t"}),
     "a visitor's session": (new_client, {"X-CSRFToken": OWN}),
     "a cookie without the CSRF token": (signed_in, {}),
     "a cookie with another session's CSRF token": (signed_in, {"X-CSRFToken": FOREIGN}),
@@ -149,9 +150,16 @@ def test_no_route_changes_the_audit_log(public: Flask, services: Services) -> No
     assert len(after) > len(before)
 
 
-def test_nothing_is_done_unrecorded(public: Flask, services: Services) -> None:
-    client = public.test_client()
-    vehicle_id = client.post("/vehicles", json=VEHICLE, headers=OPERATOR).json["vehicle_id"]
-    with without_audit_log(services):
-        assert client.delete(f"/vehicles/{vehicle_id}", headers=OPERATOR).status_code == 503
+def test_nothing_is_done_unrecorded_and_nobody_is_signed_in(public: Flask, services: Services) -> None:
+    def rename_log(old: str, new: str) -> None:
+        with services.source.engine.begin() as connection:
+            connection.exec_driver_sql(f"ALTER TABLE {old} RENAME TO {new}")
+
+    client, program = signed_in(public), public.test_client()
+    vehicle_id = program.post("/vehicles", json=VEHICLE, headers=OPERATOR).json["vehicle_id"]
+    rename_log("audit_entries", "moved")
+    assert client.get("/audit").status_code == 503
+    assert program.delete(f"/vehicles/{vehicle_id}", headers=OPERATOR).status_code == 503
+    rename_log("moved", "audit_entries")
+    assert client.get("/audit").status_code == 200
     assert services.source.get_vehicle(vehicle_id) is not None
