@@ -15,13 +15,12 @@ from tests.webapp.faults import Fault, FaultyProxy
 from vroom_features.addresses import ServiceAddress
 from vroom_features.settings import Settings
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.manifest import SERVING_NAME, Probe, ViewRef
+from vroom_model.manifest import SERVING_NAME
 from vroom_model.messages import ModelPromoted
 from vroom_model.registry.model_cache import LAST_GOOD
 from webapp.services import Services
 
-NAN = float("nan")
-ZERO = dict.fromkeys(VEHICLE_VIEW.columns, 0.0)
+PROBE = {"features": dict.fromkeys(VEHICLE_VIEW.columns, 0.0), "forecast": 8, "low": 7, "high": 9}
 
 
 @pytest.fixture
@@ -49,6 +48,11 @@ def test_without_a_champion_it_says_so_until_there_is_one(settings: Settings, mo
         assert client.get("/health").json["status"] == "no_model"
         refused = client.post("/predict", json=VEHICLE)
         assert (refused.status_code, refused.json["title"]) == (503, "No model yet")
+        refused = client.post(f"/v2/models/{models.name}/infer", json={})
+        assert (refused.status_code, list(refused.json)) == (503, ["error"])
+        assert client.get("/v2/health/live").json["live"]
+        assert not client.get("/v2/health/ready").json["ready"]
+        assert client.post("/v2/repository/index").json == []
         version = models.register(3.0)
         models.crown(version)
         wait_until(lambda: is_ok(client))
@@ -69,18 +73,13 @@ def test_endless_messages_hide_no_promotion(champion: int, settings: Settings, m
 @pytest.mark.parametrize(
     ("forecast", "changes", "reason"),
     [
-        (8.0, {"view": ViewRef(name="other", version=1, columns=("mileage",))}, "it takes mileage v1"),
-        (8.0, {"probes": (Probe(features=ZERO, forecast=1, low=0, high=2),)}, "probe row"),
-        (
-            float("nan"),
-            {"probes": (Probe(features=ZERO, forecast=8, low=7, high=9),)},
-            "probe row 0 gives (nan",
-        ),
-        (8.0, {"probes": ()}, "probe rows"),
+        (8.0, {"view": {"name": "other", "version": 1, "columns": ["mileage"]}}, "it takes mileage v1"),
+        (8.0, {"probes": [PROBE | {"forecast": 1, "low": 0}]}, "probe row"),
+        (float("nan"), {"probes": [PROBE]}, "probe row 0 gives (nan"),
+        (8.0, {"probes": []}, "probe rows"),
         (8.0, {"files": {"../fold-0.json": "0" * 64}}, "is outside the directory"),
         (8.0, {"files": {SERVING_NAME: "0" * 64}}, "checksum"),
     ],
-    ids=["unknown feature", "wrong probe", "nan", "no probes", "path outside", "wrong checksum"],
 )
 def test_a_model_that_does_not_fit_is_refused_with_the_reason_and_the_next_sound_one_serves(
     champion: int,

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from itertools import product
 from pathlib import Path
 
@@ -15,22 +15,15 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.utils import InferenceServerException
 
 from tests.factories import VEHICLE
-from tests.webapp.conftest import Models, running_app
+from tests.webapp.conftest import Models
 from tests.webapp.faults import served
-from vroom_features.settings import Settings
 
 KINDS = {"INT64": np.int64, "FP64": np.float64, "FP32": np.float32, "INT32": np.int32}
 
 
-@contextmanager
-def triton_client(app: Flask) -> Iterator[InferenceServerClient]:
-    with served(app) as url, closing(InferenceServerClient(url.removeprefix("http://"))) as client:
-        yield client
-
-
 @pytest.fixture(scope="module")
 def triton(app: Flask) -> Iterator[InferenceServerClient]:
-    with triton_client(app) as client:
+    with served(app) as url, closing(InferenceServerClient(url.removeprefix("http://"))) as client:
         yield client
 
 
@@ -107,15 +100,6 @@ def test_every_refusal_is_one_that_a_client_reads(client: FlaskClient, models: M
         assert list(refusal.json) == ["error"], status
     assert "POST" in refusals[405].headers["Allow"]
     assert client.get("/v20").mimetype == "application/problem+json"
-
-
-def test_without_a_champion_the_server_lives_and_is_not_ready(settings: Settings) -> None:
-    with running_app(settings, model_name="another") as app, triton_client(app) as triton:
-        assert triton.is_server_live()
-        assert not triton.is_server_ready()
-        assert triton.get_model_repository_index() == []
-        refusal = app.test_client().post("/v2/models/another/infer", json={})
-        assert (refusal.status_code, list(refusal.json)) == (503, ["error"])
 
 
 def test_the_example_in_the_documents_runs(
