@@ -262,6 +262,7 @@ def _plan(
     if (
         previous is None
         or previous.database_id != database_id
+        or previous.change_number > change_number  # an older copy of the database was put back
         or previous.watch != get_watch(connection)
         or (previous.view_name, previous.view_version, previous.columns) != view
     ):

@@ -1,5 +1,6 @@
 """The online store after a run: exactly the new arrivals, each as a request would compute it."""
 
+import shutil
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +114,28 @@ def test_a_regular_sync_writes_our_rows(seeded: SourceStore, online: OnlineStore
         for source in (other, seeded):
             sync(source, online, as_of=NOW, full=True)
             assert audited(source, online).is_clean
+
+
+def test_rows_of_later_changes_than_an_older_copy_of_the_database_has_make_way(
+    seeded: SourceStore, online: OnlineStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = arrive(seeded)
+    shutil.copy(tmp_path / "vroom.db", tmp_path / "older.db")
+    lost = [arrive(seeded, num_images=9) for _ in range(2)]
+    book(seeded, tmp_path, lost[0])
+    sync(seeded, online, as_of=NOW, full=True)
+    offline = OfflineStore(str(tmp_path / "offline"))
+    assert run(seeded, offline).num_fleet == len(FLEET) + 1
+    for file in tmp_path.glob("vroom.db*"):
+        file.unlink()
+    shutil.copy(tmp_path / "older.db", tmp_path / "vroom.db")
+    assert sync(seeded, online, as_of=NOW, full=False).num_written == 1
+    assert "the database was put back to an earlier change" in caplog.text
+    assert ids_in(online) == [kept]
+    assert run(seeded, offline).num_fleet == len(FLEET)
+    assert arrive(seeded, num_images=1) == lost[0]  # the id and the row version of a vehicle that is gone
+    sync(seeded, online, as_of=NOW, full=False)
+    assert audited(seeded, online).is_clean
 
 
 def test_a_store_without_its_mark_is_synced_in_full(seeded: SourceStore, online: OnlineStore) -> None:

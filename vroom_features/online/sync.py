@@ -4,6 +4,7 @@
 Neither needs pandas, so web workers run both.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from vroom_features.errors import OnlineStoreError
 from vroom_features.online.rows import OnlineRow, decode, online_row
 from vroom_features.online.store import LAST_AUDIT, NUM_BUCKETS, OnlineStore, Synced, translated
 
+logger = logging.getLogger(__name__)
 CHUNK = 10_000
 """Vehicles read and rows compared at a time."""
 
@@ -91,7 +93,8 @@ def sync(source: SourceStore, online: OnlineStore, *, as_of: datetime, full: boo
     full : bool
         False applies what changed since the last time, and does nothing to a store of another database or
         view.  True replaces the rows of such a store, and compares every row if their number is wrong or the
-        last audit found a difference.  A store without a recorded change is always synced in full.
+        last audit found a difference.  A store without a recorded change is always synced in full, and one of
+        later changes than the database has, which an older copy was put in the place of, is filled anew.
 
     Raises
     ------
@@ -100,15 +103,27 @@ def sync(source: SourceStore, online: OnlineStore, *, as_of: datetime, full: boo
     """
     if full:
         online.drop_foreign_keys()
-    last, synced = source.last_change(), online.synced()
+    synced = online.synced()
+    last = (
+        source.last_change()
+    )  # after the store's: else another sync between them looks like a later history
     target = Synced(last.database_id, last.number)
     full = full or synced is None
     is_ours = synced is not None and (synced.database_id, synced.view) == (target.database_id, target.view)
     if not full and (synced == target or not is_ours):
         return SyncReport()
+    since = synced.change_number if synced is not None and is_ours else 0
     if synced is not None and synced.database_id != target.database_id:
         online.clear()
-    since = synced.change_number if synced is not None and is_ours else 0
+    elif since > last.number:
+        logger.warning(
+            "the database was put back to an earlier change, so the online store is filled anew"
+            " change=%d synced=%d",
+            last.number,
+            since,
+        )
+        online.clear()
+        since = 0
     written, removed = _apply_changes(source, online, since, as_of) if since != last.number else (0, 0)
     if full and _needs_repair(source, online):
         for differences in _differences(source, online, as_of):
