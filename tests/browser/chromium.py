@@ -4,12 +4,13 @@ import os
 import shutil
 from dataclasses import dataclass, field
 
-from playwright.sync_api import Browser, BrowserContext, BrowserType, Page, StorageStateCookie
+from playwright.sync_api import Browser, BrowserContext, BrowserType, ConsoleMessage, Page, StorageStateCookie
 
 from tests.browser.site import Site
 from tests.promises.system import System
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+PATH = next(filter(None, map(shutil.which, PROGRAMS)), None)
 OPTIONS = [
     "--disable-quic",
     "--no-first-run",
@@ -22,17 +23,10 @@ TIMEOUT_MS = 15_000
 OPERATOR_COOKIES: dict[str, list[StorageStateCookie]] = {}
 
 
-class NoChromiumError(Exception):
-    """None is installed where programs are looked for."""
-
-
 def launch(kind: BrowserType) -> Browser:
     """Start it; as root, without its sandbox, which root cannot have."""
-    path = next((found for name in PROGRAMS if (found := shutil.which(name))), None)
-    if path is None:
-        raise NoChromiumError(f"no Chromium found: looked for {', '.join(PROGRAMS)}")
     options = [*OPTIONS, "--no-sandbox"] if os.geteuid() == 0 else OPTIONS
-    return kind.launch(executable_path=path, args=options)
+    return kind.launch(executable_path=PATH, args=options)
 
 
 def sign_in(context: BrowserContext, site: Site | System) -> None:
@@ -59,7 +53,6 @@ class Window:
     browser: Browser
     site: Site | System
     messages: list[str] = field(default_factory=list)
-    contexts: list[BrowserContext] = field(default_factory=list)
 
     def open(
         self,
@@ -70,7 +63,6 @@ class Window:
         width: int = 1280,
         timezone: str = "UTC",
     ) -> Page:
-        """Open a page in a context of its own."""
         context = self.browser.new_context(
             base_url=self.site.url,
             java_script_enabled=scripts,
@@ -78,10 +70,9 @@ class Window:
             timezone_id=timezone,
         )
         context.set_default_timeout(TIMEOUT_MS)
-        self.contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: self.messages.append(str(error)))
-        page.on("console", lambda message: self._collect(message.type, message.text))
+        page.on("console", self._collect)
         if signed_in:
             sign_in(context, self.site)
         page.goto(path)
@@ -89,7 +80,7 @@ class Window:
             page.locator("html[data-scripts=running]").wait_for()
         return page
 
-    def _collect(self, kind: str, text: str) -> None:
+    def _collect(self, message: ConsoleMessage) -> None:
         # A refused form (422) or a missing model (503) is an answer, which Chromium reports as a failed load.
-        if kind in {"error", "warning"} and "Failed to load resource" not in text:
-            self.messages.append(text)
+        if message.type in {"error", "warning"} and "Failed to load resource" not in message.text:
+            self.messages.append(message.text)

@@ -63,7 +63,6 @@ def picture(page: Page, path: Path) -> None:
 
 
 def main() -> None:
-    """Take all pictures."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="vroom-") as home,

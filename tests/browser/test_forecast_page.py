@@ -13,7 +13,6 @@ NUMBER = re.compile(r"^\d+\.\d$")
 
 
 def fill(page: Page, **values: float) -> None:
-    """Type into the form's number fields."""
     for name, value in values.items():
         page.locator(f"#{name}").fill(str(value))
 

@@ -24,7 +24,6 @@ RUN_TIMEOUT_MS = 90_000
 
 @pytest.fixture
 def window(window_of: WindowOf, system: System) -> Window:
-    """Return a way to open its pages."""
     return window_of(system)
 
 
@@ -44,7 +43,6 @@ def row_of(page: Page, button: str) -> Locator:
 
 
 def ended(page: Page, button: str, state: str = "completed") -> Locator:
-    """Return the part of the page with an action's latest run, once that has ended in this state."""
     row = row_of(page, button)
     expect(row.locator(".tag").first).to_have_text(state, timeout=RUN_TIMEOUT_MS)
     return row
@@ -52,7 +50,6 @@ def ended(page: Page, button: str, state: str = "completed") -> Locator:
 
 @contextmanager
 def worker_held(system: System) -> Iterator[None]:
-    """Suspend Prefect's worker for the time of the block."""
     below = psutil.Process(system.process.pid).children(recursive=True)
     (worker,) = [
         process for process in below if "worker" in process.cmdline() and "start" in process.cmdline()
@@ -65,7 +62,6 @@ def worker_held(system: System) -> Iterator[None]:
 
 
 def num_runs(window: Window) -> int:
-    """Return how many runs of the pipeline are listed."""
     return window.open("/runs").get_by_role("rowheader", name="pipeline").count()
 
 

@@ -31,8 +31,14 @@ def never_reloaded(*pages: Page) -> Iterator[None]:
         assert page.evaluate("window.neverReloaded")
 
 
-def test_open_lists_show_a_car_of_another_program_at_the_reader_s_time(window: Window, site: Site) -> None:
+def test_open_lists_show_a_car_of_another_program_and_hidden_ones_are_renewed(
+    window: Window, site: Site
+) -> None:
     stores, arrivals = window.open("/feature-stores"), window.open("/arrivals", timezone="Asia/Tokyo")
+    turn = """hidden => {
+      Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
     with never_reloaded(stores, arrivals):
         vehicle_id = save(site, actual_price=37.37)
         row = arrivals.locator(f"#vehicle-{vehicle_id}")
@@ -40,10 +46,15 @@ def test_open_lists_show_a_car_of_another_program_at_the_reader_s_time(window: W
         keys = stores.locator("dt", has_text="Keys").locator("xpath=following-sibling::dd[1]")
         expect(keys).to_have_text(str(site.source.count_vehicles().new_arrivals))
         expect(stores.get_by_role("region", name="Online store")).to_contain_text("in sync")
-    moment = row.locator("time")
-    in_tokyo = arrivals.evaluate("text => new Date(text).getHours()", moment.get_attribute("datetime"))
-    expect(moment).to_contain_text(f", {in_tokyo:02}:")
-    expect(moment).not_to_contain_text("UTC")
+        moment = row.locator("time")
+        in_tokyo = arrivals.evaluate("text => new Date(text).getHours()", moment.get_attribute("datetime"))
+        expect(moment).to_contain_text(f", {in_tokyo:02}:")
+        expect(moment).not_to_contain_text("UTC")
+        arrivals.evaluate(turn, True)
+        site.source.delete_vehicle(vehicle_id)
+        expect(row).to_be_visible()
+        arrivals.evaluate(turn, False)
+        expect(row).to_have_count(0)
 
 
 def test_an_open_list_follows_what_a_host_saves_and_an_operator_deletes(window: Window, site: Site) -> None:
@@ -70,23 +81,6 @@ def test_an_open_list_follows_what_a_host_saves_and_an_operator_deletes(window: 
     dialog.get_by_role("button", name="Delete").click()
     expect(operator.get_by_text(f"Car {vehicle_id} is deleted.")).to_be_visible()
     expect(row).to_have_count(0)
-
-
-def test_a_list_that_was_hidden_is_renewed_when_it_is_shown_again(window: Window, site: Site) -> None:
-    vehicle_id = save(site, actual_price=83.19)
-    watching = window.open("/arrivals")
-    row = watching.locator(f"#vehicle-{vehicle_id}")
-    expect(row).to_contain_text("up to date")
-    turn = """hidden => {
-      Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
-      document.dispatchEvent(new Event("visibilitychange"));
-    }"""
-    with never_reloaded(watching):
-        watching.evaluate(turn, True)
-        site.source.delete_vehicle(vehicle_id)
-        expect(row).to_be_visible()
-        watching.evaluate(turn, False)
-        expect(row).to_have_count(0)
 
 
 def test_open_pages_show_a_new_version_and_keep_what_was_opened(window: Window, site: Site) -> None:
