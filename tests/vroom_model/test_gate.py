@@ -26,8 +26,8 @@ from vroom_model.training.train import TrainedModel
 NUM_VEHICLES = 1_000
 
 
-def evaluation(version: int, *, noise: npt.ArrayLike = 0.0, **changes: Any) -> Evaluation:
-    """Return scores whose forecasts miss by ``noise`` more than version 1's do."""
+def evaluation(version: int, *, noise: npt.ArrayLike = 0.0, bias: float = 0.0, **changes: Any) -> Evaluation:
+    """Return scores whose forecasts miss by ``noise`` more than version 1's, and are ``bias`` higher."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 20, NUM_VEHICLES).astype(float)
     sign = rng.choice([-1.0, 1.0], NUM_VEHICLES)
@@ -36,7 +36,7 @@ def evaluation(version: int, *, noise: npt.ArrayLike = 0.0, **changes: Any) -> E
         version=version,
         snapshot_digest="a" * 64,
         labels=labels,
-        forecast=labels + sign * (3.5 + np.asarray(noise) + wobble),
+        forecast=labels + sign * (3.5 + np.asarray(noise) + wobble) + bias,
         segments=np.arange(NUM_VEHICLES) % 4,
         baseline=np.full(NUM_VEHICLES, 9.5),
         trained_mean_label=float(labels.mean()),
@@ -60,6 +60,9 @@ UNEVEN = np.where(np.arange(NUM_VEHICLES) % 4 == 2, 2.0, -1.0)  # better on the 
         (evaluation(2, noise=-0.03), evaluation(1), {"min_gain": 0.001}, True, "a gain"),
         (evaluation(2, noise=0.5), evaluation(1), {"segment_margin": 1}, False, "worse than champion 1 by"),
         (evaluation(2, noise=-0.006), evaluation(1), {}, False, "not surely better"),
+        (evaluation(2, noise=-0.006), evaluation(1, bias=0.5), {}, True, "closer to what happened"),
+        (evaluation(2, noise=-0.006), evaluation(1, bias=0.1), {}, False, "not surely better"),
+        (evaluation(2, noise=0.1), evaluation(1, bias=0.5), {}, False, "worse than champion 1 by"),
         (evaluation(2, noise=-1.0), ELSEWHERE, {}, False, "different snapshots"),
         (evaluation(2, noise=UNEVEN), evaluation(1), {}, False, "few photos"),
         (LOST, evaluation(1), {}, False, "530 times in the 30 days before; bookings seem to be missing"),

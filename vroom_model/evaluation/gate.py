@@ -24,6 +24,12 @@ class PromotionRules(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     min_gain: float = Field(default=0.01, ge=0, lt=1, description="share by which the error must fall")
+    min_bias_gain: float = Field(
+        default=0.02,
+        gt=0,
+        description="or the share of the mean outcome by which forecasts must come closer to it on average, "
+        "with an error that is no higher",
+    )
     confidence: float = Field(
         default=0.95,
         gt=0.5,
@@ -97,6 +103,10 @@ def decide(
     The gain is the share by which the mean absolute error falls.  Without a champion the candidate is
     compared with the mean outcome by squared error, which both minimize: by absolute error a model of the
     mean loses to the median where most vehicles are never booked.
+
+    Where outcomes rise or fall for all vehicles the error hardly shows it before forecasts are far off, but
+    their mean does.  So a candidate whose mean is closer to the outcomes' is promoted too if its error is no
+    higher.
     """
     rules = rules or PromotionRules()
     if champion:
@@ -114,6 +124,13 @@ def decide(
         reason = objection
     elif gain < 0:
         reason = f"{name} is worse than {rival} by {-gain:.1%} ({compared}); train on more or newer data"
+    elif champion and _bias_gain(candidate, champion) >= rules.min_bias_gain:
+        promote = True
+        reason = (
+            f"{name} is closer to what happened than {rival}: {candidate.labels.mean():.2f} reservations on "
+            f"average, forecast {candidate.forecast.mean():.2f} against {champion.forecast.mean():.2f}, and "
+            f"{compared} is no higher"
+        )
     elif low <= 0:
         bound = f"{low:.1%}".replace("-", "\N{MINUS SIGN}")  # as the pages write it
         reason = (
@@ -142,6 +159,13 @@ def decide(
         next_matures=candidate.next_matures,
         snapshot_digest=candidate.snapshot_digest,
     )
+
+
+def _bias_gain(candidate: Evaluation, champion: Evaluation) -> float:
+    """Return by which share of the mean outcome a candidate's mean forecast is closer to it."""
+    outcome = float(candidate.labels.mean())
+    ours, theirs = (abs(float(each.forecast.mean()) - outcome) for each in (candidate, champion))
+    return (theirs - ours) / outcome if outcome > 0 else 0.0
 
 
 def gain_lower_bound(
