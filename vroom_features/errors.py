@@ -63,11 +63,14 @@ class VehicleNotFoundError(SourceStoreError):
 
 
 class NotDeletableError(SourceStoreError):
-    def __init__(self, vehicle_id: int) -> None:
+    def __init__(self, vehicle_id: int, *, is_csv: bool) -> None:
         self.vehicle_id = vehicle_id
-        super().__init__(
-            f"vehicle {vehicle_id} came from a CSV file or was booked; only others can be deleted"
+        reason = (
+            "came from a CSV file; remove it there and seed again"
+            if is_csv
+            else "was booked, or its watch is over"
         )
+        super().__init__(f"vehicle {vehicle_id} cannot be deleted: it {reason}")
 
 
 class NotChangeableError(SourceStoreError):

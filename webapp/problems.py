@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 import orjson
-from flask import Flask, Response, g, render_template, request
+from flask import Flask, Response, g, request
 from flask_wtf.csrf import CSRFError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.exceptions import HTTPException, InternalServerError, NotFound
@@ -104,7 +104,9 @@ def install(app: Flask) -> None:
         if _is_inference():
             content, kind = orjson.dumps({"error": problem.detail}), "application/json"
         elif _wants_page():
-            content = render_template("error.html", problem=problem, request_id=g.get("request_id", ""))
+            page = app.jinja_env.get_template("error.html")  # without context: it may be what failed
+            request_id, root = g.get("request_id", ""), request.script_root
+            content = page.render(problem=problem, request_id=request_id, root=root)
             kind = "text/html; charset=utf-8"
         else:
             content, kind = _document(problem), CONTENT_TYPE

@@ -19,6 +19,7 @@ from vroom_features.database.vehicles import SourceStore
 from vroom_features.database.watched import count_in_watch
 from vroom_features.errors import (
     NotChangeableError,
+    NotDeletableError,
     OfflineStoreError,
     UnreadableSnapshotError,
     VehicleNotFoundError,
@@ -226,6 +227,8 @@ def test_a_withdrawn_vehicle_keeps_its_watch_and_leaves_the_online_store(
         change_vehicle(source, gone, make_vehicle(num_images=1), changed_at=at(6))
     with pytest.raises(NotChangeableError, match="CSV"):
         withdraw_vehicle(source, 1, withdrawn_at=at(6))
+    with pytest.raises(NotDeletableError, match="it came from a CSV file; remove it there"):
+        source.delete_vehicle(1)
     seed_days(source, tmp_path, [1], [*FIRST, (1, 12)])
     run(source, offline, online)
     assert rows_of(offline)[gone] == (None, 0)

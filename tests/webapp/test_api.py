@@ -171,6 +171,14 @@ def test_a_host_that_is_none_is_no_fault_of_ours(settings: Settings) -> None:
             assert client.post("/predict", json=VEHICLE, headers=headers).status_code == 403
 
 
+@pytest.mark.parametrize("path", ["/", "/nothing"])
+def test_a_host_that_is_not_known_gets_a_page_that_says_so(client: FlaskClient, path: str) -> None:
+    answer = client.get(path, headers={"Host": "rebound.example", "Accept": "text/html"})
+    assert answer.status_code == 400
+    assert "Host &#39;rebound.example&#39; is not trusted" in answer.text
+    assert answer.text.rstrip().endswith("</html>")
+
+
 def test_a_health_check_of_the_machine_itself_is_answered(settings: Settings) -> None:
     hosts = {"127.0.0.1:8000": 200, "forecast.example": 200, "rebound.example": 400}
     with running_app(settings, web_trusted_hosts="forecast.example") as app:

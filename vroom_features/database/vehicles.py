@@ -139,8 +139,9 @@ class SourceStore:
             If it came from a CSV file, or was booked.
         """
         with self.writing() as connection:
-            if not _get(connection, vehicle_id).is_new_arrival:
-                raise NotDeletableError(vehicle_id)
+            vehicle = _get(connection, vehicle_id)
+            if vehicle.is_fleet:
+                raise NotDeletableError(vehicle_id, is_csv=vehicle.source == "csv")
             row_version = queries.next_change(connection)
             connection.execute(delete(history).where(history.c.vehicle_id == vehicle_id))
             connection.execute(delete(vehicles).where(vehicles.c.vehicle_id == vehicle_id))

@@ -48,7 +48,7 @@ class VehicleQuery(PageQuery):
     """Which vehicles, in which order."""
 
     kind: Literal["fleet", "new"] | None = Field(default=None, description="fleet vehicles or new arrivals")
-    search: str = Field(default="", max_length=100, description="part of a vehicle id")
+    search: str = Field(default="", max_length=100, description="the first digits of a vehicle id")
     sort: str = Field(default="vehicle_id", pattern=f"^({'|'.join(SORTS)})$")
     descending: bool = False
 
