@@ -65,11 +65,7 @@ class VehicleNotFoundError(SourceStoreError):
 class NotDeletableError(SourceStoreError):
     def __init__(self, vehicle_id: int, *, is_csv: bool) -> None:
         self.vehicle_id = vehicle_id
-        reason = (
-            "came from a CSV file; remove it there and seed again"
-            if is_csv
-            else "was booked, or its watch is over"
-        )
+        reason = "came from a CSV file; remove it there and seed again" if is_csv else "was booked"
         super().__init__(f"vehicle {vehicle_id} cannot be deleted: it {reason}")
 
 

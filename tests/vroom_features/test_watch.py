@@ -205,6 +205,8 @@ def test_a_change_of_a_model_input_begins_a_new_watch(
     assert change_vehicle(source, kept, both_higher, changed_at=at(14)).watch_start == at(2)
     again = change_vehicle(source, changed, make_vehicle(actual_price=99.0), changed_at=at(14))
     assert (again.watch_start, again.num_reservations, again.is_new_arrival) == (at(14), None, True)
+    with pytest.raises(NotDeletableError):  # it has bookings, of the watch before
+        source.delete_vehicle(changed)
     run(source, offline, online)
     assert rows_of(offline) == {1: (11, 6), kept: (1, 1)}
     assert ids_in(online) == [changed]
@@ -232,6 +234,9 @@ def test_a_withdrawn_vehicle_keeps_its_watch_and_leaves_the_online_store(
     seed_days(source, tmp_path, [1], [*FIRST, (1, 12)])
     run(source, offline, online)
     assert rows_of(offline)[gone] == (None, 0)
+    source.delete_vehicle(gone)
+    run(source, offline, online)
+    assert gone not in rows_of(offline)
 
 
 @on_both

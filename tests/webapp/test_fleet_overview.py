@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 
 from tests.factories import make_vehicle
 from tests.vroom_features.files import vehicle_line, write_csvs
-from tests.webapp.conftest import Models, running_app
+from tests.webapp.conftest import OPERATOR, Models, running_app
 from tests.webapp.registry import snapshot_ref
 from vroom_features.addresses import ServiceAddress
 from vroom_features.database.history import withdraw_vehicle
@@ -171,6 +171,11 @@ def test_a_vehicle_under_watch_is_shown_as_such_and_left_out_of_the_chart(
     assert (found["is_watch_over"], found["days_watched"]) == (False, 3)
     assert found["withdrawn_at"] == "2023-01-14T12:00:00Z"
     assert client.get("/model").json["watch"]["last_day"] == "2023-01-10"
+    gone = services.source.save_vehicle(make_vehicle(), saved_at=at(14)).vehicle.vehicle_id
+    withdraw_vehicle(services.source, gone, withdrawn_at=at(15))
+    (found,) = client.get(f"/vehicles?search={gone}").json["vehicles"]
+    assert (found["status"], found["withdrawn_at"]) == ("withdrawn", "2023-01-15T12:00:00Z")
+    assert client.delete(f"/vehicles/{gone}", headers=OPERATOR).status_code == 204
 
 
 def test_forecasts_and_outcomes_of_other_lengths_are_compared_by_days(

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select
+from sqlalchemy import Connection, Engine, delete, exists, func, insert, select
 
 from vroom_features.addresses import ServiceAddress
 from vroom_features.database import queries
@@ -139,9 +139,10 @@ class SourceStore:
             If it came from a CSV file, or was booked.
         """
         with self.writing() as connection:
-            vehicle = _get(connection, vehicle_id)
-            if vehicle.is_fleet:
-                raise NotDeletableError(vehicle_id, is_csv=vehicle.source == "csv")
+            bookings = exists().where(reservations.c.vehicle_id == vehicle_id)
+            is_csv = _get(connection, vehicle_id).source == "csv"
+            if is_csv or connection.execute(select(bookings)).scalar_one():
+                raise NotDeletableError(vehicle_id, is_csv=is_csv)
             row_version = queries.next_change(connection)
             connection.execute(delete(history).where(history.c.vehicle_id == vehicle_id))
             connection.execute(delete(vehicles).where(vehicles.c.vehicle_id == vehicle_id))
