@@ -2,19 +2,19 @@
 
 import itertools
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from werkzeug.wrappers import Request, Response
 
 from tests.snapshots import FrameSnapshot
+from tests.webapp.faults import FaultyProxy, served
 from vroom_features.database.vehicles import SourceStore
 from vroom_model.errors import RegistryError
 from vroom_model.messages import ModelPromoted
@@ -112,30 +112,15 @@ def proxy_that_refuses(
 
     ``refuses`` is asked before each step.  If ``is_done``, MLflow does the step that is refused.
     """
+    with httpx.Client(base_url=mlflow, timeout=30) as client:
+        pass_on = FaultyProxy(client)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            headers = {"Content-Type": self.headers["Content-Type"]} if body else None
-            is_refused = self.command == "POST" and self.path.endswith(step) and refuses()
+        @Request.application
+        def refuse(request: Request) -> Response:
+            is_refused = request.method == "POST" and request.path.endswith(step) and refuses()
             if is_done or not is_refused:
-                answer = client.request(self.command, self.path, content=body, headers=headers)
-            if is_refused:
-                self.send_error(503)
-                return
-            self.send_response(answer.status_code)
-            self.send_header("Content-Length", str(len(answer.content)))
-            self.end_headers()
-            self.wfile.write(answer.content)
+                answer = Response.from_app(pass_on, request.environ)
+            return Response(status=503) if is_refused else answer
 
-        do_GET = do_POST  # noqa: N815 - as http.server calls it
-
-        def log_message(self, *_: Any) -> None: ...
-
-    with (
-        httpx.Client(base_url=mlflow, timeout=30) as client,
-        ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server,
-    ):
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+        with served(refuse) as url:
+            yield url
