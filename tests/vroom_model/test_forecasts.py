@@ -34,7 +34,7 @@ def learned(request: pytest.FixtureRequest) -> Learned:
     snapshot = read_fleet(folder)
     dataset = load_dataset(snapshot)
     predictor = Predictor.load(trained_model(snapshot).directory, version=1)
-    return Learned(dataset, predictor, [cross_validated(dataset, repeat) for repeat in range(3)])
+    return Learned(dataset, predictor, [cross_validated(dataset, repeat) for repeat in range(2)])
 
 
 def cross_validated(dataset: Dataset, repeat: int) -> Forecasts:

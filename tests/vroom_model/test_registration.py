@@ -234,7 +234,6 @@ def thirty_cars(frame: pd.DataFrame) -> pd.DataFrame:
     ("change", "has_lower_mae"),
     [
         (partial(mostly_unbooked, zeros=0.6), False),
-        (partial(mostly_unbooked, zeros=0.8), False),
         (partial(mostly_unbooked, zeros=0.95), False),
         (one_car_of_5000, True),
         (thirty_cars, True),

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.snapshots import FrameSnapshot
-from tests.vroom_model.champions import AS_OF, MIDDLING, WEAK, trained_model
+from tests.vroom_model.champions import AS_OF, WEAK, trained_model
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.dataset import load_dataset
 from vroom_model.errors import TrainingDataError
@@ -134,9 +134,3 @@ def test_a_snapshot_that_cannot_be_learned_from_is_refused(
 def test_a_snapshot_of_another_view_is_refused(fleet: FrameSnapshot, tmp_path: Path) -> None:
     with pytest.raises(TrainingDataError, match="vehicle_forecast:99"):
         train(FrameSnapshot(fleet.frame, view_version=99), directory=tmp_path, as_of=AS_OF)
-
-
-def test_a_small_fleet_can_be_learned_from(fleet: FrameSnapshot) -> None:
-    small = trained_model(fleet.changed(lambda frame: frame.head(80)), MIDDLING)
-    forecasts = Predictor.load(small.directory, version=1).predict_matrix(load_dataset(fleet).features)
-    assert np.ptp(forecasts.predicted_reservations) > 0
