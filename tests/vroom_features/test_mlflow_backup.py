@@ -12,7 +12,7 @@ import pytest
 from tests.mlflow_process import serve_mlflow
 from tests.vroom_features.commands import command, report
 from tests.vroom_features.stores import arrive
-from tests.webapp.conftest import Models
+from tests.webapp.registry import Models
 from vroom_features.database.mlflow_backup import (
     ARTIFACTS,
     DATABASE,
