@@ -31,7 +31,7 @@ from vroom_model.errors import ReasonError, RollbackError
 from vroom_model.records import MIN_ARRIVALS
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
-LEFT_OUT = "800 vehicles under watch left out"
+LEFT_OUT = "300 vehicles under watch left out"
 
 
 def artifact(key: str) -> str:
@@ -58,7 +58,7 @@ def test_a_model_is_trained_promoted_forced_rolled_back_and_monitored(
     assert artifact("pipeline").endswith(str(promoted.message))
     for key, row in (("training", "vehicles"), ("promotion", "num vehicles")):
         assert f"| {row} | 1000 |" in artifact(key)
-        assert "| vehicles under watch left out | 800 |" in artifact(key)
+        assert "| vehicles under watch left out | 300 |" in artifact(key)
     assert "| promoted | True |" in artifact("promotion")
 
     monkeypatch.setenv("VROOM_KEEP_MODEL_VERSIONS", "2")

@@ -66,7 +66,7 @@ def book(source: SourceStore, tmp_path: Path, vehicle_id: int) -> None:
     seed(source, write_csvs(tmp_path / "booked", FLEET, [*BOOKED, f"{vehicle_id},2023-03-01"]))
 
 
-def seed_with_booked_arrivals(source: SourceStore, folder: Path, num_arrivals: int = 800) -> None:
+def seed_with_booked_arrivals(source: SourceStore, folder: Path, num_arrivals: int = 300) -> None:
     """Seed the sample fleet, save vehicles like its own over the web form, and book each once or twice."""
     shutil.copytree(SAMPLE, folder)
     seed(source, folder)

@@ -77,7 +77,7 @@ def test_a_dask_cluster_learns_what_one_machine_learns_from_csv_vehicles_alone(
     from vroom_model.training.dask_training import fit_on_dask  # noqa: PLC0415  # an optional extra
 
     mixed = store_fleet(tmp_path, lambda source: seed_with_booked_arrivals(source, tmp_path / "csv"))
-    assert (mixed.num_rows, len(mixed.parts)) == (stored.num_rows + 800, 6)
+    assert (mixed.num_rows, len(mixed.parts)) == (stored.num_rows + 300, 5)
     fit = partial(fit_on_dask, client)
     alone, beside, local = (
         train(snapshot, directory=tmp_path / "model", as_of=AS_OF, params=ALL_FEATURES, fit=how).manifest
