@@ -10,8 +10,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.chromium import BLANK, Window, password_of
 from tests.browser.conftest import WindowOf
 from tests.browser.site import Site
-from tests.factories import make_vehicle
-from webapp.services import now
+from tests.vroom_features.stores import arrive
 
 pytestmark = pytest.mark.browser
 LISTS = ("/arrivals", "/fleet", "/models", "/feature-stores", "/runs")
@@ -47,7 +46,7 @@ def test_a_page_without_a_model_says_so_and_starts_with_the_first_one(
 
 @pytest.mark.parametrize("path", PAGES)
 def test_a_page_is_accessible_and_light_and_asks_no_other_host(window: Window, site: Site, path: str) -> None:
-    site.source.save_vehicle(make_vehicle(), saved_at=now())  # no list is empty
+    arrive(site.source)  # no list is empty
     page = window.open(BLANK, signed_in=path != "/sign-in")  # the operator sees the most
     hosts = set()
     page.on("request", lambda asked: hosts.add(asked.url.split("/")[2].split(":")[0]))

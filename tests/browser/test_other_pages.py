@@ -10,15 +10,9 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.chromium import BLANK, Window
 from tests.browser.site import Site
-from tests.factories import make_vehicle
-from webapp.services import now
+from tests.vroom_features.stores import arrive
 
 pytestmark = pytest.mark.browser
-
-
-def save(site: Site, **changes: object) -> int:
-    """Save a vehicle in the database, as another program does, and return its id."""
-    return site.source.save_vehicle(make_vehicle(**changes), saved_at=now()).vehicle.vehicle_id
 
 
 @contextmanager
@@ -40,7 +34,7 @@ def test_open_lists_show_a_car_of_another_program_and_hidden_ones_are_renewed(
       document.dispatchEvent(new Event("visibilitychange"));
     }"""
     with never_reloaded(stores, arrivals):
-        vehicle_id = save(site, actual_price=37.37)
+        vehicle_id = arrive(site.source, actual_price=37.37)
         row = arrivals.locator(f"#vehicle-{vehicle_id}")
         expect(row).to_contain_text("up to date")
         keys = stores.locator("dt", has_text="Keys").locator("xpath=following-sibling::dd[1]")
@@ -130,7 +124,7 @@ def test_the_scatter_plot_names_the_dot_that_is_pointed_at(window: Window) -> No
 
 
 def test_the_server_is_measured_from_the_page(window: Window, site: Site) -> None:
-    save(site)
+    arrive(site.source)
     page = window.open("/latency")
     page.get_by_role("button", name="Measure").click()
     expect(page.get_by_text("Done.")).to_be_visible(timeout=60_000)

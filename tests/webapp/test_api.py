@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -24,9 +24,7 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(list(VEHICLE)), inner),
     max_leaves=8,
 )
-many = hypothesis_settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+many = hypothesis_settings(max_examples=30, deadline=None)
 
 
 def both_ways(app: Flask, path: str, body: object) -> list[tuple[int, Any]]:

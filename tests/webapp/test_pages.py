@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from tests.factories import make_vehicle
+from tests.vroom_features.stores import arrive
 from tests.webapp.conftest import csrf_token, sign_in
 from tests.webapp.faults import FaultyProxy
 from vroom_features.database.queries import VehicleFilter
@@ -19,13 +19,9 @@ from vroom_features.ingest.seed import seed
 from vroom_features.vehicle import PRICE_MAX
 from webapp.pages.forecast import DEFAULTS
 from webapp.rendering.listing import PAGE_SIZE
-from webapp.services import Services, now
+from webapp.services import Services
 
 DATA = Path(__file__).parents[2] / "data"
-
-
-def save_to(services: Services, **changes: object) -> int:
-    return services.source.save_vehicle(make_vehicle(**changes), saved_at=now()).vehicle.vehicle_id
 
 
 def page(client: FlaskClient, path: str, **query: object) -> str:
@@ -46,7 +42,7 @@ def no_arrivals(services: Services) -> Iterator[None]:
 
 
 def test_cars_are_listed_by_page_and_deleted_by_the_operator(client: FlaskClient, services: Services) -> None:
-    first, *others = [save_to(services) for _ in range(PAGE_SIZE + 1)]
+    first, *others = [arrive(services.source) for _ in range(PAGE_SIZE + 1)]
     for asked in ("-1", "9" * 5_000, "two"):
         assert "page 1 of 2" in page(client, "/arrivals", page=asked)
     for asked in ("2", "99999999"):
@@ -80,7 +76,7 @@ def test_what_is_not_there_is_not_found(client: FlaskClient) -> None:
 
 def test_the_form_of_a_stored_car_takes_its_own_price(client: FlaskClient, services: Services) -> None:
     for price in (45.125, 0.005, PRICE_MAX):
-        shown = page(client, "/", vehicle_id=save_to(services, actual_price=price))
+        shown = page(client, "/", vehicle_id=arrive(services.source, actual_price=price))
         (field,) = re.findall(r'<input id="actual_price".*?>', shown, re.DOTALL)
         limits = dict(re.findall(r'(min|max|step|value)="([^"]*)"', field))
         assert float(limits["value"]) == price

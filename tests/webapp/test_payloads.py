@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from werkzeug.datastructures import MultiDict
@@ -48,9 +48,6 @@ NEVER = (
     *["NaN", "Infinity", "-Infinity", "true", '"1"', "null", "[]", "{}", "0x10", "1_0", "1" + "0" * 400],
 )
 """As JSON, what no field takes."""
-bounded = hypothesis_settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 
 
 def as_header(payload: str) -> str:
@@ -178,7 +175,7 @@ def test_a_number_beyond_an_edge_is_refused_by_its_field(client: FlaskClient, pa
         max_size=9,
     )
 )
-@bounded
+@hypothesis_settings(max_examples=25, deadline=None)
 def test_no_form_breaks_the_page(app: Flask, form: dict[str, str]) -> None:
     client = app.test_client()
     token = csrf_token(client)

@@ -10,13 +10,14 @@ import psycopg
 import pytest
 from flask.testing import FlaskClient
 
-from tests.factories import VEHICLE, make_vehicle
+from tests.factories import VEHICLE
 from tests.promises.system import wait_until
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
+from tests.vroom_features.stores import arrive
 from tests.webapp.conftest import OPERATOR, Models, Promote, answer, save
 from vroom_features.ingest.seed import seed
 from vroom_features.online.rows import online_row
-from webapp.services import Services, now
+from webapp.services import Services
 from webapp.serving.store_state import online_state
 
 
@@ -88,7 +89,7 @@ def test_a_missing_row_is_written_by_the_next_beat(client: FlaskClient, services
     num_rows = services.source.count_vehicles().new_arrivals
     state = online_state(services)
     assert (state.num_rows, state.num_checked, state.num_fresh) == (num_rows,) * 3
-    services.source.save_vehicle(make_vehicle(), saved_at=now())
+    arrive(services.source)
     assert online_state(services).num_missing == 1
     services.heartbeat.beat_soon()
     wait_until(lambda: online_state(services).is_in_sync)
