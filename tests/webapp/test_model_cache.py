@@ -116,6 +116,12 @@ def test_a_model_outside_its_run_is_never_asked_for(cache: ModelCache, crown: Cr
     assert list(cache.cache_dir.iterdir()) == []
 
 
+def test_a_manifest_that_the_registry_does_not_name_is_not_kept(cache: ModelCache, crown: Crown) -> None:
+    with pytest.raises(BrokenModelError, match="differs from the checksum in the registry"):
+        cache.fetch(dataclasses.replace(crown(4.0), manifest_sha256="0" * 64))
+    assert list(cache.cache_dir.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", [MANIFEST_NAME, SERVING_NAME])
 def test_a_link_out_of_the_artifact_store_brings_nothing_in(
     cache: ModelCache, crown: Crown, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, name: str
