@@ -108,16 +108,21 @@ def make_vehicles(rng: np.random.Generator, vehicle_ids: Ints) -> pa.Table:
 
 def make_reservations(rng: np.random.Generator, vehicles: pa.Table) -> pa.Table:
     """Return the bookings of these vehicles, in random order."""
+    counts = rng.binomial(*draw_rates(rng, vehicles))
+    vehicle_ids = rng.permutation(np.repeat(vehicles["vehicle_id"].to_numpy(), counts))
+    created_at = START + rng.integers(0, NUM_SECONDS, len(vehicle_ids)).astype("timedelta64[s]")
+    return pa.table({"vehicle_id": vehicle_ids, "created_at": created_at}).cast(_BOOKING_SCHEMA)
+
+
+def draw_rates(rng: np.random.Generator, vehicles: pa.Table) -> tuple[Ints, Floats]:
+    """Return each vehicle's trials in 364 days, and the probability that one of them is a booking."""
     ratio = vehicles["ratio"].to_numpy()
     photos = vehicles["num_images"].to_numpy()
     segment = segment_of(ratio, photos)
     trials, mean, weight = np.array([[s.trials, s.mean, s.weight] for s in SEGMENTS]).T[:, segment]
     for count, effect in PHOTO_EFFECT.items():
         mean = np.where((segment >= 5) & (photos == count), mean * effect, mean)
-    counts = rng.binomial(trials.astype(int), rng.beta(mean * weight, (1 - mean) * weight))
-    vehicle_ids = rng.permutation(np.repeat(vehicles["vehicle_id"].to_numpy(), counts))
-    created_at = START + rng.integers(0, NUM_SECONDS, len(vehicle_ids)).astype("timedelta64[s]")
-    return pa.table({"vehicle_id": vehicle_ids, "created_at": created_at}).cast(_BOOKING_SCHEMA)
+    return trials.astype(int), rng.beta(mean * weight, (1 - mean) * weight)
 
 
 def segment_of(ratio: Floats, photos: Ints) -> Ints:
