@@ -29,7 +29,7 @@ GROUPS = {
     "tests/flows/": "flows",
 }
 REAL_FLEET = Path(os.environ.get("VROOM_REAL_DATA", ROOT.parent / "shared" / "data" / "fleet"))
-SHARED_MLFLOW = "TESTS_MLFLOW_URL"
+SHARED_MLFLOW, MLFLOW_FOLDER = "TESTS_MLFLOW_URL", "TESTS_MLFLOW_FOLDER"
 CERTIFICATES = {"SSL_CERT_FILE": "TESTS_SSL_CERT_FILE", "SSL_CERT_DIR": "TESTS_SSL_CERT_DIR"}
 """Under which names their variables are kept for a test that needs them."""
 NUM_NODES = 3
@@ -58,6 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
         stack = ExitStack()
         config.add_cleanup(stack.close)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="vroom-mlflow-"))
+        os.environ[MLFLOW_FOLDER] = folder
         os.environ[SHARED_MLFLOW] = stack.enter_context(serve_mlflow(Path(folder), wait=False))
 
 
@@ -130,12 +131,19 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SourceSto
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def mlflow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where MLflow keeps everything."""
+    shared = os.environ.get(MLFLOW_FOLDER)
+    return Path(shared) if shared else tmp_path_factory.mktemp("mlflow-server")
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(mlflow_folder: Path) -> Iterator[str]:
     if url := os.environ.get(SHARED_MLFLOW):
         wait_for_mlflow(url)
         yield url
         return
-    with serve_mlflow(tmp_path_factory.mktemp("mlflow-server")) as url:
+    with serve_mlflow(mlflow_folder) as url:
         yield url
 
 

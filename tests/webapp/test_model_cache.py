@@ -124,13 +124,12 @@ def test_a_manifest_that_the_registry_does_not_name_is_not_kept(cache: ModelCach
 
 @pytest.mark.parametrize("name", [MANIFEST_NAME, SERVING_NAME])
 def test_a_link_out_of_the_artifact_store_brings_nothing_in(
-    cache: ModelCache, crown: Crown, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, name: str
+    cache: ModelCache, crown: Crown, mlflow_folder: Path, tmp_path: Path, name: str
 ) -> None:
     ref = crown(4.0, seed=1)  # with files of its own
     secret = tmp_path / "secret"
     secret.write_text("of somebody else")
-    stored = f"mlflow-server[0-9]*/artifacts/*/{ref.run_id}/artifacts/bundle/{name}"
-    (inside,) = tmp_path_factory.getbasetemp().glob(stored)
+    (inside,) = mlflow_folder.glob(f"artifacts/*/{ref.run_id}/artifacts/bundle/{name}")
     inside.unlink()
     inside.symlink_to(secret)
     with pytest.raises((BrokenModelError, RegistryError)):
