@@ -1,8 +1,9 @@
 """Monitor the champion: drift of new arrivals, and forecasts against outcomes where a watch is over."""
 
 from asyncio import to_thread
+from collections.abc import Sequence
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from prefect import State, flow, get_run_logger, task
@@ -11,16 +12,18 @@ from prefect.states import Completed
 
 from flows.tasks.promotions import open_promotions
 from flows.tasks.reports import LEFT_OUT, NEXT_MATURES, left_out, table
+from vroom_features.database.queries import StoredVehicle
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.settings import Settings
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.evaluation.drift import monitor
-from vroom_model.records import MonitorReport
+from vroom_model.records import MIN_ARRIVALS, MonitorReport
 from vroom_model.registry.matured import keep_matured
 
 NUM_ARRIVALS_MAX = 10_000
 """The latest so many are compared."""
+ARRIVAL_DAYS = 30
 
 
 @task(retries=2, retry_delay_seconds=[2, 10], timeout_seconds=600)
@@ -32,10 +35,8 @@ async def check_drift(settings: Settings, as_of: datetime) -> MonitorReport | No
 def _check_drift(settings: Settings, as_of: datetime) -> MonitorReport | None:
     snapshot = OfflineStore(settings.offline_store).current()
     with closing(SourceStore.open(settings.source_database)) as source:
-        page = source.list_vehicles(
-            kind="new", sort="vehicle_id", descending=True, page_size=NUM_ARRIVALS_MAX
-        )
-    rows = [vehicle.model_dump() for vehicle in page.items]
+        latest = source.list_vehicles(sort="vehicle_id", descending=True, page_size=NUM_ARRIVALS_MAX).items
+    rows = [vehicle.model_dump() for vehicle in saved_lately(latest, as_of)]
     columns = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in VEHICLE_VIEW.sources}
     with open_promotions(settings) as promotions:
         champion = promotions.registry.champion()
@@ -53,6 +54,17 @@ def _check_drift(settings: Settings, as_of: datetime) -> MonitorReport | None:
         if report.matured:
             keep_matured(promotions.registry, champion, report.matured, at=as_of)
     return report
+
+
+def saved_lately(latest: Sequence[StoredVehicle], as_of: datetime) -> Sequence[StoredVehicle]:
+    """Return the vehicles of the form saved in the last 30 days, or the latest few where these are fewer.
+
+    All that were never booked would be those of a year, in which a change of this month is hard to see.
+    """
+    saved = [vehicle for vehicle in latest if vehicle.saved_at]
+    since = as_of - timedelta(days=ARRIVAL_DAYS)
+    lately = [vehicle for vehicle in saved if vehicle.saved_at and vehicle.saved_at >= since]
+    return lately if len(lately) >= MIN_ARRIVALS else saved[:MIN_ARRIVALS]
 
 
 @flow(name="vroom_forecast_monitor", timeout_seconds=1800)

@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import closing
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from rich.console import Console
 from flows import materialize, monitor, pipeline, promotion, rollback, training
 from flows.local import first_run
 from flows.tasks.promotions import open_promotions
+from tests.factories import VEHICLE
 from tests.flows.conftest import run
 from tests.promises.system import wait_until
 from tests.snapshots import SAMPLE
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
-from tests.vroom_features.stores import arrive, seed_with_booked_arrivals, store_fleet
+from tests.vroom_features.stores import NOW, arrive, seed_with_booked_arrivals, store_fleet
+from vroom_features.database.queries import StoredVehicle
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.ingest.seed import seed
 from vroom_features.offline.snapshots import OfflineStore
@@ -105,6 +107,20 @@ def test_a_model_is_trained_promoted_forced_rolled_back_and_monitored(
     lenient = asyncio.run(run(promotion.vroom_forecast_promotion, version=4).aresult()).decision
     assert lenient.gain_low > strict.gain_low
     assert lenient.promote == (lenient.gain_low > 0)
+
+
+@pytest.mark.parametrize(
+    ("days_ago", "expected"), [(0, 300), (10, 210), (29, MIN_ARRIVALS), (400, MIN_ARRIVALS)]
+)
+def test_drift_is_looked_for_in_what_was_saved_lately_or_last(days_ago: int, expected: int) -> None:
+    """Ten vehicles a day for thirty days, the last of them so many days ago; and one of the CSV."""
+    known = {**VEHICLE, "row_version": 1, "num_reservations": None}
+    saved = [
+        StoredVehicle(vehicle_id=i, source="ui", saved_at=NOW - timedelta(days=days_ago + i // 10), **known)
+        for i in range(300)
+    ]
+    of_the_csv = StoredVehicle(vehicle_id=300, source="csv", saved_at=None, **known)
+    assert monitor.saved_lately([*saved, of_the_csv], NOW) == saved[:expected]
 
 
 def test_a_fleet_is_materialized_and_the_run_reports_what_was_kept_and_set_aside(
