@@ -124,6 +124,9 @@ def decide(
         reason = objection
     elif gain < 0:
         reason = f"{name} is worse than {rival} by {-gain:.1%} ({compared}); train on more or newer data"
+    elif low > 0 and (gain >= rules.min_gain or champion is None):
+        promote = True
+        reason = f"{name} is better than {rival}: {compared}, a gain of {gain:.1%} (at least {low:.1%})"
     elif champion and _bias_gain(candidate, champion) >= rules.min_bias_gain:
         promote = True
         reason = (
@@ -137,14 +140,11 @@ def decide(
             f"{name} is not surely better than {rival}: {compared} is a gain of {gain:.1%}, and chance "
             f"alone could make it ({rules.confidence:.0%} bound {bound}); train on more or newer data"
         )
-    elif gain < rules.min_gain and champion:
+    else:
         reason = (
             f"{name} is better than {rival} by {gain:.1%} only ({compared}); "
             f"a change needs {rules.min_gain:.1%}"
         )
-    else:
-        promote = True
-        reason = f"{name} is better than {rival}: {compared}, a gain of {gain:.1%} (at least {low:.1%})"
     return Decision(
         promote=promote,
         reason=reason,
