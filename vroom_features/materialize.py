@@ -40,10 +40,11 @@ MapRanges = Callable[[ServiceAddress, ServiceAddress, Sequence[Range]], Iterable
 
 @dataclass(frozen=True, slots=True)
 class WrittenPart:
-    """A part, and the change number of the database that was read."""
+    """A part, and the change number and the watch of the database that was read."""
 
     part: Part
     change_number: int
+    watch: Watch | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +223,8 @@ def make_ranges(
     offline = OfflineStore(root)
     with closing(SourceStore.open(database)) as source, source.reading() as connection:
         change_number = _change_number(connection)
-        return [WrittenPart(_make_part(connection, offline, *span), change_number) for span in ranges]
+        watch = get_watch(connection)
+        return [WrittenPart(_make_part(connection, offline, *span), change_number, watch) for span in ranges]
 
 
 def _make_part(
@@ -289,8 +291,10 @@ def _changed_ids(connection: Connection, since: int, low: int = LOWEST, high: in
 
 
 def _changed(connection: Connection, made: WrittenPart, change_number: int) -> bool:
-    """Return whether a vehicle in a part's range changed since it was made."""
+    """Return whether a vehicle in a part's range, or the watch of all, changed since it was made."""
     if made.change_number == change_number:
         return False
+    if made.watch != get_watch(connection):
+        return True
     ids = _changed_ids(connection, made.change_number, made.part.low, made.part.high)
     return next(ids, None) is not None

@@ -26,6 +26,7 @@ from vroom_features.errors import (
 )
 from vroom_features.features import num_reservations, training_label
 from vroom_features.ingest.seed import SeedReport, seed
+from vroom_features.materialize import make_ranges
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.online.store import OnlineStore
 from vroom_features.watch import Watch, midnight
@@ -188,6 +189,19 @@ def test_another_fleet_has_a_watch_of_its_own(source: SourceStore, tmp_path: Pat
     seed_days(source, tmp_path, [1, 3], [(1, -30), (3, -3)], allow_removals=True)
     assert source.watch() == Watch(28, at(-3).date())
     assert {v.is_watch_over for v in source.list_vehicles().items} == {True}
+
+
+def test_parts_made_elsewhere_before_the_watch_changed_are_made_again(
+    source: SourceStore, offline: OfflineStore, tmp_path: Path
+) -> None:
+    def then_longer(database: str, root: str, ranges: Any) -> Any:
+        parts = make_ranges(database, root, ranges)
+        seed_days(source, tmp_path, [1, 2], FIRST, watch_days=2 * L)
+        return parts
+
+    seed_days(source, tmp_path, [1, 2], FIRST)
+    run(source, offline, map_ranges=then_longer)
+    assert rows_of(offline) == {1: (10, None), 2: (0, None)}
 
 
 @on_both
