@@ -44,7 +44,7 @@ def read_partition(
     """
     found = _read_vehicles(connection, low, high)
     if made_by is not None:
-        found = held_before(connection, found, made_by)
+        found = held_before(connection, found, made_by, low, high)
     ours = [_count_csv(connection, low, min(high, UI_VEHICLE_ID_START - 1), watch, made_by)]
     if not (changeable := found[found["source"] == "ui"]).empty:
         ours.append(_count_ui(connection, changeable, watch, made_by))
@@ -62,11 +62,14 @@ def _read_vehicles(connection: Connection, low: int, high: int) -> pd.DataFrame:
     return found.assign(**{name: _moments(found[name].where(found[name] != MISSING)) for name in moments})
 
 
-def held_before(connection: Connection, found: pd.DataFrame, moment: datetime) -> pd.DataFrame:
-    """Return the vehicles that were there before a moment, with the values and watches that held then."""
+def held_before(
+    connection: Connection, found: pd.DataFrame, moment: datetime, low: int, high: int
+) -> pd.DataFrame:
+    """Return the vehicles of a range that were there before a moment, with what held for them then."""
     there = found[found["saved_at"].fillna(found["watch_start"]) < moment].set_index("vehicle_id")
     held = select(history.c.vehicle_id, history.c.watch_start, history.c.attributes)
     held = held.where(history.c.held_from < moment, history.c.held_until >= moment)
+    held = held.where(history.c.vehicle_id.between(low, high))
     for row in connection.execute(held):
         if row.vehicle_id in there.index:
             values = json.loads(row.attributes) | {"watch_start": row.watch_start}
