@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from vroom_features.errors import VroomFeaturesError
 
@@ -50,6 +50,11 @@ class Watch:
 
     days: int
     complete_through: date
+
+    @classmethod
+    def known(cls, days: int | None, complete_through: date | None) -> Self | None:
+        """Return the watch; None while either is unknown, for no booking of a csv vehicle is known."""
+        return None if days is None or complete_through is None else cls(days, complete_through)
 
     @property
     def first_day(self) -> date:

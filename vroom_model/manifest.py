@@ -50,9 +50,7 @@ class SnapshotRef(Part):
 
     @property
     def watch(self) -> Watch | None:
-        if self.watch_days is None or self.complete_through is None:
-            return None
-        return Watch(self.watch_days, self.complete_through)
+        return Watch.known(self.watch_days, self.complete_through)
 
 
 class ViewRef(Part):

@@ -195,8 +195,7 @@ def get_one(connection: Connection, vehicle_id: int) -> StoredVehicle | None:
 
 def get_watch(connection: Connection) -> Watch | None:
     """Return the watch; None while no booking of a csv vehicle is known."""
-    found = connection.execute(select(state.c.watch_days, state.c.complete_through)).one()
-    return None if found.watch_days is None else Watch(found.watch_days, found.complete_through)
+    return Watch.known(*connection.execute(select(state.c.watch_days, state.c.complete_through)).one())
 
 
 def count_recent(connection: Connection, watch: Watch) -> RecentBookings:

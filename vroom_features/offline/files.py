@@ -160,9 +160,7 @@ class Manifest:
 
     @property
     def watch(self) -> Watch | None:
-        if self.watch_days is None or self.complete_through is None:
-            return None
-        return Watch(self.watch_days, self.complete_through)
+        return Watch.known(self.watch_days, self.complete_through)
 
     @property
     def recent(self) -> RecentBookings | None:
