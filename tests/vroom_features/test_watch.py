@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.factories import make_vehicle
 from tests.vroom_features.files import vehicle_line, write_csvs
-from tests.vroom_features.stores import ids_in, on_both, rows, run
+from tests.vroom_features.stores import audited, ids_in, on_both, rows, run
 from vroom_features.database.history import change_vehicle, withdraw_vehicle
 from vroom_features.database.queries import VehicleFilter
 from vroom_features.database.vehicles import SourceStore
@@ -239,6 +239,8 @@ def test_a_withdrawn_vehicle_keeps_its_watch_and_leaves_the_online_store(
     withdraw_vehicle(source, gone, withdrawn_at=at(5))
     run(source, offline, online)
     assert (ids_in(online), gone in rows_of(offline)) == ([], False)
+    assert audited(source, online).is_clean
+    assert source.list_vehicles(kind="new").total == source.count_vehicles().new_arrivals == 0
     with pytest.raises(NotChangeableError, match="withdrawn"):
         change_vehicle(source, gone, make_vehicle(num_images=1), changed_at=at(6))
     with pytest.raises(NotChangeableError, match="CSV"):
