@@ -14,11 +14,16 @@ from tests.promises.system import wait_until
 
 
 @contextmanager
-def serve_mlflow(folder: Path, python: str = sys.executable, *, wait: bool = True) -> Iterator[str]:
-    """Serve MLflow from a SQLite file in ``folder`` on a free port; yield its address once it answers."""
+def serve_mlflow(
+    folder: Path, python: str = sys.executable, *, wait: bool = True, database: str = ""
+) -> Iterator[str]:
+    """Serve MLflow from ``folder`` on a free port; yield its address once it answers.
+
+    Its database is a SQLite file there, unless another one is given.
+    """
     url = f"http://127.0.0.1:{(port := free_port())}"
     command = [python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
+    command += ["--workers", "1", "--backend-store-uri", database or f"sqlite:///{folder / 'mlflow.db'}"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
     environment = os.environ | {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
-FOLDERS = "benchmarks|data|docs|flows|tests|vroom_features|vroom_model|webapp"
+FOLDERS = "benchmarks|data|deploy|docs|flows|tests|vroom_features|vroom_model|webapp"
 DOCUMENTS = sorted(
     path for pattern in ("*.md", "docs/*.md", "data/*.md", "benchmarks/*.md") for path in ROOT.glob(pattern)
 )
