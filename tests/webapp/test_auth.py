@@ -23,6 +23,22 @@ from vroom_features.settings import Settings
 from webapp.security.sign_in import LINK_MAX_AGE_S, SecretFileError, secret_in
 
 ELSEWHERE = ("https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:x", " //evil.example")
+HEADERS = {
+    "Permissions-Policy": "browsing-topics=()",
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+}
+POLICY = [
+    "default-src 'none'",
+    "script-src 'self'",
+    "img-src 'self' data:",
+    "font-src 'self'",
+    "manifest-src 'self'",
+    "form-action 'self'",
+    "base-uri 'none'",
+    "frame-ancestors 'none'",
+]
 HIDDEN = ("/\t/evil.example/x", "/\n/evil.example", "/\r\\evil.example")
 
 
@@ -100,7 +116,22 @@ def test_cookies_and_headers_protect(settings: Settings) -> None:
         response = app.test_client().get("/sign-in", base_url="https://localhost")
     cookie = response.headers["Set-Cookie"]
     assert {"Secure", "HttpOnly", "SameSite=Lax"} <= {part.strip() for part in cookie.split(";")}
-    assert response.headers["X-Frame-Options"] == "DENY"
+    assert HEADERS.items() <= dict(response.headers).items()
+    policy = response.headers["Content-Security-Policy"].split("; ")
+    assert [source for source in policy if not source.startswith(("style-src", "connect-src"))] == POLICY
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_a_browser_is_told_to_stay_with_https_where_it_is_used(settings: Settings, tls: bool) -> None:
+    with running_app(settings, web_tls=tls) as app:
+        behind_a_proxy = {"headers": {"X-Forwarded-Proto": "https"}}
+        for request, is_told in (
+            ({}, False),
+            ({"base_url": "https://localhost"}, tls),
+            (behind_a_proxy, tls),
+        ):
+            told = app.test_client().get("/sign-in", **request).headers.get("Strict-Transport-Security")
+            assert told == ("max-age=31556926; includeSubDomains" if is_told else None)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from flask import Flask, Request, Response, g, request
-from flask_talisman import Talisman
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.utils import cached_property
 
@@ -67,31 +66,42 @@ def install(app: Flask, settings: Settings, *, style_source: str) -> None:
         Source of styles for the content security policy.
     """
     app.request_class = WholeRequest
-    app.config.update(MAX_CONTENT_LENGTH=BODY_MAX_BYTES, TRUSTED_HOSTS=trusted_hosts(settings))
+    app.config.update(
+        MAX_CONTENT_LENGTH=BODY_MAX_BYTES,
+        TRUSTED_HOSTS=trusted_hosts(settings),
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_SECURE=settings.web_tls,
+    )
+    policy = {
+        "default-src": "'none'",
+        "script-src": "'self'",
+        "style-src": style_source,
+        "img-src": "'self' data:",
+        "font-src": "'self'",
+        "connect-src": f"'self' {_events_source(settings)}",
+        "manifest-src": "'self'",
+        "form-action": "'self'",
+        "base-uri": "'none'",
+        "frame-ancestors": "'none'",
+    }
+    security_headers = {
+        "Permissions-Policy": "browsing-topics=()",
+        "X-Frame-Options": "DENY",
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "; ".join(f"{name} {sources}" for name, sources in policy.items()),
+        "Referrer-Policy": "same-origin",
+    }
+
+    def send_headers(response: Response) -> Response:
+        response.headers.update(security_headers)
+        if settings.web_tls and "https" in {request.scheme, request.headers.get("X-Forwarded-Proto")}:
+            response.headers["Strict-Transport-Security"] = "max-age=31556926; includeSubDomains"
+        response.headers["X-Request-ID"] = g.get("request_id", "")
+        return response
+
     app.before_request(_set_request_id)
     app.before_request(_refuse_foreign_origins)
-    app.after_request(_send_request_id)
-    Talisman(
-        app,
-        force_https=False,  # the proxy in front does that
-        strict_transport_security=settings.web_tls,
-        session_cookie_secure=settings.web_tls,
-        session_cookie_samesite="Lax",
-        frame_options="DENY",
-        referrer_policy="same-origin",
-        content_security_policy={
-            "default-src": "'none'",
-            "script-src": "'self'",
-            "style-src": style_source,
-            "img-src": "'self' data:",
-            "font-src": "'self'",
-            "connect-src": f"'self' {_events_source(settings)}",
-            "manifest-src": "'self'",
-            "form-action": "'self'",
-            "base-uri": "'none'",
-            "frame-ancestors": "'none'",
-        },
-    )
+    app.after_request(send_headers)
 
 
 def _set_request_id() -> None:
@@ -107,8 +117,3 @@ def _refuse_foreign_origins() -> None:
     authority = origin.partition("://")[2].lower()
     if not authority or authority != request.host.lower():
         raise ProblemError(403, "Foreign origin", "this request comes from a page of another site")
-
-
-def _send_request_id(response: Response) -> Response:
-    response.headers["X-Request-ID"] = g.get("request_id", "")
-    return response
