@@ -59,11 +59,12 @@ chromium: ## Debian's Chromium for the browser tests, where it may be installed;
 screenshots: install-dev chromium ## take the pictures of the pages again, on the whole system
 	@$(BIN)/python -m tests.browser.screenshots
 
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
+
 lock: | $(BIN)/uv ## pin every dependency again, with hashes
-	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --group build pyproject.toml --output-file requirements.lock
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --all-extras --group build --group dev --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
+	@$(COMPILE) --upgrade --extra local --group build --output-file requirements.lock
+	@$(COMPILE) --all-extras --group build --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	@for extra in web flows orchestrator; do $(COMPILE) --extra $$extra --constraint requirements.lock --output-file deploy/$$extra.lock; done
 
 sample: install ## generate the sample data again
 	@$(BIN)/python data/generate.py --out data

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from packaging.requirements import Requirement
 
 from tests.promises.system import ROOT, command_environment
 
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT, GROUPS = PYPROJECT["project"], PYPROJECT["dependency-groups"]
 PACKAGES = ("vroom_features", "vroom_model", "webapp", "flows")
 PAGE = """
 import os, webapp
@@ -34,19 +37,32 @@ def pins(name: str) -> set[tuple[str, str]]:
     return set(pinned)
 
 
-def test_the_locks_pin_every_dependency() -> None:
-    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    project, groups = pyproject["project"], pyproject["dependency-groups"]
-    product, development = pins("requirements.lock"), pins("requirements-dev.lock")
-    assert product <= development
-    optional = [name for names in project["optional-dependencies"].values() for name in names]
-    for lock, asked in (
-        (product, [*project["dependencies"], *groups["build"]]),
-        (development, [*optional, *groups["dev"]]),
-    ):
-        for requirement in map(Requirement, asked):
-            versions = [version for name, version in lock if name == requirement.name.lower()]
-            assert any(map(requirement.specifier.contains, versions)), requirement
+def asked(*extras: str) -> Iterator[Requirement]:
+    """Yield what extras ask for, and the extras in them."""
+    for line in (line for extra in extras for line in PROJECT["optional-dependencies"][extra]):
+        requirement = Requirement(line)
+        if requirement.name == PROJECT["name"]:
+            yield from asked(*requirement.extras)
+        else:
+            yield requirement
+
+
+@pytest.mark.parametrize(
+    ("lock", "extras", "groups"),
+    [
+        ("requirements.lock", ["local"], ["build"]),
+        ("requirements-dev.lock", ["all"], ["build", "dev"]),
+        ("deploy/web.lock", ["web"], []),
+        ("deploy/flows.lock", ["flows"], []),
+        ("deploy/orchestrator.lock", ["orchestrator"], []),
+    ],
+)
+def test_a_lock_pins_what_is_asked_for(lock: str, extras: list[str], groups: list[str]) -> None:
+    pinned = pins(lock)
+    assert pinned <= pins("requirements-dev.lock")
+    for requirement in [*asked(*extras), *(Requirement(line) for name in groups for line in GROUPS[name])]:
+        versions = [version for name, version in pinned if name == requirement.name.lower()]
+        assert any(map(requirement.specifier.contains, versions)), requirement
 
 
 @pytest.fixture(scope="module")
