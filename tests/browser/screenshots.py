@@ -23,7 +23,7 @@ PAGES = {
     "models": "/models",
     "stores": "/feature-stores",
     "runs": "/runs",
-    "latency": "/latency",
+    "system": "/system",
     "sign-in": "/sign-in",
 }
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
@@ -50,7 +50,7 @@ def fill(system: System) -> None:
 def settle(page: Page) -> None:
     """Wait until a page shows what it has to show."""
     page.wait_for_load_state("networkidle")
-    if page.url.endswith("/latency"):
+    if page.url.endswith("/system"):
         page.get_by_role("button", name="Measure").click()
         page.locator("#histogram canvas").wait_for(timeout=60_000)
     page.evaluate("document.fonts.ready")

@@ -14,7 +14,7 @@ from tests.vroom_features.stores import arrive
 
 pytestmark = pytest.mark.browser
 LISTS = ("/arrivals", "/fleet", "/models", "/feature-stores", "/runs")
-PAGES = ("/", *LISTS, "/latency", "/sign-in", "/docs", "/nowhere")
+PAGES = ("/", *LISTS, "/system", "/system/audit", "/sign-in", "/docs", "/nowhere")
 WEIGHT_MAX_BYTES = 300_000
 LOOKS: tuple[tuple[Literal["light", "dark"], int], ...] = (("light", 1280), ("dark", 390))
 
@@ -34,7 +34,7 @@ def test_a_page_without_a_model_says_so_and_starts_with_the_first_one(
     window_of: WindowOf, site_without_a_model: Site
 ) -> None:
     page = window_of(site_without_a_model).open("/models")
-    for path in ("/models", "/arrivals", "/fleet", "/latency", "/"):
+    for path in ("/models", "/arrivals", "/fleet", "/system", "/"):
         page.goto(path)
         assert serious(page) == [], path
     expect(page.locator("#answer")).to_contain_text("There are no forecasts yet")
@@ -78,7 +78,7 @@ def test_what_has_the_focus_shows_it(window: Window) -> None:
     assert {"Skip to the content", "Fleet", "Download CSV", "q", "Search"} <= seen
 
 
-@pytest.mark.parametrize("path", ["/", "/latency"])
+@pytest.mark.parametrize("path", ["/", "/fleet"])
 def test_a_phone_shows_the_current_page_and_the_first_tab_leads_to_the_skip_link(
     window: Window, path: str
 ) -> None:

@@ -88,12 +88,13 @@ def test_open_pages_show_a_new_version_and_keep_what_was_opened(window: Window, 
         for page in (host, deaf):
             expect(page.locator("#model-chip")).to_have_text(f"Model {version}")
             expect(page.locator("#answer")).to_contain_text(f"model {version}")
-        expect(operator.get_by_role("heading", name=f"Model {version} serves")).to_be_visible()
+        expect(operator.get_by_role("heading", name=f"Champion: model {version}")).to_be_visible()
     expect(details.get_by_role("columnheader", name="Fold")).to_be_visible()
     expect(details.locator("summary")).to_be_focused()
-    latest = operator.get_by_role("region", name="Promotions").locator("tbody tr").first
+    latest = operator.get_by_role("region", name="Promotion history").locator("tbody tr").first
     expect(latest.locator("th")).to_have_text(str(version))
     expect(latest).to_contain_text("these tests need another champion")
+    operator.goto("/system")
     workers = operator.get_by_role("region", name="Web workers").locator("tbody tr td:nth-of-type(1)")
     expect(workers).to_have_text([str(version)] * 2)
 
@@ -125,7 +126,7 @@ def test_the_scatter_plot_names_the_dot_that_is_pointed_at(window: Window) -> No
 
 def test_the_server_is_measured_from_the_page(window: Window, site: Site) -> None:
     arrive(site.source)
-    page = window.open("/latency")
+    page = window.open("/system")
     page.get_by_role("button", name="Measure").click()
     expect(page.get_by_text("Done.")).to_be_visible(timeout=60_000)
     rows = page.locator("#percentiles tbody tr")

@@ -14,7 +14,7 @@ from werkzeug.wrappers import Request, Response
 from tests.ports import free_port
 from tests.promises.system import wait_until
 from tests.secrets import LOGIN, PASSWORD, USER, assert_nothing_secret
-from tests.webapp.conftest import OPERATOR, Models, make_settings, running_app
+from tests.webapp.conftest import OPERATOR, Models, make_settings, running_app, sign_in
 from tests.webapp.faults import served
 from vroom_features.settings import Settings
 from vroom_model.errors import RegistryError
@@ -23,7 +23,7 @@ from webapp.prefect_client import PrefectClient, WorkflowError
 from webapp.security.rate_limits import Counter
 
 API = ("/health?all=1", "/model", "/stores", "/openapi.json", "/metrics", "/audit", f"/runs/{uuid.uuid4()}")
-PAGES = ("/", "/models", "/runs", "/feature-stores", "/nowhere")
+PAGES = ("/", "/models", "/runs", "/feature-stores", "/system", "/system/audit", "/nowhere")
 STARTED = ("/train", "/materialize", "/rollback", "/reload")
 
 
@@ -47,6 +47,7 @@ def everything_shown(settings: Settings, caplog: pytest.LogCaptureFixture, *, st
     with running_app(settings) as app:
         client = app.test_client()
         wait_until(lambda: client.get("/health").json["status"] == status, timeout_s=60)
+        sign_in(client)  # operators see the most
         shown = [client.get(path, headers=OPERATOR).text for path in API]
         shown += [client.get(path, headers={"Accept": "text/html"} | OPERATOR).text for path in PAGES]
         shown += [client.post(path, headers=OPERATOR).text for path in STARTED]

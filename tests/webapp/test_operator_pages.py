@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flask.testing import FlaskClient
 
-from tests.webapp.conftest import Models, add_record
+from tests.webapp.conftest import OPERATOR, Models, add_record, csrf_token, save, sign_in
 from tests.webapp.test_pages import DATA, page
 from vroom_features.ingest.seed import seed
 from vroom_features.materialize import materialize
@@ -16,6 +16,7 @@ from vroom_features.online.sync import AuditReport, record_audit
 from vroom_model.manifest import SnapshotRef
 from vroom_model.records import Decision, FeatureDrift, Matured, MonitorReport, Outcomes
 from vroom_model.registry.matured import keep_matured
+from webapp.security.sign_in import secret_in
 from webapp.services import Services, now
 from webapp.serving.store_state import online_state
 
@@ -43,7 +44,7 @@ def test_a_check_for_drift_is_shown(champion: int, models: Models, client: Flask
         *(found.verdict for found in DRIFT),
         "0.31<",
         "0.03<",
-        "1,234 new arrivals",
+        "1,234 saved cars",
         "For 41 cars of the fleet, forecast out of fold",
         "forecast was 6.3 and the mean of bookings 7.7",
         "within their range; 1,025 cars under watch left out.",
@@ -93,7 +94,7 @@ def test_promotions_are_listed_and_what_was_moved_by_hand_can_be_rolled_back(
     assert NO_EARLIER not in shown
     assert "moved by hand" not in shown
     promotions = shown.partition('id="promotions"')[2]
-    assert re.findall(r"versions/(\d+)\"", promotions) == [str(champion), "9", str(champion)]
+    assert re.findall(r'<th scope="row">(\d+)<', promotions) == [str(champion), "9", str(champion)]
     assert "promoted by force" in promotions
     assert "A drill" in promotions
 
@@ -102,7 +103,7 @@ def test_a_refused_candidate_is_shown_and_why(champion: int, models: Models, cli
     candidate = models.register(6.0)
     decision = Decision(
         promote=False,
-        reason="version 2 is not surely better than champion 1: it is a drill",
+        reason="version 2 is not significantly better than champion 1: it is a drill",
         candidate_version=candidate,
         champion_version=champion,
         candidate_mae=3.4567,
@@ -115,9 +116,9 @@ def test_a_refused_candidate_is_shown_and_why(champion: int, models: Models, cli
     models.client.set_registered_model_alias(models.name, "candidate", str(candidate))
     models.client.set_model_version_tag(models.name, str(candidate), "decision", decision)
     shown = page(client, "/models")
-    assert f"Model {candidate} is the candidate" in shown
+    assert f"Candidate: model {candidate}" in shown
     assert "Not promoted" in shown
-    assert "Version 2 is not surely better than champion 1: it is a drill" in shown
+    assert "Version 2 is not significantly better than champion 1: it is a drill" in shown
     assert "3.46" in shown
     assert "cars, out of fold for both; 1 car under watch left out<" in shown
 
@@ -170,3 +171,54 @@ def test_rows_of_another_database_are_named_as_such(client: FlaskClient, service
     services.online.mark_synced(Synced("another", 1))
     assert not online_state(services).is_in_sync
     assert "This Redis has the rows of another database." in page(client, "/feature-stores")
+
+
+def test_hosts_have_three_pages_and_no_address_of_this_machine_and_operators_all(
+    champion: int, client: FlaskClient, services: Services
+) -> None:
+    add_record(services, version=champion)
+    names = ("Models", "Data", "Runs", "System")
+    tools = (str(services.settings.mlflow), str(services.settings.prefect))
+    for path in ("/", "/models", "/feature-stores", "/runs", "/system"):
+        shown = page(client, path)
+        assert not any(f">{name}</a>" in shown for name in names), path
+        assert not any(f'href="{tool}' in shown for tool in tools), path
+    sign_in(client)
+    assert all(f">{name}</a>" in page(client, "/") for name in names)
+    assert tools[0] in page(client, "/models")
+    assert tools[1] in page(client, "/runs")
+
+
+def test_the_audit_log_says_in_words_what_was_done_and_why_and_is_filtered(
+    client: FlaskClient, services: Services
+) -> None:
+    assert client.get("/system/audit").status_code == 401
+    token = secret_in(services.settings.sign_in_token).value
+    assert client.get(f"/sign-in?token={token}").status_code == 302
+    assert "You are signed in as the operator." in page(client, "/")
+    form = {"csrf_token": csrf_token(client), "confirmed": "yes", "reason": "it <b>errs</b> on vans"}
+    client.post("/operations/rollback", data=form)
+    vehicle_id = save(client)
+    client.delete(f"/vehicles/{vehicle_id}", headers=OPERATOR)
+    rows = audit_rows(client)
+    assert [row[1:4] for row in rows[:3]] == [
+        [f"Deleted car {vehicle_id}", "", "by API token"],
+        ["Roll back", "it &lt;b&gt;errs&lt;/b&gt; on vans", "in the browser"],
+        ["Signed in", "", "by link"],
+    ]
+    assert [row[1] for row in audit_rows(client, "/system/audit?done=Started+a+run")] == ["Roll back"]
+    assert audit_rows(client, "/system/audit?client=nowhere") == []
+    services.audit_log.record(now(), actor="token", action="a" * 64, subject="", client="many", request_id="")
+    for _ in range(50):
+        services.audit_log.record(now(), actor="token", action="x", subject="", client="many", request_id="")
+    assert len(audit_rows(client, "/system/audit?client=many")) == 50
+    (older,) = re.findall(r'rel="next" href="([^"]+)"', page(client, "/system/audit?client=many"))
+    assert [row[1] for row in audit_rows(client, older.replace("&amp;", "&"))] == ["a" * 64]
+    assert client.get(f"/system/audit?before={10**30}").status_code == 200
+
+
+def audit_rows(client: FlaskClient, path: str = "/system/audit") -> list[list[str]]:
+    """Return the cells of each line that the page shows."""
+    shown = client.get(path, headers={"Accept": "text/html"}).text
+    rows = re.findall(r"<tr>\s*(<td.*?)</tr>", shown, re.DOTALL)
+    return [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, re.DOTALL) for row in rows]

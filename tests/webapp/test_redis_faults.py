@@ -56,7 +56,7 @@ def test_a_vehicle_deleted_while_redis_hangs_leaves(
     ("path", "text"),
     [
         ("/arrivals", ">unknown<"),
-        ("/feature-stores", "Redis cannot be reached"),
+        ("/feature-stores", "Redis is not reachable"),
         ("/models", "</html>"),
         ("/health?all=1", '"workers":null'),
     ],

@@ -1,5 +1,6 @@
 """The audit log: what the operator did or was about to do, in the source database."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 from sqlalchemy import Engine, delete, insert, select
@@ -20,7 +21,7 @@ class AuditLog:
         self._address = address
 
     def record(self, happened_at: datetime, **what: str) -> None:
-        """Write a line: ``actor``, ``action``, ``subject``, ``client`` and ``request_id``.
+        """Write a line: ``actor``, ``action``, ``subject``, ``client``, ``request_id`` and ``reason``.
 
         Raises
         ------
@@ -31,11 +32,28 @@ class AuditLog:
         with translated(self._address), writing(self._engine) as connection:
             connection.execute(insert(_entries).values(happened_at=happened_at, **line))
 
-    def entries(self, *, limit: int = 100, before: int | None = None) -> list[AuditEntry]:
-        """Return lines, newest first; with ``before``, those older than the line of this id."""
+    def entries(
+        self, *, limit: int = 100, before: int | None = None, actions: Collection[str] = (), client: str = ""
+    ) -> list[AuditEntry]:
+        """Return lines, newest first.
+
+        Parameters
+        ----------
+        limit : int
+        before : int, optional
+            Only lines older than the one of this id.
+        actions : collection of str, optional
+            Only lines of these actions.
+        client : str, optional
+            Only lines of this network address.
+        """
         query = select(_entries).order_by(_entries.c.id.desc()).limit(limit)
         if before is not None:
             query = query.where(_entries.c.id < before)
+        if actions:
+            query = query.where(_entries.c.action.in_(actions))
+        if client:
+            query = query.where(_entries.c.client == client)
         with translated(self._address), reading(self._engine) as connection:
             return [AuditEntry(**row) for row in connection.execute(query).mappings()]
 

@@ -224,11 +224,12 @@ class AuditEntry(SQLModel, table=True):
 
     id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
     happened_at: datetime = Field(sa_type=UtcDateTime, index=True, description="UTC")
-    actor: str = Field(max_length=64, description="operator by cookie, or by token")
+    actor: str = Field(max_length=64, description="operator by cookie, token, password or sign-in link")
     action: str = Field(max_length=64, description="what, as in delete-vehicle or train")
     subject: str = Field(max_length=256, description="to which vehicle, version or run")
     client: str = Field(max_length=64, description="network address")
     request_id: str = Field(max_length=64, description="of the request, as in the logs")
+    reason: str = Field(default="", max_length=500, description="the operator's, where one is asked for")
 
 
 TABLES = dict(SQLModel.metadata.tables)

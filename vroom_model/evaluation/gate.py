@@ -137,8 +137,8 @@ def decide(
     elif low <= 0:
         bound = f"{low:.1%}".replace("-", "\N{MINUS SIGN}")  # as the pages write it
         reason = (
-            f"{name} is not surely better than {rival}: {compared} is a gain of {gain:.1%}, and chance "
-            f"alone could make it ({rules.confidence:.0%} bound {bound}); train on more or newer data"
+            f"{name} is not significantly better than {rival}: {compared} is a gain of {gain:.1%}, and "
+            f"chance alone could make it ({rules.confidence:.0%} bound {bound}); train on more or newer data"
         )
     else:
         reason = (

@@ -55,11 +55,12 @@ class AuditDocument(BaseModel):
 
     id: int
     happened_at: datetime
-    actor: str = Field(description="the operator, by cookie, by token or by password")
+    actor: str = Field(description="the operator, by cookie, token, password or sign-in link")
     action: str = Field(description="the endpoint")
     subject: str = Field(description="the path; of a sign-in or a sign-out the session")
     client: str
     request_id: str
+    reason: str
 
 
 class AuditPageDocument(BaseModel):

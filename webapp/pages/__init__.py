@@ -11,11 +11,11 @@ from webapp.pages import (
     feature_stores,
     fleet,
     forecast,
-    latency,
     models,
     operations,
     runs,
     sign_in,
+    system,
 )
 from webapp.security.headers import events_url
 from webapp.services import services
@@ -28,20 +28,13 @@ BLUEPRINTS = (
     models.bp,
     feature_stores.bp,
     runs.bp,
-    latency.bp,
+    system.bp,
     operations.bp,
     docs.bp,
     sign_in.bp,
 )
-NAVIGATION = (
-    ("forecast", "Forecast"),
-    ("arrivals", "New arrivals"),
-    ("fleet", "Fleet"),
-    ("models", "Models"),
-    ("feature_stores", "Stores"),
-    ("runs", "Runs"),
-    ("latency", "Latency"),
-)
+FOR_HOSTS = (("forecast", "Forecast"), ("arrivals", "Saved cars"), ("fleet", "Fleet"))
+FOR_OPERATORS = (("models", "Models"), ("feature_stores", "Data"), ("runs", "Runs"), ("system", "System"))
 
 
 def install(app: Flask) -> None:
@@ -54,10 +47,11 @@ def install(app: Flask) -> None:
 def frame() -> dict[str, Any]:
     """Return what the frame of every page shows."""
     theme = request.cookies.get("theme")
+    is_operator = bool(current_user.is_authenticated)
     return {
-        "navigation": NAVIGATION,
+        "navigation": FOR_HOSTS + FOR_OPERATORS if is_operator else FOR_HOSTS,
         "events_url": events_url(services().settings),
         "model": current_model(),
         "theme": theme if theme in {"light", "dark"} else None,
-        "is_operator": bool(current_user.is_authenticated),
+        "is_operator": is_operator,
     }

@@ -48,7 +48,7 @@ ACTIONS = {
         Action(
             "monitor",
             "Check for drift",
-            "Compare new arrivals with the training fleet?",
+            "Compare saved cars with the training fleet?",
             "It also compares forecasts with the bookings of the cars of the CSV files. Nothing changes.",
         ),
         Action(

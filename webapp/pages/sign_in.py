@@ -2,7 +2,7 @@
 
 import re
 
-from flask import Blueprint, redirect, render_template, request, url_for
+from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from webapp.security import sign_in as auth
@@ -21,6 +21,7 @@ def show() -> Response | str | tuple[str, int]:
     error = None
     if token is not None and request.method == "GET":  # HEAD only checks the link, POST sends the password
         if auth.sign_in_by_link(token):
+            flash("You are signed in as the operator. The link works once and is used up.", "good")
             return redirect(url_for("forecast.show"))
         error = "This sign-in link is not valid."
     elif password := request.form.get("password"):

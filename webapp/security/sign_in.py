@@ -209,7 +209,7 @@ def sign_in_by_password(given: str) -> bool:
     """
     is_right = _is_right(lambda: services().operator.is_password(given))
     if is_right:
-        _start_session()
+        _start_session("password")
     return is_right
 
 
@@ -223,7 +223,7 @@ def sign_in_by_link(token: str) -> bool:
     """
     is_right = _is_right(lambda: _use_link(token))
     if is_right:
-        _start_session()
+        _start_session("link")
     return is_right
 
 
@@ -235,9 +235,9 @@ def sign_out() -> None:
     session.clear()
 
 
-def _start_session() -> None:
+def _start_session(how: str) -> None:
     session_id = secrets.token_hex(8)
-    _record("password", SIGN_IN, session_id)
+    _record(how, SIGN_IN, session_id)
     session.clear()  # the CSRF token of the visitor's session ends with it
     session[SESSION_ID] = session_id
     session[SIGNED_IN_AT] = now().timestamp()
@@ -288,4 +288,5 @@ def _record(actor: str, action: str, subject: str) -> None:
         subject=subject,
         client=request.remote_addr or "",
         request_id=g.get("request_id", ""),
+        reason=request.form.get("reason", ""),
     )
