@@ -15,7 +15,8 @@ from vroom_features.view import VEHICLE_VIEW
 from vroom_model.errors import BrokenModelError, MissingValueError
 from vroom_model.manifest import fold_file
 from vroom_model.serving.explain import Explainer, TreeShap
-from vroom_model.serving.predictor import Predictor, what_if
+from vroom_model.serving.predictor import Predictor
+from vroom_model.serving.what_if import what_if
 from vroom_model.training.train import TrainedModel
 from vroom_model.trees import LEAF, Ensemble, Tree
 

@@ -17,7 +17,8 @@ from vroom_model.evaluation.gate import decide
 from vroom_model.evaluation.metrics import score
 from vroom_model.manifest import MANIFEST_NAME, ViewRef
 from vroom_model.serving.explain import Explainer
-from vroom_model.serving.predictor import Predictor, what_if
+from vroom_model.serving.predictor import Predictor
+from vroom_model.serving.what_if import what_if
 from vroom_model.training.train import TrainedModel
 
 FEWER = ("price_diff", "num_images", "technology")

@@ -17,7 +17,8 @@ from vroom_model.dataset import load_dataset
 from vroom_model.errors import BrokenModelError
 from vroom_model.manifest import MANIFEST_NAME, SERVING_NAME, IntervalLines, fold_file
 from vroom_model.segments import SEGMENTS
-from vroom_model.serving.predictor import Predictor, what_if, with_range
+from vroom_model.serving.predictor import Predictor, with_range
+from vroom_model.serving.what_if import what_if
 from vroom_model.training.train import TrainedModel
 
 NUM_VEHICLES = 10_000

@@ -1,4 +1,4 @@
-"""Forecasts of a loaded model, by one ONNX call, and the what-if curve.
+"""Forecasts of a loaded model, by one ONNX call.
 
 A web worker imports this module, so it imports neither XGBoost nor pandas.
 """
@@ -21,8 +21,6 @@ from vroom_model.serving.inputs import check_columns, check_row, compute_feature
 
 Array = npt.NDArray[np.float64]
 PROBE_TOLERANCE = 1e-4
-NUM_PRICES = 41
-"""Of a what-if curve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,67 +213,3 @@ def _open(directory: Path, *, num_features: int) -> ort.InferenceSession:
     if inputs != [("features", "tensor(float)", [num_features])]:
         raise BrokenModelError(directory, f"{SERVING_NAME} takes {inputs}, not {num_features} features")
     return session
-
-
-@dataclass(frozen=True, slots=True)
-class WhatIf:
-    """A vehicle's forecast at other prices; all fields but the last three have one value a price.
-
-    Prices were never set at random, so this is an association, not the effect of changing a price.
-
-    Parameters
-    ----------
-    prices : tuple of float
-        From the lowest to the highest price ratio in the training data, times the market price; ``price_now``
-        is one of them if it is ``inside``.
-    forecast, low, high : tuple of float
-        Reservations; none of them rises with the price.
-    index : tuple of float
-        Forecast times price, the highest as 100.
-    market_price : float
-        The recommended price.
-    price_now : float
-        The owner's price.
-    inside : bool
-        Whether ``price_now`` is within the prices of the training data.
-    """
-
-    prices: tuple[float, ...]
-    forecast: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    index: tuple[float, ...]
-    market_price: float
-    price_now: float
-    inside: bool
-
-
-def what_if(predictor: Predictor, vehicle: Mapping[str, float]) -> WhatIf:
-    """Forecast a vehicle, given by its raw columns, at other prices than its ``actual_price``.
-
-    Raises
-    ------
-    MissingValueError
-        If a value is missing or infinite.
-    """
-    check_row(dict.fromkeys((*predictor.view.sources, "actual_price", "recommended_price")), vehicle)
-    market_price = float(vehicle["recommended_price"])
-    lowest, highest = (ratio * market_price for ratio in predictor.manifest.price_ratio)
-    price_now = float(vehicle["actual_price"])
-    prices = np.linspace(lowest, highest, NUM_PRICES)
-    if lowest < price_now < highest:  # it replaces the nearest price
-        between = prices[1:-1]
-        between[np.abs(between - price_now).argmin()] = price_now
-    columns = {name: np.full(NUM_PRICES, float(vehicle[name])) for name in predictor.view.sources}
-    forecasts = predictor.predict_many(columns | {"actual_price": prices})
-    income = forecasts.predicted_reservations * prices
-    return WhatIf(
-        prices=tuple(prices.tolist()),
-        forecast=tuple(forecasts.predicted_reservations.tolist()),
-        low=tuple(forecasts.low.tolist()),
-        high=tuple(forecasts.high.tolist()),
-        index=tuple((100 * income / max(float(income.max()), 1e-9)).tolist()),
-        market_price=market_price,
-        price_now=price_now,
-        inside=lowest <= price_now <= highest,
-    )

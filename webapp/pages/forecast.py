@@ -16,7 +16,7 @@ from vroom_features.errors import VehicleNotFoundError
 from vroom_features.vehicle import COLUMNS, VehicleCreate
 from vroom_model.errors import VroomModelError
 from vroom_model.serving.explain import Explanation
-from vroom_model.serving.predictor import what_if
+from vroom_model.serving.what_if import what_if
 from webapp.problems import ProblemError
 from webapp.rendering.formats import plain, scale_top
 from webapp.security.sign_in import may_save
