@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ConfigDict, FiniteFloat, field_validator
 from sqlmodel import Field, SQLModel
 
-PRICE_MAX = 10_000_000
+PRICE_MAX = 1_000_000
 UI_VEHICLE_ID_START = 1_000_000_001
 """Vehicles from the web form get ids from here on; a CSV file may hold smaller ids only."""
 
@@ -57,7 +57,7 @@ class VehicleBase(SQLModel):
         le=PRICE_MAX,
     )
     num_images: int = column(
-        "Photos", "photos in the listing", unit="photos", help="In the listing.", initial=4, ge=0, le=1_000
+        "Photos", "photos in the listing", unit="photos", help="In the listing.", initial=4, ge=0, le=100
     )
     street_parked: int = column(
         "Parking",
@@ -77,7 +77,7 @@ class VehicleBase(SQLModel):
         reason="{} of description",
         initial=120,
         ge=0,
-        le=100_000,
+        le=10_000,
     )
 
 
@@ -145,7 +145,7 @@ class RawColumn:
         Examples
         --------
         >>> [COLUMNS[name].range_in_words for name in ("technology", "actual_price", "num_images")]
-        ['0 or 1', 'number above 0, at most 10,000,000', 'integer, 0 to 1,000']
+        ['0 or 1', 'number above 0, at most 1,000,000', 'integer, 0 to 100']
         """
         if self.choices:
             return " or ".join(map(str, sorted(self.choices)))

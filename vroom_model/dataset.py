@@ -31,7 +31,10 @@ LIMIT_TIMES, LIMIT_QUANTILE = 5, 0.99
 PRICE, NUM_IMAGES = "price_diff", "num_images"
 """Forecasts never rise with the first; segments depend on the second."""
 WATCH_START = "watch_start"
-ARRAYS = ("vehicle_ids", "features", "labels", "price_ratio", "segments", "folds", "watch_starts")
+ARRAYS = (
+    *("vehicle_ids", "features", "labels", "attributes"),
+    *("price_ratio", "segments", "folds", "watch_starts"),
+)
 """Fields of a data set with one value a vehicle."""
 
 
@@ -48,6 +51,8 @@ class Dataset:
         Columns as ``inputs``.
     labels : ndarray of shape (n_vehicles,)
         Reservations in the watch.
+    attributes : ndarray of shape (n_vehicles, n_attributes)
+        The view's attributes, in its order.
     price_ratio : ndarray of shape (n_vehicles,)
         Owner's price over market price.
     segments : ndarray of shape (n_vehicles,)
@@ -66,6 +71,7 @@ class Dataset:
     inputs: tuple[str, ...]
     features: npt.NDArray[np.float32]
     labels: npt.NDArray[np.float64]
+    attributes: npt.NDArray[np.float64]
     price_ratio: npt.NDArray[np.float64]
     segments: npt.NDArray[np.int64]
     folds: npt.NDArray[np.int64]
@@ -173,6 +179,7 @@ def _dataset(frame: pd.DataFrame, inputs: Sequence[str], num_folds: int, snapsho
         inputs=tuple(inputs),
         features=numbers[list(inputs)].to_numpy(np.float32),
         labels=numbers[VEHICLE_VIEW.label].to_numpy(),
+        attributes=numbers[list(VEHICLE_VIEW.attributes)].to_numpy(),
         price_ratio=price_ratio,
         segments=segment_of(price_ratio, numbers[NUM_IMAGES].to_numpy()),
         folds=fold_of(vehicle_ids, num_folds),

@@ -135,6 +135,14 @@ class Histogram(Part):
     counts: tuple[int, ...]
 
 
+class InputRange(Part):
+    """Lowest, highest and mean value of a raw column among the vehicles that were learned from."""
+
+    low: float
+    high: float
+    mean: float
+
+
 class Probe(Part):
     """Features of a vehicle, and the forecast that a loaded model must return for them."""
 
@@ -157,6 +165,10 @@ class ModelManifest(Part):
     num_folds: int
     interval: IntervalLines
     price_ratio: tuple[float, float]
+    mean_price_ratio: float | None = None
+    """Of the vehicles that were learned from; models of earlier releases did not keep it."""
+    ranges: dict[str, InputRange] = {}
+    """Of the raw columns that were learned from; models of earlier releases kept none."""
     metrics: dict[str, float]
     folds: tuple[FoldMetrics, ...]
     segments: tuple[SegmentMetrics, ...]

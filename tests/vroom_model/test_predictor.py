@@ -132,7 +132,7 @@ def replace(old: str, new: str) -> Callable[[Path], None]:
         (MANIFEST_NAME, Path.unlink, "cannot be read"),
         (MANIFEST_NAME, replace('"price_diff"', '"price_gap"'), "this program computes"),
         (MANIFEST_NAME, replace('"format": 1', '"format": 2'), "format"),
-        (MANIFEST_NAME, replace('"high": ', '"high": 9'), "probe row"),
+        (MANIFEST_NAME, replace('"high_slope": ', '"high_slope": 9'), "probe row"),
         (MANIFEST_NAME, replace('"fold-0.json"', '"../fold-0.json"'), "is outside the directory"),
         (MANIFEST_NAME, lambda path: path.write_text("not JSON"), "errors"),
     ],
@@ -149,6 +149,25 @@ def test_a_broken_directory_is_refused_with_its_problem(
 def test_a_manifest_that_the_registry_does_not_know_is_refused(trained: TrainedModel) -> None:
     with pytest.raises(BrokenModelError, match="checksum in the registry"):
         Predictor.load(trained.directory, version=1, manifest_sha256="0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("changes", "outside"),
+    [
+        ({}, []),
+        ({"num_images": 0}, ["num_images"]),
+        ({"num_images": 100, "description": 9_000}, ["num_images", "description"]),
+        ({"actual_price": 1_000.0}, ["actual_price"]),
+        ({"actual_price": 30.0}, ["actual_price"]),  # as others, but not at this market price
+        ({"actual_price": 15.0, "recommended_price": 20.0}, ["actual_price", "recommended_price"]),
+    ],
+)
+def test_what_lies_outside_the_training_vehicles_is_named(
+    trained: TrainedModel, predictor: Predictor, changes: dict[str, float], outside: list[str]
+) -> None:
+    assert predictor.outside(VEHICLE | changes) == outside
+    lean = trained.manifest.model_copy(update={"ranges": {}})
+    assert Predictor(predictor._session, lean, version=1).outside(VEHICLE | changes) is None
 
 
 def test_the_what_if_curve_falls_over_the_ratios_seen_and_has_the_price_now_with_its_forecast(

@@ -19,6 +19,17 @@ from vroom_model.trees import LEAF, Ensemble
 AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
 SEGMENT = SegmentMetrics(segment=SEGMENTS[0], num_rows=40, mae=1.0, bias=0.0, coverage=0.77, mean_width=2.0)
 WATCH = Watch(364, date(2023, 12, 30))
+RANGES = {
+    name: {"low": low, "high": high, "mean": (low + high) / 2}
+    for name, low, high in (
+        ("technology", 0, 1),
+        ("num_images", 0, 5),
+        ("street_parked", 0, 1),
+        ("description", 0, 250),
+        ("actual_price", 30, 180),
+        ("recommended_price", 35, 90),
+    )
+}
 LINES = {"coverage": 0.8, "low_intercept": -1, "low_slope": 1, "high_intercept": 1, "high_slope": 1}
 TREE = {
     "split_type": [0],
@@ -74,6 +85,8 @@ def write_bundle(
         "num_folds": len(boosters),
         "interval": LINES,
         "price_ratio": (0.8, 2.0),
+        "mean_price_ratio": 1.39,
+        "ranges": RANGES,
         "metrics": {"mae": 1.0},
         "folds": (),
         "segments": (SEGMENT,),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.factories import VEHICLE, vehicles
 from tests.promises.system import wait_until
-from tests.webapp.conftest import CHAMPION, Models, Promote, answer, running_app, save
+from tests.webapp.conftest import CHAMPION, Models, Promote, answer, running_app
 from tests.webapp.registry import SEGMENT, snapshot_ref
 from vroom_features.settings import Settings
 from vroom_model.segments import SEGMENTS, segment_of
@@ -72,26 +72,32 @@ def test_a_batch_answers_in_order_and_by_one_model(client: FlaskClient, champion
     assert refused.json["errors"][0]["field"] == "1.num_images"
 
 
+def answers_of(app: Flask, client: FlaskClient, vehicle: dict[str, float]) -> list[dict[str, Any]]:
+    """Return the forecast of a vehicle by every way to ask for it."""
+    vehicle_id = client.post("/vehicles", json=vehicle).json["vehicle_id"]
+    (_, made), (_, by_flask) = both_ways(app, "/predict", vehicle)
+    stored = client.post("/predict/id", json={"vehicle_id": vehicle_id}).json
+    return [made, by_flask, stored, *client.post("/predict/batch", json=[vehicle]).json["predictions"]]
+
+
 def test_a_forecast_says_what_it_counts_where_its_model_knows(
     app: Flask, client: FlaskClient, models: Models, promote: Promote
 ) -> None:
     watch = {"days": 364, "first_day": "2023-01-01", "last_day": "2023-12-30"}
     counted = {"watch": watch, "per_year": CHAMPION * 365 / 364, "per_month": CHAMPION * 365 / 364 / 12}
-    vehicle_id = save(client)
-
-    def answers() -> list[dict[str, Any]]:
-        (_, made), (_, by_flask) = both_ways(app, "/predict", VEHICLE)
-        stored = client.post("/predict/id", json={"vehicle_id": vehicle_id}).json
-        return [made, by_flask, stored, *client.post("/predict/batch", json=[VEHICLE]).json["predictions"]]
-
-    assert [{name: made[name] for name in counted} for made in answers()] == [counted] * 4
+    answers = answers_of(app, client, VEHICLE)
+    assert [{name: made[name] for name in counted} for made in answers] == [counted] * 4
+    assert [made["outside"] for made in answers] == [[]] * 4
+    far = answers_of(app, client, VEHICLE | {"num_images": 9, "recommended_price": 91.0})
+    assert [made["outside"] for made in far] == [["num_images", "recommended_price", "actual_price"]] * 4
     assert client.get("/model").json["watch"] == watch
     words = "in the 364 days of 2023-01-01 to 2023-12-30; about 5.0 a year, 0.4 a month"
     assert words in client.get("/").text
-    champion, old = models.champion(), models.register(CHAMPION, snapshot=snapshot_ref(None))
+    champion, old = models.champion(), models.register(CHAMPION, snapshot=snapshot_ref(None), ranges={})
     promote(old)
     wait_until(lambda: answer(client)[1] == old)
-    assert {made[name] for made in answers() for name in counted} == {None}
+    names = (*counted, "outside")
+    assert {made[name] for made in answers_of(app, client, VEHICLE) for name in names} == {None}
     assert client.get("/model").json["watch"] is None
     assert "a year" not in client.get("/").text
     promote(champion)

@@ -17,7 +17,8 @@ from tests.vroom_features.stores import arrive
 from tests.webapp.conftest import OPERATOR, Models, Promote, answer, save
 from vroom_features.ingest.seed import seed
 from vroom_features.online.rows import online_row
-from webapp.services import Services
+from vroom_features.vehicle import VehicleCreate
+from webapp.services import Services, now
 from webapp.serving.store_state import online_state
 
 
@@ -50,6 +51,18 @@ def test_a_key_saves_one_vehicle_until_it_is_deleted(client: FlaskClient) -> Non
     assert (again.status_code, str(again.status_code) in described) == (404, True)
     refused = client.post("/vehicles", json=VEHICLE, headers={"idempotency-key": "x" * 201})
     assert (refused.status_code, refused.json["errors"][0]["field"]) == (422, "Idempotency-Key")
+
+
+def test_a_car_of_an_earlier_release_with_a_thousand_photos_is_still_read(
+    client: FlaskClient, services: Services
+) -> None:
+    old = VehicleCreate.model_construct(**VEHICLE | {"num_images": 1_000, "actual_price": 9e6})
+    vehicle_id = services.source.save_vehicle(old, saved_at=now()).vehicle.vehicle_id
+    assert client.post("/predict/id", json={"vehicle_id": vehicle_id}).json["outside"] != []
+    (listed,) = client.get(f"/vehicles?search={vehicle_id}").json["vehicles"]
+    assert (listed["num_images"], listed["actual_price"]) == (1_000, 9e6)
+    assert "Must be at most 100." in client.get(f"/?vehicle_id={vehicle_id}").text
+    services.source.delete_vehicle(vehicle_id)
 
 
 def test_features_are_sent_again_only_when_they_changed(client: FlaskClient, services: Services) -> None:

@@ -91,6 +91,11 @@ class Predictor:
         self._low = (lines.low_intercept, lines.low_slope)
         self._high = (lines.high_intercept, lines.high_slope)
         covered = {each.segment: each.coverage for each in manifest.segments if each.num_rows >= MIN_ROWS}
+        self._ranges = tuple(
+            (name, seen.low, seen.high) for name, seen in manifest.ranges.items() if name in self.view.sources
+        )
+        reads_price = "actual_price" in self.view.sources
+        self._price_ratio = manifest.price_ratio if reads_price else (-np.inf, np.inf)
         self._segments = tuple((name, covered.get(name)) for name in SEGMENTS)
 
     @classmethod
@@ -143,6 +148,20 @@ class Predictor:
         """
         price_ratio = vehicle["actual_price"] / vehicle["recommended_price"]
         return self._segments[segment_of(price_ratio, vehicle["num_images"])]
+
+    def outside(self, vehicle: Mapping[str, float]) -> list[str] | None:
+        """Return the raw columns in which a vehicle lies outside what the model has learned from.
+
+        The owner's price is among them, too, where no vehicle was priced so high or low against the market.
+        None for a model of an earlier release, which did not keep its ranges.
+        """
+        if not self._ranges:
+            return None
+        found = [name for name, low, high in self._ranges if not low <= vehicle[name] <= high]
+        low, high = (ratio * vehicle["recommended_price"] for ratio in self._price_ratio)
+        if "actual_price" not in found and not low <= vehicle["actual_price"] <= high:
+            found.append("actual_price")
+        return found
 
     def predict_many(self, columns: Mapping[str, npt.NDArray[Any]]) -> Forecasts:
         """Forecast many vehicles from their raw columns, arrays of shape (n_vehicles,)."""

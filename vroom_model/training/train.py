@@ -13,6 +13,7 @@ import numpy as np
 import xgboost as xgb
 
 from vroom_features.offline.snapshots import Snapshot
+from vroom_features.vehicle import COLUMNS
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.dataset import Dataset, check_learnable, limit_labels, load_dataset
 from vroom_model.evaluation.interval import fit_lines, out_of_fold_ranges
@@ -27,6 +28,7 @@ from vroom_model.folds import out_of_fold
 from vroom_model.manifest import (
     SERVING_NAME,
     Histogram,
+    InputRange,
     IntervalLines,
     ModelManifest,
     Probe,
@@ -154,6 +156,8 @@ def train(
         num_folds=params.num_folds,
         interval=lines,
         price_ratio=(float(dataset.price_ratio.min()), float(dataset.price_ratio.max())),
+        mean_price_ratio=float(dataset.price_ratio.mean()),
+        ranges=_ranges(dataset),
         metrics={**overall_metrics(ranges, dataset), "num_limited": float(num_limited)},
         folds=fold_metrics(ranges, dataset, [booster.features for booster in boosters]),
         segments=segment_metrics(ranges, dataset),
@@ -200,6 +204,17 @@ def _probes(boosters: tuple[FoldBooster, ...], dataset: Dataset, lines: Interval
         )
         for i, row in enumerate(rows)
     )
+
+
+def _ranges(dataset: Dataset) -> dict[str, InputRange]:
+    """Return the ranges of the raw columns, also of those that are no features."""
+    raw = dict(zip(dataset.inputs, dataset.features.T.astype(np.float64), strict=True))
+    raw |= dict(zip(VEHICLE_VIEW.attributes, dataset.attributes.T, strict=True))
+    return {
+        name: InputRange(low=values.min(), high=values.max(), mean=values.mean())
+        for name, values in raw.items()
+        if name in COLUMNS
+    }
 
 
 def _reference(dataset: Dataset) -> dict[str, Histogram]:

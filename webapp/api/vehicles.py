@@ -107,7 +107,8 @@ class FeaturesPageDocument(BaseModel):
 
 
 def _vehicle_document(vehicle: StoredVehicle, watch: Watch | None) -> StoredVehicleDocument:
-    return StoredVehicleDocument(
+    # As it is: an earlier release took more photos and higher prices than a field takes today.
+    return StoredVehicleDocument.model_construct(
         status="fleet" if vehicle.is_fleet else "new_arrival" if vehicle.is_new_arrival else "withdrawn",
         days_watched=vehicle.days_of(watch),
         **vehicle.model_dump(),

@@ -72,6 +72,10 @@ class ForecastDocument(BaseModel):
     watch: WatchDocument | None = Field(description=WATCH_OF_MODEL)
     per_year: float | None = Field(description="the same forecast for 365 days")
     per_month: float | None = Field(description="the same forecast for a twelfth of that")
+    outside: list[str] | None = Field(
+        description="fields in which the vehicle lies outside what the model has learned from; null for a "
+        "model of an earlier release"
+    )
 
 
 class StoredForecastDocument(ForecastDocument):
@@ -101,6 +105,7 @@ def forecast_document(
         "watch": model.watch_json,
         "per_year": watch and watch.per_year(reservations),
         "per_month": watch and watch.per_month(reservations),
+        "outside": model.predictor.outside(vehicle),
     }
 
 
