@@ -63,8 +63,9 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 
 lock: | $(BIN)/uv ## pin every dependency again, with hashes
 	@$(COMPILE) --upgrade --extra local --group build --output-file requirements.lock
-	@$(COMPILE) --all-extras --group build --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	@$(COMPILE) --all-extras --group build --group dev --group docs --constraint requirements.lock --output-file requirements-dev.lock
 	@for extra in web flows orchestrator; do $(COMPILE) --extra $$extra --constraint requirements.lock --output-file deploy/$$extra.lock; done
+	@$(COMPILE) --group mlflow --constraint requirements.lock --output-file deploy/mlflow.lock
 
 sample: install ## generate the sample data again
 	@$(BIN)/python data/generate.py --out data

@@ -51,10 +51,11 @@ def asked(*extras: str) -> Iterator[Requirement]:
     ("lock", "extras", "groups"),
     [
         ("requirements.lock", ["local"], ["build"]),
-        ("requirements-dev.lock", ["all"], ["build", "dev"]),
+        ("requirements-dev.lock", ["all"], ["build", "dev", "docs"]),
         ("deploy/web.lock", ["web"], []),
         ("deploy/flows.lock", ["flows"], []),
         ("deploy/orchestrator.lock", ["orchestrator"], []),
+        ("deploy/mlflow.lock", [], ["mlflow"]),
     ],
 )
 def test_a_lock_pins_what_is_asked_for(lock: str, extras: list[str], groups: list[str]) -> None:
