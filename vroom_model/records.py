@@ -9,7 +9,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vroom_model.errors import BrokenModelError, ReasonError
 
@@ -59,6 +59,14 @@ class Record(BaseModel):
     """Base of the records; fields that a newer program added are ignored."""
 
     model_config = ConfigDict(frozen=True)
+
+    @classmethod
+    def from_tag(cls, version: ModelVersion, tag: str) -> Self | None:
+        """Return the record in a tag of a version; None if there is none that can be read."""
+        try:
+            return cls.model_validate_json(version.tags[tag]) if tag in version.tags else None
+        except ValidationError:
+            return None
 
 
 class Decision(Record):

@@ -35,6 +35,7 @@ from webapp.security import headers, sign_in
 from webapp.security.rate_limits import ClientLimit, Counter
 from webapp.security.sign_in import csrf, read_credentials
 from webapp.services import Services
+from webapp.serving.alerts import AlertWatch
 from webapp.serving.current_model import ModelSlot
 from webapp.serving.fastpath import FastPath
 from webapp.serving.fleet_overview import FleetOverview
@@ -121,6 +122,7 @@ def open_services(settings: Settings) -> Services:
         slot=slot,
         listener=listener,
         heartbeat=heartbeat,
+        alerts=AlertWatch(),
         prefect=PrefectClient(settings.prefect),
         registry=registry,
         promotions=promotions,
@@ -134,5 +136,6 @@ def open_services(settings: Settings) -> Services:
     )
     heartbeat.start()
     listener.start()
+    services.alerts.start(services)
     slot.settled.wait(FIRST_MODEL_TIMEOUT_S)
     return services

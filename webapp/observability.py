@@ -61,6 +61,9 @@ MESSAGES = Counter("vroom_listener_messages_total", "Messages received", ["kind"
 ONLINE_READS = Counter("vroom_online_reads_total", "Reads of the online store", ["outcome"])
 ONLINE_UP = Gauge("vroom_online_store_up", "1 while Redis answers", multiprocess_mode="liveall")
 CAUGHT_UP = Counter("vroom_online_caught_up_rows_total", "Rows written or removed to catch up")
+ALERTS = Gauge(
+    "vroom_alert", "1 while an alert of this kind is raised", ["kind"], multiprocess_mode="livemax"
+)
 SAVES = Counter("vroom_vehicles_saved_total", "Vehicles saved")
 
 HANDLER_NAME = "vroom"

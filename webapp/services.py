@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from webapp.prefect_client import PrefectClient
     from webapp.security.rate_limits import ClientLimit, Counter
     from webapp.security.sign_in import Credentials
+    from webapp.serving.alerts import AlertWatch
     from webapp.serving.current_model import ModelSlot
     from webapp.serving.fleet_overview import FleetOverview
     from webapp.serving.listener import ModelListener
@@ -38,6 +39,7 @@ class Services:
     slot: "ModelSlot"
     listener: "ModelListener"
     heartbeat: "WorkerHeartbeat"
+    alerts: "AlertWatch"
     prefect: "PrefectClient"
     registry: "Registry"
     promotions: "PromotionService"
@@ -53,6 +55,7 @@ class Services:
 
     def close(self) -> None:
         """Stop the threads and close the connections."""
+        self.alerts.stop()
         self.listener.stop()
         self.heartbeat.stop()
         self.prefect.close()

@@ -19,6 +19,7 @@ from webapp.app import create_app
 from webapp.prefect_client import PrefectClient, RunNotFoundError
 from webapp.services import now
 
+RUN_FAILED = "The last run of monitor failed"
 pytestmark = pytest.mark.usefixtures("prefect_server")
 ACTION = "monitor"
 PAYLOADS = (
@@ -87,7 +88,9 @@ def test_a_hostile_run_is_text_on_the_pages(tmp_path: Path, redis_url: str) -> N
     asyncio.run(make_runs())
     services = {"redis_url": redis_url, "mlflow_uri": "http://127.0.0.1:9", "prefect_url": prefect_url()}
     app = create_app(Settings(_env_file=None, home=tmp_path / "home", **services))
-    with closing(app.extensions["vroom"]):
+    with closing(app.extensions["vroom"]) as found:
+        found.alerts.check(found)
+        assert [alert.text for alert in found.alerts.current if alert.kind == "run"] == [RUN_FAILED]
         runs, start = (app.test_client().get(path).text for path in ("/runs", "/"))
     for active in ("<script>alert", "<img src=x", 'href="javascript:'):
         assert active not in runs + start

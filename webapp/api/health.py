@@ -34,6 +34,7 @@ class HealthDocument(BaseModel):
     mlflow_uri: str
     online_store: Literal["up", "down"]
     listener: Literal["subscribed", "polling"]
+    alerts: list[str] = Field(description="what an operator should look into; it does not change the status")
     worker: str
     workers: list[WorkerState] | None = None
     versions: dict[str, int] | None = Field(default=None, description="how many workers serve which version")
@@ -62,6 +63,7 @@ def health(query: HealthQuery) -> HealthDocument:
         mlflow_uri=str(app.settings.mlflow),
         online_store="up" if app.heartbeat.is_redis_up else "down",
         listener="subscribed" if app.listener.is_subscribed else "polling",
+        alerts=[alert.text for alert in app.alerts.current],
         worker=app.worker,
         workers=workers,
         versions=dict(Counter(str(worker.model_version) for worker in workers)) if workers else None,

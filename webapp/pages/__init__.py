@@ -54,4 +54,5 @@ def frame() -> dict[str, Any]:
         "model": current_model(),
         "theme": theme if theme in {"light", "dark"} else None,
         "is_operator": is_operator,
+        "alerts": services().alerts.current if is_operator else (),
     }

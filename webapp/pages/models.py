@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from flask import Blueprint, Response
-from pydantic import ValidationError
 
 from vroom_features.database.tables import PromotionRecord
 from vroom_features.errors import VroomFeaturesError
 from vroom_model.errors import VroomModelError
-from vroom_model.records import Decision, Matured, ModelVersion, MonitorReport, Record
+from vroom_model.records import Decision, Matured, ModelVersion, MonitorReport
 from vroom_model.registry.matured import read_matured
 from vroom_model.registry.promotion import PromotionService, explains, last_made
 from webapp.pages.operations import read_progress
@@ -19,7 +17,6 @@ from webapp.services import services
 
 NUM_RECORDS = 20
 NUM_POINTS = 100
-AnyRecord = TypeVar("AnyRecord", bound=Record)
 bp = Blueprint("models", __name__)
 
 
@@ -83,7 +80,7 @@ def read_history(promotions: PromotionService) -> History:
         candidate = promotions.registry.candidate()
         records = promotions.history(limit=NUM_RECORDS)
         champion = promotions.registry.champion()
-        drift = _read_tag(MonitorReport, champion, "monitor") if champion else None
+        drift = MonitorReport.from_tag(champion, "monitor") if champion else None
         matured: tuple[Matured, ...] = ()
         if champion and drift and drift.matured:
             matured = read_matured(promotions.registry, champion)
@@ -96,16 +93,8 @@ def read_history(promotions: PromotionService) -> History:
     return History(
         records,
         candidate=candidate,
-        decision=_read_tag(Decision, candidate, "decision") if candidate else None,
+        decision=Decision.from_tag(candidate, "decision") if candidate else None,
         drift=drift,
         matured=matured[-NUM_POINTS:],
         moved_by_hand=champion.version if champion and is_by_hand else None,
     )
-
-
-def _read_tag(kind: type[AnyRecord], version: ModelVersion, tag: str) -> AnyRecord | None:
-    """Return the record in a tag of a version; None if there is none that can be read."""
-    try:
-        return kind.model_validate_json(version.tags[tag]) if tag in version.tags else None
-    except ValidationError:
-        return None

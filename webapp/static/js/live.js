@@ -29,6 +29,8 @@ async function checkHealth() {
   chip.dataset.status = health.status;
   chip.title = (health.reasons ?? []).join("; ");
   chip.textContent = health.status === "unreachable" ? "Server unreachable" : now ? `Model ${now}` : "No model yet";
+  const raised = document.getElementById("alerts")?.dataset.raised;
+  if (raised !== undefined && health.alerts && health.alerts.join("; ") !== raised) notify("alerts");
   if (now !== version) {
     version = now;
     chip.dataset.version = now;

@@ -1,0 +1,128 @@
+"""What an operator should know of: checked every few seconds, beside the requests."""
+
+import logging
+import math
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from vroom_features.errors import VroomFeaturesError
+from vroom_model.errors import VroomModelError
+from vroom_model.records import Decision, MonitorReport
+from webapp.observability import ALERTS
+from webapp.prefect_client import WorkflowError
+from webapp.services import Services
+from webapp.serving.store_state import online_state
+
+logger = logging.getLogger(__name__)
+INTERVAL_S = 15.0
+COVERAGE_MARGIN = 0.05
+Kind = Literal["drift", "bookings", "error", "coverage", "candidate", "run", "workers", "online_store"]
+TRANSIENT = frozenset({"workers", "online_store"})
+"""A swap or a save explains these for a moment, so they are raised when two checks in a row found them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """Something to look into, and the endpoint of the page that shows it."""
+
+    kind: Kind
+    text: str
+    page: str = "models.show"
+
+
+class AlertWatch:
+    """Keep the alerts of this moment, in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.current: tuple[Alert, ...] = ()
+        self._found_before: set[Kind] = set()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, app: Services) -> None:
+        """Start the thread."""
+        self._thread = threading.Thread(target=self._run, args=(app,), name="alerts", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the thread."""
+        self._stopping.set()
+        if self._thread:
+            self._thread.join(timeout=10)
+
+    def check(self, app: Services) -> None:
+        """Read everything once; a service that cannot be read raises no alert here, its page says so."""
+        found: list[Alert] = []
+        for read in (_of_models, _of_runs, _of_workers, _of_online_store):
+            try:
+                found += read(app)
+            except (VroomModelError, VroomFeaturesError, WorkflowError) as exc:
+                logger.debug("not checked: %s", exc)
+        self.current = tuple(
+            alert for alert in found if alert.kind not in TRANSIENT or alert.kind in self._found_before
+        )
+        self._found_before = {alert.kind for alert in found}
+        raised = {alert.kind for alert in self.current}
+        for kind in get_args(Kind):
+            ALERTS.labels(kind).set(kind in raised)
+
+    def _run(self, app: Services) -> None:
+        while not self._stopping.is_set():
+            self.check(app)
+            self._stopping.wait(INTERVAL_S)
+
+
+def _of_models(app: Services) -> Iterator[Alert]:
+    champion, candidate = app.registry.champion(), app.registry.candidate()
+    if champion and (report := MonitorReport.from_tag(champion, "monitor")):
+        if report.drifted:
+            yield Alert("drift", f"Large drift in {', '.join(report.drifted)}")
+        if report.lost_bookings:
+            yield Alert("bookings", f"Bookings fell: {report.lost_bookings}")
+        if report.matured and report.matured.is_worse:
+            yield Alert("error", "The champion's real error is worse than in training")
+        yield from _of_coverage(app, report)
+    if candidate and candidate != champion:
+        decision = Decision.from_tag(candidate, "decision")
+        if decision and not decision.promote:
+            yield Alert("candidate", f"Model {candidate.version} was not promoted")
+
+
+def _of_coverage(app: Services, report: MonitorReport) -> Iterator[Alert]:
+    """Compare the share of outcomes in their range with the target, where it is more than chance."""
+    model = app.slot.current
+    if model is None or model.version != report.version:
+        return
+    target, matured, known = model.predictor.manifest.coverage, report.matured, report.outcomes
+    seen, num = (known.held, known.num_vehicles) if known else (target, 1)
+    if matured and matured.coverage is not None:
+        seen, num = matured.coverage, matured.num_vehicles
+    chance = 2 * math.sqrt(target * (1 - target) / num)
+    if abs(seen - target) >= max(COVERAGE_MARGIN, chance):
+        yield Alert("coverage", f"{seen:.0%} of outcomes are in their range, not {target:.0%}")
+
+
+def _of_runs(app: Services) -> Iterator[Alert]:
+    last = {run.flow: run for run in reversed(app.prefect.recent())}
+    for flow, run in sorted(last.items()):
+        if run.state_type in {"FAILED", "CRASHED"}:
+            yield Alert("run", f"The last run of {flow.removeprefix('vroom_forecast_')} failed", "runs.show")
+
+
+def _of_workers(app: Services) -> Iterator[Alert]:
+    workers = app.heartbeat.workers() or []
+    if len(versions := {worker.model_version for worker in workers}) > 1:
+        served = " and ".join(sorted(str(version or "none") for version in versions))
+        yield Alert("workers", f"The web workers serve different models: {served}", "system.show")
+    elif any(worker.problem for worker in workers):
+        yield Alert("workers", "A web worker cannot load the champion", "system.show")
+
+
+def _of_online_store(app: Services) -> Iterator[Alert]:
+    state = online_state(app)
+    if state.problem:
+        yield Alert("online_store", "The online store is not reachable", "feature_stores.show")
+    elif not state.is_in_sync:
+        yield Alert("online_store", "The online store is behind the database", "feature_stores.show")
