@@ -21,10 +21,8 @@ from vroom_features.messages import VehicleMaterialized
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.online.store import OnlineStore
 from vroom_features.online.sync import AuditReport, audit
-from vroom_features.settings import Settings
+from vroom_features.settings import SAMPLE_DIR, Settings
 from vroom_features.watch import end_of_past_day
-
-SAMPLE_DIR = Path(__file__).parents[1] / "data"
 
 
 @task(retries=2, retry_delay_seconds=[1, 5], timeout_seconds=1800, retry_condition_fn=is_worth_repeating)
@@ -180,7 +178,7 @@ def _summary(seeded: SeedReport | None, written: MaterializeReport) -> str:
     if seeded is None:
         read = (
             "the fleet is kept, for the sample replaces it only by"
-            " `python -m vroom_features seed --data-dir data --allow-removals`"
+            " `python -m vroom_features seed --allow-removals`"
         )
     elif seeded.is_unchanged:
         read = "the database was up to date"

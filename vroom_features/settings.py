@@ -27,6 +27,7 @@ MAX_REMOVED_RESERVATION_SHARE = 0.10
 PARTITION_VEHICLES = 131_072
 """Vehicles read, computed and written at a time; a run's memory grows with it."""
 KEEP_SNAPSHOTS = 5
+SAMPLE_DIR = Path(__file__).with_name("sample")
 HEADER_TEXT = re.compile(r"([!-~]([ -~]*[!-~])?)?")
 """Empty, or text that an HTTP header carries unchanged."""
 
@@ -58,8 +59,9 @@ class Settings(BaseSettings):
     """online store and messages; empty: 127.0.0.1 at VROOM_REDIS_PORT; a cluster: redis+cluster://host:port"""
     mlflow_uri: ServerAddress = UNSET
     """MLflow server; empty: 127.0.0.1 at VROOM_MLFLOW_PORT"""
-    data_dir: Path = Path("data")
-    """folder of the CSV files to seed from; unless it is set, the sample in data replaces no other fleet"""
+    data_dir: Path = Field(default_factory=lambda: here if (here := Path("data")).is_dir() else SAMPLE_DIR)
+    """folder of the CSV files to seed from; by default data in this folder or the sample, which replaces no
+    other fleet"""
     partition_vehicles: int = Field(PARTITION_VEHICLES, ge=1)
     """vehicles computed at a time: fewer take less memory"""
     dask_address: DaskAddress = UNSET

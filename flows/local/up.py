@@ -24,8 +24,9 @@ from vroom_features.ingest.csv_files import find_csv
 from vroom_features.online.redis_client import node_url
 from vroom_features.settings import Settings
 
-ROOT = Path(__file__).resolve().parents[2]
-CONFIG = ROOT / "supervisord.conf"
+CONFIG, DEPLOYMENTS, PREFECT_SETTINGS = (
+    Path(__file__).with_name(name) for name in ("supervisord.conf", "prefect.yaml", "prefect.toml")
+)
 FREE_BYTES_NEEDED = 500_000_000
 PORTS = ("web_port", "web_events_port", "redis_port", "mlflow_port", "prefect_port")
 SOCKET_PATH_MAX = 100  # the system's limit for a Unix socket is about 108 characters
@@ -64,11 +65,15 @@ def check(settings: Settings) -> None:
         try:
             find_csv(settings.data_dir, name)
         except DataContractError as exc:
-            raise StartError(f"{exc}; give a folder that has it: make run DATA=folder") from exc
+            raise StartError(
+                f"{exc}; give a folder that has it: VROOM_DATA_DIR=folder vroom up, or make run DATA=folder"
+            ) from exc
     try:
         settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)  # for secrets and logs
         for folder in ("log", "redis", "mlflow", "prefect"):
             (settings.home / folder).mkdir(exist_ok=True)
+        if not Path("prefect.toml").exists():  # read by whatever of Prefect starts in this folder
+            shutil.copy(PREFECT_SETTINGS, "prefect.toml")
     except OSError as exc:
         raise StartError(
             f"cannot make folders in {settings.home}: {exc.strerror}; set VROOM_HOME elsewhere"
@@ -149,6 +154,7 @@ def child_environment(settings: Settings) -> dict[str, str]:
     return os.environ | {
         "PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONUNBUFFERED": "1",
+        "PYTHONSAFEPATH": "1",  # a folder named flows in this one is not ours
         "VROOM_HOME": str(settings.home),
         **({"VROOM_DATA_DIR": str(settings.data_dir.resolve())} if settings.is_data_dir_set else {}),
         **{
@@ -184,8 +190,8 @@ def _bring_up(settings: Settings, environment: dict[str, str], console: Console)
     with console.status("Deploying the flows"):
         _create_work_pool(prefect_api)
         _run(environment, "supervisorctl", "-c", str(CONFIG), "start", "worker")
-        _run(environment, "prefect", "--no-prompt", "deploy", "--all")
-    subprocess.run([sys.executable, "-m", "flows", "first-run"], cwd=ROOT, env=environment, check=False)
+        _run(environment, "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS))
+    subprocess.run([sys.executable, "-m", "flows", "first-run"], env=environment, check=False)
     token = secrets.token_urlsafe(24)
     settings.sign_in_token.write_text(token)  # the web app takes it once, within a day
     rows = {
@@ -222,7 +228,7 @@ def _wait_for(name: str, is_up: Callable[[], object], settings: Settings) -> Non
 def _run(environment: dict[str, str], program: str, *arguments: str) -> None:
     """Run an installed command; its output is shown only if it fails."""
     command = [_program(program), *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         raise StartError(f"`{program} {' '.join(arguments)}` failed: {(done.stdout + done.stderr).strip()}")
 

@@ -11,8 +11,8 @@ import redis as redis_py
 from prefect.client.orchestration import get_client
 from prefect.settings import get_current_settings
 
-from flows.local.up import ROOT
 from tests.ports import free_port
+from tests.promises.system import ROOT
 from tests.secrets import LOGIN, PASSWORD, USER, assert_nothing_secret
 from vroom_features.settings import Settings
 

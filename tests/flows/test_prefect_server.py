@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import subprocess
 from collections.abc import Iterator
 from configparser import RawConfigParser
@@ -19,8 +20,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Pending
 
 from flows.local.first_run import create_automation
-from flows.local.up import CONFIG, ROOT, child_environment
-from tests.promises.system import wait_until
+from flows.local.up import CONFIG, child_environment
+from tests.promises.system import ROOT, wait_until
 from tests.whole_system import system_settings
 from vroom_features.settings import Settings
 
@@ -39,8 +40,9 @@ def program(name: str, settings: Settings) -> Iterator["subprocess.Popen[bytes]"
     config.read(CONFIG)
     command = config[f"program:{name}"]["command"]
     filled = command.replace("%(ENV_VROOM_PREFECT_PORT)s", str(settings.prefect_port))
+    filled = filled.replace("%(here)s", str(CONFIG.parent))
     environment = child_environment(settings)
-    with subprocess.Popen(filled.split(), cwd=ROOT, env=environment, process_group=0) as process:
+    with subprocess.Popen(shlex.split(filled), cwd=ROOT, env=environment, process_group=0) as process:
         try:
             yield process
         finally:

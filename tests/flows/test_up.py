@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.local.up import CONFIG, ROOT, StartError, check, child_environment
-from tests.promises.system import Web, command_environment, wait_until
+from flows.local.up import CONFIG, StartError, check, child_environment
+from tests.promises.system import ROOT, Web, command_environment, wait_until
 from tests.whole_system import system_settings
 from vroom_features.settings import Settings
 

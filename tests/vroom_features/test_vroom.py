@@ -35,7 +35,12 @@ def test_the_version_is_that_of_the_package(command: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("seed", "--allow-removals"), ("up", "serve until Ctrl-C"), ("web", "{app,events}"), ("worker", "--pool")],
+    [
+        ("seed", "--allow-removals"),
+        ("up", "serve until Ctrl-C"),
+        ("web", "{app,events}"),
+        ("worker", "--pool"),
+    ],
 )
 def test_a_word_starts_its_module_whatever_this_folder_holds(tmp_path: Path, name: str, told: str) -> None:
     for package in ("flows", "vroom_features", "webapp"):
