@@ -15,6 +15,7 @@ import pytest
 from flows.local.up import CONFIG, StartError, check, child_environment
 from tests.promises.system import ROOT, Web, command_environment, wait_until
 from tests.whole_system import system_settings
+from vroom_features.commands.vroom import WORKER
 from vroom_features.settings import Settings
 
 
@@ -48,6 +49,7 @@ def test_the_programs_start_again_however_they_ended_and_a_home_with_a_space_sta
     config.read(CONFIG)
     programs = [config[name] for name in config.sections() if name.startswith("program:")]
     assert [program.get("autorestart") for program in programs] == ["true"] * 6
+    assert config["program:worker"]["command"] == " ".join(["prefect", *WORKER])  # as `vroom worker`
     command = config["program:mlflow"]["command"].replace("%(ENV_VROOM_HOME)s", "/my car")
     words = shlex.split(command)  # as the supervisor does, after it put the environment in
     assert {"sqlite:////my car/mlflow/mlflow.db", "/my car/mlflow/artifacts"} < set(words)
