@@ -69,6 +69,23 @@ class Record(BaseModel):
             return None
 
 
+class SegmentGain(Record):
+    """The errors of candidate and champion on the vehicles of one price segment."""
+
+    segment: str
+    num_vehicles: int
+    candidate_mae: float
+    champion_mae: float
+    low: float
+    high: float
+    """95 % interval of the paired difference, candidate less champion."""
+
+    @property
+    def difference(self) -> float:
+        """The candidate's error less the champion's."""
+        return self.candidate_mae - self.champion_mae
+
+
 class Decision(Record):
     """Whether to promote a version, and why, in a sentence and in numbers."""
 
@@ -88,6 +105,7 @@ class Decision(Record):
     next_matures: date | None = None
     """The day at which the first of these has an outcome."""
     snapshot_digest: str | None = None
+    segments: tuple[SegmentGain, ...] = ()
     forced: bool = False
 
     @classmethod

@@ -27,11 +27,14 @@ def window(window_of: WindowOf, system: System) -> Window:
     return window_of(system)
 
 
-def press(button: str, *pages: Page) -> None:
+def press(button: str, *pages: Page, reason: str = "") -> None:
     """Press a button of an action and confirm; on several pages almost at once."""
     for page in pages:
         page.get_by_role("button", name=button, exact=True).click()
     for page in pages:
+        if reason:
+            page.get_by_role("dialog").get_by_role("button", name=button).click()  # refused without a reason
+            page.get_by_role("dialog").get_by_label("Reason").fill(reason)
         page.get_by_role("dialog").get_by_role("button", name=button).click()
     for page in pages:
         page.wait_for_url("**#operations")
@@ -122,8 +125,10 @@ def test_a_rollback_brings_the_champion_before_back_once_and_then_fails_with_its
     window: Window, system: System
 ) -> None:
     page = window.open("/models", signed_in=True)
-    press("Roll back", page)
-    expect(ended(page, "Roll back")).to_contain_text("Version 1 is champion again, instead of 2")
+    press("Roll back", page, reason="vans are off")
+    expect(ended(page, "Roll back")).to_contain_text(
+        "Version 1 is champion again, instead of 2: vans are off"
+    )
     expect(page.locator("#model-chip")).to_have_text("Model 1")
     wait_until(lambda: system.serves(1))
     expect(page.get_by_role("button", name="Roll back", exact=True)).to_be_disabled()

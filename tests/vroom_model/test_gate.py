@@ -132,3 +132,11 @@ def test_a_model_that_cannot_be_trusted_is_refused_without_a_comparison(
     assert (decision.promote, decision.candidate_mae) == (False, None)
     assert decision.reason.startswith("version 7 cannot be used: ")
     assert re.search(words, decision.reason)
+
+
+def test_a_decision_has_the_paired_difference_of_each_segment_with_its_interval() -> None:
+    gains = decide(evaluation(2, noise=np.where(UNEVEN > 0, 0.0, -0.2)), evaluation(1)).segments
+    assert [gain.num_vehicles for gain in gains] == [NUM_VEHICLES // 4] * 4
+    assert all(gain.low < gain.difference < gain.high for gain in gains)
+    assert [gain.high < 0 for gain in gains] == [True, True, False, True]
+    assert decide(evaluation(2), None).segments == ()

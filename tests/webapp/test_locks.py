@@ -40,9 +40,10 @@ OPERATORS = {
     "arrivals.delete",
     "operations.reload",
     "operations.start",
+    "operations.promote_version",
     "vehicles_api.delete_vehicle",
 }
-ARGUMENTS = {"vehicle_id": "1", "name": "train"}
+ARGUMENTS = {"version": "1", "vehicle_id": "1", "name": "train"}
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,12 @@ def signed_in(app: Flask) -> FlaskClient:
 def send(client: FlaskClient, endpoint: str, method: str, path: str, **headers: str) -> TestResponse:
     if endpoint == "vehicles_api.save_vehicle":
         return client.open(path, method=method, json=VEHICLE, headers=headers)
-    form = {"confirmed": "yes", "action": "save", **{name: str(value) for name, value in VEHICLE.items()}}
+    form = {
+        "confirmed": "yes",
+        "reason": "a test",
+        "action": "save",
+        **{name: str(value) for name, value in VEHICLE.items()},
+    }
     return client.open(path, method=method, data=form, headers=headers)
 
 

@@ -14,8 +14,9 @@ from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.online.store import Synced
 from vroom_features.online.sync import AuditReport, record_audit
 from vroom_model.manifest import SnapshotRef
-from vroom_model.records import Decision, FeatureDrift, Matured, MonitorReport, Outcomes
+from vroom_model.records import Decision, FeatureDrift, Matured, MonitorReport, Outcomes, SegmentGain
 from vroom_model.registry.matured import keep_matured
+from vroom_model.segments import SEGMENTS
 from webapp.security.sign_in import secret_in
 from webapp.services import Services, now
 from webapp.serving.store_state import online_state
@@ -173,6 +174,48 @@ def test_rows_of_another_database_are_named_as_such(client: FlaskClient, service
     assert "This Redis has the rows of another database." in page(client, "/feature-stores")
 
 
+def test_versions_are_listed_and_two_compared_on_the_same_cars(
+    champion: int, models: Models, client: FlaskClient, services: Services
+) -> None:
+    candidate = models.register(6.5, params={"num_trees": 9})
+    gain = SegmentGain(
+        segment=SEGMENTS[0], num_vehicles=321, candidate_mae=3.1, champion_mae=3.4, low=-0.5, high=-0.1
+    )
+    decision = Decision(
+        promote=True,
+        reason="it is better",
+        candidate_version=candidate,
+        champion_version=champion,
+        num_vehicles=800,
+        segments=(gain,),
+    )
+    shown = page(client, "/models/compare", a=champion, b=candidate)
+    assert "The two were not compared on the same cars" in shown
+    assert re.search(r"num_trees</th><td[^>]*>1</td><td[^>]*>9<", shown)
+    services.registry.set_tags(candidate, {"decision": decision.model_dump_json(), "coverage": "0.8123"})
+    listed = page(client, "/models").partition('id="versions"')[2]
+    assert re.search(rf'<th scope="row">{candidate}.*It is better<.*81.2%<', listed, re.DOTALL)
+    shown = page(client, "/models/compare", a=candidate, b=champion)
+    assert "On the same 800 cars" in shown
+    assert re.search(r"321<.*3.10<.*3.40<.*-0.30<.*-0.50 to -0.10<", shown)
+    for query, code in (({"a": 1}, 422), ({"a": "x", "b": 1}, 422), ({"a": champion, "b": 10**6}, 404)):
+        assert client.get("/models/compare", query_string=query).status_code == code
+
+
+def test_a_rollback_and_a_promotion_by_hand_need_a_reason(client: FlaskClient, services: Services) -> None:
+    sign_in(client)
+    form = {"csrf_token": csrf_token(client), "confirmed": "yes"}
+    before = services.audit_log.entries()
+    for path in ("/operations/rollback", "/operations/promote/1"):
+        for reason in ({}, {"reason": "  "}):
+            answer = client.post(path, data=form | reason)
+            assert answer.status_code == 200
+            assert 'name="reason" required' in answer.text
+    assert services.audit_log.entries() == before
+    assert client.post("/operations/promote/1", data=form | {"reason": "vans"}).status_code == 303
+    assert services.audit_log.entries()[0].reason == "vans"
+
+
 def test_hosts_have_three_pages_and_no_address_of_this_machine_and_operators_all(
     champion: int, client: FlaskClient, services: Services
 ) -> None:
@@ -206,7 +249,10 @@ def test_the_audit_log_says_in_words_what_was_done_and_why_and_is_filtered(
         ["Roll back", "it &lt;b&gt;errs&lt;/b&gt; on vans", "in the browser"],
         ["Signed in", "", "by link"],
     ]
-    assert [row[1] for row in audit_rows(client, "/system/audit?done=Started+a+run")] == ["Roll back"]
+    assert [row[1] for row in audit_rows(client, "/system/audit?done=Started+a+run")][:2] == [
+        "Roll back",
+        "Promote model 1",
+    ]
     assert audit_rows(client, "/system/audit?client=nowhere") == []
     services.audit_log.record(now(), actor="token", action="a" * 64, subject="", client="many", request_id="")
     for _ in range(50):

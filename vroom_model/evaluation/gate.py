@@ -1,7 +1,7 @@
 """The decision whether a candidate becomes champion, from the scores of both on the same vehicles."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from vroom_features.offline.snapshots import Snapshot
 from vroom_model.errors import BrokenModelError
 from vroom_model.evaluation.metrics import Evaluation, score
-from vroom_model.records import Decision, ModelVersion
+from vroom_model.records import Decision, ModelVersion, SegmentGain
 from vroom_model.segments import SEGMENTS
 from vroom_model.serving.predictor import Predictor
 
@@ -158,7 +158,29 @@ def decide(
         num_left_out=candidate.num_left_out,
         next_matures=candidate.next_matures,
         snapshot_digest=candidate.snapshot_digest,
+        segments=tuple(_segment_gains(candidate, champion, rules)) if champion else (),
     )
+
+
+def _segment_gains(
+    candidate: Evaluation, champion: Evaluation, rules: PromotionRules
+) -> Iterator[SegmentGain]:
+    for number, segment in enumerate(SEGMENTS):
+        rows = candidate.segments == number
+        num_vehicles = int(rows.sum())
+        if num_vehicles < rules.segment_min_rows:
+            continue
+        ours, theirs = candidate.errors[rows], champion.errors[rows]
+        difference = float((ours - theirs).mean())
+        margin = 1.96 * float((ours - theirs).std(ddof=1)) / num_vehicles**0.5
+        yield SegmentGain(
+            segment=segment,
+            num_vehicles=num_vehicles,
+            candidate_mae=float(ours.mean()),
+            champion_mae=float(theirs.mean()),
+            low=difference - margin,
+            high=difference + margin,
+        )
 
 
 def _bias_gain(candidate: Evaluation, champion: Evaluation) -> float:
@@ -209,14 +231,11 @@ def _objection(candidate: Evaluation, champion: Evaluation | None, rules: Promot
             f"{champion.trained_mean_label:.2f} that champion {champion.version} learned from; "
             "reservations seem to be missing, so check reservations.csv and materialize again"
         )
-    for number, segment in enumerate(SEGMENTS):
-        rows = candidate.segments == number
-        if rows.sum() < rules.segment_min_rows:
-            continue
-        ours, theirs = float(candidate.errors[rows].mean()), float(champion.errors[rows].mean())
-        if ours > (1 + rules.segment_margin) * theirs:
+    for gain in _segment_gains(candidate, champion, rules):
+        if gain.candidate_mae > (1 + rules.segment_margin) * gain.champion_mae:
             return (
-                f"{name} is worse for vehicles {segment}: error {ours:.3f} against {theirs:.3f}, "
-                f"more than {rules.segment_margin:.0%} above champion {champion.version}"
+                f"{name} is worse for vehicles {gain.segment}: error {gain.candidate_mae:.3f} against "
+                f"{gain.champion_mae:.3f}, more than {rules.segment_margin:.0%} above champion "
+                f"{champion.version}"
             )
     return None

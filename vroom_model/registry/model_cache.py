@@ -97,30 +97,13 @@ class ModelCache:
 
     def _download(self, ref: ChampionRef, directory: Path) -> None:
         """Download the manifest, then the files that it lists, and no other."""
-        if not FOLDER.fullmatch(ref.bundle_path):
-            raise BrokenModelError(
-                directory, f"bundle_path {ref.bundle_path[:80]!r} is outside the model's run"
-            )
-        content = self._artifact(ref, MANIFEST_NAME)
-        if hashlib.sha256(content).hexdigest() != ref.manifest_sha256:
-            problem = f"{MANIFEST_NAME} in MLflow differs from the checksum in the registry"
-            raise BrokenModelError(directory, problem)
+        content, manifest = fetch_manifest(self._api, ref)
         (directory / MANIFEST_NAME).write_bytes(content)
-        try:
-            files = ModelManifest.model_validate_json(content).files
-        except ValidationError as exc:
-            raise BrokenModelError(directory, f"{MANIFEST_NAME} has {exc.error_count()} errors") from exc
-        for name in files:
+        for name in manifest.files:
             if Path(name).name != name:
                 raise BrokenModelError(directory, f"file name {name!r} is outside the directory")
-            (directory / name).write_bytes(self._artifact(ref, name))
+            (directory / name).write_bytes(_artifact(self._api, ref, name))
         ModelManifest.read(directory, sha256=ref.manifest_sha256)
-
-    def _artifact(self, ref: ChampionRef, name: str) -> bytes:
-        try:
-            return self._api.artifact(ref.run_id, ref.bundle_path, name)
-        except ModelNotFoundError as exc:
-            raise BrokenModelError(Path(f"version {ref.version}"), str(exc)) from exc
 
     def _prune(self, *, keep: Path) -> None:
         """Delete all but the newest few models, and half fetched ones that killed processes left."""
@@ -133,6 +116,35 @@ class ModelCache:
         ]
         for path in (*models[NUM_CACHED_MAX:], *left_behind):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def fetch_manifest(api: MlflowApi, ref: ChampionRef) -> tuple[bytes, ModelManifest]:
+    """Return the manifest of a version as it is in MLflow, verified by its checksum in the registry.
+
+    Raises
+    ------
+    BrokenModelError
+        If it is missing, differs from its checksum, or is none.
+    """
+    version = Path(f"version {ref.version}")
+    if not FOLDER.fullmatch(ref.bundle_path):
+        raise BrokenModelError(version, f"bundle_path {ref.bundle_path[:80]!r} is outside the model's run")
+    content = _artifact(api, ref, MANIFEST_NAME)
+    if hashlib.sha256(content).hexdigest() != ref.manifest_sha256:
+        raise BrokenModelError(
+            version, f"{MANIFEST_NAME} in MLflow differs from the checksum in the registry"
+        )
+    try:
+        return content, ModelManifest.model_validate_json(content)
+    except ValidationError as exc:
+        raise BrokenModelError(version, f"{MANIFEST_NAME} has {exc.error_count()} errors") from exc
+
+
+def _artifact(api: MlflowApi, ref: ChampionRef, name: str) -> bytes:
+    try:
+        return api.artifact(ref.run_id, ref.bundle_path, name)
+    except ModelNotFoundError as exc:
+        raise BrokenModelError(Path(f"version {ref.version}"), str(exc)) from exc
 
 
 def _rename(aside: Path, directory: Path) -> None:

@@ -8,9 +8,10 @@ from typing import Any, Literal, Self
 
 from vroom_features.addresses import ServiceAddress
 from vroom_model.errors import ModelNotFoundError, RegistryError
+from vroom_model.manifest import ModelManifest
 from vroom_model.records import ModelVersion
 from vroom_model.registry.mlflow_api import ANSWER_TIMEOUT_S, MlflowApi
-from vroom_model.registry.model_cache import ModelCache
+from vroom_model.registry.model_cache import ModelCache, fetch_manifest
 
 Alias = Literal["candidate", "champion"]
 TAG_MAX = 5_000
@@ -75,8 +76,8 @@ class Registry:
             return found if run_id in {None, found.run_id} else None
         return None
 
-    def versions(self, *, training_digest: str | None = None) -> list[ModelVersion]:
-        """Return all versions, or those of one training, the newest first."""
+    def versions(self, *, training_digest: str | None = None, limit: int | None = None) -> list[ModelVersion]:
+        """Return all versions, or those of one training, the newest first; ``limit``: the newest so many."""
         wanted = [f"name = '{self.model_name}'"]
         if training_digest is not None:
             wanted.append(f"tags.training_digest = '{training_digest}'")
@@ -86,13 +87,13 @@ class Registry:
             answer = self.api.get(
                 "model-versions/search",
                 filter=" AND ".join(wanted),
-                max_results=str(PAGE_SIZE),
+                max_results=str(limit or PAGE_SIZE),
                 order_by="version_number DESC",
                 page_token=token,
             )
             found += [_model_version(entry) for entry in answer.get("model_versions", [])]
             token = answer.get("next_page_token", "")
-            if not token:
+            if not token or limit:
                 return found
 
     def download(self, version: ModelVersion, directory: Path) -> Path:
@@ -110,6 +111,10 @@ class Registry:
             If a file is missing, or differs from its checksum.
         """
         return ModelCache(self.api, directory).fetch(version.ref)
+
+    def manifest(self, version: ModelVersion) -> ModelManifest:
+        """Return what a version is, without its boosters; BrokenModelError if it cannot be verified."""
+        return fetch_manifest(self.api, version.ref)[1]
 
     def set_alias(self, alias: Alias, version: int) -> None:
         """Move an alias to a version; only ``PromotionService`` moves the champion's."""

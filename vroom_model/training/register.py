@@ -188,6 +188,7 @@ def _tags(trained: TrainedModel) -> dict[str, str]:
         "snapshot_digest": manifest.snapshot.digest,
         "view": f"{manifest.view.name}:{manifest.view.version}",
         "mae": f"{manifest.metrics['mae']:.4f}",
+        "coverage": f"{manifest.metrics['coverage']:.4f}",
         **{f"sha256.{name}": sha256 for name, sha256 in manifest.files.items()},
         **{f"library.{name}": version for name, version in manifest.libraries.items()},
     }

@@ -5,6 +5,7 @@ from typing import Any
 from flask import Flask, request
 from flask_login import current_user
 
+from vroom_model.records import REASON_MAX
 from webapp.pages import (
     arrivals,
     docs,
@@ -42,6 +43,7 @@ def install(app: Flask) -> None:
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     app.context_processor(frame)
+    app.jinja_env.globals["reason_max"] = REASON_MAX
 
 
 def frame() -> dict[str, Any]:

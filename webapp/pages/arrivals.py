@@ -49,7 +49,9 @@ def delete(vehicle_id: int) -> Response | str:
 
 def deletion(vehicle_id: int) -> Action:
     question = f"Delete car {vehicle_id}?"
-    return Action("delete", "Delete it", question, "It cannot be brought back.", page="arrivals.show")
+    return Action(
+        "delete", "Delete it", question, "It cannot be brought back.", page="arrivals.show", is_risky=True
+    )
 
 
 def read_freshness(

@@ -1,22 +1,25 @@
-"""``/models``: the model that serves, the candidate, and those that served before."""
+"""``/models``: the model that serves, the candidate, every version, and two of them compared."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, render_template, request
 
 from vroom_features.database.tables import PromotionRecord
 from vroom_features.errors import VroomFeaturesError
-from vroom_model.errors import VroomModelError
+from vroom_model.errors import ModelNotFoundError, VroomModelError
+from vroom_model.manifest import ModelManifest
 from vroom_model.records import Decision, Matured, ModelVersion, MonitorReport
 from vroom_model.registry.matured import read_matured
 from vroom_model.registry.promotion import PromotionService, explains, last_made
-from webapp.pages.operations import read_progress
+from webapp.pages.operations import PROMOTE_VERSION, RELOAD, read_progress
+from webapp.problems import ProblemError
 from webapp.rendering.templates import stream_page
 from webapp.services import services
 
 NUM_RECORDS = 20
 NUM_POINTS = 100
+NUM_VERSIONS = 50
 bp = Blueprint("models", __name__)
 
 
@@ -28,6 +31,9 @@ class History:
     ----------
     records : sequence of PromotionRecord
         The last promotions and rollbacks.
+    versions : sequence of (ModelVersion, Decision or None)
+        The newest versions, each with the last decision about it.
+    champion : ModelVersion or None
     candidate : ModelVersion or None
         None without one, or while it is the champion.
     decision : Decision or None
@@ -43,6 +49,8 @@ class History:
     """
 
     records: Sequence[PromotionRecord]
+    versions: Sequence[tuple[ModelVersion, Decision | None]] = ()
+    champion: ModelVersion | None = None
     candidate: ModelVersion | None = None
     decision: Decision | None = None
     drift: MonitorReport | None = None
@@ -69,6 +77,8 @@ def show() -> Response:
         read_history=lambda: read_history(app.promotions),
         read_workers=lambda: app.heartbeat.workers() or [],
         read_operations=lambda: read_progress("train", "promote", "rollback", "monitor"),
+        promote_version=PROMOTE_VERSION,
+        reload_action=RELOAD,
         mlflow=app.settings.mlflow,
         model_name=app.settings.model_name,
     )
@@ -80,6 +90,7 @@ def read_history(promotions: PromotionService) -> History:
         candidate = promotions.registry.candidate()
         records = promotions.history(limit=NUM_RECORDS)
         champion = promotions.registry.champion()
+        versions = promotions.registry.versions(limit=NUM_VERSIONS)
         drift = MonitorReport.from_tag(champion, "monitor") if champion else None
         matured: tuple[Matured, ...] = ()
         if champion and drift and drift.matured:
@@ -92,9 +103,50 @@ def read_history(promotions: PromotionService) -> History:
     is_by_hand = champion is not None and not (is_under_way or explains(last_made(records), champion))
     return History(
         records,
+        versions=[(version, Decision.from_tag(version, "decision")) for version in versions],
+        champion=champion,
         candidate=candidate,
         decision=Decision.from_tag(candidate, "decision") if candidate else None,
         drift=drift,
         matured=matured[-NUM_POINTS:],
         moved_by_hand=champion.version if champion and is_by_hand else None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A version beside another: what its manifest says of it."""
+
+    version: ModelVersion
+    manifest: ModelManifest
+
+
+@bp.get("/models/compare")
+def compare() -> str:
+    """Compare two versions, ``a`` and ``b``: their figures, what differs, and the gate's comparison."""
+    numbers = [request.args.get(name, type=int) for name in ("a", "b")]
+    if None in numbers:
+        raise ProblemError(422, "Which versions?", "name two versions, as in /models/compare?a=3&b=2")
+    registry = services().registry
+    try:
+        versions = [registry.version(number) for number in numbers if number is not None]
+        first, second = (Compared(version, registry.manifest(version)) for version in versions)
+    except ModelNotFoundError as exc:
+        raise ProblemError(404, "No such version", str(exc)) from exc
+    except VroomModelError as exc:
+        raise ProblemError(503, "The registry cannot be read", str(exc)) from exc
+    decisions = [Decision.from_tag(each.version, "decision") for each in (first, second)]
+    pair = {first.version.version, second.version.version}
+    made = [d for d in decisions if d and {d.candidate_version, d.champion_version} == pair and d.segments]
+    return render_template(
+        "models/compare.html",
+        first=first,
+        second=second,
+        decision=made[0] if made else None,
+        params=_differing(first.manifest.params, second.manifest.params),
+    )
+
+
+def _differing(ours: Mapping[str, object], theirs: Mapping[str, object]) -> dict[str, tuple[object, object]]:
+    names = sorted({*ours, *theirs})
+    return {name: (ours.get(name), theirs.get(name)) for name in names if ours.get(name) != theirs.get(name)}

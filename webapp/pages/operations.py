@@ -22,6 +22,8 @@ class Action:
     question: str
     does: str
     page: str = "models.show"
+    is_risky: bool = False
+    asks_reason: bool = False
 
 
 ACTIONS = {
@@ -44,6 +46,8 @@ ACTIONS = {
             "Roll back",
             "Bring the previous champion back?",
             "The model that served before serves again at once. You can promote again afterwards.",
+            is_risky=True,
+            asks_reason=True,
         ),
         Action(
             "monitor",
@@ -60,6 +64,22 @@ ACTIONS = {
         ),
     )
 }
+
+
+PROMOTE_VERSION = Action(
+    "promote",
+    "Promote it",
+    "Promote this model whatever the comparison says?",
+    "It serves at once. Broken files are refused all the same.",
+    is_risky=True,
+    asks_reason=True,
+)
+RELOAD = Action(
+    "reload",
+    "Reload",
+    "Read the registry now?",
+    "Every worker reads the champion at once, and swaps its model if that has changed.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +114,27 @@ def is_confirmed() -> bool:
 
 @bp.post("/<name>")
 def start(name: str) -> Response | str:
-    """Start an action, after it was confirmed."""
-    confirmed = is_confirmed()
-    require_operator(changes=confirmed)
-    action = ACTIONS.get(name) or abort(404)
-    if not confirmed:
-        return render_template("operations/confirm.html", action=action)
+    """Start an action."""
+    return _start(ACTIONS.get(name), {})
+
+
+@bp.post("/promote/<int:version>")
+def promote_version(version: int) -> Response | str:
+    """Make a version champion, for a reason and whatever the comparison says."""
+    return _start(PROMOTE_VERSION, {"version": version, "force": True})
+
+
+def _start(action: Action | None, parameters: dict[str, object]) -> Response | str:
+    """Start an action after it was confirmed, with a reason where one is asked for."""
+    reason = request.form.get("reason", "").strip()
+    is_ready = action is not None and is_confirmed() and (bool(reason) or not action.asks_reason)
+    require_operator(changes=is_ready)
+    if action is None:
+        abort(404)
+    if not is_ready:
+        return render_template("operations/confirm.html", action=action, error=is_confirmed())
     try:
-        services().prefect.start(name, {})
+        services().prefect.start(action.name, parameters | ({"reason": reason} if action.asks_reason else {}))
     except WorkflowError as exc:
         flash(f"Not started. {exc}", "poor")
     return redirect(url_for(action.page, _anchor="operations"), 303)

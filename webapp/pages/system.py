@@ -20,6 +20,7 @@ DONE = {
     "Read the registry": ("operations.reload", "operations_api.reload"),
     "Started a run": (
         "operations.start",
+        "operations.promote_version",
         "operations_api.materialize",
         "operations_api.train",
         "operations_api.rollback",
@@ -75,11 +76,15 @@ def describe(entry: AuditEntry) -> str:
     'Train a model'
     >>> describe(AuditEntry(action="vehicles_api.delete_vehicle", subject="/vehicles/7"))
     'Deleted car 7'
+    >>> describe(AuditEntry(action="operations.promote_version", subject="/operations/promote/3"))
+    'Promote model 3'
     """
     words = next((words for words, actions in DONE.items() if entry.action in actions), entry.action)
     parts = entry.subject.split("/")
     if words == "Deleted a car":
         return f"Deleted car {next((part for part in parts if part.isdigit()), '')}"
+    if entry.action == "operations.promote_version":
+        return f"Promote model {parts[-1]}"
     if words == "Started a run" and parts[-1] in ACTIONS:
         return ACTIONS[parts[-1]].button
     return words

@@ -50,9 +50,19 @@ function showQuestion(form) {
   const buttons = document.createElement("form");
   buttons.method = "dialog";
   buttons.className = "row";
-  for (const [value, label, kind] of [["yes", button, "button main"], ["", "Cancel", "button"]]) {
+  const reason = document.createElement("input");
+  if (form.dataset.reason) {
+    const label = document.createElement("label");
+    Object.assign(reason, { required: true, maxLength: Number(form.dataset.reason), className: "plain", name: "reason" });
+    label.append("Reason, kept in the history", reason);
+    label.className = "field wide";
+    buttons.append(label);
+  }
+  const risky = form.dataset.risky !== undefined; // then neither the first in line nor the coloured one
+  const choices = [["yes", button, `button ${risky ? "risky" : "main"}`], ["", "Cancel", "button"]];
+  for (const [value, label, kind] of risky ? choices.reverse() : choices) {
     const choice = document.createElement("button");
-    Object.assign(choice, { value, textContent: label, className: kind });
+    Object.assign(choice, { value, textContent: label, className: kind, formNoValidate: value === "" });
     buttons.append(choice);
   }
   dialog.append(heading, text, buttons);
@@ -62,7 +72,8 @@ function showQuestion(form) {
     if (dialog.returnValue !== "yes") return;
     const confirmed = document.createElement("input");
     Object.assign(confirmed, { type: "hidden", name: "confirmed", value: "yes" });
-    form.append(confirmed);
+    reason.hidden = true;
+    form.append(confirmed, reason);
     for (const press of form.querySelectorAll("button")) press.disabled = true;
     form.submit();
   });
