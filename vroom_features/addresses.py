@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Annotated
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler
+from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler, SecretStr
 from pydantic_core import CoreSchema, core_schema
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
@@ -128,6 +128,11 @@ def _check_server(address: ServiceAddress) -> ServiceAddress:
     return address
 
 
+def _check_webhook(secret: SecretStr) -> SecretStr:
+    _check_server(ServiceAddress(secret.get_secret_value()))
+    return secret
+
+
 def _check_dask(address: ServiceAddress) -> ServiceAddress:
     if str(address) != address.url:  # Dask would log the rest
         raise ValueError("Dask takes no user, password or query; expected an address as tcp://host:8786")
@@ -164,6 +169,8 @@ def _check_not_empty(folder: object) -> object:
 DatabaseAddress = Annotated[ServiceAddress, AfterValidator(check_database)]
 RedisAddress = Annotated[ServiceAddress, AfterValidator(check_redis)]
 ServerAddress = Annotated[ServiceAddress, AfterValidator(_check_server)]
+WebhookAddress = Annotated[SecretStr, AfterValidator(_check_webhook)]
+"""Secret as a whole, for its path is most often a password."""
 DaskAddress = Annotated[ServiceAddress, AfterValidator(_check_dask)]
 NotEmpty = BeforeValidator(_check_not_empty)
 ModelName = Annotated[str, AfterValidator(_check_name)]

@@ -15,6 +15,7 @@ from vroom_features.addresses import (
     RedisAddress,
     ServerAddress,
     ServiceAddress,
+    WebhookAddress,
 )
 from vroom_features.errors import SettingsError
 
@@ -125,6 +126,10 @@ class Settings(BaseSettings):
     """key that signs cookies; empty: made at first start in VROOM_HOME"""
     log_format: Literal["auto", "json", "console"] = "auto"
     """how the web app logs; auto: console in a terminal, JSON lines elsewhere"""
+    webhook_url: WebhookAddress = SecretStr("")
+    """URL that flows post promotions, refusals, rollbacks, drift and failed runs to; empty: none"""
+    webhook_allow_private: bool = False
+    """post to a webhook on this machine or in a private network, too"""
     keep_runs_days: int = Field(30, ge=1, le=3650)
     """days that Prefect keeps a flow run with its logs"""
     keep_audit_days: int = Field(365, ge=31, le=36_500)  # longer than any session, which a line of it ends
@@ -177,6 +182,11 @@ class Settings(BaseSettings):
     def sign_in_token(self) -> Path:
         """File of the token in the printed sign-in link; it is deleted when the link is used."""
         return self.home / "sign-in-token"
+
+    @property
+    def starting(self) -> Path:
+        """File of what `make run` waits for; the pages show it as long as there is no model."""
+        return self.home / "starting"
 
     @property
     def is_loopback(self) -> bool:

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from prefect import State
 from prefect.testing.utilities import prefect_test_harness
+from tenacity import wait_none
 
+from flows.tasks import webhook
+from tests.flows.receiver import Receiver, receiving
 from vroom_features.settings import Settings
 
 HERE = Path(__file__).parent
@@ -36,6 +39,14 @@ def collected() -> Iterator[None]:
     """Let the sockets that a test left be collected here, not in a test that would be blamed for them."""
     yield
     gc.collect()
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """Receive what is posted to a webhook, and be asked again without a pause."""
+    monkeypatch.setattr(webhook, "WAIT", wait_none())
+    with receiving() as found:
+        yield found
 
 
 @pytest.fixture
