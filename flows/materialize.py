@@ -6,10 +6,11 @@ from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from prefect import State, flow, task
+from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
+from flows.tasks.endings import fails_in_a_sentence, send_end
 from flows.tasks.partitions import PartitionRunner
 from flows.tasks.promotions import is_worth_repeating
 from flows.tasks.reports import counted, publish, table
@@ -21,7 +22,7 @@ from vroom_features.messages import VehicleMaterialized
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.online.store import OnlineStore
 from vroom_features.online.sync import AuditReport, audit
-from vroom_features.settings import SAMPLE_DIR, Settings
+from vroom_features.settings import SAMPLE_DIR, Settings, read_settings
 from vroom_features.watch import end_of_past_day
 
 
@@ -41,7 +42,7 @@ async def seed_source(
     with closing(SourceStore.open(settings.source_database)) as source:
         if not is_asked_for and await to_thread(is_sample_over_fleet, source, data_dir):
             return None
-        return await to_thread(
+        report = await to_thread(
             seed,
             source,
             data_dir,
@@ -52,9 +53,11 @@ async def seed_source(
             watch_days=settings.watch_days or None,
             complete_through=complete_through,
         )
+    get_run_logger().info("read %s: %s", data_dir, report)
+    return report
 
 
-@task(retries=2, retry_delay_seconds=[1, 5], timeout_seconds=3600)
+@task(retries=2, retry_delay_seconds=[1, 5], timeout_seconds=3600, retry_condition_fn=is_worth_repeating)
 async def write_stores(settings: Settings, now: datetime) -> MaterializeReport:
     """Write the offline and the online store; a repeated task writes the same."""
     offline = OfflineStore(settings.offline_store)
@@ -62,7 +65,7 @@ async def write_stores(settings: Settings, now: datetime) -> MaterializeReport:
     with closing(SourceStore.open(settings.source_database)) as source:
         oldest = now - timedelta(days=settings.keep_audit_days)
         AuditLog(source.engine, source.address).delete_old(older_than=oldest)
-        return await to_thread(
+        report = await to_thread(
             materialize,
             source,
             offline,
@@ -72,6 +75,8 @@ async def write_stores(settings: Settings, now: datetime) -> MaterializeReport:
             keep_snapshots=settings.keep_snapshots,
             map_ranges=PartitionRunner(str(settings.dask_address)),
         )
+    get_run_logger().info("wrote %s", report)
+    return report
 
 
 @task(retries=2, retry_delay_seconds=[1, 5], timeout_seconds=3600, retry_condition_fn=is_worth_repeating)
@@ -79,7 +84,7 @@ async def write_past_snapshot(settings: Settings, as_of: datetime, now: datetime
     """Write the snapshot of a past moment beside the others; a repeated task writes the same."""
     offline = OfflineStore(settings.offline_store)
     with closing(SourceStore.open(settings.source_database)) as source:
-        return await to_thread(
+        report = await to_thread(
             materialize,
             source,
             offline,
@@ -89,12 +94,16 @@ async def write_past_snapshot(settings: Settings, as_of: datetime, now: datetime
             partition_vehicles=settings.partition_vehicles,
             keep_snapshots=settings.keep_snapshots,
         )
+    get_run_logger().info("wrote %s", report)
+    return report
 
 
 @task(retries=2, retry_delay_seconds=[1, 5], timeout_seconds=1800)
 async def audit_online(settings: Settings, as_of: datetime) -> AuditReport:
     """Compare every online row with the pure functions, and keep the result."""
-    return await to_thread(_audit_online, settings, as_of)
+    report = await to_thread(_audit_online, settings, as_of)
+    get_run_logger().info("compared the online store with the database: %s", report)
+    return report
 
 
 def _audit_online(settings: Settings, as_of: datetime) -> AuditReport:
@@ -124,7 +133,10 @@ def _sample_digest() -> str:
     return "".join(sums[name][:32] for name in FILES)
 
 
-@flow(name="vroom_forecast_materialize", timeout_seconds=7200)
+@flow(
+    name="vroom_forecast_materialize", timeout_seconds=7200, on_completion=[send_end], on_failure=[send_end]
+)
+@fails_in_a_sentence
 async def vroom_forecast_materialize(
     data_dir: str | None = None,
     *,
@@ -145,11 +157,15 @@ async def vroom_forecast_materialize(
         as_of: A past day (UTC). Seeds nothing and leaves both stores as they are: makes the snapshot of the
             end of that day alone, for training and comparing in the past.
     """
-    settings = Settings()
+    settings = read_settings()
     if as_of is not None:
         now = datetime.now(UTC)
         past = await write_past_snapshot(settings, end_of_past_day(as_of, now), now)
-        await acreate_markdown_artifact(table(f"The end of {as_of}", asdict(past)), key="materialize-past")
+        await acreate_markdown_artifact(
+            table(f"The end of {as_of}", asdict(past)),
+            key="materialize-past",
+            description="The last snapshot of a past day",
+        )
         return Completed(message=f"snapshot {past.snapshot_id} of the end of {as_of}: {_fleet(past)}")
     folder = Path(data_dir) if data_dir else settings.data_dir
     is_asked_for = bool(data_dir) or settings.is_data_dir_set
@@ -170,7 +186,11 @@ async def vroom_forecast_materialize(
         **asdict(written),
         "online rows that differ": audited.num_differences,
     }
-    await acreate_markdown_artifact(table("Materialized", report), key="materialize")
+    await acreate_markdown_artifact(
+        table("Materialized", report),
+        key="materialize",
+        description="What the last materialization read from the CSV files and wrote to both stores",
+    )
     return Completed(message=_summary(seeded, written))
 
 

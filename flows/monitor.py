@@ -10,12 +10,13 @@ from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
-from flows.tasks.promotions import open_promotions
-from flows.tasks.reports import LEFT_OUT, NEXT_MATURES, left_out, table
+from flows.tasks.endings import fails_in_a_sentence, send_end
+from flows.tasks.promotions import is_worth_repeating, open_promotions
+from flows.tasks.reports import LEFT_OUT, NEXT_MATURES, announce, left_out, table
 from vroom_features.database.queries import StoredVehicle
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.offline.snapshots import OfflineStore
-from vroom_features.settings import Settings
+from vroom_features.settings import Settings, read_settings
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.evaluation.drift import monitor
 from vroom_model.records import MIN_ARRIVALS, MonitorReport
@@ -26,7 +27,7 @@ NUM_ARRIVALS_MAX = 10_000
 ARRIVAL_DAYS = 30
 
 
-@task(retries=2, retry_delay_seconds=[2, 10], timeout_seconds=600)
+@task(retries=2, retry_delay_seconds=[2, 10], timeout_seconds=600, retry_condition_fn=is_worth_repeating)
 async def check_drift(settings: Settings, as_of: datetime) -> MonitorReport | None:
     """Compare; a repeated task finds the same."""
     return await to_thread(_check_drift, settings, as_of)
@@ -53,6 +54,12 @@ def _check_drift(settings: Settings, as_of: datetime) -> MonitorReport | None:
         promotions.registry.set_tags(champion.version, {"monitor": report.model_dump_json()})
         if report.matured:
             keep_matured(promotions.registry, champion, report.matured, at=as_of)
+    get_run_logger().info(
+        "read snapshot %s and %d arrivals; wrote the tag monitor of version %d",
+        snapshot.id,
+        report.num_arrivals,
+        report.version,
+    )
     return report
 
 
@@ -67,10 +74,12 @@ def saved_lately(latest: Sequence[StoredVehicle], as_of: datetime) -> Sequence[S
     return lately if len(lately) >= MIN_ARRIVALS else saved[:MIN_ARRIVALS]
 
 
-@flow(name="vroom_forecast_monitor", timeout_seconds=1800)
+@flow(name="vroom_forecast_monitor", timeout_seconds=1800, on_completion=[send_end], on_failure=[send_end])
+@fails_in_a_sentence
 async def vroom_forecast_monitor() -> State[MonitorReport | None]:
     """Compare the champion's inputs and outcomes with its training, and keep the report on its version."""
-    report = await check_drift(Settings(), datetime.now(UTC))
+    settings = read_settings()
+    report = await check_drift(settings, datetime.now(UTC))
     rows: dict[str, object] = {}
     summary = "there is no champion to monitor yet; run the pipeline first"
     if report:
@@ -78,8 +87,13 @@ async def vroom_forecast_monitor() -> State[MonitorReport | None]:
         error = f"; MAE {found.mae:.3f} on {found.num_vehicles:,} vehicles" if found else ""
         summary = f"{report.summary}{error}{left_out(report.num_left_out, report.next_matures)}"
         rows = _rows(report)
-    get_run_logger().info(summary)
-    await acreate_markdown_artifact(f"{table('Monitor', rows)}\n\n{summary}", key="monitor")
+        if report.has_drifted:
+            await announce(settings, "drifted", summary, report.version, features=report.drifted)
+    await acreate_markdown_artifact(
+        f"{table('Monitor', rows)}\n\n{summary}",
+        key="monitor",
+        description="Drift of new arrivals, and the champion's forecasts against outcomes",
+    )
     return Completed(message=summary, data=report)
 
 

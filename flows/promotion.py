@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from prefect import State, flow, get_run_logger, task
 from prefect.states import Completed
 
+from flows.tasks.endings import fails_in_a_sentence, send_end
 from flows.tasks.promotions import is_worth_repeating, open_promotions
-from flows.tasks.reports import report_outcome
+from flows.tasks.reports import Announced, announce, report_outcome
 from vroom_features.offline.snapshots import OfflineStore
-from vroom_features.settings import Settings
+from vroom_features.settings import Settings, read_settings
 from vroom_model.evaluation.gate import PromotionRules
 from vroom_model.records import Outcome
 
@@ -26,6 +27,7 @@ def _compare_and_promote(
     settings: Settings, version: int | None, force_reason: str | None, as_of: datetime
 ) -> Outcome:
     snapshot = OfflineStore(settings.offline_store).current()
+    get_run_logger().info("read snapshot %s with %d labels", snapshot.id, snapshot.num_labels)
     rules = PromotionRules(
         min_gain=settings.promotion_min_gain,
         confidence=settings.promotion_confidence,
@@ -38,7 +40,8 @@ def _compare_and_promote(
         )
 
 
-@flow(name="vroom_forecast_promotion", timeout_seconds=1800)
+@flow(name="vroom_forecast_promotion", timeout_seconds=1800, on_completion=[send_end], on_failure=[send_end])
+@fails_in_a_sentence
 async def vroom_forecast_promotion(
     version: int | None = None, force: bool = False, reason: str = ""
 ) -> State[Outcome]:
@@ -49,9 +52,13 @@ async def vroom_forecast_promotion(
         force: Promote it whatever the comparison says. Broken files are still refused.
         reason: Why it is forced; required then, and kept with the decision.
     """
-    settings = Settings()
+    settings = read_settings()
     force_reason = reason if force else None
     outcome = await compare_and_promote(settings, version, force_reason, datetime.now(UTC))
     message = await report_outcome(settings, outcome, title="Promotion", key="promotion")
-    get_run_logger().info(message)
+    decision = outcome.decision
+    if decision.candidate_version != decision.champion_version:  # that one is champion already
+        numbers = decision.model_dump(mode="json", exclude_none=True)
+        event: Announced = "promoted" if outcome.promoted else "refused"
+        await announce(settings, event, message, decision.candidate_version, decision=numbers)
     return Completed(message=message, data=outcome)

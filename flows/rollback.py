@@ -3,19 +3,19 @@
 from asyncio import to_thread
 from datetime import UTC, datetime
 
-from prefect import State, flow, get_run_logger, task
-from prefect.states import Completed, Failed
+from prefect import State, flow, task
+from prefect.states import Completed
 
-from flows.tasks.promotions import open_promotions
-from flows.tasks.reports import report_outcome
-from vroom_features.settings import Settings
-from vroom_model.errors import BrokenModelError, RollbackError
+from flows.tasks.endings import fails_in_a_sentence, send_end
+from flows.tasks.promotions import is_worth_repeating, open_promotions
+from flows.tasks.reports import announce, report_outcome
+from vroom_features.settings import Settings, read_settings
 from vroom_model.records import Outcome
 
 
-@task(timeout_seconds=600)  # no retries: after a finished rollback, a second one goes back further
+@task(retries=2, retry_delay_seconds=[2, 10], timeout_seconds=600, retry_condition_fn=is_worth_repeating)
 async def roll_back(settings: Settings, reason: str, as_of: datetime) -> Outcome:
-    """Move the alias back by one promotion."""
+    """Move the alias back by one promotion; repeated with the same time it is the same rollback."""
     return await to_thread(_roll_back, settings, reason, as_of)
 
 
@@ -24,7 +24,8 @@ def _roll_back(settings: Settings, reason: str, as_of: datetime) -> Outcome:
         return promotions.rollback(as_of=as_of, reason=reason)
 
 
-@flow(name="vroom_forecast_rollback", timeout_seconds=900)
+@flow(name="vroom_forecast_rollback", timeout_seconds=900, on_completion=[send_end], on_failure=[send_end])
+@fails_in_a_sentence
 async def vroom_forecast_rollback(reason: str = "rolled back by hand") -> State[Outcome]:
     """Go back one promotion; run again, it goes back further, or finishes an interrupted one.
 
@@ -33,11 +34,9 @@ async def vroom_forecast_rollback(reason: str = "rolled back by hand") -> State[
     Args:
         reason: Why; it is kept with the decision.
     """
-    settings = Settings()
-    try:
-        outcome = await roll_back(settings, reason, datetime.now(UTC))
-    except (BrokenModelError, RollbackError) as exc:
-        return Failed(message=str(exc), data=exc)
-    get_run_logger().info(outcome.decision.reason)
-    await report_outcome(settings, outcome, title="Rollback", key="rollback")
-    return Completed(message=outcome.decision.reason, data=outcome)
+    settings = read_settings()
+    outcome = await roll_back(settings, reason, datetime.now(UTC))
+    message = await report_outcome(settings, outcome, title="Rollback", key="rollback")
+    version = outcome.decision.candidate_version
+    await announce(settings, "rolled-back", message, version, instead_of=outcome.decision.champion_version)
+    return Completed(message=message, data=outcome)

@@ -9,11 +9,12 @@ from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
+from flows.tasks.endings import fails_in_a_sentence, send_end
 from flows.tasks.partitions import load_dask
 from flows.tasks.promotions import delete_old_versions, is_worth_repeating
 from flows.tasks.reports import LEFT_OUT, NEXT_MATURES, left_out, link_model, table
 from vroom_features.offline.snapshots import OfflineStore
-from vroom_features.settings import Settings
+from vroom_features.settings import Settings, read_settings
 from vroom_model.registry.registry import Registry
 
 if TYPE_CHECKING:
@@ -31,9 +32,15 @@ def _train_and_register(settings: Settings, seed: int, as_of: datetime) -> "Regi
     from vroom_model.training.register import train_candidate  # noqa: PLC0415 - 1.3 s and 111 MB, for `prefect deploy` too
 
     snapshot = OfflineStore(settings.offline_store).current()
+    get_run_logger().info("read snapshot %s with %d labels", snapshot.id, snapshot.num_labels)
     fit = choose_fit(snapshot.num_labels, settings)
     with Registry(settings.mlflow, settings.model_name) as registry:
-        return train_candidate(registry, snapshot, as_of=as_of, seed=seed, fit=fit)
+        registered = train_candidate(registry, snapshot, as_of=as_of, seed=seed, fit=fit)
+    wrote = "registered" if registered.is_new else "kept"
+    get_run_logger().info(
+        "%s version %d, run %s", wrote, registered.version.version, registered.version.run_id
+    )
+    return registered
 
 
 def choose_fit(num_rows: int, settings: Settings) -> "Fit | None":
@@ -47,14 +54,15 @@ def choose_fit(num_rows: int, settings: Settings) -> "Fit | None":
     return partial(load_dask(address).fit_on_cluster, address)
 
 
-@flow(name="vroom_forecast_training", timeout_seconds=7200)
+@flow(name="vroom_forecast_training", timeout_seconds=7200, on_completion=[send_end], on_failure=[send_end])
+@fails_in_a_sentence
 async def vroom_forecast_training(seed: int = 0) -> State[int]:
     """Train, register, and set the alias ``candidate``.
 
     Args:
         seed: Of every random choice; the same snapshot and seed give the same model.
     """
-    settings = Settings()
+    settings = read_settings()
     registered = await train_and_register(settings, seed, datetime.now(UTC))
     manifest = registered.manifest
     number = registered.version.version
@@ -63,7 +71,6 @@ async def vroom_forecast_training(seed: int = 0) -> State[int]:
     num_left_out, next_matures = manifest.snapshot.num_left_out, manifest.snapshot.next_matures
     more = left_out(num_left_out, next_matures)
     message = f"{found} version {number}: MAE {error:.3f} on {vehicles:,} vehicles{more}"
-    get_run_logger().info(message)
     report = {
         "version": number,
         "new": registered.is_new,
@@ -75,7 +82,11 @@ async def vroom_forecast_training(seed: int = 0) -> State[int]:
         "seed": seed,
         **{name: f"{value:.4f}" for name, value in manifest.metrics.items()},
     }
-    await acreate_markdown_artifact(table("Trained", report), key="training")
+    await acreate_markdown_artifact(
+        table("Trained", report),
+        key="training",
+        description="The model version of the last training, its snapshot and its out-of-fold errors",
+    )
     await link_model(settings, number)
     await delete_old_versions(settings)
     return Completed(message=message, data=number)

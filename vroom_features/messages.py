@@ -53,3 +53,13 @@ class VehicleMaterialized(Message):
     channel: ClassVar[str] = f"{PREFIX}:vehicle-materialized"
     vehicle_ids: tuple[int, ...] = Field(max_length=1000)
     materialized_at: datetime
+
+
+class RunFinished(Message):
+    """A flow run ended, however it did."""
+
+    channel: ClassVar[str] = f"{PREFIX}:run-finished"
+    flow: str = Field(max_length=256)
+    run_id: str = Field(max_length=256)
+    state: str = Field(max_length=256, description="as Prefect shows it: Completed, Failed, TimedOut")
+    message: str

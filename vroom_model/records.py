@@ -227,6 +227,11 @@ class MonitorReport(Record):
         return tuple(f.feature for f in self.features if f.verdict == "large drift")
 
     @property
+    def has_drifted(self) -> bool:
+        """Whether vehicles, bookings or the real error are off by much more than chance."""
+        return bool(self.drifted or self.lost_bookings or (self.matured and self.matured.is_worse))
+
+    @property
     def summary(self) -> str:
         """The fall of bookings, if there is one, the drift and the real error, in one sentence."""
         parts = [self._drift]

@@ -24,7 +24,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from werkzeug.sansio.utils import host_is_trusted
 
 from vroom_features.addresses import ServiceAddress
-from vroom_features.messages import Message, MessageError, VehicleDeleted, VehicleMaterialized, VehicleSaved
+from vroom_features.messages import (
+    Message,
+    MessageError,
+    RunFinished,
+    VehicleDeleted,
+    VehicleMaterialized,
+    VehicleSaved,
+)
 from vroom_features.online.redis_client import node_url
 from vroom_features.settings import Settings
 from vroom_model.messages import ModelLoaded, ModelPromoted, PipelineCompleted
@@ -40,6 +47,7 @@ EVENTS: dict[str, tuple[str, type[Message]]] = {
     VehicleDeleted.channel: ("vehicle-deleted", VehicleDeleted),
     VehicleMaterialized.channel: ("vehicle-materialized", VehicleMaterialized),
     PipelineCompleted.channel: ("run-finished", PipelineCompleted),
+    RunFinished.channel: ("run-finished", RunFinished),
 }
 QUEUE_MAX = 256
 KEEPALIVE_S = 15.0

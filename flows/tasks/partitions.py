@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from vroom_features.addresses import ServiceAddress
@@ -49,7 +49,9 @@ def load_dask(address: str) -> ModuleType:
 @task(name="make_partitions", retries=2, retry_delay_seconds=[1, 5])
 def make_partitions(database: ServiceAddress, root: ServiceAddress, ranges: list[Range]) -> list[WrittenPart]:
     """Compute the parts of some ranges; a repeated task writes the same files again."""
-    return make_ranges(database, root, ranges)
+    written = make_ranges(database, root, ranges)
+    get_run_logger().info("wrote %d parts", len(written))
+    return written
 
 
 class PartitionRunner:

@@ -8,9 +8,15 @@ from typing import Any
 from prefect import State, Task, get_run_logger, task
 from prefect.client.schemas.objects import TaskRun
 
+from flows.tasks.partitions import ClusterError
 from flows.tasks.reports import publish
 from vroom_features.database.vehicles import SourceStore
-from vroom_features.errors import DataContractError, NoSnapshotError, SourceStoreError
+from vroom_features.errors import (
+    DataContractError,
+    NoSnapshotError,
+    SourceStoreError,
+    UnreadableSnapshotError,
+)
 from vroom_features.settings import Settings
 from vroom_model.errors import (
     BaselineError,
@@ -18,6 +24,7 @@ from vroom_model.errors import (
     ModelNotFoundError,
     ReasonError,
     RegistryError,
+    RollbackError,
     TrainingDataError,
 )
 from vroom_model.registry.promotion import PromotionService
@@ -26,11 +33,14 @@ from vroom_model.registry.registry import Registry
 REFUSALS = (
     BaselineError,
     BrokenModelError,
+    ClusterError,
     DataContractError,
     ModelNotFoundError,
     NoSnapshotError,
     ReasonError,
+    RollbackError,
     TrainingDataError,
+    UnreadableSnapshotError,
 )
 """A second try ends in the same error."""
 

@@ -1,13 +1,16 @@
-"""Reports of a run: Markdown tables and a link to the model as artifacts of Prefect, messages over Redis."""
+"""Reports of a run: artifacts and events of Prefect, the webhook, messages over Redis."""
 
 import logging
 from asyncio import to_thread
 from collections.abc import Mapping
 from datetime import date
+from typing import Literal
 
 import redis
 from prefect.artifacts import acreate_link_artifact, acreate_markdown_artifact
+from prefect.events import emit_event
 
+from flows.tasks.webhook import post
 from vroom_features.messages import Message
 from vroom_features.online.redis_client import node_url
 from vroom_features.settings import Settings
@@ -20,6 +23,7 @@ MODEL_LINK_KEY = "mlflow-run"
 LEFT_OUT = "vehicles under watch left out"
 NEXT_MATURES = "the next watch is over on"
 REDIS_TIMEOUT_S = 2.0
+Announced = Literal["promoted", "refused", "rolled-back", "drifted"]
 
 
 def table(title: str, rows: Mapping[str, object]) -> str:
@@ -69,7 +73,8 @@ async def report_outcome(settings: Settings, outcome: Outcome, *, title: str, ke
     rows = {"promoted": outcome.promoted, "record": outcome.record, **numbers}
     if decision.num_vehicles is not None:
         rows |= {LEFT_OUT: decision.num_left_out, NEXT_MATURES: decision.next_matures}
-    await acreate_markdown_artifact(f"{table(title, rows)}\n\n{message}", key=key)
+    description = f"The last decision of {key}, and the numbers it rests on"
+    await acreate_markdown_artifact(f"{table(title, rows)}\n\n{message}", key=key, description=description)
     await link_model(settings, decision.candidate_version)
     return message
 
@@ -86,7 +91,28 @@ async def link_model(settings: Settings, version: int) -> None:
     except VroomModelError as exc:
         logger.warning("no link to model version %s: %s", version, exc)
         return
-    await acreate_link_artifact(link=link, link_text=f"model {version} in MLflow", key=MODEL_LINK_KEY)
+    await acreate_link_artifact(
+        link=link,
+        link_text=f"model {version} in MLflow",
+        key=MODEL_LINK_KEY,
+        description="The MLflow run of the model version that this run is about",
+    )
+
+
+async def announce(settings: Settings, event: Announced, text: str, version: int, **details: object) -> None:
+    """Emit an event about a model version, for Prefect's automations, and post it to the webhook."""
+    model = settings.model_name
+    document = {"text": text, "model_name": model, "version": version}
+    emit_event(
+        f"vroom.model.{event}",
+        {
+            "prefect.resource.id": f"vroom.model.{model}.version.{version}",
+            "prefect.resource.name": f"{model} version {version}",
+        },
+        related=[{"prefect.resource.id": f"vroom.model.{model}", "prefect.resource.role": "model"}],
+        payload=document | details,
+    )
+    await post(settings, {"event": event, **document})
 
 
 def publish(settings: Settings, message: Message) -> None:

@@ -7,7 +7,14 @@ import pytest
 
 from tests.factories import VEHICLE
 from vroom_features.database.tables import TABLES
-from vroom_features.messages import Message, MessageError, VehicleDeleted, VehicleMaterialized, VehicleSaved
+from vroom_features.messages import (
+    Message,
+    MessageError,
+    RunFinished,
+    VehicleDeleted,
+    VehicleMaterialized,
+    VehicleSaved,
+)
 from vroom_features.vehicle import COLUMNS, RawColumn, VehicleCreate
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.messages import ModelLoaded, ModelPromoted, PipelineCompleted
@@ -68,6 +75,7 @@ MESSAGES = [
     ModelPromoted(model_name="vroom-forecast", version=3, epoch=2),
     ModelLoaded(model_name="vroom-forecast", version=3, worker="w1"),
     PipelineCompleted(model_name="vroom-forecast", version=3, promoted=False, reason="not better: é"),
+    RunFinished(flow="vroom_forecast_monitor", run_id="r", state="Failed", message="is away: é"),
 ]
 
 

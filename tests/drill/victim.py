@@ -10,6 +10,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from prefect.logging import disable_run_logger
+
 from flows.materialize import seed_source, write_stores
 from flows.monitor import check_drift
 from flows.promotion import compare_and_promote
@@ -56,7 +58,8 @@ def run_step(
 
     def succeeds() -> bool:
         try:
-            STEPS[name](Settings(_env_file=None), as_of, **more)
+            with disable_run_logger():
+                STEPS[name](Settings(_env_file=None), as_of, **more)
         except (VroomFeaturesError, VroomModelError):  # any other error shows its trace
             return False
         return True

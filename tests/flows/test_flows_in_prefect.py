@@ -6,6 +6,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from prefect import Flow, State, Task
 from prefect.artifacts import Artifact
@@ -13,6 +14,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import TaskRun
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.settings import PREFECT_API_URL
 from rich.console import Console
 
 from flows import materialize, monitor, pipeline, promotion, rollback, training
@@ -20,6 +22,7 @@ from flows.local import first_run
 from flows.tasks.promotions import open_promotions
 from tests.factories import VEHICLE
 from tests.flows.conftest import run
+from tests.flows.receiver import Receiver
 from tests.promises.system import wait_until
 from tests.snapshots import SAMPLE
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
@@ -43,13 +46,15 @@ def artifact(key: str) -> str:
 
 
 def test_a_model_is_trained_promoted_forced_rolled_back_and_monitored(
-    flow_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    flow_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, receiver: Receiver
 ) -> None:
     def fill(source: SourceStore) -> None:
         seed_with_booked_arrivals(source, tmp_path / "csv")
         for number in range(MIN_ARRIVALS):
             arrive(source, actual_price=150.0 + number, num_images=1 + number % 5)
 
+    monkeypatch.setenv("VROOM_WEBHOOK_URL", receiver.url)
+    monkeypatch.setenv("VROOM_WEBHOOK_ALLOW_PRIVATE", "true")
     store_fleet(flow_settings.home, fill)
     assert "no champion to monitor yet" in str(run(monitor.vroom_forecast_monitor).message)
 
@@ -107,6 +112,21 @@ def test_a_model_is_trained_promoted_forced_rolled_back_and_monitored(
     lenient = asyncio.run(run(promotion.vroom_forecast_promotion, version=4).aresult()).decision
     assert lenient.gain_low > strict.gain_low
     assert lenient.promote == (lenient.gain_low > 0)
+
+    end = "promoted" if lenient.promote else "refused"
+    told = ["promoted 1", "refused 4", "promoted 4", "rolled-back 1", "drifted 1", f"{end} 4"]
+    posted = [document for document in receiver.documents if document["event"] != "run-failed"]
+    assert [f"{document['event']} {document['version']}" for document in posted] == told
+    assert [document["text"] for document in receiver.documents if document not in posted] == [
+        f"vroom_forecast_promotion failed: {silent.message}",
+        f"vroom_forecast_rollback failed: {further.message}",
+    ]
+    wait_until(lambda: len(events_about(flow_settings.model_name)) == len(told))
+    for event, expected in zip(events_about(flow_settings.model_name), told, strict=True):
+        kind, version = expected.split()
+        assert event["event"] == f"vroom.model.{kind}"
+        assert event["resource"]["prefect.resource.id"].endswith(f".version.{version}")
+        assert {"flow", "flow-run", "model"} <= {part["prefect.resource.role"] for part in event["related"]}
 
 
 @pytest.mark.parametrize(
@@ -181,12 +201,20 @@ def attempts(state: State[object]) -> dict[str, int]:
     return {found.task_key.partition("-")[0]: found.run_count for found in asyncio.run(read())}
 
 
-def test_every_flow_and_task_has_a_time_limit_and_no_rollback_or_deletion_is_repeated() -> None:
+def events_about(model_name: str) -> list[dict[str, Any]]:
+    """Return the events of a model's versions, in the order they happened."""
+    wanted = {"related": {"id": [f"vroom.model.{model_name}"]}, "order": "ASC"}
+    answer = httpx.post(f"{PREFECT_API_URL.value()}/events/filter", json={"filter": wanted}, timeout=30)
+    found: list[dict[str, Any]] = answer.raise_for_status().json()["events"]
+    return found
+
+
+def test_every_flow_and_task_has_a_time_limit_and_no_deletion_is_repeated() -> None:
     modules = (materialize, monitor, pipeline, promotion, rollback, training)
     parts = [part for module in modules for part in vars(module).values() if isinstance(part, Flow | Task)]
     assert all(part.timeout_seconds for part in parts)
     tasks = {part.name: part for part in parts if isinstance(part, Task)}
-    assert {name for name, task in tasks.items() if not task.retries} == {"delete_old_versions", "roll_back"}
+    assert {name for name, task in tasks.items() if not task.retries} == {"delete_old_versions"}
     assert not any(part.retries for part in parts if isinstance(part, Flow))
 
 

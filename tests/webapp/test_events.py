@@ -16,7 +16,7 @@ from tests.ports import free_port
 from tests.promises.system import command_environment, wait_until
 from tests.webapp.faults import relay
 from tests.whole_system import serving
-from vroom_features.messages import Message, VehicleDeleted, VehicleMaterialized, VehicleSaved
+from vroom_features.messages import Message, RunFinished, VehicleDeleted, VehicleMaterialized, VehicleSaved
 from vroom_model.messages import ModelLoaded, ModelPromoted, PipelineCompleted
 from webapp import events
 from webapp.events import Broadcast
@@ -29,6 +29,7 @@ MESSAGES: list[tuple[Message, str]] = [
     (VehicleDeleted(vehicle_id=7), "vehicle-deleted"),
     (VehicleMaterialized(vehicle_ids=(7,), materialized_at=NOW), "vehicle-materialized"),
     (PipelineCompleted(model_name="m", version=2, promoted=True, reason="a\nb\r\nc"), "run-finished"),
+    (RunFinished(flow="f", run_id="r", state="Completed", message="a\nb\r\nc"), "run-finished"),
 ]
 SAVED = VehicleSaved(vehicle_id=9)
 

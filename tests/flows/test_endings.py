@@ -1,0 +1,116 @@
+"""However a flow ends, its state is one sentence, its log has no traceback, and open pages are told."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from typing import Any
+
+import pytest
+import redis as redis_py
+from prefect import State
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+from prefect.logging.handlers import APILogHandler
+
+from flows.materialize import vroom_forecast_materialize
+from flows.monitor import vroom_forecast_monitor
+from flows.pipeline import vroom_forecast_pipeline
+from flows.promotion import vroom_forecast_promotion
+from flows.rollback import vroom_forecast_rollback
+from flows.training import vroom_forecast_training
+from tests.flows.conftest import run
+from tests.snapshots import SAMPLE
+from tests.vroom_features.stores import store_fleet
+from vroom_features.ingest.seed import seed
+from vroom_features.messages import RunFinished
+from vroom_features.settings import Settings
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+def log_of(state: State[Any]) -> str:
+    """Return what Prefect keeps of a run's log."""
+
+    async def read() -> str:
+        await APILogHandler.aflush()
+        wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[state.state_details.flow_run_id]))
+        async with get_client() as client:
+            return "\n".join(line.message for line in await client.read_logs(wanted))
+
+    return asyncio.run(read())
+
+
+def messages_of(
+    redis: redis_py.Redis, start: Callable[[], State[Any]]
+) -> tuple[State[Any], list[RunFinished]]:
+    """Run a flow; return its state and what open pages were sent at its end."""
+    with closing(redis.pubsub()) as channel:
+        channel.subscribe(RunFinished.channel)
+        assert channel.get_message(timeout=10)["type"] == "subscribe"
+        state = start()
+        sent = []
+        while message := channel.get_message(timeout=0.2):
+            sent.append(RunFinished.decode(message["data"]))
+    return state, sent
+
+
+NO_SNAPSHOT = "holds no snapshot; run materialize first"
+
+
+@pytest.mark.parametrize(
+    ("flow", "parameters", "with_fleet", "sentence"),
+    [
+        (vroom_forecast_training, {}, False, NO_SNAPSHOT),
+        (vroom_forecast_pipeline, {}, False, NO_SNAPSHOT),
+        (vroom_forecast_promotion, {}, False, NO_SNAPSHOT),
+        (vroom_forecast_monitor, {}, False, NO_SNAPSHOT),
+        (vroom_forecast_promotion, {}, True, "has no candidate; train one first"),
+        (vroom_forecast_promotion, {"version": 9}, True, "9"),
+        (vroom_forecast_promotion, {"force": True}, True, "needs a written reason"),
+        (vroom_forecast_rollback, {}, True, "there is no earlier champion to go back to"),
+        (vroom_forecast_materialize, {"data_dir": "nowhere"}, False, "nowhere"),
+        (vroom_forecast_materialize, {"as_of": "2999-01-01"}, False, "expected a day that is over"),
+    ],
+)
+def test_what_is_missing_is_one_sentence_and_no_traceback(
+    flow_settings: Settings,
+    redis: redis_py.Redis,
+    flow: Any,
+    parameters: dict[str, object],
+    with_fleet: bool,
+    sentence: str,
+) -> None:
+    if with_fleet:
+        store_fleet(flow_settings.home, lambda source: seed(source, SAMPLE))
+    state, sent = messages_of(redis, partial(run, flow, **parameters))
+    assert state.is_failed()
+    assert sentence in str(state.message)
+    assert not str(state.message).startswith(("Flow run", "Task run"))
+    assert (sent[-1].flow, sent[-1].state, sent[-1].message) == (flow.name, "Failed", state.message)
+    log = log_of(state)
+    assert f"Finished in state Failed({state.message!r})" in log
+    assert "Traceback" not in log
+    assert "NoneType: None" not in log
+
+
+def test_a_setting_that_is_refused_is_one_sentence(
+    flow_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VROOM_KEEP_SNAPSHOTS", "none")
+    state = run(vroom_forecast_monitor)
+    assert str(state.message).startswith("VROOM_KEEP_SNAPSHOTS: ")
+    assert "Traceback" not in log_of(state)
+
+
+def test_open_pages_are_told_that_a_check_for_drift_is_done(
+    flow_settings: Settings, redis: redis_py.Redis
+) -> None:
+    store_fleet(flow_settings.home, lambda source: seed(source, SAMPLE))
+    state, (told,) = messages_of(redis, partial(run, vroom_forecast_monitor))
+    assert told == RunFinished(
+        flow="vroom_forecast_monitor",
+        run_id=str(state.state_details.flow_run_id),
+        state="Completed",
+        message="there is no champion to monitor yet; run the pipeline first",
+    )
