@@ -13,13 +13,15 @@ from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 from rich.console import Console
 
+from flows.local.waiting import waiting_for
 from flows.materialize import holds_sample
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import VroomFeaturesError
 from vroom_features.settings import Settings, read_settings
 
 STEPS = ("vroom_forecast_materialize", "vroom_forecast_pipeline")
-STEP_TIMEOUT_S = 3600
+STEP_TIMEOUT_S: float | None = None
+"""Each flow has a time limit of its own, and a lost run is set to Crashed."""
 LOST_AFTER = timedelta(seconds=90)
 """Three heartbeats, as prefect.toml sets them."""
 ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
@@ -58,7 +60,7 @@ async def first_run(settings: Settings, console: Console) -> bool:
     await create_automation()
     parameters = {STEPS[0]: {"allow_removals": True}} if replaces_sample else {}
     for step in STEPS:
-        with console.status(f"{step} is running"):
+        with waiting_for(settings, console, f"{step} is running"):
             try:
                 run = await arun_deployment(
                     f"{step}/{step}",

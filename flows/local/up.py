@@ -8,17 +8,17 @@ import socket
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
 import httpx
 import psutil
-import redis
+from redis import Redis
 from rich.console import Console
-from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from flows.local.waiting import StartError, wait_for, waiting_for
 from vroom_features.errors import DataContractError
 from vroom_features.ingest.csv_files import find_csv
 from vroom_features.online.redis_client import node_url
@@ -30,12 +30,7 @@ CONFIG, DEPLOYMENTS, PREFECT_SETTINGS = (
 FREE_BYTES_NEEDED = 500_000_000
 PORTS = ("web_port", "web_events_port", "redis_port", "mlflow_port", "prefect_port")
 SOCKET_PATH_MAX = 100  # the system's limit for a Unix socket is about 108 characters
-START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 60
-
-
-class StartError(Exception):
-    """The system cannot start; the message says why and what to do."""
 
 
 def up(settings: Settings, console: Console) -> int:
@@ -141,6 +136,7 @@ def supervised(settings: Settings) -> Iterator[tuple["subprocess.Popen[bytes]", 
     try:
         yield supervisor, environment
     finally:
+        settings.starting.unlink(missing_ok=True)
         supervisor.terminate()
         try:
             supervisor.wait(STOP_TIMEOUT_S)
@@ -176,22 +172,24 @@ def _bring_up(settings: Settings, environment: dict[str, str], console: Console)
     page = f"http://{settings.web_host}:{settings.web_port}"
     prefect_api = environment["PREFECT_API_URL"]
     with (
-        console.status("Starting Redis and the web app"),
-        redis.Redis.from_url(node_url(settings.redis)) as client,
+        waiting_for(settings, console, "Starting Redis and the web app"),
+        Redis.from_url(node_url(settings.redis)) as client,
     ):
-        _wait_for("redis", client.ping, settings)
-        _wait_for("web", lambda: httpx.get(f"{page}/health", timeout=5), settings)
+        wait_for("redis", client.ping, settings)
+        wait_for("web", lambda: httpx.get(f"{page}/health", timeout=5), settings)
     console.print(f"The page is open at {page} and says what it waits for.", highlight=False)
-    with console.status("Starting MLflow and Prefect"):
+    with waiting_for(settings, console, "Starting MLflow, which keeps the models"):
         _run(environment, "supervisorctl", "-c", str(CONFIG), "start", "mlflow", "prefect")
-        _wait_for("mlflow", lambda: httpx.get(f"{settings.mlflow}/health", timeout=5), settings)
-        _wait_for("prefect", lambda: httpx.get(f"{prefect_api}/health", timeout=5), settings)
+        wait_for("mlflow", lambda: httpx.get(f"{settings.mlflow}/health", timeout=5), settings)
+    with waiting_for(settings, console, "Starting Prefect, which runs the flows"):
+        wait_for("prefect", lambda: httpx.get(f"{prefect_api}/health", timeout=5), settings)
     console.print("MLflow and Prefect are up.")
-    with console.status("Deploying the flows"):
-        _create_work_pool(prefect_api)
+    with waiting_for(settings, console, "Deploying the flows"):
+        wait_for("prefect", lambda: _create_work_pool(prefect_api), settings)
         _run(environment, "supervisorctl", "-c", str(CONFIG), "start", "worker")
         _run(environment, "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS))
     subprocess.run([sys.executable, "-m", "flows", "first-run"], env=environment, check=False)
+    settings.starting.unlink(missing_ok=True)
     token = secrets.token_urlsafe(24)
     settings.sign_in_token.write_text(token)  # the web app takes it once, within a day
     rows = {
@@ -211,18 +209,6 @@ def _create_work_pool(api: str) -> None:
     answer = httpx.post(f"{api}/work_pools/", json={"name": "vroom", "type": "process"}, timeout=30)
     if not answer.is_success and answer.status_code != httpx.codes.CONFLICT:  # it is there already
         raise StartError(f"Prefect does not create the work pool: {answer.status_code} {answer.text}")
-
-
-def _wait_for(name: str, is_up: Callable[[], object], settings: Settings) -> None:
-    """Wait until a service answers."""
-    errors = (httpx.TransportError, redis.RedisError)
-    retrying = Retrying(
-        stop=stop_after_delay(START_TIMEOUT_S), wait=wait_fixed(0.1), retry=retry_if_exception_type(errors)
-    )
-    try:
-        retrying(is_up)
-    except RetryError as exc:
-        raise StartError(f"{name} did not answer; see {settings.home / 'log' / name}.log") from exc
 
 
 def _run(environment: dict[str, str], program: str, *arguments: str) -> None:

@@ -1,5 +1,6 @@
 """The pages: the first word of a URL names a module here, its blueprint and its folder of templates."""
 
+from pathlib import Path
 from typing import Any
 
 from flask import Flask, request
@@ -49,12 +50,22 @@ def install(app: Flask) -> None:
 def frame() -> dict[str, Any]:
     """Return what the frame of every page shows."""
     theme = request.cookies.get("theme")
+    model = current_model()
     is_operator = bool(current_user.is_authenticated)
     return {
         "navigation": FOR_HOSTS + FOR_OPERATORS if is_operator else FOR_HOSTS,
         "events_url": events_url(services().settings),
-        "model": current_model(),
+        "model": model,
         "theme": theme if theme in {"light", "dark"} else None,
         "is_operator": is_operator,
         "alerts": services().alerts.current if is_operator else (),
+        "starting": None if model else read_starting(services().settings.starting),
     }
+
+
+def read_starting(file: Path) -> str:
+    """Return what `make run` waits for; empty if it does not start."""
+    try:
+        return file.read_text()
+    except OSError:
+        return ""
