@@ -3,6 +3,7 @@
 import runpy
 import sys
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version
 
 DISTRIBUTION = "vroom-forecast"
@@ -72,6 +73,7 @@ def run(module: str, *, extra: str) -> None:
         sys.stdout.write(f"{version(DISTRIBUTION)}\n")
         return
     try:
+        import_module(module.partition(".")[0])  # runpy does not say which one is missing
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except ModuleNotFoundError as exc:
         sys.stderr.write(f"{exc.name} is not installed; run: pip install '{DISTRIBUTION}[{extra}]'\n")
