@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from flows.local import waiting
-from flows.local.up import ROOT, StartError
+from flows.local.up import StartError
 from flows.local.waiting import wait_for, waiting_for
-from tests.promises.system import wait_until
+from tests.promises.system import ROOT, wait_until
 from vroom_features.settings import Settings
 
 PROGRAMS = {
