@@ -70,8 +70,7 @@ class ProgramWatch:
         self.problem = ""
         self._name = name
         self._log = log
-        transport = SupervisorTransport(None, None, f"unix://{socket}")
-        self._supervisor = ServerProxy("http://127.0.0.1", transport=transport)
+        self._address = f"unix://{socket}"
         self._state = ""
         self._starts: set[int] = set()
         self._progress = (0, 0)
@@ -92,7 +91,9 @@ class ProgramWatch:
         """Return the size of its log, and the processor time of its processes, rounded down."""
         seconds = 0.0
         with suppress(OSError, psutil.Error):  # the supervisor is about to start, the program just ended
-            info: Any = self._supervisor.supervisor.getProcessInfo(self._name)
+            # a new one each time: after a refused connection it cannot be used again
+            proxy = ServerProxy("http://127.0.0.1", SupervisorTransport(None, None, self._address))
+            info: Any = proxy.supervisor.getProcessInfo(self._name)
             self._state = info["statename"]
             self._starts |= {info["start"]} - {0}
             if info["pid"]:

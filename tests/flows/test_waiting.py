@@ -11,8 +11,7 @@ import pytest
 from rich.console import Console
 
 from flows.local import waiting
-from flows.local.up import StartError
-from flows.local.waiting import wait_for, waiting_for
+from flows.local.waiting import StartError, wait_for, waiting_for
 from tests.promises.system import ROOT, wait_until
 from vroom_features.settings import Settings
 
@@ -102,3 +101,15 @@ def test_a_program_that_ends_or_stands_still_is_given_up(
 def test_what_is_waited_for_is_in_a_file_for_the_page(settings: Settings) -> None:
     with waiting_for(settings, Console(quiet=True), "Starting MLflow"):
         assert settings.starting.read_text() == "Starting MLflow"
+
+
+def test_a_supervisor_that_is_about_to_start_is_asked_again(tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, home=tmp_path)
+    (tmp_path / "log").mkdir()
+    asked = iter([httpx.ConnectError("not yet"), httpx.ConnectError("not yet"), None])
+
+    def answer() -> None:
+        if error := next(asked):
+            raise error
+
+    wait_for("redis", answer, settings)
