@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 
-.PHONY: run test test-packaging lint drill side-by-side install install-dev chromium lock sample screenshots clean help
+.PHONY: run test test-packaging lint drill side-by-side install install-dev chromium debian docs lock sample screenshots clean help
 
 run: install ## install, start every service, run the main job, serve the page (DATA=folder for other CSVs)
 	@$(if $(DATA),VROOM_DATA_DIR="$(DATA)") $(BIN)/python -m flows up
@@ -14,7 +14,7 @@ test: export PYTHONDONTWRITEBYTECODE =
 test: install-dev chromium lint ## install what the tests need, run every check and the tests
 	@$(BIN)/python -m pytest -m "not packaging" --numprocesses 3 --dist loadgroup --no-loadscope-reorder
 
-test-packaging: install-dev chromium ## the tests of deployment, upgrade and the whole system under faults, which take long
+test-packaging: install-dev chromium debian ## the tests of deployment, upgrade and the whole system under faults, which take long
 	@$(BIN)/python -m pytest -m packaging
 
 lint: install-dev ## formatting, lint, types, import rules
@@ -56,6 +56,21 @@ chromium: ## Debian's Chromium for the browser tests, where it may be installed;
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } || \
 	  echo "No Chromium here and no right to install it: the browser tests will skip."
 
+DEBIAN := nginx openssl promtool systemd-analyze
+NO_START := /usr/sbin/policy-rc.d
+
+debian: ## Debian's programs for the tests of deployment, where they may be installed, with none of their services started
+	@PATH="$$PATH:/usr/sbin"; (for program in $(DEBIAN); do command -v $$program >/dev/null || exit 1; done) || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	    { [ -e $(NO_START) ] || { trap 'rm -f $(NO_START)' EXIT; printf '#!/bin/sh\nexit 101\n' >$(NO_START); chmod +x $(NO_START); }; } && \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	      nginx openssl prometheus systemd >/dev/null; } || \
+	  echo "Not all of $(DEBIAN) are here, and no right to install them: their tests will skip."
+
+docs: install-dev ## build the site of the documents, with search: site/html/index.html
+	@$(BIN)/python docs/lay_out.py site/pages
+	@$(BIN)/zensical build --strict --clean
+
 screenshots: install-dev chromium ## take the pictures of the pages again, on the whole system
 	@$(BIN)/python -m tests.browser.screenshots
 
@@ -71,7 +86,7 @@ sample: install ## generate the sample data again
 	@$(BIN)/python data/generate.py --out data
 
 clean: ## remove the environment and everything the system wrote
-	@rm -rf $(VENV) var
+	@rm -rf $(VENV) var site
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

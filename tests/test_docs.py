@@ -14,7 +14,9 @@ CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 FOLDERS = "benchmarks|data|deploy|docs|flows|tests|vroom_features|vroom_model|webapp"
 DOCUMENTS = sorted(
-    path for pattern in ("*.md", "docs/*.md", "data/*.md", "benchmarks/*.md") for path in ROOT.glob(pattern)
+    path
+    for pattern in ("*.md", "docs/**/*.md", "data/*.md", "benchmarks/*.md")
+    for path in ROOT.glob(pattern)
 )
 NO_HISTORY = [path for path in DOCUMENTS if path.name not in {"CHANGELOG.md", "RESULTS.md"}]
 

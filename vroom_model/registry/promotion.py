@@ -2,7 +2,7 @@
 
 MLflow's alias says which version is champion.  The history in the source database says why: each change is
 an open record there before the alias moves, and is closed afterwards, so that the next reader can finish a
-change that a crash interrupted (docs/model.md).  An alias that no record explains was moved by hand.
+change that a crash interrupted (docs/promotion.md).  An alias that no record explains was moved by hand.
 """
 
 import logging
