@@ -135,6 +135,23 @@ class Histogram(Part):
     counts: tuple[int, ...]
 
 
+class ResidualBin(Part):
+    """Mean forecast less outcome of vehicles with similar values of something, and their range coverage."""
+
+    value: float
+    residual: float
+    standard_error: float
+    coverage: float
+    num_rows: int
+
+
+class Diagnostics(Part):
+    """Out-of-fold residuals by forecast (``"forecast"``) and by each input, and their histogram."""
+
+    residuals: dict[str, tuple[ResidualBin, ...]]
+    errors: Histogram
+
+
 class InputRange(Part):
     """Lowest, highest and mean value of a raw column among the vehicles that were learned from."""
 
@@ -173,6 +190,8 @@ class ModelManifest(Part):
     folds: tuple[FoldMetrics, ...]
     segments: tuple[SegmentMetrics, ...]
     calibration: tuple[CalibrationPoint, ...] = ()
+    diagnostics: Diagnostics | None = None
+    """Models of earlier releases kept none."""
     feature_importances: tuple[Importance, ...]
     reference: dict[str, Histogram]
     libraries: dict[str, str]

@@ -164,6 +164,8 @@ class FeatureDrift(Record):
     feature: str
     psi: float | None
     verdict: Verdict
+    counts: tuple[int, ...] = ()
+    """Of the arrivals in the bins of the training's histogram; reports of earlier releases have none."""
 
 
 class Outcomes(Record):

@@ -14,7 +14,7 @@ from tests.vroom_features.stores import arrive
 
 pytestmark = pytest.mark.browser
 LISTS = ("/arrivals", "/fleet", "/models", "/feature-stores", "/runs")
-PAGES = ("/", *LISTS, "/system", "/system/audit", "/sign-in", "/docs", "/nowhere")
+PAGES = ("/", *LISTS, "/system", "/system/audit", "/models/diagnostics", "/sign-in", "/docs", "/nowhere")
 WEIGHT_MAX_BYTES = 300_000
 LOOKS: tuple[tuple[Literal["light", "dark"], int], ...] = (("light", 1280), ("dark", 390))
 

@@ -66,3 +66,8 @@ def test_lost_bookings_are_reported(predictor: Predictor, fleet: FrameSnapshot) 
     assert "booked 260 times" in report.summary
     assert "check reservations.csv" in report.summary
     assert monitor(predictor, halved, nobody, as_of=AS_OF, max_drop=0.6).lost_bookings is None
+
+
+def test_arrivals_are_counted_in_the_bins_of_the_training(predictor: Predictor, features: Features) -> None:
+    reference = predictor.manifest.reference["num_images"]
+    assert feature_drift("num_images", reference, features["num_images"]).counts == reference.counts

@@ -28,7 +28,7 @@ def raised(services: Services, client: FlaskClient) -> list[str]:
 @pytest.mark.parametrize(
     ("kind", "found", "texts"),
     [
-        ("drift", {"features": (DRIFTED,)}, ["Large drift in price_diff"]),
+        ("drift", {"features": (DRIFTED,)}, ["Large drift: Price against the market"]),
         ("bookings", {"lost_bookings": "booked 260 times"}, ["Bookings fell: booked 260 times"]),
         (
             "error",

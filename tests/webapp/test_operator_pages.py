@@ -13,7 +13,7 @@ from vroom_features.materialize import materialize
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.online.store import Synced
 from vroom_features.online.sync import AuditReport, record_audit
-from vroom_model.manifest import SnapshotRef
+from vroom_model.manifest import Diagnostics, Histogram, ResidualBin, SnapshotRef
 from vroom_model.records import Decision, FeatureDrift, Matured, MonitorReport, Outcomes, SegmentGain
 from vroom_model.registry.matured import keep_matured
 from vroom_model.segments import SEGMENTS
@@ -200,6 +200,28 @@ def test_versions_are_listed_and_two_compared_on_the_same_cars(
     assert re.search(r"321<.*3.10<.*3.40<.*-0.30<.*-0.50 to -0.10<", shown)
     for query, code in (({"a": 1}, 422), ({"a": "x", "b": 1}, 422), ({"a": champion, "b": 10**6}, 404)):
         assert client.get("/models/compare", query_string=query).status_code == code
+
+
+def test_diagnostics_show_residuals_and_drift_and_what_an_earlier_release_lacks(
+    models: Models, client: FlaskClient, services: Services
+) -> None:
+    assert "trained by an earlier release, which kept no residuals" in page(client, "/models/diagnostics")
+    bins = (ResidualBin(value=4.0, residual=-1.25, standard_error=0.1, coverage=0.75, num_rows=60),)
+    found = Diagnostics(
+        residuals={"forecast": bins, "num_images": bins},
+        errors=Histogram(edges=(-1.0, 0.0, 1.0), counts=(10, 20, 25, 5)),
+    )
+    reference = {"num_images": Histogram(edges=(2.0,), counts=(30, 30))}
+    version = models.register(5.0, diagnostics=found, reference=reference)
+    drift = FeatureDrift(feature="num_images", psi=0.31, verdict="large drift", counts=(150, 50))
+    report = MonitorReport(version=version, as_of=AS_OF, num_arrivals=200, features=(drift,), outcomes=None)
+    services.registry.set_tags(version, {"monitor": report.model_dump_json()})
+    models.crown(version)
+    services.listener.refresh()
+    shown = page(client, "/models/diagnostics")
+    for text in ("Residuals by photos", ">−1.2<", ">75.0%<", "0 to 1<", "Photos: PSI 0.31, large drift"):  # noqa: RUF001
+        assert text in shown
+    assert re.search("up to 2<.*75.0%<.*50.0%<.*150<", shown)
 
 
 def test_a_rollback_and_a_promotion_by_hand_need_a_reason(client: FlaskClient, services: Services) -> None:

@@ -67,13 +67,15 @@ def monitor(
 
 def feature_drift(name: str, reference: Histogram, values: npt.NDArray[np.float64]) -> FeatureDrift:
     """Return the drift of one feature, without a number where there are too few values."""
+    found = _counts(reference, values)
+    counts = tuple(map(int, found))
     if len(values) < MIN_ARRIVALS:
-        return FeatureDrift(feature=name, psi=None, verdict="too few")
+        return FeatureDrift(feature=name, psi=None, verdict="too few", counts=counts)
     index = psi(reference, values)
     verdict: Verdict = "steady"
     if index >= PSI_SOME:
         verdict = "large drift" if index >= PSI_LARGE else "some drift"
-    return FeatureDrift(feature=name, psi=index, verdict=verdict)
+    return FeatureDrift(feature=name, psi=index, verdict=verdict, counts=counts)
 
 
 def psi(reference: Histogram, values: npt.NDArray[np.float64]) -> float:
@@ -88,11 +90,16 @@ def psi(reference: Histogram, values: npt.NDArray[np.float64]) -> float:
     0.88
     """
     expected = np.asarray(reference.counts, dtype=np.float64)
-    # The edges are training values, which are float32: a value that is not rounded alike may miss its bin.
-    bins = np.searchsorted(reference.edges, values.astype(np.float32))
-    found = np.bincount(bins, minlength=len(expected))
+    found = _counts(reference, values)
     # Half a vehicle more in each bin: an empty bin would make the index infinite.
     ours, theirs = (
         (counts + 0.5) / (counts.sum() + 0.5 * len(counts)) for counts in (found.astype(np.float64), expected)
     )
     return float(np.sum((ours - theirs) * np.log(ours / theirs)))
+
+
+def _counts(reference: Histogram, values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Return how many values are in each bin."""
+    # The edges are training values, which are float32: a value that is not rounded alike may miss its bin.
+    bins = np.searchsorted(reference.edges, values.astype(np.float32))
+    return np.bincount(bins, minlength=len(reference.counts))

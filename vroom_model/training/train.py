@@ -16,6 +16,7 @@ from vroom_features.offline.snapshots import Snapshot
 from vroom_features.vehicle import COLUMNS
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.dataset import Dataset, check_learnable, limit_labels, load_dataset
+from vroom_model.evaluation.diagnostics import decile_edges, diagnostics
 from vroom_model.evaluation.interval import fit_lines, out_of_fold_ranges
 from vroom_model.evaluation.metrics import (
     calibration,
@@ -53,7 +54,6 @@ Fit = Callable[..., tuple[FoldBooster, ...]]
 STREAM_ABOVE_ROWS = 200_000
 """Larger fleets are fitted in batches."""
 NUM_PROBES = 8
-NUM_BINS = 10
 
 
 @dataclass(frozen=True)
@@ -162,6 +162,7 @@ def train(
         folds=fold_metrics(ranges, dataset, [booster.features for booster in boosters]),
         segments=segment_metrics(ranges, dataset),
         calibration=calibration(ranges, dataset),
+        diagnostics=diagnostics(ranges, dataset),
         feature_importances=importances(lambda fold, rows: boosters[fold].predict(rows), dataset, seed=seed),
         reference=_reference(dataset),
         libraries=_libraries(),
@@ -222,7 +223,7 @@ def _reference(dataset: Dataset) -> dict[str, Histogram]:
     histograms = {}
     for column, name in enumerate(dataset.inputs):
         values = dataset.features[:, column].astype(np.float64)
-        inner = np.unique(np.quantile(values, np.linspace(0, 1, NUM_BINS + 1)[1:-1], method="inverted_cdf"))
+        inner = decile_edges(values)
         counts = np.bincount(np.searchsorted(inner, values), minlength=len(inner) + 1)
         histograms[name] = Histogram(edges=tuple(map(float, inner)), counts=tuple(map(int, counts)))
     return histograms

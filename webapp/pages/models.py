@@ -1,6 +1,7 @@
 """``/models``: the model that serves, the candidate, every version, and two of them compared."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from flask import Blueprint, Response, render_template, request
@@ -16,6 +17,7 @@ from webapp.pages.operations import PROMOTE_VERSION, RELOAD, read_progress
 from webapp.problems import ProblemError
 from webapp.rendering.templates import stream_page
 from webapp.services import services
+from webapp.serving.current_model import current_model
 
 NUM_RECORDS = 20
 NUM_POINTS = 100
@@ -111,6 +113,17 @@ def read_history(promotions: PromotionService) -> History:
         matured=matured[-NUM_POINTS:],
         moved_by_hand=champion.version if champion and is_by_hand else None,
     )
+
+
+@bp.get("/models/diagnostics")
+def diagnose() -> str:
+    """Show where the champion errs, and how saved cars differ from those that it learned from."""
+    model = current_model()
+    drift = None
+    with suppress(VroomModelError):  # the rest is the model's own, and needs no registry
+        champion = services().registry.champion()
+        drift = MonitorReport.from_tag(champion, "monitor") if champion else None
+    return render_template("models/diagnostics.html", model=model, drift=drift)
 
 
 @dataclass(frozen=True, slots=True)

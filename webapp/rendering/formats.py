@@ -3,10 +3,8 @@
 from datetime import UTC, date, datetime
 from math import ceil
 
-from vroom_features.vehicle import COLUMNS
-from vroom_features.view import VEHICLE_VIEW
 from vroom_features.watch import midnight
-from webapp.serving.store_state import feature_unit
+from webapp.serving.store_state import feature_name, feature_unit
 
 SCALE_STEP = 5
 SCALE_MIN = 20
@@ -131,18 +129,6 @@ def utc(moment: datetime) -> str:
 
 def _in_utc(moment: datetime) -> datetime:
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def feature_name(name: str) -> str:
-    """Return a feature's label.
-
-    Examples
-    --------
-    >>> feature_name("price_diff"), feature_name("num_images"), feature_name("of_another_release")
-    ('Price against the market', 'Photos', 'Of another release')
-    """
-    known = COLUMNS.get(name) or VEHICLE_VIEW.feature(name)
-    return known.label if known else name.replace("_", " ").capitalize()
 
 
 FILTERS = {

@@ -13,7 +13,7 @@ from vroom_model.records import Decision, MonitorReport
 from webapp.observability import ALERTS
 from webapp.prefect_client import WorkflowError
 from webapp.services import Services
-from webapp.serving.store_state import online_state
+from webapp.serving.store_state import feature_name, online_state
 
 logger = logging.getLogger(__name__)
 INTERVAL_S = 15.0
@@ -78,7 +78,9 @@ def _of_models(app: Services) -> Iterator[Alert]:
     champion, candidate = app.registry.champion(), app.registry.candidate()
     if champion and (report := MonitorReport.from_tag(champion, "monitor")):
         if report.drifted:
-            yield Alert("drift", f"Large drift in {', '.join(report.drifted)}")
+            yield Alert(
+                "drift", f"Large drift: {', '.join(map(feature_name, report.drifted))}", "models.diagnose"
+            )
         if report.lost_bookings:
             yield Alert("bookings", f"Bookings fell: {report.lost_bookings}")
         if report.matured and report.matured.is_worse:

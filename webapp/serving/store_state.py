@@ -81,6 +81,18 @@ class OnlineState:
         )
 
 
+def feature_name(name: str) -> str:
+    """Return a feature's label.
+
+    Examples
+    --------
+    >>> feature_name("price_diff"), feature_name("num_images"), feature_name("of_another_release")
+    ('Price against the market', 'Photos', 'Of another release')
+    """
+    known = COLUMNS.get(name) or VEHICLE_VIEW.feature(name)
+    return known.label if known else name.replace("_", " ").capitalize()
+
+
 def feature_unit(name: str) -> str:
     """Return what a value of 1 is, or which values there are.
 

@@ -47,7 +47,46 @@ function drawMatured(figure) {
   }));
 }
 
+// Points or bars over the first column of a table; dashed, what to compare with. A point shows its row of the table.
+function drawBins(figure) {
+  const table = figure.querySelector("table");
+  const readout = figure.querySelector(".readout");
+  const heads = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
+  const bars = figure.dataset.bars !== undefined;
+  draw(figure, ({ x, y, target }, uPlot) => {
+    const labels = [...table.tBodies[0].rows].map((row) => row.cells[0].textContent);
+    const isNamed = bars && target; // bins of unequal width stand side by side
+    const low = Math.min(0, ...y);
+    const high = Math.max(0, ...y, ...(target ?? []));
+    const zero = target ?? x.map(() => 0);
+    return {
+      x: figure.dataset.x,
+      y: figure.dataset.y,
+      xAxis: isNamed ? { space: 60, values: (u, splits) => splits.map((at) => labels[at] ?? "") } : {},
+      data: [x, y, zero],
+      options: {
+        scales: { x: { time: false, range: (u, from, to) => (isNamed ? [-0.6, x.length - 0.4] : [from - (to - from) / 20, to + (to - from) / 20]) }, y: { range: [low * 1.1, high * 1.1 || 1] } },
+        series: [
+          {},
+          bars
+            ? { stroke: colour("road"), fill: colour("band"), paths: uPlot.paths.bars({ size: [0.8, 60] }), points: { show: false } }
+            : { stroke: colour("road"), width: 2, points: { show: true, size: 8, fill: colour("road") } },
+          { stroke: colour("second"), width: 1.5, dash: [5, 5], points: { show: false } },
+        ],
+        hooks: {
+          setCursor: [
+            ({ cursor: { idx } }) => {
+              if (idx !== null && idx !== undefined) readout.textContent = [...table.tBodies[0].rows[idx].cells].map((cell, i) => `${heads[i]} ${cell.textContent}`).join(", ");
+            },
+          ],
+        },
+      },
+    };
+  });
+}
+
 function drawAll(root) {
+  for (const figure of root.querySelectorAll("[data-chart=bins]")) drawBins(figure);
   for (const figure of root.querySelectorAll("[data-chart=matured]")) drawMatured(figure);
   for (const figure of root.querySelectorAll("[data-chart=calibration]")) drawCalibration(figure);
 }
