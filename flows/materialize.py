@@ -205,7 +205,9 @@ def _summary(seeded: SeedReport | None, written: MaterializeReport) -> str:
     else:
         read = (
             f"vehicles: {seeded.vehicles_added:,} added, {seeded.vehicles_updated:,} updated, "
-            f"{seeded.vehicles_removed:,} removed, {seeded.vehicles_quarantined:,} quarantined"
+            f"{seeded.vehicles_removed:,} removed, {seeded.vehicles_quarantined:,} quarantined; "
+            f"reservations: {seeded.reservations_added:,} added, {seeded.reservations_removed:,} removed, "
+            f"{seeded.reservations_quarantined:,} quarantined"
         )
     if seeded and (seeded.vehicles_kept or seeded.reservations_kept):
         vehicles = counted(seeded.vehicles_kept, "vehicle")
@@ -220,6 +222,8 @@ def _summary(seeded: SeedReport | None, written: MaterializeReport) -> str:
         read += f"; bookings are complete through {seeded.complete_through}: the watch of {matured} ended"
     if seeded and seeded.has_new_length:
         read += f"; a watch is {seeded.watch_days} days long now, so train a new model"
+    if seeded and seeded.assumed:
+        read += f"; {'; '.join(seeded.assumed)}"
     stores = "the stores were up to date" if written.is_unchanged else f"snapshot {written.snapshot_id}"
     return f"{read}; {stores}: {_fleet(written)}, {counted(written.num_online or 0, 'new arrival')}"
 

@@ -38,7 +38,11 @@ def table(title: str, rows: Mapping[str, object]) -> str:
     |---|---|
     | vehicles added | 3 |
     """
-    lines = [f"| {name.replace('_', ' ')} | {str(value).replace('|', '/')} |" for name, value in rows.items()]
+    cells = {
+        name.replace("_", " "): "; ".join(value) if isinstance(value, tuple) else str(value)
+        for name, value in rows.items()
+    }
+    lines = [f"| {name} | {cell.replace('|', '&#124;')} |" for name, cell in cells.items()]
     return "\n".join([f"## {title}", "", "| what | value |", "|---|---|", *lines])
 
 

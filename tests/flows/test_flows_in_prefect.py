@@ -160,9 +160,13 @@ def test_a_fleet_is_materialized_and_the_run_reports_what_was_kept_and_set_aside
 
     lines[-1:] = [vehicle_line(300, actual_price=""), vehicle_line(301, actual_price="")]
     write_csvs(tmp_path / "mine", lines, ["1,soon", *booked[1:]])
+    as_bars = (tmp_path / "mine" / "vehicles.csv").read_text().replace(",", "|")
+    (tmp_path / "mine" / "vehicles.csv").write_text(as_bars)
     bad = str(run(materialize.vroom_forecast_materialize, data_dir=mine).message)
     assert "; 1 vehicle and 1 reservation kept because of bad rows" in bad
     assert "; 1 reservation set aside until the row of their vehicle is right" in bad
+    assert "; vehicles.csv: read '|' as separator; " in bad
+    assert "| assumed | vehicles.csv: read '&#124;' as separator |" in artifact("materialize")
     for row in ("| vehicles kept | 1 |", "| reservations set aside | 1 |"):
         assert row in artifact("materialize")
 

@@ -263,7 +263,9 @@ def _print(command: str, state: str, report: dict[str, Any], started: float, *, 
         sys.stdout.write(f"{line}\n")
         return
     rows = "\n".join(
-        f"  {name.replace('_', ' '):<26}{value}" for name, value in report.items() if value != ()
+        f"  {name.replace('_', ' '):<26}{'; '.join(value) if isinstance(value, tuple) else value}"
+        for name, value in report.items()
+        if value != ()
     )
     sys.stdout.write(f"{command}: {state} ({seconds} s)\n{rows}\n")
 

@@ -1,6 +1,8 @@
 """The data contract of the two CSV files: what a column must hold, and what happens to rows that break it."""
 
 import csv
+import re
+from collections import Counter
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +20,7 @@ Mask = npt.NDArray[np.bool_]
 Array = npt.NDArray[Any]
 Kind = type[int] | type[float] | type[datetime]
 
+_DATE = re.compile(r"\s*\d{4}-?\d\d-?\d\d(?:[T\s]|$)")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -44,6 +47,8 @@ def read_cell(cell: str, kind: Kind) -> int | float | None:
         return None
     try:
         if kind is datetime:
+            if not _DATE.match(cell):  # Python takes 1683021212345 as a date, a separator, and a time
+                return None
             moment = datetime.fromisoformat(cell.strip())
             moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
             return (moment - _EPOCH) // _MICROSECOND
@@ -54,24 +59,19 @@ def read_cell(cell: str, kind: Kind) -> int | float | None:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What a column must hold: its type, and a range, both ends included; of moments as microseconds."""
+    """What a column must hold: its type, its range (of moments in microseconds) with both ends, and words."""
 
     name: str
     kind: Kind
     low: float
     high: float
+    expected: str
 
     @classmethod
     def of(cls, column: RawColumn) -> Self:
         low = float(np.nextafter(column.low, np.inf)) if column.is_low_excluded else column.low
-        return cls(column.name, column.kind, low, column.high)
-
-    @property
-    def expected(self) -> str:
-        if self.kind is datetime:
-            return "a date and time such as 2023-05-01 12:30:00"
-        noun = "a number" if self.kind is float else "an integer"
-        return f"{noun} from {self.low:g} to {self.high:g}"
+        article = "" if column.choices else "an " if column.is_whole else "a "
+        return cls(column.name, column.kind, low, column.high, article + column.range_in_words)
 
     @property
     def type_code(self) -> str:
@@ -87,17 +87,17 @@ class Column:
         return bool(((values >= self.low) & (values <= self.high)).all())
 
 
-_YEARS_1_TO_9999 = [
+_FIRST, _LAST = (
     int(np.datetime64(moment, "us").astype(np.int64))
     for moment in ("0001-01-01", "9999-12-31 23:59:59.999999")
-]
+)
 VEHICLE_COLUMNS = (
-    Column("vehicle_id", int, 1, UI_VEHICLE_ID_START - 1),
+    Column("vehicle_id", int, 1, UI_VEHICLE_ID_START - 1, f"an integer, 1 to {UI_VEHICLE_ID_START - 1:,}"),
     *map(Column.of, COLUMNS.values()),
 )
 RESERVATION_COLUMNS = (
-    Column("vehicle_id", int, 1, 2**63 - 1),
-    Column("created_at", datetime, *_YEARS_1_TO_9999),
+    Column("vehicle_id", int, 1, 2**63 - 1, "an integer, 1 or more"),
+    Column("created_at", datetime, _FIRST, _LAST, "a date and time such as 2023-05-01 12:30:00"),
 )
 
 
@@ -126,6 +126,8 @@ class CheckedFile:
         the rows where it cannot, or whose width is wrong.
     num_rows_in_file : int
         Good and bad rows.
+    notes : list of str
+        How the file was read, where it is not in the plain form.
     """
 
     columns: pd.DataFrame
@@ -134,6 +136,7 @@ class CheckedFile:
     bad_ids: Array
     num_without_id: int
     num_rows_in_file: int
+    notes: list[str]
 
     def may_have_bad_rows(self, vehicle_ids: Array) -> Mask:
         """Return which vehicles a bad row may describe: all of them, if one has no id."""
@@ -183,13 +186,13 @@ def write_quarantine(path: Path, file: CheckedFile, folder: Path, max_bad_share:
     if file.num_bad > max_bad_share * file.num_rows_in_file:
         raise DataContractError(
             f"{path}: {file.num_bad} of {file.num_rows_in_file} rows break the data contract, more than"
-            f" {max_bad_share:.1%}; nothing was taken. {first}. All of them: {target}"
+            f" {max_bad_share:.1%} (VROOM_MAX_BAD_SHARE); nothing was taken. {first}. All of them: {target}"
         )
     return [target]
 
 
 def _write_rows(file: CheckedFile, target: Path) -> str:
-    """Write the list, and return its first row as a sentence."""
+    """Write the list, and return the first row of its most frequent reason as a sentence."""
     if not file.num_bad:
         if target.is_file():
             target.unlink()
@@ -200,8 +203,9 @@ def _write_rows(file: CheckedFile, target: Path) -> str:
         writer.writerow(["line", "column", "value", "reason"])
         problems = sorted(file.problems, key=lambda problem: problem.line)
         writer.writerows(map(astuple, problems))
-    first = problems[0]
-    return f"line {first.line}: {first.column} {first.value[:80]!r}: {first.reason}"
+    (why, number), *_ = Counter((problem.column, problem.reason) for problem in problems).most_common(1)
+    first = next(problem for problem in problems if (problem.column, problem.reason) == why)
+    return f"{number:,} like line {first.line}: {first.column} {first.value[:80]!r}: {first.reason}"
 
 
 def sort_out_unknown(file: CheckedFile, known_ids: list[Array], vehicles: CheckedFile) -> int:
@@ -217,5 +221,8 @@ def sort_out_unknown(file: CheckedFile, known_ids: list[Array], vehicles: Checke
     if ids[is_unknown & ~is_excused].nunique() <= vehicles.num_without_id:
         is_excused = is_unknown
     file.leave_out(is_excused)
-    file.reject((is_unknown & ~is_excused)[~is_excused], "there is no such vehicle")
+    file.reject(
+        (is_unknown & ~is_excused)[~is_excused],
+        "there is no such vehicle in vehicles.csv; is that file whole?",
+    )
     return int(is_excused.sum())

@@ -4,12 +4,12 @@ Arrow reads a block of lines at once.  A block that it cannot read, or with a va
 by row, so that a bad cell costs its row and no other.
 """
 
-import csv
 import gzip
 import hashlib
 import io
 import zlib
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -23,6 +23,7 @@ from pyarrow import csv as arrow_csv
 
 from vroom_features.errors import DataContractError
 from vroom_features.ingest.contract import PROBLEMS_KEPT, CheckedFile, Column, Kind, Problem
+from vroom_features.ingest.dialect import ColumnReader, Header, open_text, read_header, split
 
 Progress = Callable[[str, int, int], None]
 """Called with a step, and how much of it is done of how much."""
@@ -37,16 +38,21 @@ _ARROW_TYPES_ZONED = _ARROW_TYPES | {datetime: pa.timestamp("us", "UTC")}
 
 
 def find_csv(folder: Path, name: str) -> Path:
-    """Return where a CSV is, plain or gzipped; DataContractError if there is none."""
+    """Return where a CSV is, plain or gzipped; DataContractError if there is none, or both."""
     try:
-        for path in (folder / name, folder / f"{name}.gz"):
-            if path.is_dir():
-                raise DataContractError(f"expected a file, {path} is a directory")
-            if path.is_file():
-                return path
+        found = [path for path in (folder / name, folder / f"{name}.gz") if path.exists()]
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() and not found else []
     except OSError as exc:
         raise DataContractError(f"{folder / name} cannot be looked for: {exc}") from exc
-    raise DataContractError(f"{folder / name} is missing; expected {name} or {name}.gz in {folder}")
+    if not found:
+        stem = name.split(".")[0]
+        hint = "".join(f"; there is {other!r}" for other in sorted(names) if stem in other.lower())
+        raise DataContractError(f"{folder / name} is missing; expected {name} or {name}.gz in {folder}{hint}")
+    if len(found) > 1:
+        raise DataContractError(f"{name} and {name}.gz are both in {folder}; remove the older one")
+    if found[0].is_dir():
+        raise DataContractError(f"expected a file, {found[0]} is a directory")
+    return found[0]
 
 
 def file_sha256(path: Path) -> str:
@@ -93,11 +99,10 @@ def check_file(path: Path, columns: Sequence[Column], *, progress: Progress | No
     DataContractError
         If it is no CSV with these columns, or a row of it goes over more than one line.
     """
-    with _opened(path) as file:
+    with _opened(path) as file, open_text(path, file) as text:
         size = path.stat().st_size
-        text = io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="")  # LF, CR LF or CR
-        line, header = _read_header(path, text, columns)
-        rows = _Rows(path, columns, header)
+        header = read_header(path, text, columns)
+        rows, line = _Rows(path, columns, header), header.line
         while lines := text.readlines(BLOCK_CHARS):
             rows.add(line + 1, lines)
             line += len(lines)
@@ -106,44 +111,16 @@ def check_file(path: Path, columns: Sequence[Column], *, progress: Progress | No
     return rows.checked()
 
 
-def _read_header(path: Path, text: io.TextIOWrapper, columns: Sequence[Column]) -> tuple[int, list[str]]:
-    """Return the number and the cells of the first line that is not blank; it must name every column once."""
-    expected = [column.name for column in columns]
-    line, header = next(
-        ((n, row) for n, line in enumerate(text, 1) if (row := _split(path, n, line))), (0, [])
-    )
-    if not header:
-        raise DataContractError(f"{path} is empty; expected a header with {expected}")
-    if missing := [name for name in expected if name not in header]:
-        raise DataContractError(f"{path}: columns {missing} are missing; got {[c[:40] for c in header[:40]]}")
-    if twice := [name for name in expected if header.count(name) > 1]:
-        raise DataContractError(f"{path}: columns {twice} are in the header more than once")
-    return line, header
-
-
-def _split(path: Path, number: int, line: str) -> list[str]:
-    """Return the cells of a line, none when it is blank; a quoted cell must end on its line."""
-    if line.isspace():
-        return []
-    try:
-        (row,) = csv.reader([line])
-    except csv.Error as exc:  # a cell longer than any number or moment is
-        raise DataContractError(f"{path}, line {number}: {exc}") from exc
-    if row[-1].endswith(("\n", "\r")):
-        raise DataContractError(
-            f"{path}, line {number}: a quoted cell goes on in the next line and takes in the rows that"
-            " follow; close the quote, and write each row on one line"
-        )
-    return row
-
-
 class _Rows:
     """The rows of a file; arrays that grow in place take half the memory of parts to be joined."""
 
-    def __init__(self, path: Path, columns: Sequence[Column], header: list[str]) -> None:
+    def __init__(self, path: Path, columns: Sequence[Column], header: Header) -> None:
         self._path = path
         self._header = header
-        self._columns = {column: header.index(column.name) for column in columns}
+        self._width = len(header.names)
+        self._num_named = max(place for place, name in enumerate(header.names, 1) if name)
+        self._readers = {ColumnReader(column): header.names.index(column.name) for column in columns}
+        self._left_out = Counter[str]()
         self._lines: list[pd.Index] = []
         self._values: dict[str, array[Any]] = {column.name: array(column.type_code) for column in columns}
         self._problems: list[Problem] = []
@@ -155,6 +132,9 @@ class _Rows:
     def checked(self) -> CheckedFile:
         values = {name: np.asarray(column) for name, column in self._values.items()}
         lines = pd.RangeIndex(0).append(self._lines)
+        signs = {sign for reader in self._readers if (sign := reader.form and reader.form.currency)}
+        if len(signs) > 1:
+            raise DataContractError(f"{self._path} has prices in {sorted(signs)}; give them in one currency")
         return CheckedFile(
             columns=pd.DataFrame(values, lines, copy=False),
             problems=self._problems,
@@ -162,6 +142,11 @@ class _Rows:
             bad_ids=np.asarray(self._bad_ids),
             num_without_id=self._num_bad - len(self._bad_ids),
             num_rows_in_file=self._num_bad + len(lines),
+            notes=[
+                *self._header.notes,
+                *(f"{r.column.name}: {', '.join(r.notes)}" for r in self._readers if r.notes),
+                *(f"{number:,} {what}" for what, number in self._left_out.items()),
+            ],
         )
 
     def add(self, first: int, lines: list[str]) -> None:
@@ -176,23 +161,27 @@ class _Rows:
             return True
         if "0x" in text or "0X" in text:  # Arrow takes hexadecimal numbers
             return False
+        if any(reader.form for reader in self._readers) or not (self._lines or self._header.separator == ","):
+            return False
         content = pa.BufferOutputStream()  # memory of Arrow: its threads hold no object of Python
         content.write(text.encode())
         for types in self._types:
             try:
                 table = arrow_csv.read_csv(
                     pa.BufferReader(content.getvalue()),
-                    arrow_csv.ReadOptions(column_names=self._header, use_threads=False),
-                    convert_options=arrow_csv.ConvertOptions(
+                    arrow_csv.ReadOptions(column_names=self._header.names, use_threads=False),
+                    arrow_csv.ParseOptions(delimiter=self._header.separator),
+                    arrow_csv.ConvertOptions(
                         include_columns=list(types), column_types=types, null_values=[], check_utf8=False
                     ),
                 )
-            except pa.ArrowInvalid:
+            except (pa.ArrowInvalid, UnicodeDecodeError):  # it cuts a message within a character
                 continue
-            values = {c: np.asarray(table[c.name]).view(c.type_code) for c in self._columns}
+            columns = [reader.column for reader in self._readers]
+            values = {c: np.asarray(table[c.name]).view(c.type_code) for c in columns}
             if table.num_rows != len(lines) or not all(c.holds_all(values[c]) for c in values):
                 return False
-            _split(self._path, first + len(lines) - 1, lines[-1])  # Arrow closes an open quote itself
+            self._split(first + len(lines) - 1, lines[-1])  # Arrow closes an open quote itself
             for column, part in values.items():
                 self._values[column.name].frombytes(part.tobytes())
             self._lines.append(pd.RangeIndex(first, first + len(lines)))
@@ -201,27 +190,48 @@ class _Rows:
 
     def _add_row_by_row(self, first: int, lines: list[str]) -> None:
         """Add the good rows, and a problem for each bad one."""
-        good_lines = []
+        rows: dict[int, list[str]] = {}
         for number, line in enumerate(lines, first):
-            row = _split(self._path, number, line)
-            if not row:
-                continue
-            if len(row) != len(self._header):
-                reason = f"expected {len(self._header)} cells, got {len(row)}"
-                self._add_problem(Problem(number, "", ",".join(row), reason))
-                continue
-            values = {column.name: column.read(row[place]) for column, place in self._columns.items()}
-            bad = next((column for column in self._columns if values[column.name] is None), None)
-            if bad is None:
-                for name, value in values.items():
-                    self._values[name].append(value)
+            if len(row := self._split(number, line)) == self._width:
+                rows[number] = row
+            elif row:
+                reason = f"expected {self._width} cells, got {len(row)}"
+                if len(row) > self._width and self._header.separator == ",":
+                    reason += "; a cell with a comma in it needs quotes"
+                self._add_problem(Problem(number, "", self._header.separator.join(row), reason))
+        read = {
+            reader: reader.read(
+                [row[place] for row in rows.values()],
+                self._values[reader.column.name],
+                is_plain=self._header.separator == "," or bool(self._lines),
+            )
+            for reader, place in self._readers.items()
+        }
+        good_lines = []
+        for (number, row), *values in zip(rows.items(), *read.values(), strict=True):
+            if None not in values:
+                for reader, value in zip(read, values, strict=True):
+                    self._values[reader.column.name].append(value)
                 good_lines.append(number)
                 continue
-            cell = row[self._columns[bad]]
-            self._add_problem(Problem(number, bad.name, cell, f"expected {bad.expected}"))
-            if values["vehicle_id"] is not None:
-                self._bad_ids.append(int(values["vehicle_id"]))
+            bad = list(read)[values.index(None)]
+            cell = row[self._readers[bad]]
+            self._add_problem(Problem(number, bad.column.name, cell, bad.reason(cell)))
+            by_name = dict(zip((reader.column.name for reader in read), values, strict=True))
+            if (vehicle_id := by_name["vehicle_id"]) is not None:
+                self._bad_ids.append(int(vehicle_id))
         self._lines.append(pd.Index(good_lines, dtype=np.int64))
+
+    def _split(self, number: int, line: str) -> list[str]:
+        """Return the cells of a line, as many as the header's if only empty ones are lacking or too many."""
+        row = split(self._path, number, line, self._header.separator)
+        if row and not any(map(str.strip, row)):
+            self._left_out["rows without any value left out"] += 1
+            return []
+        if len(row) != self._width and len(row) >= self._num_named and not any(row[self._num_named :]):
+            self._left_out["rows with empty cells behind the last column"] += 1
+            row = (row + [""] * self._width)[: self._width]
+        return row
 
     def _add_problem(self, problem: Problem) -> None:
         self._num_bad += 1

@@ -55,7 +55,8 @@ class SeedReport:
     ``removed`` rows were in the database and not in the file.  ``kept`` rows too, but a bad row may describe
     them.  Bookings are ``set_aside`` while a bad row keeps their vehicle out.  ``watch_days`` and
     ``complete_through`` are the watch from now on; ``vehicles_matured`` have a training label that had none.
-    After a change of its length a model should be trained anew.
+    After a change of its length a model should be trained anew.  ``assumed`` says how the files were read
+    where they are not in the plain form.
     """
 
     vehicles_added: int = 0
@@ -76,6 +77,7 @@ class SeedReport:
     has_new_watch: bool = False
     has_new_length: bool = False
     quarantine: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
 
     @property
     def is_unchanged(self) -> bool:
@@ -141,6 +143,7 @@ def seed(
         return _unchanged(source)
     vehicle_file = check_file(vehicle_path, VEHICLE_COLUMNS, progress=progress)
     booking_file = check_file(reservation_path, RESERVATION_COLUMNS, progress=progress)
+    notes = {vehicle_path.name: vehicle_file.notes, reservation_path.name: booking_file.notes}
     if quarantine_dir is None:
         quarantine_dir = _parent_of_database(source, data_dir) / "quarantine"
     with source.writing() as connection:
@@ -193,6 +196,7 @@ def seed(
             has_new_length=new_watch.has_new_length,
             **_of_watch(new_watch.after),
             quarantine=tuple(map(str, rejected)),
+            assumed=tuple(f"{name}: {note}" for name, found in notes.items() for note in found),
         )
         change_number = state.c.change_number + int(not report.is_unchanged)
         seeded_from = "" if rejected else digest
