@@ -52,6 +52,13 @@ def save(source: SourceStore, day: int, **changes: object) -> int:
     return source.save_vehicle(make_vehicle(**changes), saved_at=at(day)).vehicle.vehicle_id
 
 
+def test_a_bad_row_of_a_vehicle_makes_no_watch_shorter(source: SourceStore, tmp_path: Path) -> None:
+    lines = [vehicle_line(1), vehicle_line(2, actual_price="")]
+    booked = [f"1,{at(4)}", f"2,{at(1)}", f"2,{at(9)}"]
+    report = seed(source, write_csvs(tmp_path, lines, booked), max_bad_share=0.5)
+    assert (report.reservations_set_aside, report.watch_days, report.complete_through) == (2, 9, "2023-01-09")
+
+
 def rows_of(offline: OfflineStore) -> dict[int, tuple[float | None, float | None]]:
     """Return count and label of each vehicle in the current snapshot."""
     return counts_in(offline.current().read())

@@ -151,7 +151,7 @@ def seed(
         wanted = _in_order(vehicle_file, from_form, vehicle_path)
         rejected = write_quarantine(vehicle_path, vehicle_file, quarantine_dir, max_bad_share)
         version = connection.execute(select(state.c.change_number)).scalar_one() + 1
-        days = booked_days(booking_file.columns, wanted.index)
+        days = booked_days(booking_file.columns, wanted.index.union(pd.Index(vehicle_file.bad_ids)))
         is_first = connection.execute(select(reservations.c.vehicle_id).limit(1)).first() is None
         new_watch = WatchUpdate.plan(get_watch(connection), days, told, is_first=is_first)
         fleet = upsert_vehicles(connection, wanted, version, watch_start=new_watch.start)
