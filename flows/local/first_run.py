@@ -2,17 +2,12 @@
 
 import asyncio
 from contextlib import closing
-from datetime import timedelta
 
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import StateType
 from prefect.deployments import arun_deployment
-from prefect.events.actions import ChangeFlowRunState
-from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 from rich.console import Console
 
+from flows.local.lost_runs import create_automation
 from flows.local.waiting import waiting_for
 from flows.materialize import holds_sample
 from vroom_features.database.vehicles import SourceStore
@@ -22,19 +17,11 @@ from vroom_features.settings import Settings, read_settings
 STEPS = ("vroom_forecast_materialize", "vroom_forecast_pipeline")
 STEP_TIMEOUT_S: float | None = None
 """Each flow has a time limit of its own, and a lost run is set to Crashed."""
-LOST_AFTER = timedelta(seconds=90)
-"""Three heartbeats, as prefect.toml sets them."""
-ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
 
 
 def start_first_run() -> int:
     """Return the exit code of the main job."""
     return 0 if asyncio.run(first_run(read_settings(), Console())) else 1
-
-
-def start_automation() -> None:
-    """Create the automation."""
-    asyncio.run(create_automation())
 
 
 async def first_run(settings: Settings, console: Console) -> bool:
@@ -77,36 +64,3 @@ async def first_run(settings: Settings, console: Console) -> bool:
             return fail(f"{step} failed: {state.message}")
         console.print(f"{step}: {state.message or 'completed'}", highlight=False, soft_wrap=True)
     return True
-
-
-async def create_automation(lost_after: timedelta = LOST_AFTER) -> None:
-    """Have Prefect set runs to Crashed that send no heartbeat for too long, from Pending on.
-
-    A run whose process is gone reports nothing by itself, and the next run of its deployment waits for it.
-
-    Prefect's documentation has this automation under "How to detect and respond to zombie flows", but from
-    the first heartbeat on.  An existing one is not updated: Prefect would forget the runs that it watches.
-    """
-    automation = AutomationCore(
-        name="Crash zombie flows",
-        trigger=EventTrigger(
-            after={"prefect.flow-run.Pending", "prefect.flow-run.heartbeat"},
-            expect={f"prefect.flow-run.{event}" for event in ("heartbeat", *ENDS)},
-            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
-            match_related=ResourceSpecification(
-                {"prefect.resource.role": ["flow"], "prefect.resource.name": ["vroom_forecast_*"]}
-            ),
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=lost_after,
-        ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED, message="its process reports nothing any more; start it again"
-            )
-        ],
-    )
-    async with get_client() as client:
-        if not await client.read_automations_by_name(automation.name):
-            await client.create_automation(automation)

@@ -22,7 +22,7 @@ from flows.local.waiting import StartError, wait_for, waiting_for
 from vroom_features.errors import DataContractError
 from vroom_features.ingest.csv_files import find_csv
 from vroom_features.online.redis_client import node_url
-from vroom_features.settings import Settings
+from vroom_features.settings import Settings, read_settings
 
 CONFIG, DEPLOYMENTS, PREFECT_SETTINGS = (
     Path(__file__).with_name(name) for name in ("supervisord.conf", "prefect.yaml", "prefect.toml")
@@ -31,6 +31,11 @@ FREE_BYTES_NEEDED = 500_000_000
 PORTS = ("web_port", "web_events_port", "redis_port", "mlflow_port", "prefect_port")
 SOCKET_PATH_MAX = 100  # the system's limit for a Unix socket is about 108 characters
 STOP_TIMEOUT_S = 60
+
+
+def start() -> int:
+    """Start everything as the settings say."""
+    return up(read_settings(), Console())
 
 
 def up(settings: Settings, console: Console) -> int:

@@ -19,7 +19,7 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Pending
 
-from flows.local.first_run import create_automation
+from flows.local.lost_runs import create_automation
 from flows.local.up import CONFIG, child_environment
 from tests.promises.system import ROOT, wait_until
 from tests.whole_system import system_settings
