@@ -103,6 +103,18 @@ class Step:
     state: str
     state_type: str
 
+    @property
+    def words(self) -> str:
+        """What it does, in words.
+
+        Examples
+        --------
+        >>> Step("compare_and_promote-1c2", "Running", "RUNNING").words
+        'Compare and promote'
+        """
+        name, _, _ = self.name.removeprefix("vroom_forecast_").rpartition("-")
+        return (name or self.name).replace("_", " ").capitalize()
+
 
 class _State(BaseModel):
     type: str = "SCHEDULED"

@@ -224,6 +224,29 @@ def test_diagnostics_show_residuals_and_drift_and_what_an_earlier_release_lacks(
     assert re.search("up to 2<.*75.0%<.*50.0%<.*150<", shown)
 
 
+def test_unchanged_data_is_said_at_the_button(
+    champion: int, models: Models, client: FlaskClient, services: Services
+) -> None:
+    offline = OfflineStore(services.settings.offline_store)
+    seed(services.source, DATA)
+    materialize(services.source, offline, services.online, now=now())
+    assert "The data has not changed" not in page(client, "/models")
+    digest = offline.current().digest
+    services.registry.set_tags(champion, {"snapshot_digest": digest})
+    assert f"The data has not changed since model {champion} was trained on it." in page(client, "/models")
+    candidate = models.register(6.0)
+    decision = Decision(
+        promote=False,
+        reason="worse",
+        candidate_version=candidate,
+        champion_version=champion,
+        snapshot_digest=digest,
+    )
+    services.registry.set_alias("candidate", candidate)
+    services.registry.set_tags(candidate, {"decision": decision.model_dump_json()})
+    assert "The two were compared on this data already" in page(client, "/models")
+
+
 def test_a_rollback_and_a_promotion_by_hand_need_a_reason(client: FlaskClient, services: Services) -> None:
     sign_in(client)
     form = {"csrf_token": csrf_token(client), "confirmed": "yes"}

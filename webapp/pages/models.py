@@ -1,11 +1,11 @@
 """``/models``: the model that serves, the candidate, every version, and two of them compared."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from flask import Blueprint, Response, render_template, request
 
+from vroom_features.addresses import ServiceAddress
 from vroom_features.database.tables import PromotionRecord
 from vroom_features.errors import VroomFeaturesError
 from vroom_model.errors import ModelNotFoundError, VroomModelError
@@ -18,6 +18,7 @@ from webapp.problems import ProblemError
 from webapp.rendering.templates import stream_page
 from webapp.services import services
 from webapp.serving.current_model import current_model
+from webapp.serving.store_state import offline_state
 
 NUM_RECORDS = 20
 NUM_POINTS = 100
@@ -46,6 +47,8 @@ class History:
         Real errors of the champion over time.
     moved_by_hand : int or None
         The champion, if it is another one than the last record names.
+    snapshot_digest : str
+        Of the current snapshot; empty without one.
     problem : str
         Why the registry cannot be read.
     """
@@ -58,6 +61,7 @@ class History:
     drift: MonitorReport | None = None
     matured: tuple[Matured, ...] = ()
     moved_by_hand: int | None = None
+    snapshot_digest: str = ""
     problem: str = ""
 
     @property
@@ -69,6 +73,19 @@ class History:
             return {}
         return {"rollback": "There is no earlier champion to go back to."}
 
+    @property
+    def notes(self) -> dict[str, str]:
+        """What an action would do again on unchanged data, by its name."""
+        notes = {}
+        for version in filter(None, (self.candidate, self.champion)):
+            if self.snapshot_digest and version.tags.get("snapshot_digest") == self.snapshot_digest:
+                notes["train"] = f"The data has not changed since model {version.version} was trained on it."
+                break
+        compared = (self.snapshot_digest or None, self.champion.version if self.champion else None)
+        if self.decision and (self.decision.snapshot_digest, self.decision.champion_version) == compared:
+            notes["promote"] = "The two were compared on this data already, with the result above."
+        return notes
+
 
 @bp.get("/models")
 def show() -> Response:
@@ -76,8 +93,7 @@ def show() -> Response:
     return stream_page(
         "models/show.html",
         problem=app.slot.problem,
-        read_history=lambda: read_history(app.promotions),
-        read_workers=lambda: app.heartbeat.workers() or [],
+        read_history=lambda: read_history(app.promotions, app.settings.offline_store),
         read_operations=lambda: read_progress("train", "promote", "rollback", "monitor"),
         promote_version=PROMOTE_VERSION,
         reload_action=RELOAD,
@@ -86,7 +102,7 @@ def show() -> Response:
     )
 
 
-def read_history(promotions: PromotionService) -> History:
+def read_history(promotions: PromotionService, offline_store: ServiceAddress) -> History:
     records: Sequence[PromotionRecord] = []
     try:
         candidate = promotions.registry.candidate()
@@ -112,6 +128,7 @@ def read_history(promotions: PromotionService) -> History:
         drift=drift,
         matured=matured[-NUM_POINTS:],
         moved_by_hand=champion.version if champion and is_by_hand else None,
+        snapshot_digest=next((s.digest for s in offline_state(offline_store).snapshots if s.is_current), ""),
     )
 
 
@@ -119,11 +136,13 @@ def read_history(promotions: PromotionService) -> History:
 def diagnose() -> str:
     """Show where the champion errs, and how saved cars differ from those that it learned from."""
     model = current_model()
-    drift = None
-    with suppress(VroomModelError):  # the rest is the model's own, and needs no registry
+    drift, problem = None, ""
+    try:
         champion = services().registry.champion()
         drift = MonitorReport.from_tag(champion, "monitor") if champion else None
-    return render_template("models/diagnostics.html", model=model, drift=drift)
+    except VroomModelError as exc:  # the rest is the model's own, and needs no registry
+        problem = str(exc)
+    return render_template("models/diagnostics.html", model=model, drift=drift, problem=problem)
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,7 @@ def _start(action: Action | None, parameters: dict[str, object]) -> Response | s
         return render_template("operations/confirm.html", action=action, error=is_confirmed())
     try:
         services().prefect.start(action.name, parameters | ({"reason": reason} if action.asks_reason else {}))
+        flash(f"Started: {action.button}. Its steps are shown below.", "good")
     except WorkflowError as exc:
         flash(f"Not started. {exc}", "poor")
     return redirect(url_for(action.page, _anchor="operations"), 303)
