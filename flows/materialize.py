@@ -7,13 +7,12 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from prefect import State, flow, get_run_logger, task
-from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
 from flows.tasks.endings import fails_in_a_sentence, send_end
 from flows.tasks.partitions import PartitionRunner
 from flows.tasks.promotions import is_worth_repeating
-from flows.tasks.reports import counted, publish, table
+from flows.tasks.reports import counted, keep_table, publish
 from vroom_features.database.audit_log import AuditLog
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.ingest.seed import FILES, SeedReport, digest_of, has_fleet, last_seed, seed
@@ -161,11 +160,8 @@ async def vroom_forecast_materialize(
     if as_of is not None:
         now = datetime.now(UTC)
         past = await write_past_snapshot(settings, end_of_past_day(as_of, now), now)
-        await acreate_markdown_artifact(
-            table(f"The end of {as_of}", asdict(past)),
-            key="materialize-past",
-            description="The last snapshot of a past day",
-        )
+        about = "The last snapshot of a past day"
+        await keep_table(f"The end of {as_of}", asdict(past), key="materialize-past", about=about)
         return Completed(message=f"snapshot {past.snapshot_id} of the end of {as_of}: {_fleet(past)}")
     folder = Path(data_dir) if data_dir else settings.data_dir
     is_asked_for = bool(data_dir) or settings.is_data_dir_set
@@ -186,11 +182,8 @@ async def vroom_forecast_materialize(
         **asdict(written),
         "online rows that differ": audited.num_differences,
     }
-    await acreate_markdown_artifact(
-        table("Materialized", report),
-        key="materialize",
-        description="What the last materialization read from the CSV files and wrote to both stores",
-    )
+    about = "What the last materialization read from the CSV files and wrote to both stores"
+    await keep_table("Materialized", report, key="materialize", about=about)
     return Completed(message=_summary(seeded, written))
 
 

@@ -7,12 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from prefect import State, flow, get_run_logger, task
-from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
 from flows.tasks.endings import fails_in_a_sentence, send_end
 from flows.tasks.promotions import is_worth_repeating, open_promotions
-from flows.tasks.reports import LEFT_OUT, NEXT_MATURES, announce, left_out, table
+from flows.tasks.reports import LEFT_OUT, NEXT_MATURES, announce, keep_table, left_out
 from vroom_features.database.queries import StoredVehicle
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.offline.snapshots import OfflineStore
@@ -89,11 +88,8 @@ async def vroom_forecast_monitor() -> State[MonitorReport | None]:
         rows = _rows(report)
         if report.has_drifted:
             await announce(settings, "drifted", summary, report.version, features=report.drifted)
-    await acreate_markdown_artifact(
-        f"{table('Monitor', rows)}\n\n{summary}",
-        key="monitor",
-        description="Drift of new arrivals, and the champion's forecasts against outcomes",
-    )
+    about = "Drift of new arrivals, and the champion's forecasts against outcomes"
+    await keep_table("Monitor", rows, key="monitor", about=about, sentence=summary)
     return Completed(message=summary, data=report)
 
 

@@ -6,13 +6,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from prefect import State, flow, get_run_logger, task
-from prefect.artifacts import acreate_markdown_artifact
 from prefect.states import Completed
 
 from flows.tasks.endings import fails_in_a_sentence, send_end
 from flows.tasks.partitions import load_dask
 from flows.tasks.promotions import delete_old_versions, is_worth_repeating
-from flows.tasks.reports import LEFT_OUT, NEXT_MATURES, left_out, link_model, table
+from flows.tasks.reports import LEFT_OUT, NEXT_MATURES, keep_table, left_out, link_model
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.settings import Settings, read_settings
 from vroom_model.registry.registry import Registry
@@ -82,11 +81,8 @@ async def vroom_forecast_training(seed: int = 0) -> State[int]:
         "seed": seed,
         **{name: f"{value:.4f}" for name, value in manifest.metrics.items()},
     }
-    await acreate_markdown_artifact(
-        table("Trained", report),
-        key="training",
-        description="The model version of the last training, its snapshot and its out-of-fold errors",
-    )
+    about = "The model version of the last training, its snapshot and its out-of-fold errors"
+    await keep_table("Trained", report, key="training", about=about)
     await link_model(settings, number)
     await delete_old_versions(settings)
     return Completed(message=message, data=number)

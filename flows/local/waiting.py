@@ -1,12 +1,11 @@
 """Wait for a program that starts, and say so in the terminal and on the page.
 
 There is no time limit: on a busy machine importing a library takes minutes.  A program is given up when it
-ended too often, or neither its log nor its processor time grew for a while.
+ends again and again, or when neither its log nor its processor time grew for a while.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from time import monotonic
 from typing import Any
 from xmlrpc.client import ServerProxy
@@ -24,7 +23,6 @@ STALLED_AFTER_S = 120.0
 BUSY_S = 2.0
 """Processor time that an idle program does not take meanwhile."""
 MAX_STARTS = 3
-NUM_LINES = 15
 
 
 class StartError(Exception):
@@ -41,45 +39,31 @@ def waiting_for(settings: Settings, console: Console, text: str) -> Iterator[Non
 
 def wait_for(name: str, is_up: Callable[[], object], settings: Settings) -> None:
     """Return when a program of the supervisor answers; StartError with the end of its log if it will not."""
-    log = settings.home / "log" / f"{name}.log"
-    watch = ProgramWatch(settings.home / "supervisor.sock", name, log)
+    watch = _ProgramWatch(name, settings)
     errors = (httpx.TransportError, redis.RedisError)
     retrying = Retrying(stop=watch.has_given_up, wait=wait_fixed(0.1), retry=retry_if_exception_type(errors))
     try:
         retrying(is_up)
     except RetryError as exc:
-        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-        end = "\n".join(lines[-NUM_LINES:])
-        raise StartError(f"{name} {watch.problem}; the end of {log}:\n{end}") from exc
+        lines = watch.log.read_text(errors="replace").splitlines() if watch.log.exists() else []
+        end = "\n".join(lines[-15:])
+        raise StartError(f"{name} {watch.problem}; the end of {watch.log}:\n{end}") from exc
 
 
-class ProgramWatch:
-    """Whether a program of the supervisor gets on.
-
-    Parameters
-    ----------
-    socket : Path
-        Where supervisord answers.
-    name : str
-        The program's, as in supervisord.conf.
-    log : Path
-        What it writes.
-    """
-
-    def __init__(self, socket: Path, name: str, log: Path) -> None:
+class _ProgramWatch:
+    def __init__(self, name: str, settings: Settings) -> None:
+        self.log = settings.home / "log" / f"{name}.log"
         self.problem = ""
         self._name = name
-        self._log = log
-        self._address = f"unix://{socket}"
+        self._address = f"unix://{settings.home / 'supervisor.sock'}"
         self._state = ""
         self._starts: set[int] = set()
         self._progress = (0, 0)
         self._since = monotonic()
 
     def has_given_up(self, _state: RetryCallState) -> bool:
-        """Return whether it ended too often, or stands still: tenacity's ``stop``."""
-        progress = self._read()
-        if progress != self._progress:
+        """Return whether it ends again and again, or stands still: tenacity's ``stop``."""
+        if self._progress != (progress := self._read()):
             self._progress, self._since = progress, monotonic()
         if len(self._starts) > MAX_STARTS or self._state == "FATAL":
             self.problem = "ended again and again"
@@ -100,5 +84,4 @@ class ProgramWatch:
                 process = psutil.Process(info["pid"])
                 times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
                 seconds = sum(time.user + time.system for time in times)
-        size = self._log.stat().st_size if self._log.exists() else 0
-        return size, int(seconds / BUSY_S)
+        return (self.log.stat().st_size if self.log.exists() else 0), int(seconds / BUSY_S)

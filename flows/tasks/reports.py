@@ -69,6 +69,14 @@ def left_out(number: int, next_matures: date | None) -> str:
     return f"; {counted(number, 'vehicle')} under watch left out{until}" if number else ""
 
 
+async def keep_table(
+    title: str, rows: Mapping[str, object], *, key: str, about: str, sentence: str = ""
+) -> None:
+    """Keep a table as an artifact of the run."""
+    markdown = f"{table(title, rows)}\n\n{sentence}".strip()
+    await acreate_markdown_artifact(markdown, key=key, description=about)
+
+
 async def report_outcome(settings: Settings, outcome: Outcome, *, title: str, key: str) -> str:
     """Keep a decision as an artifact, link the model that it is about, and return it in a sentence."""
     decision = outcome.decision
@@ -77,8 +85,8 @@ async def report_outcome(settings: Settings, outcome: Outcome, *, title: str, ke
     rows = {"promoted": outcome.promoted, "record": outcome.record, **numbers}
     if decision.num_vehicles is not None:
         rows |= {LEFT_OUT: decision.num_left_out, NEXT_MATURES: decision.next_matures}
-    description = f"The last decision of {key}, and the numbers it rests on"
-    await acreate_markdown_artifact(f"{table(title, rows)}\n\n{message}", key=key, description=description)
+    about = f"The last decision of {key}, and the numbers it rests on"
+    await keep_table(title, rows, key=key, about=about, sentence=message)
     await link_model(settings, decision.candidate_version)
     return message
 

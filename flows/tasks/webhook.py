@@ -9,7 +9,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import ip_address, ip_network
 
 import httpx
 from tenacity import AsyncRetrying, retry_if_not_exception_type, stop_after_attempt, wait_random_exponential
@@ -22,7 +22,8 @@ ATTEMPTS = 3
 TIMEOUT_S = 5.0
 WAIT = wait_random_exponential(max=3)
 BUSY = frozenset({429, 500, 502, 503, 504})
-NAT64 = IPv6Network("64:ff9b::/96")
+CARRIERS = [ip_network(carrier) for carrier in ("::ffff:0:0/96", "64:ff9b::/96", "2002::/16")]
+"""IPv6 addresses with an IPv4 address in them, which may be a private one."""
 
 
 class WebhookError(Exception):
@@ -31,15 +32,10 @@ class WebhookError(Exception):
 
 async def post(settings: Settings, document: Mapping[str, object]) -> None:
     """Post a document; if it does not arrive, the log says why."""
-    url = settings.webhook_url.get_secret_value()
-    if not url:
+    if not (url := settings.webhook_url.get_secret_value()):
         return
-    attempts = AsyncRetrying(
-        stop=stop_after_attempt(ATTEMPTS),
-        wait=WAIT,
-        retry=retry_if_not_exception_type(WebhookError),
-        reraise=True,
-    )
+    retry = retry_if_not_exception_type(WebhookError)
+    attempts = AsyncRetrying(stop=stop_after_attempt(ATTEMPTS), wait=WAIT, retry=retry, reraise=True)
     try:
         await attempts(_post, url, document, settings.webhook_allow_private)
     except (WebhookError, httpx.HTTPError, OSError, ValueError) as exc:  # ValueError: a name that no host has
@@ -49,14 +45,9 @@ async def post(settings: Settings, document: Mapping[str, object]) -> None:
 async def _post(url: str, document: Mapping[str, object], allow_private: bool) -> None:
     asked = httpx.URL(url)
     async with asyncio.timeout(TIMEOUT_S), httpx.AsyncHTTPTransport() as transport:
-        address = await _resolve(asked.host, asked.port or {"http": 80}.get(asked.scheme, 443), allow_private)
-        request = httpx.Request(
-            "POST",
-            asked.copy_with(host=address),
-            json=document,
-            headers={"Host": asked.netloc.decode("ascii")},
-            extensions={"sni_hostname": asked.host},
-        )
+        checked = asked.copy_with(host=await _resolve(asked, allow_private))
+        headers, extensions = {"Host": asked.netloc.decode("ascii")}, {"sni_hostname": asked.host}
+        request = httpx.Request("POST", checked, json=document, headers=headers, extensions=extensions)
         if credentials := ServiceAddress(url).credentials:
             request = next(httpx.BasicAuth(*credentials).sync_auth_flow(request))
         response = await transport.handle_async_request(request)
@@ -66,30 +57,15 @@ async def _post(url: str, document: Mapping[str, object], allow_private: bool) -
         raise WebhookError(f"it answered {response.status_code}, expected 200; redirects are not followed")
 
 
-async def _resolve(host: str, port: int, allow_private: bool) -> str:
+async def _resolve(url: httpx.URL, allow_private: bool) -> str:
     """Return an address of a host; WebhookError if any of them is not one of the public internet."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = [ip_address(where[0]) for *_, where in found]
-    if not allow_private and not all(map(is_public, addresses)):
-        raise WebhookError(
-            "its host is on this machine or in a private network, and nothing was sent;"
-            " to allow that set VROOM_WEBHOOK_ALLOW_PRIVATE=true"
-        )
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(url.host, url.port or url.scheme, type=socket.SOCK_STREAM)
+    for address in (addresses := [ip_address(where[0]) for *_, where in found]):
+        is_public = address.is_global and not address.is_multicast
+        if not allow_private and (not is_public or any(address in carrier for carrier in CARRIERS)):
+            raise WebhookError(
+                "its host is on this machine or in a private network, and nothing was sent;"
+                " to allow that set VROOM_WEBHOOK_ALLOW_PRIVATE=true"
+            )
     return str(addresses[0])
-
-
-def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Return whether an address is one of the public internet, also where IPv6 carries it.
-
-    Examples
-    --------
-    >>> [is_public(ip_address(text)) for text in ("1.1.1.1", "10.0.0.1", "::ffff:127.0.0.1")]
-    [True, False, False]
-    """
-    if isinstance(address, IPv6Address):
-        carried = address.ipv4_mapped or address.sixtofour
-        if address in NAT64:
-            carried = IPv4Address(int(address) & 0xFFFFFFFF)
-        if carried:
-            return is_public(carried)
-    return address.is_global and not address.is_multicast

@@ -12,14 +12,17 @@ from prefect import State
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.logging.handlers import APILogHandler
+from tenacity import wait_none
 
 from flows.materialize import vroom_forecast_materialize
 from flows.monitor import vroom_forecast_monitor
 from flows.pipeline import vroom_forecast_pipeline
 from flows.promotion import vroom_forecast_promotion
 from flows.rollback import vroom_forecast_rollback
+from flows.tasks import webhook
 from flows.training import vroom_forecast_training
 from tests.flows.conftest import run
+from tests.ports import free_port
 from tests.snapshots import SAMPLE
 from tests.vroom_features.stores import store_fleet
 from vroom_features.ingest.seed import seed
@@ -92,6 +95,15 @@ def test_what_is_missing_is_one_sentence_and_no_traceback(
     assert f"Finished in state Failed({state.message!r})" in log
     assert "Traceback" not in log
     assert "NoneType: None" not in log
+
+
+def test_a_warning_of_a_library_is_in_the_log_of_the_run(
+    flow_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "WAIT", wait_none())
+    monkeypatch.setenv("VROOM_WEBHOOK_URL", f"http://127.0.0.1:{free_port()}")
+    state = run(vroom_forecast_rollback)
+    assert "to allow that set VROOM_WEBHOOK_ALLOW_PRIVATE=true" in log_of(state)
 
 
 def test_a_setting_that_is_refused_is_one_sentence(

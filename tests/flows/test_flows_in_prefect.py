@@ -42,6 +42,7 @@ LEFT_OUT = "300 vehicles under watch left out"
 def artifact(key: str) -> str:
     found = asyncio.run(Artifact.aget(key))
     assert found is not None
+    assert found.description
     return str(found.data)
 
 
