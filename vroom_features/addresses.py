@@ -5,6 +5,7 @@ No error message repeats an address.
 
 import re
 from collections.abc import Collection
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import unquote, urlsplit
 
@@ -31,7 +32,7 @@ class ServiceAddress:
 
     Parameters
     ----------
-    url : str or ServiceAddress
+    url : str, Path or ServiceAddress
         A URL, or the path of a folder.
 
     Examples
@@ -47,8 +48,8 @@ class ServiceAddress:
 
     __slots__ = ("url",)
 
-    def __init__(self, url: "str | ServiceAddress") -> None:
-        self.url: str = url.url if isinstance(url, ServiceAddress) else url
+    def __init__(self, url: "str | Path | ServiceAddress") -> None:
+        self.url: str = url.url if isinstance(url, ServiceAddress) else str(url)
 
     @property
     def credentials(self) -> tuple[str, str] | None:

@@ -45,9 +45,9 @@ class SettingsError(VroomFeaturesError):
 
 
 class MissingColumnsError(VroomFeaturesError):
-    def __init__(self, missing: Iterable[str], available: Iterable[str]) -> None:
+    def __init__(self, missing: Iterable[str], available: Iterable[str], hint: str = "") -> None:
         self.missing = sorted(missing)
-        super().__init__(f"columns {self.missing} are missing; got {sorted(available)}")
+        super().__init__(f"columns {self.missing} are missing; got {sorted(available)}{hint}")
 
 
 class DataContractError(VroomFeaturesError): ...

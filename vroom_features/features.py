@@ -5,7 +5,7 @@ pandas or NumPy, so importing this module costs nothing.
 """
 
 from datetime import date
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from vroom_features.errors import MissingColumnsError
 from vroom_features.watch import Watch
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+Source = Literal["csv", "ui"]
 Numeric = TypeVar("Numeric", float, "np.ndarray", "pd.Series[float]")
 Flag = TypeVar("Flag", bool, "np.ndarray", "pd.Series[bool]")
 
@@ -42,15 +43,19 @@ def price_diff(actual_price: Numeric, recommended_price: Numeric) -> Numeric:
     return difference
 
 
-def num_reservations(vehicles: "pd.DataFrame", reservations: "pd.DataFrame") -> "pd.Series[int]":
+def num_reservations(
+    vehicles: "pd.DataFrame", reservations: "pd.DataFrame", *, source: Source | None = None
+) -> "pd.Series[int]":
     """Count each vehicle's reservations.
 
     Parameters
     ----------
     vehicles : DataFrame of shape (n_vehicles, ...)
-        Columns ``vehicle_id`` and ``source`` (``'csv'`` or ``'ui'``).
+        ``vehicle_id`` as a column or the index, and column ``source`` (``'csv'`` or ``'ui'``).
     reservations : DataFrame of shape (n_reservations, ...)
-        Column ``vehicle_id``.  Rows of vehicles not in ``vehicles`` are left out.
+        ``vehicle_id`` as a column or the index.  Rows of vehicles not in ``vehicles`` are left out.
+    source : {'csv', 'ui'}, optional
+        Of all vehicles, in place of the column, which ``vehicles.csv`` does not have.
 
     Returns
     -------
@@ -70,10 +75,12 @@ def num_reservations(vehicles: "pd.DataFrame", reservations: "pd.DataFrame") -> 
     >>> num_reservations(vehicles, pd.DataFrame({"vehicle_id": [1, 1]})).tolist()
     [2, 0, <NA>]
     """
+    index = vehicles.index
+    vehicles, reservations = _with_ids(vehicles, source), _with_ids(reservations)
     _require(vehicles, "vehicle_id", "source")
     _require(reservations, "vehicle_id")
     counts = reservations["vehicle_id"].value_counts()
-    return observed_count(vehicles["vehicle_id"].map(counts), vehicles["source"])
+    return observed_count(vehicles["vehicle_id"].map(counts), vehicles["source"]).set_axis(index)
 
 
 def observed_count(count: "pd.Series[int]", source: "pd.Series[str]") -> "pd.Series[int]":
@@ -120,21 +127,29 @@ def is_observed(is_csv: Flag, count: Any) -> Flag:  # a number, or an array or S
 
 
 def training_label(
-    vehicles: "pd.DataFrame", reservations: "pd.DataFrame", *, watch_days: int, complete_through: date
+    vehicles: "pd.DataFrame",
+    reservations: "pd.DataFrame",
+    *,
+    watch_days: int,
+    complete_through: date,
+    source: Source | None = None,
 ) -> "pd.Series[int]":
     """Count each vehicle's reservations in its watch: the label, known when the watch is over.
 
     Parameters
     ----------
     vehicles : DataFrame of shape (n_vehicles, ...)
-        Columns ``vehicle_id``, ``source`` (``'csv'`` or ``'ui'``) and ``watch_start`` (a moment in UTC; for a
-        csv vehicle the day before its first).
+        ``vehicle_id`` as a column or the index, ``source`` (``'csv'`` or ``'ui'``) and ``watch_start`` (a
+        moment in UTC; for a csv vehicle the day before its first).
     reservations : DataFrame of shape (n_reservations, ...)
-        Columns ``vehicle_id`` and ``created_at`` (UTC).
+        ``vehicle_id`` as a column or the index, and ``created_at`` (UTC).
     watch_days : int
         L, the length of a watch in days.
     complete_through : date
         D, the day through which bookings are complete.  The clock on the wall says nothing.
+    source : {'csv', 'ui'}, optional
+        Of all vehicles, in place of the column.  With ``'csv'`` ``watch_start`` may be missing too: the
+        vehicles are those of a first ``vehicles.csv``, whose watch ends at D.
 
     Returns
     -------
@@ -157,15 +172,20 @@ def training_label(
     >>> training_label(vehicles, bookings, watch_days=30, complete_through=date(2023, 3, 2)).tolist()
     [1, <NA>]
     """
+    watch, index = Watch(watch_days, complete_through), vehicles.index
+    vehicles, reservations = _with_ids(vehicles, source), _with_ids(reservations)
+    if source == "csv" and "watch_start" not in vehicles:
+        vehicles = vehicles.assign(watch_start=watch.start)
     _require(vehicles, "vehicle_id", "source", "watch_start")
     _require(reservations, "vehicle_id", "created_at")
-    watch = Watch(watch_days, complete_through)
+    if reservations["created_at"].dtype.kind != "M":  # text, as pandas reads it from a CSV
+        reservations = reservations.astype({"created_at": "datetime64[us, UTC]"})
     booked = reservations.merge(vehicles[["vehicle_id", "source", "watch_start"]], on="vehicle_id")
     is_csv, made_at = booked["source"] == "csv", booked["created_at"]
     is_in_last = (made_at >= watch.end - watch.length) & (made_at < watch.end)
     is_in_first = (made_at >= booked["watch_start"]) & (made_at < booked["watch_start"] + watch.length)
     counted = booked.loc[is_in_last.where(is_csv, is_in_first), "vehicle_id"].value_counts()
-    return outcome(vehicles["vehicle_id"].map(counted), vehicles["watch_start"], watch)
+    return outcome(vehicles["vehicle_id"].map(counted), vehicles["watch_start"], watch).set_axis(index)
 
 
 def outcome(count: "pd.Series[int]", watch_start: "pd.Series[Any]", watch: Watch | None) -> "pd.Series[int]":
@@ -188,6 +208,14 @@ def outcome(count: "pd.Series[int]", watch_start: "pd.Series[Any]", watch: Watch
     return counted.where(watch.is_over(watch_start) if watch else counted < 0)  # no count is
 
 
+def _with_ids(frame: "pd.DataFrame", source: Source | None = None) -> "pd.DataFrame":
+    """Return the frame with ``vehicle_id`` as a column where it is the index, and with this source."""
+    if frame.index.name == "vehicle_id" and "vehicle_id" not in frame:
+        frame = frame.reset_index()
+    return frame if source is None else frame.assign(source=source)
+
+
 def _require(frame: "pd.DataFrame", *columns: str) -> None:
     if missing := set(columns) - set(frame.columns):
-        raise MissingColumnsError(missing, frame.columns)
+        hint = '; for vehicles of a CSV file say source="csv"' if "source" in missing else ""
+        raise MissingColumnsError(missing, frame.columns, hint)

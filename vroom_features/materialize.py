@@ -135,7 +135,9 @@ def materialize(
         if previous is not None and previous.digest == snapshot.digest and not num_written:
             # Only new arrivals changed, if anything.
             snapshot = replace(snapshot, id=previous.id, created_at=previous.created_at)
-        if snapshot != previous:
+        if snapshot == previous:
+            offline.link(snapshot)  # a store of an earlier release has no such folder
+        else:
             offline.publish(snapshot)
             offline.sweep(keep_snapshots)
         synced, num_online = SyncReport(), None

@@ -4,10 +4,13 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vroom_features.errors import MissingColumnsError
 from vroom_features.features import price_diff
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Column = Any  # a float, an array or a Series: whatever the caller's rows are made of
 
@@ -82,6 +85,9 @@ class FeatureView:
     features: tuple[Feature, ...]
     retired: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"FeatureView({self.name} v{self.version}: {', '.join(self.columns)})"
+
     @cached_property
     def columns(self) -> tuple[str, ...]:
         return tuple(feature.name for feature in self.features)
@@ -132,6 +138,36 @@ class FeatureView:
         if missing := [name for name in self.sources if name not in rows]:
             raise MissingColumnsError(missing, rows)
         return {f.name: f.function(*[rows[name] for name in f.sources]) for f in self.features}
+
+    def transform(self, frame: "pd.DataFrame") -> "pd.DataFrame":
+        """Compute every feature of many vehicles.
+
+        Parameters
+        ----------
+        frame : DataFrame of shape (n_vehicles, ...)
+            Raw columns, as in ``vehicles.csv``; others are ignored.
+
+        Returns
+        -------
+        DataFrame of shape (n_vehicles, n_features)
+            ``columns``, in order, on the index of ``frame``.
+
+        Raises
+        ------
+        MissingColumnsError
+            If a raw column is missing.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> cars = pd.DataFrame({"actual_price": [45.0, 62.0], "recommended_price": 50}, index=[7, 8])
+        >>> VEHICLE_VIEW.select(["price_diff"]).transform(cars)
+           price_diff
+        7        -5.0
+        8        12.0
+        """
+        features = self.compute(frame)  # type: ignore[arg-type]  # a frame is a mapping but for its type
+        return frame.assign(**features)[list(self.columns)]
 
 
 VEHICLE_VIEW = FeatureView(

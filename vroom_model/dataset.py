@@ -6,13 +6,14 @@ so these vehicles are left out.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import UTC, date, datetime
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from vroom_features.errors import MissingColumnsError
 from vroom_features.offline.snapshots import Snapshot
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.errors import TrainingDataError
@@ -31,6 +32,7 @@ LIMIT_TIMES, LIMIT_QUANTILE = 5, 0.99
 PRICE, NUM_IMAGES = "price_diff", "num_images"
 """Forecasts never rise with the first; segments depend on the second."""
 WATCH_START = "watch_start"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ARRAYS = (
     *("vehicle_ids", "features", "labels", "attributes"),
     *("price_ratio", "segments", "folds", "watch_starts"),
@@ -85,6 +87,37 @@ class Dataset:
     def take(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> "Dataset":
         """Return some of the vehicles."""
         return replace(self, **{name: getattr(self, name)[rows] for name in ARRAYS})
+
+
+def as_snapshot(data: "Snapshot | pd.DataFrame", *, created_at: datetime = EPOCH) -> Snapshot:
+    """Return a snapshot as it is, and a DataFrame as a snapshot in memory.
+
+    Parameters
+    ----------
+    data : Snapshot or DataFrame of shape (n_vehicles, ...)
+        A frame has ``training_label``, ``vehicle_id`` as a column or the index, and the raw columns or, as
+        that of `Snapshot.read`, the features.  Its length of watch is not known.
+    created_at : datetime
+        For a frame.
+
+    Raises
+    ------
+    MissingColumnsError
+        If a column is missing.
+    """
+    if not isinstance(data, pd.DataFrame):
+        return data
+    rows = data.reset_index() if data.index.name == KEY and KEY not in data else data
+    if not set(VEHICLE_VIEW.columns) <= set(rows):
+        rows = rows.assign(**VEHICLE_VIEW.transform(rows))
+    if WATCH_START not in rows:
+        rows = rows.assign(**{WATCH_START: np.datetime64("NaT", "us")})
+    names = [KEY, *VEHICLE_VIEW.columns, *VEHICLE_VIEW.attributes, WATCH_START, VEHICLE_VIEW.label]
+    if missing := set(names) - set(rows):
+        raise MissingColumnsError(
+            missing, map(str, rows), "; vroom_features.training_label computes the label"
+        )
+    return Snapshot.of_frame(rows[names], created_at=created_at)
 
 
 def load_dataset(

@@ -51,7 +51,7 @@ class BaselineError(VroomModelError):
 class MissingValueError(VroomModelError):
     """A vehicle to forecast or explain has a missing or infinite value."""
 
-    def __init__(self, broken: Mapping[str, float]) -> None:
+    def __init__(self, broken: Mapping[str, object]) -> None:
         self.columns = tuple(broken)
         got = ", ".join(f"{value} in {name}" for name, value in broken.items())
         super().__init__(f"expected a finite number in each column, got {got}; fill in what is missing")

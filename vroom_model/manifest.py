@@ -214,19 +214,19 @@ class ModelManifest(Part):
             missing.append("those of each segment")
         return tuple(missing)
 
-    def write(self, directory: Path) -> str:
+    def write(self, directory: Path | str) -> str:
         """Write ``manifest.json``, and return its SHA-256, which identifies the whole directory."""
         data = self.model_dump_json(indent=1).encode()
-        (directory / MANIFEST_NAME).write_bytes(data)
+        Path(directory, MANIFEST_NAME).write_bytes(data)
         return hashlib.sha256(data).hexdigest()
 
     @classmethod
-    def read(cls, directory: Path, *, sha256: str | None = None) -> Self:
+    def read(cls, directory: Path | str, *, sha256: str | None = None) -> Self:
         """Read and verify a model directory: the manifest, every file's checksum, and the features.
 
         Parameters
         ----------
-        directory : Path
+        directory : Path or str
         sha256 : str, optional
             Checksum of the manifest, from the registry.
 
@@ -235,6 +235,7 @@ class ModelManifest(Part):
         BrokenModelError
             If a file is missing or altered, or this program does not compute one of the features.
         """
+        directory = Path(directory)
         try:
             data = (directory / MANIFEST_NAME).read_bytes()
         except OSError as exc:

@@ -6,10 +6,13 @@ from collections import Counter
 from random import Random
 
 import pandas as pd
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vroom_features import num_reservations
+from tests.snapshots import SAMPLE, WATCH
+from vroom_features import VEHICLE_VIEW, num_reservations, training_label
+from vroom_features.errors import MissingColumnsError
 
 HEAVY = {"alembic", "cyclopts", "fastapi", "flask", "mlflow", "numpy", "pandas", "prefect", "pyarrow"}
 HEAVY |= {"pydantic", "redis", "sqlalchemy", "sqlmodel", "starlette", "xgboost"}
@@ -21,6 +24,38 @@ def test_importing_the_library_brings_no_web_orchestration_registry_database_or_
     loaded = {name.partition(".")[0] for name in modules}
     assert "vroom_features" in loaded
     assert loaded.isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize("index", [None, "vehicle_id"])
+def test_the_two_csv_files_are_counted_as_pandas_reads_them(index: str | None) -> None:
+    vehicles, bookings = (pd.read_csv(SAMPLE / f"{name}.csv") for name in ("vehicles", "reservations"))
+    expected = vehicles["vehicle_id"].map(Counter(bookings["vehicle_id"])).fillna(0).astype(int).tolist()
+    if index:
+        vehicles, bookings = vehicles.set_index(index), bookings.set_index(index)
+    watch = {"watch_days": WATCH.days, "complete_through": WATCH.complete_through}
+    for counted in (
+        num_reservations(vehicles, bookings, source="csv"),
+        num_reservations(vehicles.assign(source="csv"), bookings),
+        training_label(vehicles, bookings, source="csv", **watch),
+    ):
+        assert counted.tolist() == expected
+        pd.testing.assert_index_equal(counted.index, vehicles.index)
+    with pytest.raises(MissingColumnsError, match=r"\['source'\] are missing; .*say source=\"csv\""):
+        num_reservations(vehicles, bookings)
+
+
+def test_features_of_a_frame_are_on_its_index_and_the_view_is_shown_in_a_line() -> None:
+    frame = pd.read_csv(SAMPLE / "vehicles.csv", index_col="vehicle_id").iloc[[3, 1]].assign(name="mine")
+    before = frame.copy()
+    features = VEHICLE_VIEW.transform(frame)
+    pd.testing.assert_frame_equal(frame, before)
+    pd.testing.assert_index_equal(features.index, frame.index)
+    assert tuple(features) == VEHICLE_VIEW.columns
+    for vehicle_id, row in frame.drop(columns="name").iterrows():
+        assert features.loc[vehicle_id].to_dict() == VEHICLE_VIEW.compute(row.to_dict())
+    with pytest.raises(MissingColumnsError, match="num_images"):
+        VEHICLE_VIEW.transform(frame.drop(columns="num_images"))
+    assert repr(VEHICLE_VIEW).startswith("FeatureView(vehicle_forecast v1: technology, ")
 
 
 vehicles_by_id = st.dictionaries(st.integers(1, 9), st.sampled_from(["csv", "ui"]))

@@ -40,14 +40,14 @@ class State:
     change_number: int
 
 
-def back_up(url: str | ServiceAddress, to: Path) -> State:
+def back_up(url: str | ServiceAddress, to: Path | str) -> State:
     """Write a backup of a database that may be in use.
 
     Parameters
     ----------
     url : str or ServiceAddress
         As for ``SourceStore.open``.
-    to : Path
+    to : Path or str
         The file to make, readable by its owner alone; it appears whole or not at all.
 
     Returns
@@ -62,7 +62,7 @@ def back_up(url: str | ServiceAddress, to: Path) -> State:
     SourceStoreError
         If the database cannot be read.
     """
-    if to.exists():
+    if (to := Path(to)).exists():
         raise BackupError(f"{to} exists already; give another name")
     address = ServiceAddress(url)
     source = sqlite_path(address)
@@ -79,7 +79,7 @@ def back_up(url: str | ServiceAddress, to: Path) -> State:
     return state
 
 
-def restore(url: str | ServiceAddress, origin: Path, *, force: bool = False) -> State:
+def restore(url: str | ServiceAddress, origin: Path | str, *, force: bool = False) -> State:
     """Replace a database by a backup.
 
     It is one transaction: a program that has the database open sees the old one or the new one.  The result
@@ -89,7 +89,7 @@ def restore(url: str | ServiceAddress, origin: Path, *, force: bool = False) -> 
     ----------
     url : str or ServiceAddress
         As for ``SourceStore.open``; there need not be a database yet.
-    origin : Path
+    origin : Path or str
         What ``back_up`` made.
     force : bool
         Go on where the database has changes that the backup lacks, is another one, or is damaged; a damaged
@@ -102,7 +102,7 @@ def restore(url: str | ServiceAddress, origin: Path, *, force: bool = False) -> 
     SourceStoreError
         If the database cannot be written.
     """
-    if not origin.is_file():
+    if not (origin := Path(origin)).is_file():
         raise BackupError(f"there is no backup {origin}")
     identity = NEW_IDENTITY_SQL.format(id=uuid4().hex, change=time.time_ns() // 1_000_000)
     address = ServiceAddress(url)

@@ -20,8 +20,9 @@ from vroom_features.errors import BackupError, DamagedDatabaseError
 DATABASE, ARTIFACTS = "mlflow.db", "artifacts"
 
 
-def back_up_mlflow(folder: Path, to: Path) -> None:
+def back_up_mlflow(folder: Path | str, to: Path | str) -> None:
     """Write a backup of the MLflow in a folder, which may be in use; see `backup.back_up`."""
+    folder, to = Path(folder), Path(to)
     if to.exists():
         raise BackupError(f"{to} exists already; give another name")
     with replaced_whole(to) as new, TemporaryDirectory(dir=to.parent) as name:
@@ -35,9 +36,9 @@ def back_up_mlflow(folder: Path, to: Path) -> None:
             pass  # it can be read back
 
 
-def refuse_loss(origin: Path, folder: Path) -> None:
+def refuse_loss(origin: Path | str, folder: Path | str) -> None:
     """Raise BackupError where a restore would lose model versions."""
-    target = folder / DATABASE
+    origin, target = Path(origin), Path(folder, DATABASE)
     if not target.exists():
         return
     try:
@@ -50,11 +51,12 @@ def refuse_loss(origin: Path, folder: Path) -> None:
         raise BackupError(f"MLflow has {len(lost)} model versions that the backup lacks; --force loses them")
 
 
-def restore_mlflow(origin: Path, folder: Path) -> None:
+def restore_mlflow(origin: Path | str, folder: Path | str) -> None:
     """Restore a backup: the artifacts, then the database in one transaction.
 
     Artifacts that the backup lacks stay; a damaged database is moved aside.
     """
+    origin, folder = Path(origin), Path(folder)
     target = folder / DATABASE
     with _unpacked(origin) as unpacked:
         folder.mkdir(parents=True, exist_ok=True)

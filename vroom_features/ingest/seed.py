@@ -95,9 +95,9 @@ class SeedReport:
 
 def seed(
     source: SourceStore,
-    data_dir: Path,
+    data_dir: Path | str,
     *,
-    quarantine_dir: Path | None = None,
+    quarantine_dir: Path | str | None = None,
     max_bad_share: float = MAX_BAD_SHARE,
     max_removed_vehicle_share: float = MAX_REMOVED_VEHICLE_SHARE,
     max_removed_reservation_share: float = MAX_REMOVED_RESERVATION_SHARE,
@@ -111,9 +111,9 @@ def seed(
     Parameters
     ----------
     source : SourceStore
-    data_dir : Path
+    data_dir : Path or str
         Folder with ``vehicles.csv`` and ``reservations.csv``, either may be gzipped.
-    quarantine_dir : Path, optional
+    quarantine_dir : Path or str, optional
         Where bad rows are listed; by default ``quarantine`` next to a SQLite database, else in ``data_dir``.
     max_bad_share : float
         Refuse a file with more bad rows than this share of its rows.
@@ -135,7 +135,7 @@ def seed(
     SourceStoreError
         If the database cannot be written; it is unchanged.
     """
-    told = ToldWatch(watch_days, complete_through)
+    told, data_dir = ToldWatch(watch_days, complete_through), Path(data_dir)
     vehicle_path, reservation_path = (find_csv(data_dir, name) for name in FILES)
     digest = digest_of(data_dir)
     watch = source.watch()
@@ -144,8 +144,7 @@ def seed(
     vehicle_file = check_file(vehicle_path, VEHICLE_COLUMNS, progress=progress)
     booking_file = check_file(reservation_path, RESERVATION_COLUMNS, progress=progress)
     notes = {vehicle_path.name: vehicle_file.notes, reservation_path.name: booking_file.notes}
-    if quarantine_dir is None:
-        quarantine_dir = _parent_of_database(source, data_dir) / "quarantine"
+    quarantine_dir = Path(quarantine_dir or _parent_of_database(source, data_dir) / "quarantine")
     with source.writing() as connection:
         from_form = _ids(connection, "ui")
         wanted = _in_order(vehicle_file, from_form, vehicle_path)
@@ -221,9 +220,9 @@ def has_fleet(source: SourceStore) -> bool:
         return connection.execute(some).first() is not None
 
 
-def digest_of(data_dir: Path) -> str:
+def digest_of(data_dir: Path | str) -> str:
     """Return the digest of the files in a folder; DataContractError if one is missing."""
-    return "".join(file_sha256(find_csv(data_dir, name))[:32] for name in FILES)
+    return "".join(file_sha256(find_csv(Path(data_dir), name))[:32] for name in FILES)
 
 
 def _unchanged(source: SourceStore) -> SeedReport:

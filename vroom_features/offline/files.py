@@ -4,12 +4,14 @@ Both are light: a web worker reads manifests without pyarrow.
 """
 
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import date
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self
+from uuid import uuid4
 
 import fsspec
 from pydantic import AwareDatetime, ConfigDict, ValidationError, create_model
@@ -38,9 +40,32 @@ class LocalFiles:
         path = self.root / folder
         return sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
 
+    def path(self, name: str) -> str:
+        """Return where another program finds a file."""
+        return str((self.root / name).resolve())
+
     def delete(self, names: Iterable[str]) -> None:
         for name in names:
-            (self.root / name).unlink(missing_ok=True)
+            path = self.root / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            path.unlink(missing_ok=True)
+
+    def link(self, name: str, folder: str, files: Iterable[str]) -> None:
+        """Make a folder of links to files, and put a link of this name to it in place of another at once."""
+        target, aside = self.root / folder, self.root / f".{name}.{uuid4().hex}.tmp"
+        target.mkdir(parents=True, exist_ok=True)
+        up = PurePosixPath(*[".."] * len(PurePosixPath(folder).parts))
+        for file in files:
+            with suppress(FileExistsError):
+                (target / PurePosixPath(file).name).symlink_to(up / file)
+        aside.symlink_to(folder, target_is_directory=True)
+        aside.replace(self.root / name)
+
+    def unlink(self, name: str) -> None:
+        """Remove a link, if it is one."""
+        if (self.root / name).is_symlink():
+            (self.root / name).unlink()
 
 
 class RemoteFiles:
@@ -80,6 +105,9 @@ class RemoteFiles:
                 return []
             return sorted(PurePosixPath(name).name for name in self._filesystem.ls(path, detail=False))
 
+    def path(self, name: str) -> str:
+        return str(self._filesystem.unstrip_protocol(self._path(name)))
+
     def delete(self, names: Iterable[str]) -> None:
         with _os_errors():
             for name in names:
@@ -88,6 +116,19 @@ class RemoteFiles:
 
 
 Files = LocalFiles | RemoteFiles
+
+
+@dataclass(frozen=True)
+class MemoryFiles:
+    """Files of a snapshot that is in no store."""
+
+    contents: Mapping[str, bytes]
+
+    def read(self, name: str) -> bytes:
+        return self.contents[name]
+
+    def path(self, name: str) -> str:
+        raise OfflineStoreError(f"{name} is in memory alone; a snapshot of a store has paths")
 
 
 @contextmanager

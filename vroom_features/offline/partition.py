@@ -138,7 +138,7 @@ def fleet_rows(partition: pd.DataFrame, *, watch: Watch | None = None) -> pd.Dat
     label = outcome(partition["num_in_watch"], partition["watch_start"], watch)
     is_fleet = count.notna() | label.notna()
     fleet = partition[is_fleet]
-    features = VEHICLE_VIEW.compute(fleet)  # type: ignore[arg-type]  # a frame is a mapping but for its type
+    features = VEHICLE_VIEW.transform(fleet)
     check_skew(fleet, features)
     return pd.DataFrame(
         {
@@ -153,7 +153,7 @@ def fleet_rows(partition: pd.DataFrame, *, watch: Watch | None = None) -> pd.Dat
     )
 
 
-def check_skew(vehicles: pd.DataFrame, features: "dict[str, pd.Series[Any]]") -> None:
+def check_skew(vehicles: pd.DataFrame, features: pd.DataFrame) -> None:
     """Compute some vehicles again as for a request, and compare bit for bit."""
     num = len(vehicles)
     for i in np.unique(np.linspace(0, num - 1, min(num, SKEW_SAMPLE)).astype(int)).tolist():

@@ -5,17 +5,21 @@
     data/<sha256>.parquet     rows of a range of vehicles; named by its content, shared between snapshots
     snapshots/<id>.json       a manifest: which files, how many rows, made when and from what
     current.json              the id of the latest snapshot; replaced atomically, and written last
+    current/                  in a local folder: its Parquet files and no others, for any program; a link to
+    .links/<id>/              that is replaced atomically, before current.json
 
 A reader that has a manifest sees that snapshot, whatever is written meanwhile.
 """
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -24,17 +28,56 @@ from filelock import FileLock
 
 from vroom_features.addresses import ServiceAddress
 from vroom_features.errors import NoSnapshotError, OfflineStoreError, UnreadableSnapshotError
-from vroom_features.offline.files import Files, LocalFiles, Manifest, Part, files_at
+from vroom_features.offline.files import Files, LocalFiles, Manifest, MemoryFiles, Part, files_at
+from vroom_features.view import VEHICLE_VIEW
 
 if TYPE_CHECKING:
     import pandas as pd
+
+logger = logging.getLogger(__name__)
+LINKS = ".links"
+"""Programs that read a folder with all that is below skip one with such a name."""
 
 
 @dataclass(frozen=True)
 class Snapshot(Manifest):
     """One state of the fleet, and the files that it is in."""
 
-    files: Files = field(repr=False, compare=False)
+    files: Files | MemoryFiles = field(repr=False, compare=False)
+
+    @classmethod
+    def of_frame(cls, rows: "pd.DataFrame", *, created_at: datetime) -> "Snapshot":
+        """Return a snapshot that is in memory alone, of rows with the columns of a stored one."""
+        content = _to_parquet(rows)
+        sha256 = hashlib.sha256(content).hexdigest()
+        num_labels = int(rows[VEHICLE_VIEW.label].notna().sum())
+        part = Part(0, 0, len(rows), len(rows), num_labels, (0, 0), "rows.parquet", sha256)
+        return cls(
+            id=f"frame-{sha256[:12]}",
+            num_rows=len(rows),
+            digest=sha256,
+            created_at=created_at,
+            source="a DataFrame",
+            database_id="",
+            change_number=0,
+            view_name=VEHICLE_VIEW.name,
+            view_version=VEHICLE_VIEW.version,
+            columns=VEHICLE_VIEW.columns,
+            watch_days=None,
+            complete_through=None,
+            num_booked_last=None,
+            num_booked_before=None,
+            as_of=None,
+            parts=(part,),
+            files=MemoryFiles({part.file: content}),
+        )
+
+    def paths(self) -> list[str]:
+        """Return the Parquet files, as paths or URLs that pandas, Polars and DuckDB read.
+
+        They are kept as long as the snapshot is.
+        """
+        return [self.files.path(part.file) for part in self.parts]
 
     def read(self, columns: Sequence[str] | None = None) -> "pd.DataFrame":
         """Return all rows in the order of ids; OfflineStoreError if a file is lost or damaged."""
@@ -86,6 +129,13 @@ def _checked_id(snapshot_id: str) -> str:
     return snapshot_id
 
 
+def _to_parquet(rows: "pd.DataFrame") -> bytes:
+    table = pa.table({name: _to_arrow(rows[name]) for name in map(str, rows)})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="lz4")
+    return bytes(sink.getvalue().to_pybytes())
+
+
 def _to_arrow(column: "pd.Series[Any]") -> pa.Array:
     """Return a column for Parquet; moments in UTC (pyarrow's own conversion makes pandas 3 warn)."""
     if column.dtype.kind != "M":
@@ -99,11 +149,11 @@ class OfflineStore:
 
     Parameters
     ----------
-    root : str or ServiceAddress
+    root : str, Path or ServiceAddress
         Made when first written.
     """
 
-    def __init__(self, root: str | ServiceAddress) -> None:
+    def __init__(self, root: str | Path | ServiceAddress) -> None:
         self.root = ServiceAddress(root)
         self.files = files_at(self.root)
 
@@ -158,10 +208,7 @@ class OfflineStore:
 
     def write_part(self, rows: "pd.DataFrame") -> tuple[str, str]:
         """Write rows and return the file's name and SHA-256; equal rows make the same file."""
-        table = pa.table({name: _to_arrow(rows[name]) for name in map(str, rows)})
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="lz4")
-        content = sink.getvalue().to_pybytes()
+        content = _to_parquet(rows)
         sha256 = hashlib.sha256(content).hexdigest()
         name = f"data/{sha256[:32]}.parquet"
         with self._translated():
@@ -173,7 +220,17 @@ class OfflineStore:
         with self._translated():
             self.files.write(f"snapshots/{snapshot.id}.json", snapshot.to_json())
             if snapshot.as_of is None:
+                self.link(snapshot)
                 self.files.write("current.json", json.dumps({"snapshot": snapshot.id}).encode())
+
+    def link(self, snapshot: Snapshot) -> None:
+        """Make ``current/`` the files of a snapshot, in a local folder on a file system that has links."""
+        if isinstance(self.files, LocalFiles):
+            try:
+                self.files.link("current", f"{LINKS}/{snapshot.id}", [part.file for part in snapshot.parts])
+            except OSError as exc:
+                logger.warning("no folder current in %s, use paths() instead: %s", self.root, exc)
+                self.files.unlink("current")  # it would be another snapshot
 
     def as_of(self, moment: datetime) -> Snapshot:
         """Return the snapshot that was current at a moment (with its zone).
@@ -208,6 +265,7 @@ class OfflineStore:
             unneeded = [f"data/{n}" for n in self.files.names("data") if f"data/{n}" not in needed]
             unneeded += [n for n in self.files.names("") if n.endswith(".tmp")]
             unneeded += [f"snapshots/{n}" for n in self.files.names("snapshots") if n.endswith(".tmp")]
+            unneeded += [f"{LINKS}/{n}" for n in self.files.names(LINKS) if n not in {s.id for s in kept}]
             self.files.delete(unneeded)
 
     @contextmanager

@@ -12,7 +12,7 @@ import pandas as pd
 
 from vroom_features.offline.snapshots import Snapshot
 from vroom_features.watch import CHANCE, RecentBookings, watch_scale
-from vroom_model.dataset import Dataset, limit_labels, load_dataset
+from vroom_model.dataset import Dataset, as_snapshot, limit_labels, load_dataset
 from vroom_model.errors import BrokenModelError
 from vroom_model.folds import out_of_fold
 from vroom_model.manifest import (
@@ -214,16 +214,21 @@ class Evaluation:
         return np.abs(self.forecast - self.labels)
 
 
-def score(predictor: Predictor, snapshot: Snapshot) -> Evaluation:
-    """Score a model version out of fold on the vehicles of a snapshot that have a label.
+def score(predictor: Predictor, snapshot: Snapshot | pd.DataFrame) -> Evaluation:
+    """Score a model version out of fold on the vehicles that have a label.
 
-    The snapshot may be older or newer than its own.
+    Parameters
+    ----------
+    predictor : Predictor
+    snapshot : Snapshot or DataFrame
+        May be older or newer than the model's own; a frame as ``as_snapshot`` takes it.
 
     Raises
     ------
     BrokenModelError
         If its manifest lacks metrics that are needed to judge it.
     """
+    snapshot = as_snapshot(snapshot)
     manifest = predictor.manifest
     if missing := manifest.missing_metrics:
         where = Path(f"version {predictor.version}")

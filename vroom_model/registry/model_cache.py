@@ -26,9 +26,9 @@ FOLDER = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
 class ModelCache:
     """A folder of model directories, which the workers on one machine share."""
 
-    def __init__(self, api: MlflowApi, cache_dir: Path) -> None:
+    def __init__(self, api: MlflowApi, cache_dir: Path | str) -> None:
         self._api = api
-        self.cache_dir = cache_dir
+        self.cache_dir = Path(cache_dir)
 
     def fetch(self, ref: ChampionRef) -> Path:
         """Return the model directory of this version, downloaded and verified if it is not there.

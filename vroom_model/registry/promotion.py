@@ -49,12 +49,17 @@ class PromotionService:
         The database with the history.
     publish : callable
         Sends the message to the web workers after the alias has moved, perhaps twice for one change.
-    cache_dir : Path, optional
+    cache_dir : Path or str, optional
         Folder that keeps downloaded models.
     """
 
     def __init__(
-        self, registry: Registry, source: SourceStore, *, publish: Publish, cache_dir: Path | None = None
+        self,
+        registry: Registry,
+        source: SourceStore,
+        *,
+        publish: Publish,
+        cache_dir: Path | str | None = None,
     ) -> None:
         self.registry = registry
         self._source = source

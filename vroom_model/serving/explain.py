@@ -107,7 +107,7 @@ class Explainer:
         self._view = view
 
     @classmethod
-    def load(cls, directory: Path) -> Self:
+    def load(cls, directory: Path | str) -> Self:
         """Read and verify the fold boosters of a model directory.
 
         Raises
@@ -115,6 +115,7 @@ class Explainer:
         BrokenModelError
             If a file is missing or altered, or is no booster.
         """
+        directory = Path(directory)
         manifest = ModelManifest.read(directory)
         try:
             boosters = [

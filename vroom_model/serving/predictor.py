@@ -6,20 +6,24 @@ A web worker imports this module, so it imports neither XGBoost nor pandas.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.errors import BrokenModelError
+from vroom_model.errors import BrokenModelError, MissingValueError
 from vroom_model.folds import fold_of, out_of_fold
 from vroom_model.manifest import SERVING_NAME, IntervalLines, ModelManifest
 from vroom_model.segments import MIN_ROWS, SEGMENTS, segment_of
 from vroom_model.serving.inputs import check_columns, check_row, compute_features
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Array = npt.NDArray[np.float64]
+FORECAST_COLUMNS = ("predicted_reservations", "low", "high")
 PROBE_TOLERANCE = 1e-4
 
 
@@ -99,12 +103,12 @@ class Predictor:
         self._segments = tuple((name, covered.get(name)) for name in SEGMENTS)
 
     @classmethod
-    def load(cls, directory: Path, *, version: int, manifest_sha256: str | None = None) -> Self:
+    def load(cls, directory: Path | str, *, version: int, manifest_sha256: str | None = None) -> Self:
         """Load and verify a model directory, and check its forecasts of the probe rows, which also warms it.
 
         Parameters
         ----------
-        directory : Path
+        directory : Path or str
         version : int
             Its number in the registry.
         manifest_sha256 : str, optional
@@ -116,6 +120,7 @@ class Predictor:
             If a file is missing or altered, this program lacks one of its features, or the forecast of a
             probe row differs.
         """
+        directory = Path(directory)
         manifest = ModelManifest.read(directory, sha256=manifest_sha256)
         session = _open(directory, num_features=len(manifest.view.columns))
         predictor = cls(session, manifest, version=version)
@@ -162,6 +167,30 @@ class Predictor:
         if "actual_price" not in found and not low <= vehicle["actual_price"] <= high:
             found.append("actual_price")
         return found
+
+    def predict(self, frame: "pd.DataFrame") -> "pd.DataFrame":
+        """Forecast many vehicles.
+
+        Parameters
+        ----------
+        frame : DataFrame of shape (n_vehicles, ...)
+            Raw columns, as in ``vehicles.csv``; others are ignored.
+
+        Returns
+        -------
+        DataFrame of shape (n_vehicles, 3)
+            ``predicted_reservations``, ``low`` and ``high`` on the index of ``frame``.
+
+        Raises
+        ------
+        MissingColumnsError, MissingValueError
+            If a column is missing, or has a value that is missing, infinite or no number.
+        """
+        import pandas as pd  # noqa: PLC0415 - web workers do without; who has a frame has imported it
+
+        columns = {name: _numbers(name, frame[name]) for name in self.view.sources if name in frame}
+        forecasts = self.predict_many(columns)
+        return pd.DataFrame({name: getattr(forecasts, name) for name in FORECAST_COLUMNS}, index=frame.index)
 
     def predict_many(self, columns: Mapping[str, npt.NDArray[Any]]) -> Forecasts:
         """Forecast many vehicles from their raw columns, arrays of shape (n_vehicles,)."""
@@ -214,6 +243,15 @@ class Predictor:
             answer = (got.predicted_reservations, got.low, got.high)
             if not np.allclose(answer, expected, rtol=PROBE_TOLERANCE, atol=PROBE_TOLERANCE):
                 raise BrokenModelError(directory, f"probe row {number} gives {answer}, expected {expected}")
+
+
+def _numbers(name: str, column: "pd.Series[Any]") -> Array:
+    """Return a column as numbers, missing ones as NaN; MissingValueError if a value is no number."""
+    try:
+        return column.to_numpy(np.float64, na_value=np.nan)
+    except (TypeError, ValueError):
+        broken = next(value for value in column if not isinstance(value, int | float))
+        raise MissingValueError({name: broken}) from None
 
 
 def _open(directory: Path, *, num_features: int) -> ort.InferenceSession:

@@ -20,9 +20,9 @@ PLOTS = f"""
 INK = "#1f4e79"
 
 
-def write_card(manifest: ModelManifest, directory: Path) -> str:
+def write_card(manifest: ModelManifest, directory: Path | str) -> str:
     """Write the card with its plots into a folder; return its text, without links to the plots."""
-    text = card_text(manifest)
+    text, directory = card_text(manifest), Path(directory)
     (directory / CARD_NAME).write_text(text + PLOTS)
     _calibration_plot(manifest).savefig(directory / CALIBRATION_NAME)
     _segment_plot(manifest).savefig(directory / SEGMENTS_NAME)

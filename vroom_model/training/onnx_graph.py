@@ -14,7 +14,7 @@ from vroom_model.trees import LEAF, Ensemble
 OPSET, ML_OPSET, IR_VERSION = 17, 3, 8
 
 
-def write_graph(boosters: Iterable[Ensemble], num_features: int, path: Path) -> None:
+def write_graph(boosters: Iterable[Ensemble], num_features: int, path: Path | str) -> None:
     """Write the ONNX graph ``features -> folds``, of shape (n_vehicles, n_folds).
 
     Parameters
@@ -23,7 +23,7 @@ def write_graph(boosters: Iterable[Ensemble], num_features: int, path: Path) -> 
         One per fold.
     num_features : int
         Columns of the input.
-    path : Path
+    path : Path or str
         The same boosters give the same bytes.
     """
     ensembles = list(boosters)
@@ -64,4 +64,4 @@ def write_graph(boosters: Iterable[Ensemble], num_features: int, path: Path) -> 
         ir_version=IR_VERSION,
         opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)],
     )
-    path.write_bytes(model.SerializeToString(deterministic=True))
+    Path(path).write_bytes(model.SerializeToString(deterministic=True))

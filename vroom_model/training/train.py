@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import xgboost as xgb
 
 from vroom_features.offline.snapshots import Snapshot
 from vroom_features.vehicle import COLUMNS
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.dataset import Dataset, check_learnable, limit_labels, load_dataset
+from vroom_model.dataset import Dataset, as_snapshot, check_learnable, limit_labels, load_dataset
 from vroom_model.evaluation.diagnostics import decile_edges, diagnostics
 from vroom_model.evaluation.interval import fit_lines, out_of_fold_ranges
 from vroom_model.evaluation.metrics import (
@@ -88,9 +89,9 @@ def training_digest(
 
 
 def train(
-    snapshot: Snapshot,
+    snapshot: Snapshot | pd.DataFrame,
     *,
-    directory: Path,
+    directory: Path | str,
     as_of: datetime,
     params: TrainingParams | None = None,
     inputs: Sequence[str] = VEHICLE_VIEW.inputs,
@@ -101,9 +102,9 @@ def train(
 
     Parameters
     ----------
-    snapshot : Snapshot
-        Of the offline store.
-    directory : Path
+    snapshot : Snapshot or DataFrame
+        Of the offline store, or vehicles with the label; see ``as_snapshot``.
+    directory : Path or str
         Where to write; created if it is missing.
     as_of : datetime
         Time of the training, with a time zone; it goes into the manifest and changes nothing else.
@@ -117,10 +118,11 @@ def train(
 
     Raises
     ------
-    TrainingDataError
+    TrainingDataError, MissingColumnsError
         If the snapshot cannot be learned from; the message says why.
     """
-    params = params or TrainingParams()
+    params, directory = params or TrainingParams(), Path(directory)
+    snapshot = as_snapshot(snapshot, created_at=as_of)
     dataset = load_dataset(snapshot, inputs=inputs, num_folds=params.num_folds)
     check_learnable(dataset, num_folds=params.num_folds)
     dataset, num_limited = limit_labels(dataset)
