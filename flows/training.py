@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from prefect import State, flow, get_run_logger, task
+from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.tasks.endings import fails_in_a_sentence, send_end
@@ -34,7 +35,19 @@ def _train_and_register(settings: Settings, seed: int, as_of: datetime) -> "Regi
     get_run_logger().info("read snapshot %s with %d labels", snapshot.id, snapshot.num_labels)
     fit = choose_fit(snapshot.num_labels, settings)
     with Registry(settings.mlflow, settings.model_name) as registry:
-        registered = train_candidate(registry, snapshot, as_of=as_of, seed=seed, fit=fit)
+        registered = train_candidate(
+            registry,
+            snapshot,
+            as_of=as_of,
+            seed=seed,
+            fit=fit,
+            tags={
+                "mlflow.source.name": str(flow_run.flow_name),
+                "prefect.flow_run_id": str(flow_run.id),
+                "prefect.flow_run_name": str(flow_run.name),
+            },
+            system_metrics=settings.training_system_metrics,
+        )
     wrote = "registered" if registered.is_new else "kept"
     get_run_logger().info(
         "%s version %d, run %s", wrote, registered.version.version, registered.version.run_id

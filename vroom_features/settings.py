@@ -83,6 +83,8 @@ class Settings(BaseSettings):
     """newest model versions MLflow keeps; champions of the history and the candidate stay too"""
     model_name: ModelName = "vroom-forecast"
     """registered model's name in MLflow"""
+    training_system_metrics: bool = False
+    """record the load of the machine in MLflow while a model is trained"""
     promotion_min_gain: float = Field(0.01, ge=0, lt=1)
     """share by which a candidate's error must be smaller"""
     promotion_confidence: float = Field(0.95, gt=0.5, lt=1)

@@ -29,3 +29,15 @@ def segment_of(price_ratio: Any, num_images: Any) -> Any:  # floats or arrays
     """
     is_dear = price_ratio > 1.3
     return 1 * (price_ratio > 1.1) + is_dear + (is_dear & (num_images > FEW_PHOTOS))
+
+
+def metric_name(segment: str) -> str:
+    """Return a segment's name as a part of a metric's.
+
+    Examples
+    --------
+    >>> [metric_name(segment) for segment in SEGMENTS[1:3]]
+    ['price_10_to_30_above_market', 'price_over_30_above_market_few_photos']
+    """
+    words = segment.replace("priced", "price").replace("-", " to ").replace("%", "").replace(",", "")
+    return "_".join(words.split())

@@ -27,7 +27,7 @@ MODULES = {
 }
 """A name that ends with a dot stands for all modules that begin with it."""
 NOT_IMPORTED = {
-    "model": {"mlflow-skinny"},
+    "model": {"psutil"},  # MLflow's client reads the load of the machine with it
     "web": {"psycopg"},  # by the URL of a PostgreSQL database
     "orchestrator": {"uvicorn", "whenever"},  # starts the server; keeps Prefect's schedules working
     "local": {"mlflow", "supervisor"},  # programs that `vroom up` starts

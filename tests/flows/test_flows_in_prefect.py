@@ -5,6 +5,7 @@ from contextlib import closing
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -68,6 +69,13 @@ def test_a_model_is_trained_promoted_forced_rolled_back_and_monitored(
         assert f"| {row} | 1000 |" in artifact(key)
         assert "| vehicles under watch left out | 300 |" in artifact(key)
     assert "| promoted | True |" in artifact("promotion")
+
+    with open_promotions(flow_settings) as promotions:
+        (first,) = promotions.registry.versions()
+        recorded = promotions.registry.api.get("runs/get", run_id=first.run_id)["run"]["data"]["tags"]
+    tags = {tag["key"]: tag["value"] for tag in recorded}
+    assert tags["mlflow.source.name"] == "vroom_forecast_training"
+    assert UUID(tags["prefect.flow_run_id"])
 
     monkeypatch.setenv("VROOM_KEEP_MODEL_VERSIONS", "2")
     for number in (1, 2, 3):

@@ -7,7 +7,7 @@ from random import Random
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.snapshots import SAMPLE, WATCH
@@ -61,6 +61,7 @@ def test_features_of_a_frame_are_on_its_index_and_the_view_is_shown_in_a_line() 
 vehicles_by_id = st.dictionaries(st.integers(1, 9), st.sampled_from(["csv", "ui"]))
 
 
+@settings(deadline=None)
 @given(vehicles=vehicles_by_id, bookings=st.lists(st.integers(1, 12)), shuffle=st.randoms())
 def test_the_label_is_the_count_of_bookings_and_unknown_where_nobody_watched(
     vehicles: dict[int, str], bookings: list[int], shuffle: Random

@@ -4,6 +4,7 @@ import dataclasses
 import doctest
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -15,15 +16,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.promises.system import ROOT
 from tests.snapshots import FrameSnapshot
 from tests.vroom_features.stores import store_fleet
 from tests.vroom_model.champions import AS_OF, MIDDLING, WEAK, Champions, trained_model
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.dataset import load_dataset
-from vroom_model.errors import BaselineError, BrokenModelError, ModelNotFoundError, RegistryError
+from vroom_model.errors import (
+    BaselineError,
+    BrokenModelError,
+    ModelNotFoundError,
+    RegistryError,
+    TrainingDataError,
+)
 from vroom_model.manifest import fold_file
 from vroom_model.records import ModelVersion
 from vroom_model.registry.registry import Registry
+from vroom_model.segments import metric_name
 from vroom_model.serving.predictor import Predictor
 from vroom_model.training.model_card import card_text
 from vroom_model.training.register import register_candidate, train_candidate
@@ -51,24 +60,58 @@ def test_a_registered_model_is_the_candidate_with_all_its_files_and_lineage_and_
     loaded = Predictor.load(directory, version=1, manifest_sha256=version.ref.manifest_sha256)
     assert loaded.manifest == manifest
 
-    run = client.get_run(version.run_id)
-    assert run.data.params["num_rounds"] == str(manifest.params["num_rounds"])
-    assert run.data.params["seed"] == "0"
-    assert run.data.metrics["mae"] == pytest.approx(manifest.metrics["mae"])
-    assert {"fold_4/mae", "segment_3/coverage", "importance/price_diff"} <= set(run.data.metrics)
-    assert run.data.tags["features"] == ",".join(VEHICLE_VIEW.columns)
+    names = {Path(entry.path).name for entry in client.list_artifacts(version.run_id, "bundle")}
+    assert names == {*manifest.files, "manifest.json"}
     expected = {"snapshot_digest": manifest.snapshot.digest, "view": "vehicle_forecast:1"}
     expected["sha256.serving.onnx"] = manifest.files["serving.onnx"]
     assert expected.items() <= version.tags.items()
-    names = {Path(entry.path).name for entry in client.list_artifacts(version.run_id, "bundle")}
-    assert names == {*manifest.files, "manifest.json", "MLmodel"}
+
+
+def test_a_run_in_mlflow_says_what_was_trained_on_by_whom_and_how_good_it_is(
+    client: mlflow.MlflowClient, registry: Registry, fleet: FrameSnapshot
+) -> None:
+    began = time.time()
+    tags = {"flow_run": "of a test"}
+    done = train_candidate(registry, fleet, as_of=AS_OF, params=WEAK, tags=tags, system_metrics=True)
+    version, manifest = done.version, done.manifest
+    run = client.get_run(version.run_id)
+    assert run.info.run_name == "seed 0, num_rounds 2"
+    assert began <= run.info.start_time / 1000 < run.info.end_time / 1000 <= time.time()
+    found = {"mlflow.user", "mlflow.source.name", "mlflow.source.git.commit"} & set(run.data.tags)
+    assert len(found) == (3 if (ROOT / ".git").exists() else 2)
+    assert tags.items() <= run.data.tags.items()
+    assert {"num_rounds": "2", "seed": "0", "snapshot": fleet.id}.items() <= run.data.params.items()
+    segments = {metric_name(segment.segment): segment for segment in manifest.segments}
+    mae = {name.removeprefix("mae/"): value for name, value in run.data.metrics.items() if "mae/" in name}
+    expected = {f"fold_{fold.fold}": fold.mae for fold in manifest.folds}
+    assert mae == pytest.approx(expected | {name: segment.mae for name, segment in segments.items()})
+    assert {"coverage/price_10_to_30_above_market", "importance/price_diff"} <= set(run.data.metrics)
+    assert any(name.startswith("system/cpu") for name in run.data.metrics)
+
+    (given,) = run.inputs.dataset_inputs
+    dataset = given.dataset
+    assert (dataset.name, fleet.digest.startswith(dataset.digest)) == (fleet.id, True)
+    made_of = mlflow.data.get_source(dataset).to_dict()["tags"]
+    assert (made_of["watch_days"], made_of["complete_through"]) == (365, "2023-12-31")
+    (output,) = run.outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    assert model.status == "READY"
+    assert {metric.dataset_name for metric in model.metrics} == {fleet.id}
+    assert client.get_model_version(registry.model_name, "1").source == f"models:/{model.model_id}"
     cards = {Path(entry.path).name for entry in client.list_artifacts(version.run_id, "card")}
     assert cards == {"model_card.md", "calibration.png", "error_by_segment.png"}
-    folder = client.download_artifacts(version.run_id, "bundle")
-    signature = mlflow.models.Model.load(folder).signature
-    assert signature is not None
-    assert tuple(signature.inputs.input_names()) == VEHICLE_VIEW.columns
-    assert mlflow.onnx.load_model(folder).graph.output
+
+
+def test_a_refused_training_is_a_failed_run_that_says_why(
+    client: mlflow.MlflowClient, registry: Registry, fleet: FrameSnapshot
+) -> None:
+    with pytest.raises(TrainingDataError, match="expected at least 30"):
+        train_candidate(registry, fleet.changed(lambda frame: frame.head(20)), as_of=AS_OF)
+    experiment = client.get_experiment_by_name(registry.model_name)
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FAILED"
+    assert "expected at least 30" in run.data.tags["mlflow.note.content"]
 
 
 def test_what_is_missing_broken_or_not_reachable_is_refused_by_name(
@@ -82,8 +125,6 @@ def test_what_is_missing_broken_or_not_reachable_is_refused_by_name(
         registry.download(orphan, tmp_path)
     with pytest.raises(BrokenModelError, match="manifest_sha256"):
         _ = dataclasses.replace(orphan, tags={}).ref
-    with pytest.raises(RegistryError, match="out of reach: let the server at"):
-        registry.api.upload("s3://bucket/1/artifacts/bundle", tmp_path / "manifest.json")
     with (
         Registry("http://127.0.0.1:9", "vroom", timeout_s=1) as away,
         pytest.raises(RegistryError, match=r"127\.0\.0\.1:9"),
@@ -171,7 +212,10 @@ def test_old_versions_are_deleted_with_their_files_and_champions_are_kept(
     )
     assert registry.delete_old_versions(keep=0, needed={first}) == []
     assert [found.version for found in registry.versions()] == [newest, first]
-    assert client.get_run(old.run_id).info.lifecycle_stage == "deleted"
+    run = client.get_run(old.run_id)
+    assert run.info.lifecycle_stage == "deleted"
+    with pytest.raises(mlflow.MlflowException, match="not found"):
+        client.get_logged_model(run.outputs.model_outputs[0].model_id)
     with pytest.raises(BrokenModelError, match="is missing in MLflow"):
         registry.download(old, champions.folder / "gone")
     registry.download(registry.version(first), champions.folder / "kept")
@@ -184,10 +228,11 @@ def test_files_are_kept_for_a_version_that_came_of_the_same_run(
     registry = champions.registry
     old = registry.version(champions.register(WEAK))
     source = client.get_model_version(registry.model_name, str(old.version)).source
+    model_id = source.removeprefix("models:/")
     copied = f"{registry.model_name}-copy"
     client.create_registered_model(copied)
     for name in (registry.model_name, copied):
-        client.create_model_version(name, source, old.run_id, tags=dict(old.tags))
+        client.create_model_version(name, source, old.run_id, dict(old.tags), model_id=model_id)
     registry.delete(old)
     registry.download(registry.version(2), champions.folder / "same model")
     registry.delete(registry.version(2))

@@ -1,12 +1,12 @@
 """MLflow's REST API over plain HTTP.
 
-Nothing else calls MLflow.  Importing its client takes 4.5 s and 186 MB, and only a dozen routes are needed.
+Web workers and promotion use it.  Importing MLflow's client takes up to 4.5 s and 186 MB, and only a dozen
+routes are needed; training alone records with the client.
 """
 
 import json
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -90,21 +90,11 @@ class MlflowApi:
         self._answer("DELETE", f"{API}/{path}", json=body)
 
     def delete_artifacts(self, artifact_uri: str) -> None:
-        """Delete a run's files, if MLflow's server keeps them; missing ones are no error."""
+        """Delete files that MLflow's server keeps, of a run or a logged model; missing ones are no error."""
         place = urlsplit(artifact_uri)
         if place.scheme == "mlflow-artifacts" and not place.netloc:
             with suppress(ModelNotFoundError):
                 self._answer("DELETE", f"{ARTIFACTS}{quote(place.path)}")
-
-    def upload(self, artifact_uri: str, path: Path) -> None:
-        """Upload a file to a folder of a run's artifacts."""
-        place = urlsplit(artifact_uri)
-        if place.scheme != "mlflow-artifacts" or place.netloc:
-            raise RegistryError(
-                f"runs of this MLflow keep their files at {ServiceAddress(artifact_uri)}, out of reach: "
-                f"let the server at {self.address} serve artifacts (--serve-artifacts, its default)"
-            )
-        self._answer("PUT", f"{ARTIFACTS}{quote(place.path)}/{path.name}", content=path.read_bytes())
 
     def artifact(self, run_id: str, folder: str, name: str) -> bytes:
         """Return a file of a run's artifacts; ModelNotFoundError without such a file or run."""

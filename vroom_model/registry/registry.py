@@ -96,13 +96,13 @@ class Registry:
             if not token or limit:
                 return found
 
-    def download(self, version: ModelVersion, directory: Path) -> Path:
+    def download(self, version: ModelVersion, directory: Path | str) -> Path:
         """Fetch and verify a version's model directory, and return it.
 
         Parameters
         ----------
         version : ModelVersion
-        directory : Path
+        directory : Path or str
             Folder of downloaded models; one that is there is not fetched again.
 
         Raises
@@ -128,19 +128,27 @@ class Registry:
             self.api.put("model-versions/set-tag", body)
 
     def delete(self, version: ModelVersion) -> None:
-        """Delete a version after its run and the run's files; whatever is gone already is skipped.
+        """Delete a version after its run, logged model and files; whatever is gone already is skipped.
 
         A run that another version uses, of this model or of one it was copied to, is kept.
         """
         of_run = {"filter": f"run_id = '{version.run_id}'", "max_results": "2"}
         if len(self.api.get("model-versions/search", **of_run).get("model_versions", [])) <= 1:
             with suppress(ModelNotFoundError):
-                run = self.api.get("runs/get", run_id=version.run_id)["run"]["info"]
-                self.api.delete_artifacts(run["artifact_uri"])
+                run = self.api.get("runs/get", run_id=version.run_id)["run"]
+                self.api.delete_artifacts(run["info"]["artifact_uri"])
+                for model in run.get("outputs", {}).get("model_outputs", []):
+                    self._delete_logged_model(model["model_id"])
                 self.api.post("runs/delete", {"run_id": version.run_id})
         with suppress(ModelNotFoundError):
             body = {"name": self.model_name, "version": str(version.version)}
             self.api.delete("model-versions/delete", body)
+
+    def _delete_logged_model(self, model_id: str) -> None:
+        with suppress(ModelNotFoundError):
+            model = self.api.get(f"logged-models/{model_id}")["model"]["info"]
+            self.api.delete_artifacts(model["artifact_uri"])
+            self.api.delete(f"logged-models/{model_id}", {})
 
     def delete_old_versions(self, *, keep: int, needed: Container[int]) -> list[int]:
         """Delete versions, and return their numbers.

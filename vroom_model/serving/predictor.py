@@ -186,11 +186,9 @@ class Predictor:
         MissingColumnsError, MissingValueError
             If a column is missing, or has a value that is missing, infinite or no number.
         """
-        import pandas as pd  # noqa: PLC0415 - web workers do without; who has a frame has imported it
-
         columns = {name: _numbers(name, frame[name]) for name in self.view.sources if name in frame}
         forecasts = self.predict_many(columns)
-        return pd.DataFrame({name: getattr(forecasts, name) for name in FORECAST_COLUMNS}, index=frame.index)
+        return frame[[]].assign(**{name: getattr(forecasts, name) for name in FORECAST_COLUMNS})
 
     def predict_many(self, columns: Mapping[str, npt.NDArray[Any]]) -> Forecasts:
         """Forecast many vehicles from their raw columns, arrays of shape (n_vehicles,)."""
