@@ -203,6 +203,7 @@ READ: dict[str, tuple[Frames, dict[str, object], Callable[[str], str | bytes], s
             "2023-05-01T12:30:15 GMT": "created_at: UTC",
             "2023-05-01 14:30:15.0000000 +02:00": "",
             "2023-05-01T12:30:15.000000123Z": "moments cut to microseconds",
+            "2023-05-01T12:30:15z": "created_at: UTC",
             "2023/05/01 12:30:15": "slashes in dates",
             "2023-05-01T12:30:15Z": "",
             "2023-05-01T14:30:15+02:00": "",

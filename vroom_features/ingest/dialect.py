@@ -64,7 +64,7 @@ _CURRENCY = re.compile(r"[A-Z]{0,3}[$€£¥₹₩₺₽₫₪฿₴]|[A-Z]{3}|k
 _EITHER = re.compile(r"\D*\d{1,3}[.,]\d{3}\D*", re.ASCII)
 _TIMES = (
     (re.compile(r"^(\d{4})/(\d\d)/(\d\d)\b", re.ASCII), r"\1-\2-\3", "slashes in dates"),
-    (re.compile(r"(?:\s*[+-]00:?00)?\s*(?:UTC|GMT|(?<=\s)Z)$"), "Z", "UTC written behind the time"),
+    (re.compile(r"(?:\s*[+-]00:?00)?\s*(?:UTC|GMT|(?<=\s)Z|z)$"), "Z", "UTC written behind the time"),
 )
 _FINE = re.compile(r"[.,]\d{6}\d*[1-9]", re.ASCII)
 _FOREIGN_TIMES = (
