@@ -5,6 +5,7 @@ import re
 import shlex
 from argparse import ArgumentParser
 from contextlib import suppress
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +187,21 @@ def test_no_request_breaks_an_operation_and_answers_are_as_described(
             few(given(found.ok().as_strategy(generation_mode=mode))(answers))()
     assert failures == {}
     assert len(answered) > least
+
+
+def test_the_commands_of_the_page_are_answered(
+    client: FlaskClient, services: Services, tmp_path: Path
+) -> None:
+    seed(services.source, write_csvs(tmp_path))
+    commands = re.findall(r"<pre[^>]*><code>(curl .+?)</code></pre>", client.get("/docs").text)
+    name = services.settings.model_name
+    codes = {
+        command: ask(client, command.replace("/vroom-forecast", f"/{name}")).status_code
+        for command in map(unescape, commands)
+    }
+    # Prefect and such a run are not there, and a car of a CSV is not deleted.
+    unexpected = {
+        command: code for command, code in codes.items() if code not in {200, 201, 307, 404, 409, 503}
+    }
+    assert not unexpected
+    assert all(code == 200 for command, code in codes.items() if "/predict" in command or "/infer" in command)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 from flask import Blueprint, Response, request
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vroom_features.vehicle import COLUMNS
 from vroom_features.view import VEHICLE_VIEW
@@ -60,9 +60,18 @@ class OutputRequest(BaseModel):
     parameters: dict[str, Any] = {}
 
 
+EXAMPLE: dict[str, Any] = {
+    "inputs": [
+        {"name": column.name, "datatype": "FP64", "shape": [1], "data": [column.initial]}
+        for column in COLUMNS.values()
+    ]
+}
+
+
 class InferenceRequest(BaseModel):
     """What to infer."""
 
+    model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
     id: str | None = None
     parameters: dict[str, Any] = {}
     inputs: list[InputTensor] = Field(min_length=1, max_length=64)

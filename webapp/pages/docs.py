@@ -3,10 +3,18 @@
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
 from flask import Blueprint, current_app, render_template
 
 Document = dict[str, Any]
 LIMITS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
+PATHS = {
+    "vehicle_id": "1",
+    "name": "vroom-forecast",
+    "version": "1",
+    "run_id": "00000000-0000-0000-0000-000000000000",
+}
+"""Examples of what stands in a path."""
 bp = Blueprint("docs", __name__)
 
 
@@ -17,8 +25,40 @@ def show() -> str:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             operations[operation["tags"][0]].append((method, path, operation))
-    schemas = sorted(document["components"]["schemas"].items())
-    return render_template("docs/show.html", operations=operations, schemas=dict(schemas), kind=kind)
+    schemas = dict(sorted(document["components"]["schemas"].items()))
+
+    def curl_of(method: str, path: str, operation: Document) -> str:
+        return curl(method, path, operation, schemas)
+
+    return render_template("docs/show.html", operations=operations, schemas=schemas, kind=kind, curl=curl_of)
+
+
+def curl(method: str, path: str, operation: Document, schemas: Document) -> str:
+    """Return the command that calls an operation with an example: of a vehicle, or of its first one."""
+    words = ["curl", *(["-X", method.upper()] if method not in {"get", "post"} else [])]
+    if operation.get("security") and {} not in operation["security"]:
+        words.append('-H "Authorization: Bearer $TOKEN"')
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+    example = _example(body, schemas) if body else None
+    if example is not None:
+        words += ["-H 'Content-Type: application/json'", f"-d '{orjson.dumps(example).decode()}'"]
+    elif method == "post":
+        words += ["-X", "POST"]
+    for name, value in PATHS.items():
+        path = path.replace(f"{{{name}}}", value)
+    return " ".join([*words, f'"$VROOM{path}"'])
+
+
+def _example(schema: Document, schemas: Document) -> Any:
+    """Return the example of a schema, or one made of its parts; None where there is none."""
+    if "$ref" in schema:
+        return _example(schemas[kind(schema)], schemas)
+    if "example" in schema:
+        return schema["example"]
+    if schema.get("type") == "array":
+        item = _example(schema["items"], schemas)
+        return None if item is None else [item]
+    return None
 
 
 def kind(schema: Document) -> str:

@@ -42,7 +42,7 @@ _AWAY = ONLINE_READS.labels("away")
 class VehicleKey(BaseModel):
     """A vehicle's key, as JSON."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"vehicle_id": 1}})
     vehicle_id: int = Field(gt=0, le=ID_MAX)
 
 
