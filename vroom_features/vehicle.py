@@ -32,7 +32,7 @@ class VehicleBase(SQLModel):
         "Booking",
         "1: can be booked instantly and unlocked by phone",
         help="How a guest gets the keys.",
-        choices={1: "Instant, by phone", 0: "By arrangement"},
+        choices={1: "Instant, by phone", 0: "In person"},
         reason={1: "can be unlocked by phone", 0: "cannot be unlocked by phone"},
         initial=1,
         ge=0,
@@ -62,7 +62,7 @@ class VehicleBase(SQLModel):
     street_parked: int = column(
         "Parking",
         "1: parked on the street",
-        help="Where the car waits.",
+        help="Where it is parked.",
         choices={0: "Own space", 1: "Street"},
         reason={1: "parked on the street", 0: "not parked on the street"},
         initial=0,
@@ -170,8 +170,9 @@ class RawColumn:
         return self.reason.format(f"{number} {noun}".strip())
 
 
-def _raw_columns() -> dict[str, RawColumn]:
-    fields, specs = VehicleBase.model_fields, VehicleBase.model_json_schema()["properties"]
+def raw_columns(model: type[VehicleBase]) -> dict[str, RawColumn]:
+    """Return the columns that a model declares."""
+    fields, specs = model.model_fields, model.model_json_schema()["properties"]
     return {
         name: RawColumn(
             name=name,
@@ -187,7 +188,7 @@ def _raw_columns() -> dict[str, RawColumn]:
     }
 
 
-COLUMNS: Mapping[str, RawColumn] = _raw_columns()
+COLUMNS: Mapping[str, RawColumn] = raw_columns(VehicleBase)
 """Every raw column by its name, in the order of the table."""
 EXAMPLE: dict[str, float] = {name: each.kind(each.initial) for name, each in COLUMNS.items()}
 """A vehicle as a new form has it."""

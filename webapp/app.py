@@ -30,7 +30,7 @@ from webapp.api.predict import benchmark, predict_api
 from webapp.api.stores import stores_api
 from webapp.api.vehicles import vehicles_api
 from webapp.prefect_client import PrefectClient
-from webapp.rendering import templates
+from webapp.rendering import compression, templates
 from webapp.security import headers, sign_in
 from webapp.security.rate_limits import ClientLimit, Counter
 from webapp.security.sign_in import csrf, read_credentials
@@ -57,6 +57,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings.home.mkdir(parents=True, exist_ok=True)
     app = VroomOpenAPI("webapp")
     headers.install(app, settings, style_source=templates.install(app))
+    compression.install(app)
     problems.install(app)
     observability.install(app)
     sign_in.install(app, settings)

@@ -106,7 +106,7 @@ def test_the_scatter_plot_names_the_dot_that_is_pointed_at(window: Window) -> No
         page.locator("[data-chart=scatter] .u-over"),
         page.locator("[data-chart=scatter] .readout"),
     )
-    plot.scroll_into_view_if_needed()
+    page.locator("[data-chart=scatter]").scroll_into_view_if_needed()  # which draws it
     size = plot.bounding_box()
     assert size is not None
     right = math.ceil(max(points["forecast"]) + 0.5)

@@ -18,7 +18,7 @@ from vroom_features.messages import (
 from vroom_features.vehicle import COLUMNS, RawColumn, VehicleCreate
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.messages import ModelLoaded, ModelPromoted, PipelineCompleted
-from webapp.pages.forecast import FIELDS
+from webapp.rendering.forms import FIELDS, GUESS
 from webapp.serving.vehicles import VehicleDocument
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ FIELD_NAMES = set(COLUMNS)
 
 
 def test_the_form_the_api_and_the_table_take_the_same_fields() -> None:
-    assert {field.name for field in FIELDS} == FIELD_NAMES
+    assert {field.name for field in FIELDS} == FIELD_NAMES | {GUESS}
     assert set(VehicleDocument.model_fields) == FIELD_NAMES
     assert {c.name for c in TABLES["vehicles"].c} == FIELD_NAMES | {
         "vehicle_id",

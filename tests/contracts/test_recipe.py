@@ -107,6 +107,6 @@ def test_a_new_raw_column_is_everywhere(
         assert "num_doors" in web.get("/model").json()["feature_importances"]
         with httpx.Client(base_url=web.url, timeout=30) as browser:
             page = browser.get("/").text
-            assert re.search(r'<input id="num_doors"[^>]* min="1" max="9"', page)
+            assert re.search(r'<input id="num_doors".*?With the tailgate\. 1 to 9\.', page, re.DOTALL)
             form = {"csrf_token": re.search(r'name="csrf_token" value="([^"]+)"', page)[1]}  # type: ignore[index]
             assert "4 doors" in browser.post("/details", data=vehicle | form).text

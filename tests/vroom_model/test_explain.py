@@ -101,6 +101,22 @@ def test_every_value_reads_well(
     assert {reason.feature: reason.fact for reason in explanation.reasons}[feature] == words
 
 
+def test_a_reason_names_what_it_compares_with(
+    trained: TrainedModel, explainer: Explainer, tmp_path: Path
+) -> None:
+    compared = {reason.feature: reason.compared for reason in explainer.explain(VEHICLE).reasons}
+    assert compared == {
+        "price_diff": "the average car of the fleet asks 41% above market",
+        "num_images": "the average car of the fleet: 3.1",
+        "description": "the average car of the fleet: 88.6",
+        "technology": "16% of the fleet: can be unlocked by phone",
+        "street_parked": "53% of the fleet: parked on the street",
+    }
+    copy = shutil.copytree(trained.directory, tmp_path / "bundle")
+    trained.manifest.model_copy(update={"ranges": {}, "mean_price_ratio": None}).write(copy)
+    assert {reason.compared for reason in Explainer.load(copy).explain(VEHICLE).reasons} == {""}
+
+
 def test_a_directory_without_a_booster_is_refused(trained: TrainedModel, tmp_path: Path) -> None:
     copy = shutil.copytree(trained.directory, tmp_path / "bundle")
     (copy / fold_file(2)).unlink()

@@ -181,8 +181,6 @@ def test_the_what_if_curve_falls_over_the_ratios_seen_and_has_the_price_now_with
         for ends in (curve.forecast, curve.low, curve.high):
             assert (np.diff(ends) <= 1e-9).all()
         assert curve.forecast[0] > curve.forecast[-1]
-        income = np.array(curve.forecast) * np.array(curve.prices)
-        assert curve.index == pytest.approx(100 * income / income.max())
         for place in (7, curve.prices.index(price)):
             here = predictor.predict_one(VEHICLE | {"actual_price": curve.prices[place]})
             forecast = (curve.forecast[place], curve.low[place], curve.high[place])

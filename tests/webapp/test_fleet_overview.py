@@ -130,7 +130,7 @@ def test_no_forecast_beside_an_outcome_is_by_a_booster_that_learned_from_it(
     serve(services, models, watch)
     expected = fleet.forecasts(of_old_model=watch is None)
     assert {int(r["vehicle_id"]): float(r["predicted_reservations"]) for r in listed(client)} == expected
-    cells = r'vehicle_id=(\d+)">\d+</a></th>\s*<td class="num"><strong>\d+<.+>\s*<td class="num">([\d.]+)<'
+    cells = r'/fleet/(\d+)">\d+</a></th>\s*<td[^>]*><strong>\d+<.+>\s*<td[^>]*>([\d.]+)<'
     shown = re.findall(cells, client.get("/fleet").text)
     assert {int(vehicle_id): float(forecast) for vehicle_id, forecast in shown} == expected
     points = client.get("/fleet/points").json

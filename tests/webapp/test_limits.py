@@ -82,9 +82,10 @@ def test_each_forecast_counts(
 def test_the_forecast_page_is_limited_and_keeps_what_was_typed(client: FlaskClient) -> None:
     typed = VEHICLE | {"actual_price": 61.25, "csrf_token": csrf_token(client)}
     page = {"Accept": "text/html"}
-    assert [client.post("/", data=typed, headers=page).status_code for _ in range(3)] == [200] * 3
+    address = client.post("/", data=typed).location  # which forecasts
+    assert [client.get(address, headers=page).status_code for _ in range(3)] == [200] * 3
     assert [client.post("/details", data=typed).status_code for _ in range(3)] == [200, 200, 429]
-    refused = client.post("/", data=typed, headers=page)
+    refused = client.get(address, headers=page)
     assert refused.status_code == 429
     assert int(refused.headers["Retry-After"]) > 0
     assert "Too many forecasts in a short time." in refused.text

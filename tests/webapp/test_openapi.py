@@ -171,7 +171,7 @@ def test_no_request_breaks_an_operation_and_answers_are_as_described(
         if "name" in case.path_parameters:
             case.path_parameters["name"] = settings.model_name
         for headers in (OPERATOR, {}):
-            response = case.call(headers=headers)
+            response = case.call(headers={"Accept-Encoding": "identity"} | headers)
             answered.add(case.operation.label)
             checks = list(CHECKS)
             if response.status_code != 503 or "503" not in case.operation.responses.status_codes:

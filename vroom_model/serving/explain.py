@@ -14,7 +14,7 @@ number of features on the path, which Gauss-Legendre quadrature integrates exact
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vroom_features.vehicle import COLUMNS
-from vroom_features.view import VEHICLE_VIEW, FeatureView
+from vroom_features.view import VEHICLE_VIEW
 from vroom_model.errors import BrokenModelError
 from vroom_model.manifest import ModelManifest, fold_file
 from vroom_model.serving.inputs import compute_features
@@ -35,11 +35,16 @@ CENT = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """What one feature adds to the forecast, in reservations, and its value in words."""
+    """What one feature adds to the forecast, in reservations, and its value in words.
+
+    ``compared`` is what the training vehicles have on average, with which the contribution compares; empty
+    for a model of an earlier release.
+    """
 
     feature: str
     contribution: float
     fact: str
+    compared: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,11 @@ class Explanation:
 
     base: float
     reasons: tuple[Reason, ...]
+
+    def times(self, factor: float) -> Self:
+        """Return the reasons for the forecast of so many times the days."""
+        reasons = [replace(each, contribution=each.contribution * factor) for each in self.reasons]
+        return replace(self, base=self.base * factor, reasons=tuple(reasons))
 
 
 class TreeShap:
@@ -102,9 +112,10 @@ class TreeShap:
 class Explainer:
     """Explains forecasts of one model.  It is immutable: threads may share it."""
 
-    def __init__(self, shap: TreeShap, view: FeatureView) -> None:
+    def __init__(self, shap: TreeShap, manifest: ModelManifest) -> None:
         self._shap = shap
-        self._view = view
+        self._view = VEHICLE_VIEW.select(manifest.view.columns)
+        self._compared = {name: _average(name, manifest) for name in self._view.columns}
 
     @classmethod
     def load(cls, directory: Path | str) -> Self:
@@ -124,7 +135,7 @@ class Explainer:
             ]
         except (OSError, ValueError) as exc:
             raise BrokenModelError(directory, f"its boosters cannot be read: {exc}") from exc
-        return cls(TreeShap(boosters), VEHICLE_VIEW.select(manifest.view.columns))
+        return cls(TreeShap(boosters), manifest)
 
     def explain(self, vehicle: Mapping[str, float]) -> Explanation:
         """Explain a vehicle's forecast from its raw columns.
@@ -141,7 +152,7 @@ class Explainer:
         # A forecast is never below 0; the base takes the difference.
         base = self._shap.base + max(raw, 0.0) - raw
         reasons = [
-            Reason(name, float(part), _fact(name, features, vehicle))
+            Reason(name, float(part), _fact(name, features, vehicle), self._compared[name])
             for name, part in zip(features, contributions, strict=True)
         ]
         reasons.sort(key=lambda reason: -abs(reason.contribution))
@@ -162,6 +173,19 @@ def _fact(name: str, features: Mapping[str, float], vehicle: Mapping[str, float]
             return COLUMNS[name].as_reason(value)
         case _:
             return f"{name.replace('_', ' ')} of {_plain(value)}"
+
+
+def _average(name: str, manifest: ModelManifest) -> str:
+    """Return in words what the training vehicles have of a feature on average."""
+    ratio, seen = manifest.mean_price_ratio, manifest.ranges.get(name)
+    if name == "price_diff" and ratio is not None:
+        where = "above market" if ratio > 1 else "below market"
+        return f"the average car of the fleet asks {abs(ratio - 1):.0%} {where}"
+    if seen is None:
+        return ""
+    if COLUMNS[name].choices:
+        return f"{seen.mean:.0%} of the fleet: {COLUMNS[name].as_reason(1)}"
+    return f"the average car of the fleet: {seen.mean:,.1f}".removesuffix(".0")
 
 
 def _plain(value: float) -> str:

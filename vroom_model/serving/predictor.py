@@ -3,7 +3,7 @@
 A web worker imports this module, so it imports neither XGBoost nor pandas.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -36,6 +36,12 @@ class Forecast:
     high: float
     coverage: float
 
+    def times(self, factor: float) -> "Forecast":
+        """Return the forecast of so many times the days, or of an income."""
+        return Forecast(
+            self.predicted_reservations * factor, self.low * factor, self.high * factor, self.coverage
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Forecasts:
@@ -51,6 +57,11 @@ class Forecasts:
         return Forecasts(
             self.predicted_reservations * factor, self.low * factor, self.high * factor, self.coverage
         )
+
+    def __iter__(self) -> Iterator[Forecast]:
+        rows = (self.predicted_reservations.tolist(), self.low.tolist(), self.high.tolist())
+        for value, low, high in zip(*rows, strict=True):
+            yield Forecast(value, low, high, self.coverage)
 
 
 def with_range(raw: Array, lines: IntervalLines) -> Forecasts:

@@ -1,22 +1,30 @@
-"""A vehicle's forecast at other prices.  Associations in past data: prices were never set at random."""
+"""A vehicle's forecast with one thing changed.
 
-from collections.abc import Mapping
+These are associations in past data: nothing was changed at random, so none is the effect of a change.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from vroom_features.vehicle import COLUMNS
 from vroom_model.serving.inputs import check_row
-from vroom_model.serving.predictor import Predictor
+from vroom_model.serving.predictor import Forecast, Forecasts, Predictor
 
 NUM_PRICES = 41
 """Of a curve."""
+NUM_VALUES = 51
+"""At most so many values of a count are tried."""
+DISCOUNT = 0.9
+"""Of a price that is not above the market's."""
+MIN_GAIN = 0.05
+"""Reservations; less is written as 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
-    """A vehicle's forecast at other prices; all fields but the last three have one value a price.
-
-    Prices were never set at random, so this is an association, not the effect of changing a price.
+    """A vehicle's forecast at other prices; the first four fields have one value a price.
 
     Parameters
     ----------
@@ -25,8 +33,6 @@ class WhatIf:
         is one of them if it is ``inside``.
     forecast, low, high : tuple of float
         Reservations; none of them rises with the price.
-    index : tuple of float
-        Forecast times price, the highest as 100.
     market_price : float
         The recommended price.
     price_now : float
@@ -39,10 +45,18 @@ class WhatIf:
     forecast: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
-    index: tuple[float, ...]
     market_price: float
     price_now: float
     inside: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Another value of one raw column, and the forecast with it."""
+
+    column: str
+    value: float
+    forecast: Forecast
 
 
 def what_if(predictor: Predictor, vehicle: Mapping[str, float]) -> WhatIf:
@@ -61,16 +75,60 @@ def what_if(predictor: Predictor, vehicle: Mapping[str, float]) -> WhatIf:
     if lowest < price_now < highest:  # it replaces the nearest price
         between = prices[1:-1]
         between[np.abs(between - price_now).argmin()] = price_now
-    columns = {name: np.full(NUM_PRICES, float(vehicle[name])) for name in predictor.view.sources}
-    forecasts = predictor.predict_many(columns | {"actual_price": prices})
-    income = forecasts.predicted_reservations * prices
+    made = _predict(predictor, vehicle, [("actual_price", price) for price in prices.tolist()])
     return WhatIf(
         prices=tuple(prices.tolist()),
-        forecast=tuple(forecasts.predicted_reservations.tolist()),
-        low=tuple(forecasts.low.tolist()),
-        high=tuple(forecasts.high.tolist()),
-        index=tuple((100 * income / max(float(income.max()), 1e-9)).tolist()),
+        forecast=tuple(made.predicted_reservations.tolist()),
+        low=tuple(made.low.tolist()),
+        high=tuple(made.high.tolist()),
         market_price=market_price,
         price_now=price_now,
         inside=lowest <= price_now <= highest,
     )
+
+
+def helpful_changes(predictor: Predictor, vehicle: Mapping[str, float], *, at_most: int = 3) -> list[Change]:
+    """Return single changes with a higher forecast, the highest first; each within what the model has seen.
+
+    The price is tried at the market's, or 10 % lower where it is not above it; of every other raw column that
+    an owner chooses, each value, and the best is returned.
+    """
+    tried = list(_candidates(predictor, vehicle))
+    if not tried:
+        return []
+    least = predictor.predict_one(vehicle).predicted_reservations + MIN_GAIN
+    made = zip(tried, _predict(predictor, vehicle, tried), strict=True)
+    changes = [Change(*each, forecast) for each, forecast in made]
+    changes.sort(key=lambda change: -change.forecast.predicted_reservations)
+    best: dict[str, Change] = {}
+    for change in changes:
+        if change.forecast.predicted_reservations >= least:
+            best.setdefault(change.column, change)
+    return list(best.values())[:at_most]
+
+
+def _candidates(predictor: Predictor, vehicle: Mapping[str, float]) -> Iterator[tuple[str, float]]:
+    market, price = vehicle["recommended_price"], vehicle["actual_price"]
+    lowest, highest = (ratio * market for ratio in predictor.manifest.price_ratio)
+    target = min(max(market if price > market else DISCOUNT * price, lowest), highest)
+    seen = predictor.manifest.ranges
+    if price_range := seen.get("actual_price"):
+        target = min(max(target, price_range.low), price_range.high)
+    if target < price:
+        yield "actual_price", round(target, 2)
+    for name in predictor.view.sources:
+        if name in seen and COLUMNS[name].is_whole:
+            span = seen[name].high - seen[name].low
+            tried = np.linspace(seen[name].low, seen[name].high, min(int(span) + 1, NUM_VALUES))
+            yield from ((name, value) for value in tried.round().tolist())
+
+
+def _predict(
+    predictor: Predictor, vehicle: Mapping[str, float], changes: Sequence[tuple[str, float]]
+) -> Forecasts:
+    """Forecast the vehicle with each of these changes alone, by one call of the model."""
+    columns = {
+        name: np.array([value if column == name else float(vehicle[name]) for column, value in changes])
+        for name in predictor.view.sources
+    }
+    return predictor.predict_many(columns)

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from flask import Blueprint, render_template, request, url_for
+from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from vroom_features.database.queries import VehicleFilter
 from vroom_features.database.vehicles import SourceStore
+from vroom_features.errors import VehicleNotFoundError
 from vroom_features.vehicle import COLUMNS
 from vroom_features.view import VEHICLE_VIEW
 from webapp.rendering.formats import scale_top
@@ -18,6 +19,7 @@ from webapp.rendering.listing import read_page
 from webapp.services import services
 from webapp.serving.current_model import LoadedModel, current_model
 from webapp.serving.fleet_rows import FleetRow, fleet_rows
+from webapp.serving.vehicles import ID_MAX
 
 SORTS = {
     "vehicle_id": "Car",
@@ -135,6 +137,22 @@ def show() -> str:
         groups=services().fleet.groups(model) if model else [],
         compared=services().fleet.predictions(model) if model else None,
     )
+
+
+@bp.get("/fleet/<int:vehicle_id>")
+def car(vehicle_id: int) -> str | Response:
+    """Show a vehicle of the fleet beside the forecast that did not learn from it, and similar ones."""
+    source, model = services().source, current_model()
+    vehicle = source.get_vehicle(vehicle_id) if vehicle_id <= ID_MAX else None
+    if vehicle is None:
+        raise VehicleNotFoundError(vehicle_id)
+    if not vehicle.is_fleet:
+        return redirect(url_for("forecast.show", vehicle_id=vehicle_id))
+    (row,) = fleet_rows(source, source.watch(), model, [vehicle])
+    similar = services().fleet.similar(model, vehicle.model_dump(), but=vehicle_id) if model else []
+    top = scale_top(row.forecast.high if row.forecast else 0, row.outcome or 0)
+    columns = COLUMNS.values()
+    return render_template("fleet/car.html", row=row, top=top, columns=columns, similar=similar)
 
 
 @bp.get("/fleet.csv")

@@ -1,24 +1,25 @@
-"""``/``: the form of one vehicle and its forecast; ``/details``: why, its rank, and other prices."""
+"""``/``: the form of one vehicle and its forecast; ``/details``: both again, for what was typed since."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from secrets import token_urlsafe
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 from werkzeug.wrappers import Response
 
 from vroom_features.errors import VehicleNotFoundError
-from vroom_features.vehicle import COLUMNS, VehicleCreate
+from vroom_features.vehicle import COLUMNS
 from vroom_model.errors import VroomModelError
 from vroom_model.serving.explain import Explanation
-from vroom_model.serving.what_if import what_if
+from vroom_model.serving.predictor import Forecast
+from vroom_model.serving.what_if import helpful_changes, what_if
 from webapp.problems import ProblemError
 from webapp.rendering.formats import plain, scale_top
+from webapp.rendering.forms import DEFAULTS, FIELDS, Entry, read_entry
 from webapp.security.sign_in import may_save
 from webapp.services import services
 from webapp.serving import vehicles
@@ -26,57 +27,25 @@ from webapp.serving.current_model import LoadedModel, current_model, too_often
 
 logger = logging.getLogger(__name__)
 NUM_ID_DIGITS_MAX = 18
-FIELDS = tuple(sorted(COLUMNS.values(), key=lambda column: bool(column.choices)))
-"""In the order of the page: what is typed, then what is chosen."""
-DEFAULTS = {field.name: f"{field.initial:g}" for field in FIELDS}
+NUM_PINS = 2
+"""Beside the car of the form."""
 bp = Blueprint("forecast", __name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A submitted form: what was typed, and the vehicle, or a sentence for each field with an error."""
+class Scenario:
+    """A car that is compared with others: its forecast, the address of its form, and that without it."""
 
-    values: dict[str, str]
-    vehicle: VehicleCreate | None
-    errors: dict[str, str]
-
-
-def read_entry(form: Mapping[str, str]) -> Entry:
-    """Validate a submitted form, keeping what was typed.
-
-    Examples
-    --------
-    >>> read_entry(DEFAULTS | {"actual_price": "-3"}).errors
-    {'actual_price': 'Must be more than 0.'}
-    """
-    values = {field.name: form.get(field.name, "").strip() for field in FIELDS}
-    try:
-        return Entry(values, VehicleCreate.model_validate(values), {})
-    except ValidationError as exc:
-        errors = {str(error["loc"][0]): _message(error) for error in exc.errors()}
-        errors |= {name: "Choose one of the two." for name in errors if COLUMNS[name].choices}
-        return Entry(values, None, errors)
-
-
-def _message(error: ErrorDetails) -> str:
-    context = error.get("ctx", {})
-    match error["type"]:
-        case "greater_than":
-            return f"Must be more than {context['gt']:,g}."
-        case "greater_than_equal":
-            return f"Must be at least {context['ge']:,g}."
-        case "less_than_equal":
-            return f"Must be at most {context['le']:,.0f}."
-        case "int_from_float" | "int_parsing" if error["input"]:
-            return "Must be a whole number."
-        case "float_parsing" | "int_parsing" | "int_parsing_size" | "finite_number":
-            return "Must be a number." if error["input"] else "Please fill this in."
-    return str(error["msg"])
+    entry: Entry
+    forecast: Forecast
+    income: Forecast
+    address: str = ""
+    address_without: str = ""
 
 
 @bp.get("/")
 def show() -> Response:
-    """Show the form and its forecast; ``?vehicle_id=`` starts from a vehicle that is stored."""
+    """Show the form that the address holds, or that of ``?vehicle_id=``, and its forecast."""
     values = DEFAULTS
     asked = request.args.get("vehicle_id")
     if asked is not None:
@@ -85,18 +54,21 @@ def show() -> Response:
         vehicle = services().source.get_vehicle(int(asked))
         if vehicle is None:
             raise VehicleNotFoundError(int(asked))
-        values = {field.name: plain(getattr(vehicle, field.name)) for field in FIELDS}
-    return _page(read_entry(values))
+        values = values | {name: plain(getattr(vehicle, name)) for name in COLUMNS}
+    return _page(read_entry(values | request.args.to_dict()))
 
 
 @bp.post("/")
 def submit() -> Response:
-    """Forecast or save what the form holds."""
-    entry = read_entry(request.form)
+    """Save what the form holds, or show its forecast at an address of its own, which can be shared."""
+    entry, action = read_entry(request.form), request.form.get("action")
     if entry.vehicle is None:
         return _page(entry, status=422)
-    if request.form.get("action") != "save":
-        return _page(entry)
+    if action != "save":
+        pins = _pins()
+        if action == "pin" and entry.values not in pins:
+            pins = [*pins, entry.values][-NUM_PINS:]
+        return redirect(_address(entry.values, pins), 303)
     if not may_save():
         problem = "Only the signed-in operator may save cars here."
         return _page(entry, status=403, save_problem=problem)
@@ -110,51 +82,101 @@ def submit() -> Response:
 
 
 @bp.post("/details")
-def details() -> str | tuple[dict[str, Any], int]:
-    """Return the details of the forecast for the current form, or its errors."""
-    entry = read_entry(request.form)
-    if entry.vehicle is None:
-        return {"errors": entry.errors}, 422
-    answer = _answer(entry)
-    if wait_s := answer.get("wait_s"):
-        raise too_often(wait_s)
-    return render_template("forecast/details.html", **answer)
+def details() -> Response:
+    """Return the forecast and its details for the current form, with what is to say beside its fields."""
+    return _respond("forecast/result.html", read_entry(request.form), is_update=True)
 
 
 def _page(entry: Entry, *, status: int = 200, save_problem: str = "") -> Response:
-    answer = _answer(entry)
-    page = render_template(
+    return _respond(
         "forecast/show.html",
-        fields=FIELDS,
-        entry=entry,
+        entry,
+        status=status,
         form_key=token_urlsafe(12),
         save_problem=save_problem,
         may_save=may_save(),
+    )
+
+
+def _respond(template: str, entry: Entry, *, status: int = 200, **context: Any) -> Response:
+    pins, vehicle_id = _pins(), request.values.get("vehicle_id", type=int)
+    answer = _answer(entry, pins, vehicle_id)
+    page = render_template(
+        template,
+        fields=FIELDS,
+        entry=entry,
+        pins=[urlencode(pin) for pin in pins],
+        vehicle_id=vehicle_id,
+        address=_address(entry.values, pins),
+        **context,
         **answer,
     )
     if status == 200 and (wait_s := answer.get("wait_s")):
         refusal = too_often(wait_s)
         return Response(page, refusal.status, refusal.headers, mimetype="text/html")
-    return Response(page, status, mimetype="text/html")
+    return Response(page, 422 if entry.errors else status, mimetype="text/html")
 
 
-def _answer(entry: Entry) -> dict[str, Any]:
-    """Return what the templates show of a vehicle, all of it by one model."""
+def _address(values: Mapping[str, str], pins: Iterable[Mapping[str, str]]) -> str:
+    """Return the address of a form beside other cars."""
+    changes: dict[str, Any] = {**values, "pin": [urlencode(pin) for pin in pins]}
+    return url_for("forecast.show", vehicle_id=request.values.get("vehicle_id", type=int), **changes)
+
+
+def _pins() -> list[dict[str, str]]:
+    """Return what was typed for the cars to compare with; one that is not understood is left out."""
+    entries = [read_entry(dict(parse_qsl(pin))) for pin in request.values.getlist("pin")]
+    return [entry.values for entry in entries if entry.vehicle][-NUM_PINS:]
+
+
+def _answer(entry: Entry, pins: list[dict[str, str]], vehicle_id: int | None) -> dict[str, Any]:
+    """Return what the templates show of a vehicle, all of it by one model and for a year."""
     model = current_model()
+    nothing: dict[str, Any] = {"forecast": None, "scale_top": scale_top()}
     if model is None or entry.vehicle is None:
-        return {"forecast": None, "scale_top": scale_top()}
-    if wait_s := services().limit.wait_s(request.environ):
-        return {"forecast": None, "wait_s": wait_s, "scale_top": scale_top()}
-    row = entry.vehicle.model_dump()
-    forecast = model.predictor.predict_one(row)
+        return nothing
+    if wait_s := services().limit.wait_s(request.environ, 1 + len(pins)):
+        return nothing | {"wait_s": wait_s}
+    predictor, fleet = model.predictor, services().fleet
+    factor = model.watch.per_year(1.0) if model.watch else 1.0
+    row = entry.row
+    here = _scenario(model, entry, factor)
+    at_market = predictor.predict_one(row | {"actual_price": row["recommended_price"]}).times(factor)
+    explanation = _explain(model, row)
+    others = [
+        _scenario(
+            model,
+            read_entry(pin),
+            factor,
+            address=_address(pin, pins),
+            address_without=_address(entry.values, [each for each in pins if each != pin]),
+        )
+        for pin in pins
+    ]
     return {
-        "forecast": forecast,
-        "segment": model.predictor.segment(row),
-        "scale_top": scale_top(forecast.high),
-        "percentile": services().fleet.percentile(model, forecast.predicted_reservations),
-        "explanation": _explain(model, row),
-        "curve": what_if(model.predictor, row),
+        "forecast": here.forecast,
+        "income": here.income,
+        "scenarios": [here, *others],
+        "segment": predictor.segment(row),
+        "outside": predictor.outside(row) or [],
+        "ranges": predictor.manifest.ranges,
+        "question": entry.question,
+        "answer_to": lambda name, value: _address(entry.values | {name: plain(value)}, pins),
+        "factor": factor,
+        "scale_top": scale_top(here.forecast.high),
+        "percentile": fleet.percentile(model, here.forecast.predicted_reservations / factor),
+        "explanation": explanation and explanation.times(factor),
+        "against_market": here.forecast.predicted_reservations - at_market.predicted_reservations,
+        "changes": helpful_changes(predictor, row),
+        "curve": what_if(predictor, row),
+        "similar": fleet.similar(model, row, but=vehicle_id),
     }
+
+
+def _scenario(model: LoadedModel, entry: Entry, factor: float, **addresses: str) -> Scenario:
+    forecast = model.predictor.predict_one(entry.row).times(factor)
+    income = forecast.times(entry.row["actual_price"] * entry.booking_days)
+    return Scenario(entry, forecast, income, **addresses)
 
 
 def _explain(model: LoadedModel, row: Mapping[str, float]) -> Explanation | None:

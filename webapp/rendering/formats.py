@@ -25,6 +25,17 @@ def two_digits(value: float) -> str:
     return f"{value:,.2f}"
 
 
+def rough(value: float) -> str:
+    """Write an income, of which two digits are known at best.
+
+    Examples
+    --------
+    >>> rough(458.2), rough(12_345), rough(0.4)
+    ('460', '12,000', '0')
+    """
+    return f"{float(f'{value:.2g}'):,.0f}"
+
+
 def signed(value: float) -> str:
     """Write a difference, with its sign.
 
@@ -137,6 +148,7 @@ FILTERS = {
         count,
         whole,
         two_digits,
+        rough,
         signed,
         percent,
         size,

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from vroom_features.database.queries import StoredVehicle, VehicleFilter, VehiclePage
 from vroom_features.database.vehicles import SourceStore
+from vroom_features.vehicle import COLUMNS
 from webapp.serving.current_model import LoadedModel
 from webapp.serving.fleet_rows import fleet_rows
 
@@ -18,6 +20,7 @@ SAMPLE_PAGE_SIZE = 500
 REFRESH_INTERVAL_S = 10.0
 NUM_BINS = 20
 NUM_GROUPS = 8
+NUM_SIMILAR = 10
 OVER, UNDER_WATCH = (VehicleFilter(is_watch_over=each) for each in (True, False))
 Array = npt.NDArray[np.float64]
 
@@ -62,8 +65,19 @@ class FleetPredictions:
     low: Array
     high: Array
     outcome: Array
+    raw: Array
+    """Their raw columns, shape (n_vehicles, n_columns)."""
     num_left_out: int = 0
     next_matures: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarVehicle:
+    """A vehicle like another, with its raw columns, and its bookings in a watch of the model."""
+
+    vehicle_id: int
+    raw: Mapping[str, float]
+    outcome: float
 
 
 class FleetOverview:
@@ -103,6 +117,28 @@ class FleetOverview:
             low=low,
             high=high,
         )
+
+    def similar(
+        self, model: LoadedModel, vehicle: Mapping[str, float], *, but: int | None = None
+    ) -> list[SimilarVehicle]:
+        """Return the vehicles nearest in all raw columns, each by its spread in the fleet, but for one id."""
+        fleet = self.predictions(model)
+        if not fleet.vehicle_id.size:
+            return []
+        here = np.array([vehicle[name] for name in COLUMNS])
+        spread = fleet.raw.std(axis=0)
+        away = (((fleet.raw - here) / np.where(spread > 0, spread, 1.0)) ** 2).sum(axis=1)
+        away[fleet.vehicle_id == but] = np.inf
+        nearest = np.argsort(away, kind="stable")[:NUM_SIMILAR]
+        return [
+            SimilarVehicle(
+                vehicle_id=int(fleet.vehicle_id[i]),
+                raw=dict(zip(COLUMNS, fleet.raw[i].tolist(), strict=True)),
+                outcome=float(fleet.outcome[i]),
+            )
+            for i in nearest
+            if np.isfinite(away[i])
+        ]
 
     def groups(self, model: LoadedModel) -> list[Group]:
         """Return the fleet in groups of equal size, from the least to the most expected."""
@@ -147,11 +183,13 @@ def _forecast(source: SourceStore, model: LoadedModel) -> FleetPredictions:
             row.forecast.low,
             row.forecast.high,
             row.outcome,
+            *(getattr(row.vehicle, name) for name in COLUMNS),
         )
         for row in rows
         if row.forecast is not None and row.outcome is not None
     ]
-    vehicle_id, forecast, low, high, outcome = np.array(made, dtype=float).reshape(-1, 5).T
+    table = np.array(made, dtype=float).reshape(-1, 5 + len(COLUMNS))
+    vehicle_id, forecast, low, high, outcome = table[:, :5].T
     order = np.argsort(forecast, kind="stable")
     left_out = source.list_vehicles(kind="fleet", where=UNDER_WATCH, sort="watch_start", page_size=1)
     starts = [vehicle.watch_start for vehicle in left_out.items if vehicle.watch_start]
@@ -161,6 +199,7 @@ def _forecast(source: SourceStore, model: LoadedModel) -> FleetPredictions:
         low=low[order],
         high=high[order],
         outcome=outcome[order],
+        raw=table[order, 5:],
         num_left_out=left_out.total,
         next_matures=watch.over_on(starts[0]) if watch and starts else None,
     )

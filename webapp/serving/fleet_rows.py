@@ -11,7 +11,7 @@ from vroom_features.database.watched import count_in_watch
 from vroom_features.watch import Watch, watch_scale
 from vroom_model.serving.predictor import Forecast
 from webapp.serving.current_model import LoadedModel
-from webapp.serving.vehicles import columns_of, each_of
+from webapp.serving.vehicles import columns_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def _predict_unseen(model: LoadedModel, vehicles: Sequence[StoredVehicle]) -> li
     columns = columns_of(model, vehicles)
     ids = np.array([vehicle.vehicle_id for vehicle in vehicles], dtype=np.int64)
     known = np.array([may_have_learned_from(model.watch, vehicle) for vehicle in vehicles])
-    return list(each_of(model.predictor.predict_unseen(columns, ids, known)))
+    return list(model.predictor.predict_unseen(columns, ids, known))
 
 
 def may_have_learned_from(watch: Watch | None, vehicle: StoredVehicle) -> bool:

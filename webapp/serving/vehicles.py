@@ -13,7 +13,7 @@ from vroom_features.errors import VehicleNotFoundError
 from vroom_features.messages import Message, VehicleDeleted, VehicleSaved
 from vroom_features.online.rows import VIEW_ID, online_row
 from vroom_features.vehicle import EXAMPLE, VehicleCreate
-from vroom_model.serving.predictor import Forecast, Forecasts
+from vroom_model.serving.predictor import Forecast
 from webapp.observability import ONLINE_READS, SAVES
 from webapp.services import Services, now
 from webapp.serving.current_model import WATCH_OF_MODEL, LoadedModel, WatchDocument
@@ -136,7 +136,7 @@ def predict_vehicles(
 ) -> Iterator[Forecast]:
     """Yield a forecast for each vehicle, all made with one call of the model."""
     if vehicles:
-        yield from each_of(model.predictor.predict_many(columns_of(model, vehicles)))
+        yield from model.predictor.predict_many(columns_of(model, vehicles))
 
 
 def columns_of(
@@ -147,12 +147,6 @@ def columns_of(
         name: np.fromiter((getattr(vehicle, name) for vehicle in vehicles), np.float64, len(vehicles))
         for name in model.predictor.view.sources
     }
-
-
-def each_of(forecasts: Forecasts) -> Iterator[Forecast]:
-    rows = (forecasts.predicted_reservations.tolist(), forecasts.low.tolist(), forecasts.high.tolist())
-    for value, low, high in zip(*rows, strict=True):
-        yield Forecast(value, low, high, forecasts.coverage)
 
 
 def save(app: Services, vehicle: VehicleCreate, *, idempotency_key: str | None = None) -> SavedVehicle:

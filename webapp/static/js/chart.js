@@ -15,6 +15,18 @@ function loadLibrary() {
   return library;
 }
 
+// Waits until a place is near the window: a chart that nobody sees needs no library.
+function isNear(place) {
+  return new Promise((done) => {
+    const watch = new IntersectionObserver(([entry]) => {
+      if (!entry.isIntersecting) return;
+      watch.disconnect();
+      done();
+    }, { rootMargin: "300px" });
+    watch.observe(place);
+  });
+}
+
 export function cells(table) {
   const columns = {};
   const heads = [...table.tHead.rows[0].cells].map((cell) => cell.dataset.key);
@@ -64,6 +76,7 @@ export async function draw(figure, build) {
   const chart = { plot: null };
   let uPlot;
   try {
+    await isNear(place);
     uPlot = await loadLibrary();
   } catch {
     place.hidden = true;
@@ -93,6 +106,7 @@ export async function draw(figure, build) {
   chart.render = render;
   chart.place = place;
   drawn.add(chart);
+  figure.dataset.drawn = ""; // printed instead of its table
   render();
 }
 

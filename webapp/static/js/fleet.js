@@ -46,7 +46,7 @@ async function drawScatter(figure) {
     ].sort((a, b) => a[0] - b[0]);
     const data = [0, 1, 2, 3].map((column) => rows.map((row) => row[column]));
     return {
-      x: "Forecast reservations",
+      x: "Forecast bookings",
       y: "Booked",
       data,
       options: {
