@@ -15,7 +15,7 @@ from tests.promises.system import wait_until
 
 @contextmanager
 def serve_mlflow(
-    folder: Path, python: str = sys.executable, *, wait: bool = True, database: str = ""
+    folder: Path, python: str = sys.executable, *options: str, wait: bool = True, database: str = ""
 ) -> Iterator[str]:
     """Serve MLflow from ``folder`` on a free port; yield its address once it answers.
 
@@ -24,7 +24,7 @@ def serve_mlflow(
     url = f"http://127.0.0.1:{(port := free_port())}"
     command = [python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1", "--backend-store-uri", database or f"sqlite:///{folder / 'mlflow.db'}"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
+    command += ["--artifacts-destination", str(folder / "artifacts"), *options]
     environment = os.environ | {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -3,11 +3,13 @@
 No error message repeats an address.
 """
 
+import os
 import re
+from base64 import b64encode
 from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler, SecretStr
 from pydantic_core import CoreSchema, core_schema
@@ -16,7 +18,17 @@ from sqlalchemy.exc import ArgumentError
 
 NAME_MAX = 256
 NOT_IN_A_NAME = frozenset("/\\:'\"`")
-ENCODE = "in a user and a password write @ as %40, / as %2F, ? as %3F and # as %23"
+ENCODE = "in a user and a password write @ as %40, / as %2F, ? as %3F, # as %23 and [ as %5B"
+REDIS_SCHEMES = ("redis", "rediss", "redis+cluster", "rediss+cluster", "unix")
+REDIS_OPTIONS = {
+    **dict.fromkeys(("username", "password", "client_name", "ssl_password"), ".*"),
+    **dict.fromkeys(("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"), ".+"),
+    "db": "[0-9]+",
+    "protocol": "[23]",
+    "ssl_cert_reqs": "none|optional|required",
+    "ssl_check_hostname": "(?i:true|false)",
+}
+"""What a query of a Redis address may set, and to what; the program sets time-outs and decoding itself."""
 _PARTS = re.compile(
     r"(?P<scheme>(?:[a-z][a-z0-9+.-]*://)?)(?:(?P<userinfo>[^/?#]*)@)?"
     r"(?P<host>[^/?#@]*)(?P<path>[^?#]*)(?P<query>.*)",
@@ -94,12 +106,79 @@ class ServiceAddress:
         )
 
 
+def mlflow_headers(address: ServiceAddress) -> dict[str, str]:
+    """Return the headers that sign in to MLflow, by its address or MLflow's own variables."""
+    user, password, token = (
+        os.environ.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD", "TOKEN")
+    )
+    return _headers(address, f"{user}:{password}" if user else "", token)
+
+
+def prefect_headers(address: ServiceAddress) -> dict[str, str]:
+    """Return the headers that sign in to Prefect, by its address or Prefect's own variables."""
+    login, key = (os.environ.get(f"PREFECT_API_{name}", "") for name in ("AUTH_STRING", "KEY"))
+    return _headers(address, login, key)
+
+
+def _headers(address: ServiceAddress, login: str, token: str) -> dict[str, str]:
+    login = ":".join(address.credentials or ()) or login
+    if login:
+        return {"Authorization": f"Basic {b64encode(login.encode()).decode()}"}
+    return {"Authorization": f"Bearer {''.join(token.split())}"} if token else {}
+
+
+def refusal(service: str, setting: str, login: str, status: int, content: bytes) -> str | None:
+    """Return why an answer over HTTP is not one of a service; None if it may be.
+
+    Examples
+    --------
+    >>> refusal("MLflow", "VROOM_MLFLOW_URI", "", 200, b"<!doctype html>")
+    'MLflow answers with a web page (200): is VROOM_MLFLOW_URI the address of MLflow?'
+    """
+    if status == 401:
+        return f"{service} refused the user name and password (401): set {login}"
+    if status == 403 and not content.startswith(b"{"):
+        return f"{service} does not allow this (403): has the user of {login} the right to it?"
+    is_this = f"is {setting} the address of {service}?"
+    if 300 <= status < 400:
+        return f"{service} sends to another page, perhaps to sign in ({status}): {is_this}"
+    if content.lstrip()[:1] == b"<":
+        return f"{service} answers with a web page ({status}): {is_this}"
+    if status == 404 and (not content.startswith(b"{") or b'"Not Found"' in content):
+        return f"{service} has no such path (404): {is_this}"
+    return None
+
+
 # Each check returns its address, also an empty one, or raises ValueError.
 
 
 def check_redis(address: ServiceAddress) -> ServiceAddress:
-    schemes = ("redis", "rediss", "redis+cluster", "rediss+cluster", "unix")
-    return _check(address, schemes, "redis://host:6379/0")
+    """Write the scheme as Redis's, also Valkey's; refuse what its client would overlook or not understand."""
+    scheme, separator, rest = address.url.strip().partition("://")
+    scheme = re.sub("^valkey", "redis", scheme.lower())
+    address = _check(ServiceAddress(f"{scheme}{separator}{rest}"), REDIS_SCHEMES, "redis://host:6379/0")
+    if not address:
+        return address
+    parts = urlsplit(address.url)
+    if "#" in address.url or "@" in parts.query or (scheme != "unix" and "@" in parts.path):
+        raise ValueError(f"a # or an @ comes after the host; {ENCODE}")
+    if scheme == "unix":
+        if parts.hostname or not parts.path.strip("/"):
+            raise ValueError("expected the path of a socket as unix:///run/redis.sock?db=0")
+    elif not parts.hostname:
+        raise ValueError("the address has no host; expected one as redis://host:6379/0")
+    elif re.fullmatch("/?[0-9]*", parts.path) is None:
+        raise ValueError("after the host comes the number of a database alone, as redis://host:6379/0")
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    for name, value in options:
+        if name not in REDIS_OPTIONS or (name.startswith("ssl") and not scheme.startswith("rediss")):
+            known = f"there are {', '.join(REDIS_OPTIONS)}, those of ssl with rediss://"
+            raise ValueError(f"{name!r} is no option of this address; {known}")
+        if re.fullmatch(REDIS_OPTIONS[name], value) is None:
+            raise ValueError(f"the option {name} of the address has a value that it cannot have")
+    if "+cluster" in scheme and (parts.path.strip("/0") or dict(options).get("db", "0").strip("0")):
+        raise ValueError("a Redis Cluster has database 0 alone; leave the number out")
+    return address
 
 
 def check_database(address: ServiceAddress) -> ServiceAddress:
@@ -147,7 +226,8 @@ def _check(address: ServiceAddress, schemes: Collection[str], example: str) -> S
         parts = urlsplit(address.url)
         port = parts.port
     except ValueError:
-        raise ValueError(f"the address or its port cannot be read; expected one as {example}") from None
+        hint = f"expected one as {example}; {ENCODE}"
+        raise ValueError(f"the address or its port cannot be read; {hint}") from None
     if parts.scheme not in schemes:
         raise ValueError(f"an address begins with {' or '.join(schemes)} and ://, as {example}")
     if port == 0:

@@ -11,7 +11,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from vroom_features.addresses import ServiceAddress
+from vroom_features.addresses import ServiceAddress, prefect_headers, refusal
 from webapp.services import now
 
 FLOWS = {
@@ -24,6 +24,7 @@ FLOWS = {
 ACTIVE = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
 MODEL_LINK_KEY = "mlflow-run"
 MODEL_LINK = re.compile(r"\[(?P<text>[^\]]+)\]\((?P<url>https?://[^\s)]+)\)")
+LOGIN = "PREFECT_API_AUTH_STRING or PREFECT_API_KEY"
 BUSY = frozenset({429, 502, 503})
 BUSY_FOR_S = 5.0
 SOON = timedelta(minutes=1)
@@ -149,7 +150,7 @@ class PrefectClient:
         self._address = ServiceAddress(address)
         self._http = httpx.Client(
             base_url=f"{self._address}/api",  # without the password, for httpx logs each URL
-            auth=self._address.credentials,
+            headers=prefect_headers(self._address),
             timeout=timeout_s,
         )
         self._flow_names: dict[str, str] = {}
@@ -157,7 +158,10 @@ class PrefectClient:
     def start(self, action: str, parameters: Mapping[str, object] | None = None) -> FlowRun:
         """Start a run of one of ``FLOWS``; while one is under way, return that one instead."""
         flow = FLOWS[action]
-        deployment = self._call("GET", f"/deployments/name/{flow}/{flow}")
+        try:
+            deployment = self._call("GET", f"/deployments/name/{flow}/{flow}")
+        except _MissingError as exc:
+            raise WorkflowError(f"Prefect has no deployment {flow}; run: prefect deploy --all") from exc
         latest = self._filter({"deployment_id": {"any_": [deployment["id"]]}}, limit=1)
         if latest and (run := self._flow_run(latest[0], flow)).is_active:
             return run
@@ -294,8 +298,14 @@ class PrefectClient:
             raise WorkflowError(f"Prefect at {self._address} cannot be reached: {exc}") from exc
         if response.status_code in BUSY:
             raise _BusyError(f"Prefect is busy ({response.status_code} to {asked}); try again in a moment")
+        if problem := refusal("Prefect", "VROOM_PREFECT_URL", LOGIN, response.status_code, response.content):
+            raise WorkflowError(problem)
         if response.status_code == httpx.codes.NOT_FOUND:
-            raise _MissingError(f"Prefect answers 404 to {asked}; is it deployed?")
+            raise _MissingError(f"Prefect answers 404 to {asked}")
+        try:
+            answer = response.json()
+        except ValueError as exc:
+            raise WorkflowError(f"Prefect answers {response.status_code} and no JSON to {asked}") from exc
         if response.is_error:
-            raise WorkflowError(f"Prefect answers {response.status_code} to {asked}; is it deployed?")
-        return response.json()
+            raise WorkflowError(f"Prefect answers {response.status_code} to {asked}: {str(answer)[:200]}")
+        return answer

@@ -19,6 +19,7 @@ from redis import Redis
 from rich.console import Console
 
 from flows.local.waiting import StartError, wait_for, waiting_for
+from vroom_features.addresses import ServiceAddress, prefect_headers
 from vroom_features.errors import DataContractError
 from vroom_features.ingest.csv_files import find_csv
 from vroom_features.online.redis_client import node_url
@@ -211,7 +212,9 @@ def _bring_up(settings: Settings, environment: dict[str, str], console: Console)
 
 def _create_work_pool(api: str) -> None:
     """Create the pool that the flows are deployed to; Prefect's command for it takes four seconds to load."""
-    answer = httpx.post(f"{api}/work_pools/", json={"name": "vroom", "type": "process"}, timeout=30)
+    headers = prefect_headers(ServiceAddress(api))
+    pool = {"name": "vroom", "type": "process"}
+    answer = httpx.post(f"{api}/work_pools/", json=pool, headers=headers, timeout=30)
     if not answer.is_success and answer.status_code != httpx.codes.CONFLICT:  # it is there already
         raise StartError(f"Prefect does not create the work pool: {answer.status_code} {answer.text}")
 

@@ -101,6 +101,28 @@ def test_settings_show_no_secret_and_hand_out_whole_addresses() -> None:
         "REDIS_URL=redis://addressuser:s3cret/1@host/0",
         "REDIS_URL=addressuser:s3cret@host:6379",
         "REDIS_URL=http://host:6379",
+        "REDIS_URL=redis://:p#s3cret@host:6379/0",
+        "REDIS_URL=redis://addressuser#s3cret@host/0",
+        "REDIS_URL=redis://addressuser?s3cret@host/0",
+        "REDIS_URL=redis://:p[s3cret@host:6379/0",
+        "REDIS_URL=redis://host:6379/0?foo=bar",
+        "REDIS_URL=redis://host:6379/0?decode_responses=true",
+        "REDIS_URL=redis://host:6379/0?socket_timeout=9&password=s3cret",
+        "REDIS_URL=redis://host:6379/0?ssl_cert_reqs=none",
+        "REDIS_URL=rediss://host:6379/0?ssl_cert_reqs=s3cret",
+        "REDIS_URL=redis://host:6379/zero",
+        "REDIS_URL=redis://host:6379/0/1",
+        "REDIS_URL=redis://host:6379/-1",
+        "REDIS_URL=redis://host:6379/?db=one",
+        "REDIS_URL=redis://host:70000/0",
+        "REDIS_URL=redis:///0",
+        "REDIS_URL=redis+cluster://host:7000/1",
+        "REDIS_URL=valkey+cluster://host:7000?db=1",
+        "REDIS_URL=redis+sentinel://host:26379/primary/0",
+        "REDIS_URL=unix://run/redis.sock",
+        "REDIS_PREFIX=",
+        "REDIS_PREFIX=a{b}",
+        "REDIS_PREFIX=vroom*",
         "MLFLOW_URI=http://addressuser:s3cret/1@host",
         "MLFLOW_URI=http://addressuser:12/s3cret@host",
         "MLFLOW_URI=mlflow.internal:5000",
@@ -134,6 +156,7 @@ def test_an_impossible_setting_is_named_but_no_secret(monkeypatch: pytest.Monkey
         "REDIS_URL=rediss://:p@redis.internal:6379/0",
         "REDIS_URL=redis+cluster://[::1]:7000",
         "REDIS_URL=unix:///run/redis.sock?db=1",
+        "REDIS_URL=rediss://user:p%23ss@redis.internal/15?ssl_cert_reqs=none&protocol=2&client_name=vroom",
         "MLFLOW_URI=https://mlflow.internal/prefix",
         "MODEL_NAME=Prévision v2.1_a",
     ],
@@ -143,6 +166,20 @@ def test_a_setting_that_can_work_is_taken_as_it_is(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv(f"VROOM_{name}", value)
     found = getattr(read_settings(), name.lower())
     assert (found if name == "MODEL_NAME" else found.url) == value
+
+
+@pytest.mark.parametrize(
+    ("typed", "used"),
+    [
+        ("REDIS://host:6379/0", "redis://host:6379/0"),
+        ("valkey://:p%40ss@host:6379", "redis://:p%40ss@host:6379"),
+        ("Valkeys://host/1", "rediss://host/1"),
+        ("valkey+cluster://host:7000", "redis+cluster://host:7000"),
+        (" redis://host:6379/0\n", "redis://host:6379/0"),
+    ],
+)
+def test_other_spellings_of_a_redis_address_are_understood(typed: str, used: str) -> None:
+    assert Settings(_env_file=None, redis_url=typed).redis.url == used
 
 
 AWAY = {

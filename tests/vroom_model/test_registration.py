@@ -35,6 +35,7 @@ from vroom_model.registry.registry import Registry
 from vroom_model.segments import metric_name
 from vroom_model.serving.predictor import Predictor
 from vroom_model.training.model_card import card_text
+from vroom_model.training.recording import open_run
 from vroom_model.training.register import register_candidate, train_candidate
 from vroom_model.training.train import TrainedModel
 
@@ -308,3 +309,17 @@ def test_one_extreme_car_moves_no_forecast_of_the_others(fleet: FrameSnapshot) -
         for each in (model, plain)
     )
     assert np.abs(forecasts - expected).max() < 3
+
+
+def test_an_experiment_that_was_deleted_in_mlflow_is_named_with_what_restores_it(registry: Registry) -> None:
+    client = mlflow.MlflowClient(str(registry.address))
+    number = client.create_experiment(registry.model_name)
+    client.delete_experiment(number)
+    with (
+        pytest.raises(RegistryError, match=f"mlflow experiments restore --experiment-id {number}$"),
+        open_run(registry, "seed 0"),
+    ):
+        pass
+    client.restore_experiment(number)
+    with open_run(registry, "seed 0") as run:
+        assert run.experiment_id == number

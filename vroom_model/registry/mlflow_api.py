@@ -13,13 +13,14 @@ from urllib.parse import quote, urlsplit
 import httpx
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
 
-from vroom_features.addresses import ServiceAddress
+from vroom_features.addresses import ServiceAddress, mlflow_headers, refusal
 from vroom_model.errors import AlreadyExistsError, ModelNotFoundError, RegistryError, WriteCollisionError
 
 API = "/api/2.0/mlflow"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 ANSWER_TIMEOUT_S = 30.0
 ANSWER_MAX_BYTES = 256 * 1024 * 1024
+LOGIN = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 COLLISIONS = frozenset({"BAD_REQUEST", "TEMPORARILY_UNAVAILABLE"})
 """Error codes if MLflow's database refused a write: another inserted the row first, or has the lock."""
 
@@ -48,7 +49,7 @@ class MlflowApi:
         self._answer_timeout_s = answer_timeout_s
         self._http = httpx.Client(
             base_url=str(self.address),  # httpx logs each URL and repeats it in errors
-            auth=self.address.credentials,
+            headers=mlflow_headers(self.address),
             timeout=httpx.Timeout(timeout_s, connect=min(timeout_s / 3, 5.0)),
         )
 
@@ -116,7 +117,9 @@ class MlflowApi:
         try:
             answer = json.loads(content) if content else {}  # as to an upload
         except ValueError as exc:
-            raise RegistryError(f"MLflow at {self.address} cannot be used: {exc}") from exc
+            raise RegistryError(
+                f"MLflow at {self.address} answers {response.status_code} and no JSON"
+            ) from exc
         if not isinstance(answer, dict):
             raise RegistryError(f"MLflow at {self.address} answers no JSON object: {str(answer)[:200]}")
         if response.is_success:
@@ -147,4 +150,6 @@ class MlflowApi:
             raise RegistryError(
                 f"MLflow at {self.address} cannot be used: {exc or type(exc).__name__}"
             ) from exc
+        if problem := refusal("MLflow", "VROOM_MLFLOW_URI", LOGIN, response.status_code, bytes(content)):
+            raise RegistryError(problem)
         return response, bytes(content)

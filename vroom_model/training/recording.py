@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow.pyfunc
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param
+from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, LoggedModelOutput, Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.models.model import MLMODEL_FILE_NAME
@@ -119,6 +119,11 @@ def open_run(
     client = mlflow.MlflowClient(str(address))  # it repeats the address in errors
     with _credentials(address), _translated(address):
         found = client.get_experiment_by_name(experiment)
+        if found and found.lifecycle_stage == LifecycleStage.DELETED:
+            raise RegistryError(
+                f"the experiment {experiment} was deleted in MLflow, with the runs of its models;"
+                f" restore it: mlflow experiments restore --experiment-id {found.experiment_id}"
+            )
         experiment_id = found.experiment_id if found else client.create_experiment(experiment)
         run = TrainingRun(client, experiment_id, _create_run(client, experiment_id, name, tags or {}))
         try:
