@@ -60,7 +60,7 @@ async def seed_source(
 async def write_stores(settings: Settings, now: datetime) -> MaterializeReport:
     """Write the offline and the online store; a repeated task writes the same."""
     offline = OfflineStore(settings.offline_store)
-    online = OnlineStore.connect(settings.redis)
+    online = OnlineStore.connect(settings.redis, settings.redis_prefix)
     with closing(SourceStore.open(settings.source_database)) as source:
         oldest = now - timedelta(days=settings.keep_audit_days)
         AuditLog(source.engine, source.address).delete_old(older_than=oldest)
@@ -107,7 +107,7 @@ async def audit_online(settings: Settings, as_of: datetime) -> AuditReport:
 
 def _audit_online(settings: Settings, as_of: datetime) -> AuditReport:
     with (
-        closing(OnlineStore.connect(settings.redis)) as online,
+        closing(OnlineStore.connect(settings.redis, settings.redis_prefix)) as online,
         closing(SourceStore.open(settings.source_database)) as source,
     ):
         return audit(source, online, as_of=as_of)
@@ -218,7 +218,11 @@ def _summary(seeded: SeedReport | None, written: MaterializeReport) -> str:
     if seeded and seeded.assumed:
         read += f"; {'; '.join(seeded.assumed)}"
     stores = "the stores were up to date" if written.is_unchanged else f"snapshot {written.snapshot_id}"
-    return f"{read}; {stores}: {_fleet(written)}, {counted(written.num_online or 0, 'new arrival')}"
+    online = counted(written.num_online or 0, "new arrival")
+    if written.num_online_missing:
+        online += f", {counted(written.num_online_missing, 'new arrival')} missing in Redis"
+    warning = f"; {written.online_warning}" if written.online_warning else ""
+    return f"{read}; {stores}: {_fleet(written)}, {online}{warning}"
 
 
 def _fleet(written: MaterializeReport) -> str:

@@ -18,6 +18,7 @@
     │   ├── NoSnapshotError         nothing was materialized yet
     │   └── UnreadableSnapshotError  a snapshot is lost, damaged or of another release
     ├── OnlineStoreError            Redis cannot be used
+    │   └── StoreInUseError         web workers of another database use it
     └── SkewError                   batch and request compute a feature differently
 """
 
@@ -106,6 +107,9 @@ class UnreadableSnapshotError(OfflineStoreError):
 
 
 class OnlineStoreError(VroomFeaturesError): ...
+
+
+class StoreInUseError(OnlineStoreError): ...
 
 
 class SkewError(VroomFeaturesError):

@@ -11,11 +11,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection, select
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from vroom_features.addresses import ServiceAddress
 from vroom_features.database.queries import count_recent, deletions, get_recent, get_watch, state, vehicles
 from vroom_features.database.vehicles import SourceStore
-from vroom_features.errors import NoSnapshotError, OfflineStoreError, UnreadableSnapshotError
+from vroom_features.errors import (
+    NoSnapshotError,
+    OfflineStoreError,
+    StoreInUseError,
+    UnreadableSnapshotError,
+)
 from vroom_features.offline.files import Part
 from vroom_features.offline.partition import (
     HIGHEST,
@@ -27,7 +33,8 @@ from vroom_features.offline.partition import (
     split_ids,
 )
 from vroom_features.offline.snapshots import OfflineStore, Snapshot
-from vroom_features.online.store import OnlineStore
+from vroom_features.online.redis_client import memory_info, memory_warning
+from vroom_features.online.store import BEAT_TTL_S, OnlineStore
 from vroom_features.online.sync import SyncReport, sync
 from vroom_features.settings import KEEP_SNAPSHOTS, PARTITION_VEHICLES
 from vroom_features.view import VEHICLE_VIEW
@@ -49,7 +56,10 @@ class WrittenPart:
 
 @dataclass(frozen=True, slots=True)
 class MaterializeReport:
-    """What a run did; ``num_labels`` fleet vehicles have a training label, for their watch is over."""
+    """What a run did; ``num_labels`` fleet vehicles have a training label, for their watch is over.
+
+    ``num_online`` rows were in the online store at the end, ``num_online_missing`` new arrivals had none.
+    """
 
     snapshot_id: str
     digest: str
@@ -60,6 +70,8 @@ class MaterializeReport:
     num_online: int | None
     num_online_written: int
     num_online_removed: int
+    num_online_missing: int = 0
+    online_warning: str = ""
 
     @property
     def is_unchanged(self) -> bool:
@@ -111,6 +123,8 @@ def materialize(
     """
     if as_of is not None:
         return _materialize_past(source, offline, now, as_of, partition_vehicles, keep_snapshots)
+    if online is not None:
+        _wait_for_store(source, online)
     with offline.writer_lock():
         previous = _current(offline)
         damaged = previous.damaged() if previous else set()
@@ -140,11 +154,26 @@ def materialize(
         else:
             offline.publish(snapshot)
             offline.sweep(keep_snapshots)
-        synced, num_online = SyncReport(), None
-        if online is not None:
-            synced = sync(source, online, as_of=now, full=True)
-            num_online = online.count_rows()
-    return _report(snapshot, num_written, synced, num_online)
+        if online is None:
+            return _report(snapshot, num_written, SyncReport(), None)
+        synced = sync(source, online, as_of=now, full=True)
+        num_online = online.count_rows()
+    return replace(
+        _report(snapshot, num_written, synced, num_online),
+        num_online_missing=max(0, source.count_new_arrivals() - num_online),
+        online_warning=memory_warning(memory_info(online.client)),
+    )
+
+
+@retry(
+    retry=retry_if_exception_type(StoreInUseError),
+    wait=wait_fixed(0.5),
+    stop=stop_after_delay(BEAT_TTL_S + 1),
+    reraise=True,
+)
+def _wait_for_store(source: SourceStore, online: OnlineStore) -> None:
+    """Wait for web workers to see that their database was restored, which makes it another one."""
+    online.refuse_another(source.last_change().database_id)
 
 
 def _materialize_past(

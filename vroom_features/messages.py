@@ -21,6 +21,11 @@ class Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
     channel: ClassVar[str]
 
+    @classmethod
+    def channel_of(cls, prefix: str) -> str:
+        """Return the channel of a deployment with another prefix."""
+        return prefix + cls.channel.removeprefix(PREFIX)
+
     def encode(self) -> str:
         return self.model_dump_json()
 

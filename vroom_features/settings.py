@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     """offline store, a folder or any fsspec URL as s3://bucket/vroom; empty: a folder in VROOM_HOME"""
     redis_url: RedisAddress = UNSET
     """online store and messages; empty: 127.0.0.1 at VROOM_REDIS_PORT; a cluster: redis+cluster://host:port"""
+    redis_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$")] = "vroom-forecast"
+    """begins each key and channel in Redis; give each of several deployments on one Redis its own"""
     mlflow_uri: ServerAddress = UNSET
     """MLflow server; empty: 127.0.0.1 at VROOM_MLFLOW_PORT"""
     data_dir: Path = Field(default_factory=lambda: here if (here := Path("data")).is_dir() else SAMPLE_DIR)

@@ -87,12 +87,12 @@ def open_services(settings: Settings) -> Services:
         # one retry, for a connection that the server closed meanwhile; none after a time-out
         retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
     )
-    online = OnlineStore(client)
-    counter = Counter(settings.redis)
+    online = OnlineStore(client, settings.redis_prefix)
+    counter = Counter(settings.redis, prefix=settings.redis_prefix)
     registry = Registry(settings.mlflow, settings.model_name, timeout_s=REGISTRY_TIMEOUT_S)
 
     def publish(message: ModelPromoted) -> None:
-        client.publish(message.channel, message.encode())
+        heartbeat.publish(message)
 
     cache = ModelCache(registry.api, settings.home / "models")
     promotions = PromotionService(registry, source, publish=publish)
@@ -112,6 +112,7 @@ def open_services(settings: Settings) -> Services:
         cache,
         slot,
         redis_url=settings.redis,
+        channel=ModelPromoted.channel_of(settings.redis_prefix),
         on_swap=heartbeat.beat_soon,
         poll_interval_s=settings.web_poll_seconds,
     )

@@ -25,6 +25,7 @@ from werkzeug.sansio.utils import host_is_trusted
 
 from vroom_features.addresses import ServiceAddress
 from vroom_features.messages import (
+    PREFIX,
     Message,
     MessageError,
     RunFinished,
@@ -32,7 +33,7 @@ from vroom_features.messages import (
     VehicleMaterialized,
     VehicleSaved,
 )
-from vroom_features.online.redis_client import node_url
+from vroom_features.online.redis_client import describe, node_url
 from vroom_features.settings import Settings
 from vroom_model.messages import ModelLoaded, ModelPromoted, PipelineCompleted
 from webapp.parent_watchdog import KILL_STREAMS_AFTER_S, watch_parent
@@ -65,10 +66,14 @@ class Broadcast:
     ----------
     redis_url : str or ServiceAddress
         Where messages come from.
+    prefix : str
+        Of the deployment's channels.
     """
 
-    def __init__(self, redis_url: str | ServiceAddress) -> None:
+    def __init__(self, redis_url: str | ServiceAddress, prefix: str = PREFIX) -> None:
         self._redis_url = redis_url
+        self._kinds = {kind.channel_of(prefix): channel for channel, (_, kind) in EVENTS.items()}
+        self._problem = ""
         self._queues: set[asyncio.Queue[bytes | None]] = set()
         self.is_subscribed = False
 
@@ -85,15 +90,15 @@ class Broadcast:
                 async with client.pubsub() as pubsub:
                     await self._follow(pubsub)
             except RedisError as exc:
-                if self.is_subscribed:
-                    logger.warning("event messages lost: %s", exc)
-                self.is_subscribed = False
+                if (problem := describe(exc)) != self._problem:
+                    logger.warning("no event messages are received: %s", problem)
+                self._problem, self.is_subscribed = problem, False
                 await asyncio.sleep(RECONNECT_S)
             finally:
                 await client.aclose()
 
     async def _follow(self, pubsub: PubSub) -> None:
-        await pubsub.subscribe(*EVENTS)
+        await pubsub.subscribe(*self._kinds)
         num_unanswered = 0
         while True:
             message = await pubsub.get_message(timeout=PING_INTERVAL_S)
@@ -104,10 +109,10 @@ class Broadcast:
                 num_unanswered += 1
                 continue
             num_unanswered = 0
-            self.is_subscribed = True
+            self._problem, self.is_subscribed = "", True
             if message["type"] == "message":
                 with suppress(MessageError):  # not one of our messages, so no event
-                    self._send(encode(message["channel"].decode(), message["data"]))
+                    self._send(encode(self._kinds[message["channel"].decode()], message["data"]))
 
     def _send(self, event: bytes) -> None:
         for queue in tuple(self._queues):
@@ -174,7 +179,7 @@ def encode(channel: str, payload: bytes) -> bytes:
 def create_events_app(settings: Settings | None = None) -> Starlette:
     """Return the ASGI app; it connects to Redis when its server starts it."""
     settings = settings or Settings()
-    broadcast = Broadcast(settings.redis)
+    broadcast = Broadcast(settings.redis, settings.redis_prefix)
     trusted_pages = trusted_hosts(settings) or LOOPBACK_HOSTS
 
     @asynccontextmanager

@@ -12,7 +12,7 @@ from prefect.events import emit_event
 
 from flows.tasks.webhook import post
 from vroom_features.messages import Message
-from vroom_features.online.redis_client import node_url
+from vroom_features.online.redis_client import describe, node_url
 from vroom_features.settings import Settings
 from vroom_model.errors import VroomModelError
 from vroom_model.records import Outcome
@@ -131,6 +131,6 @@ def publish(settings: Settings, message: Message) -> None:
     """Send a message to web workers and open pages; if Redis cannot be reached, they find out by polling."""
     with redis.Redis.from_url(node_url(settings.redis), socket_timeout=REDIS_TIMEOUT_S) as client:
         try:
-            client.publish(message.channel, message.encode())
+            client.publish(message.channel_of(settings.redis_prefix), message.encode())
         except redis.RedisError as exc:
-            logger.warning("message not sent channel=%s: %s", message.channel, exc)
+            logger.warning("message not sent channel=%s: %s", message.channel, describe(exc))

@@ -10,14 +10,16 @@ import pytest
 import redis as redis_py
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tenacity import stop_after_attempt
 
 from tests.vroom_features.files import write_csvs
 from tests.vroom_features.stores import FLEET, NOW, arrive, audited, book, fresh_stores, ids_in, on_both, run
 from vroom_features.database.vehicles import SourceStore
+from vroom_features.errors import StoreInUseError
 from vroom_features.ingest.seed import seed
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.online.rows import online_row
-from vroom_features.online.store import LAST_AUDIT, OnlineStore
+from vroom_features.online.store import OnlineStore
 from vroom_features.online.sync import AuditReport, LastAudit, SyncReport, last_audit, record_audit, sync
 
 
@@ -109,11 +111,32 @@ def test_a_regular_sync_writes_our_rows(seeded: SourceStore, online: OnlineStore
     assert audited(seeded, online).is_clean
     with closing(SourceStore.open(f"sqlite:///{tmp_path / 'other.db'}")) as other:
         arrive(other, num_images=9)
-        assert sync(other, online, as_of=NOW, full=False).num_changed == 0
-        assert audited(seeded, online).is_clean
         for source in (other, seeded):
-            sync(source, online, as_of=NOW, full=True)
+            sync(source, online, as_of=NOW, full=False)
             assert audited(source, online).is_clean
+
+
+def test_two_deployments_on_one_redis_do_not_mix(
+    seeded: SourceStore, online: OnlineStore, redis: redis_py.Redis, tmp_path: Path
+) -> None:
+    mine = arrive(seeded)
+    sync(seeded, online, as_of=NOW, full=True)
+    online.refuse_another(seeded.last_change().database_id, claim=True)  # as its web workers do
+    with closing(SourceStore.open(f"sqlite:///{tmp_path / 'other.db'}")) as other:
+        theirs = arrive(other, num_images=9)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("vroom_features.materialize._wait_for_store.retry.stop", stop_after_attempt(1))
+            with pytest.raises(StoreInUseError, match="give each deployment a prefix of its own"):
+                run(other, OfflineStore(str(tmp_path / "other")), online)
+        assert not (tmp_path / "other").exists()
+        beside = OnlineStore(online.client, "other")
+        run(other, OfflineStore(str(tmp_path / "other")), beside)
+        assert audited(other, beside).is_clean
+        assert mine == theirs
+        assert (online.get(mine) == beside.get(theirs), audited(seeded, online).is_clean) == (False, True)
+        beside.clear()
+    assert {key.split(b":")[0] for key in redis.scan_iter()} <= {b"vroom-forecast", b"other"}
+    assert ids_in(online) == [mine]
 
 
 def test_rows_of_later_changes_than_an_older_copy_of_the_database_has_make_way(
@@ -173,7 +196,7 @@ def test_the_last_audit_is_lost_with_the_store(online: OnlineStore) -> None:
     online.clear()
     assert last_audit(online) is None
     for note in (b"junk", b"[]", b"{}", b'{"audited_at": "soon"}', b'{"audited_at": 3}'):
-        online.client.set(LAST_AUDIT, note)
+        online.client.set(online.last_audit, note)
         assert last_audit(online) is None
 
 

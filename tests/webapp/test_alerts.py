@@ -9,7 +9,7 @@ from tests.webapp.conftest import Models, save, sign_in
 from tests.webapp.test_pages import page
 from vroom_model.records import Decision, FeatureDrift, Matured, MonitorReport, Outcomes
 from webapp.services import Services, now
-from webapp.serving.worker_heartbeat import KEY, WorkerState
+from webapp.serving.worker_heartbeat import WorkerState
 
 STEADY = {"num_arrivals": 500, "features": (), "outcomes": None, "as_of": datetime(2026, 1, 1, tzinfo=UTC)}
 OUTCOMES = Outcomes(num_vehicles=800, mean_forecast=6.3, mean_outcome=6.2, mae=3.2, held=0.7)
@@ -77,12 +77,12 @@ def test_workers_that_serve_different_models_and_a_store_behind_are_alerts_when_
 ) -> None:
     services.registry.set_tags(champion, {"monitor": ""})
     other = WorkerState(worker="elsewhere:1", model_version=99, since=now(), problem=None, seen_at=now())
-    services.redis.set(KEY + other.worker, other.model_dump_json(), ex=60)
+    services.redis.set(f"vroom-forecast:worker:{other.worker}", other.model_dump_json(), ex=60)
     save(client)
     services.online.clear()
     lasting = [f"The web workers serve different models: {champion} and 99"]
     lasting.append("The online store is behind the database")
     assert raised(services, client) == []
     assert raised(services, client) == lasting
-    services.redis.delete(KEY + other.worker)
+    services.redis.delete(f"vroom-forecast:worker:{other.worker}")
     services.heartbeat.mark_stale()

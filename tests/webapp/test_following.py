@@ -41,9 +41,20 @@ def has_reason(client: FlaskClient, reason: str) -> bool:
     return reason in str(client.get("/health").json["reasons"])
 
 
+def test_a_worker_that_starts_while_mlflow_is_empty_serves_the_last_model(
+    settings: Settings, champion: int
+) -> None:
+    with running_app(settings, home=settings.home / "kept") as app:
+        assert answer(app.test_client()) == (CHAMPION, champion)
+    with running_app(settings, home=settings.home / "kept", model_name="lost") as app:  # MLflow knows of none
+        client = app.test_client()
+        assert answer(client) == (CHAMPION, champion)
+        assert has_reason(client, "the registry has no champion")
+
+
 def test_without_a_champion_it_says_so_until_there_is_one(settings: Settings, models: Models) -> None:
     models.dethrone()
-    with running_app(settings, home=settings.home / "new") as app:
+    with running_app(settings, home=settings.home / "new", redis_prefix="new") as app:
         client = app.test_client()
         assert client.get("/health").json["status"] == "no_model"
         refused = client.post("/predict", json=VEHICLE)

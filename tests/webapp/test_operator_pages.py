@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flask.testing import FlaskClient
 
+from tests.promises.system import wait_until
 from tests.webapp.conftest import OPERATOR, Models, add_record, csrf_token, save, sign_in
 from tests.webapp.test_pages import DATA, page
 from vroom_features.ingest.seed import seed
@@ -168,10 +169,12 @@ def test_a_pointer_that_names_no_snapshot_is_shown(client: FlaskClient, services
         assert shown.rstrip().endswith("</html>")
 
 
-def test_rows_of_another_database_are_named_as_such(client: FlaskClient, services: Services) -> None:
+def test_rows_of_another_database_are_replaced(client: FlaskClient, services: Services) -> None:
     services.online.mark_synced(Synced("another", 1))
-    assert not online_state(services).is_in_sync
-    assert "This Redis has the rows of another database." in page(client, "/feature-stores")
+    services.heartbeat.beat_soon()
+    wait_until(lambda: services.online.synced() != Synced("another", 1))
+    assert online_state(services).is_in_sync
+    assert "in sync" in page(client, "/feature-stores")
 
 
 def test_versions_are_listed_and_two_compared_on_the_same_cars(

@@ -13,7 +13,7 @@ from vroom_model.messages import ModelPromoted
 from webapp.security.rate_limits import Counter
 from webapp.services import Services
 from webapp.serving.store_state import online_state
-from webapp.serving.worker_heartbeat import KEY, WorkerState
+from webapp.serving.worker_heartbeat import WorkerState
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_workers_are_read_from_all_nodes(services: Services) -> None:
     (own,) = services.heartbeat.workers() or []
     for number in range(12):
         other = WorkerState(**own.model_dump() | {"worker": f"other:{number}"})
-        services.redis.set(f"{KEY}other:{number}", other.model_dump_json())
+        services.redis.set(f"vroom-forecast:worker:other:{number}", other.model_dump_json())
     assert len(services.heartbeat.workers() or []) == 13
 
 

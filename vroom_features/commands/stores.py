@@ -124,6 +124,8 @@ def materialize(
         state = "unchanged, the stores were up to date"
     elif report.num_online is None:
         state = "done, the offline store alone: no Redis was given"
+    elif report.num_online_missing:
+        state = f"done, but {report.num_online_missing} new arrivals are missing in Redis"
     else:
         state = "done"
     _print("materialize", state, asdict(report), started, as_json=as_json)
@@ -226,7 +228,7 @@ def _online(url: str | None) -> OnlineStore | None:
     """Return the online store; None for an empty URL."""
     with _refused("--redis-url"):
         address = read_settings().redis if url is None else check_redis(ServiceAddress(url))
-    return OnlineStore.connect(address) if address else None
+    return OnlineStore.connect(address, read_settings().redis_prefix) if address else None
 
 
 @contextmanager

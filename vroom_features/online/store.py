@@ -17,21 +17,19 @@ import redis
 from redis.exceptions import RedisClusterException
 
 from vroom_features.addresses import ServiceAddress
-from vroom_features.errors import OnlineStoreError
-from vroom_features.online.redis_client import RedisClient, connect_redis
+from vroom_features.errors import OnlineStoreError, StoreInUseError
+from vroom_features.messages import PREFIX, Message
+from vroom_features.online.redis_client import RedisClient, connect_redis, describe
 from vroom_features.online.rows import VIEW_ID, OnlineRow, decode, encode
 
 NUM_BUCKETS = 256
-_ROWS = tuple(f"vroom-forecast:{{{bucket:03}}}:rows" for bucket in range(NUM_BUCKETS))
-_GONE = tuple(f"vroom-forecast:{{{bucket:03}}}:gone" for bucket in range(NUM_BUCKETS))
-"""Keys of a bucket's rows and of its deletions; the braces put both in one slot of a cluster."""
 CALL_TIMEOUT_S = 2.0
 """How long one call to Redis may take."""
 TOMBSTONE_TTL_S = 86_400
+BEAT_TTL_S = 15
+"""How long a web worker counts as running after its last beat."""
 _ROWS_A_CALL = 500
-_SYNCED = "vroom-forecast:synced"
 _REDIS_ERRORS = (redis.RedisError, RedisClusterException, OSError)
-LAST_AUDIT = "vroom-forecast:last-audit"
 
 # What Redis does with a bucket in one step: KEYS are its rows and its deletions.
 _PUT = """
@@ -90,20 +88,26 @@ class Synced:
 
 
 class OnlineStore:
-    """New arrivals' features in Redis, by a client that returns bytes."""
+    """New arrivals' features in Redis, by a client that returns bytes; every key begins with the prefix."""
 
-    def __init__(self, client: RedisClient) -> None:
+    def __init__(self, client: RedisClient, prefix: str = PREFIX) -> None:
         self.client = client
+        self.prefix = prefix
+        # Keys of a bucket's rows and of its deletions; the braces put both in one slot of a cluster.
+        self._rows = tuple(f"{prefix}:{{{bucket:03}}}:rows" for bucket in range(NUM_BUCKETS))
+        self._gone = tuple(f"{prefix}:{{{bucket:03}}}:gone" for bucket in range(NUM_BUCKETS))
+        self._synced, self._owner = f"{prefix}:synced", f"{prefix}:database"
+        self.last_audit = f"{prefix}:last-audit"
         self._put = client.register_script(_PUT)
         self._delete = client.register_script(_DELETE)
         self._replace = client.register_script(_REPLACE)
 
     @classmethod
-    def connect(cls, url: str | ServiceAddress) -> Self:
+    def connect(cls, url: str | ServiceAddress, prefix: str = PREFIX) -> Self:
         """Return the store at a URL; ``redis+cluster://host:port`` is a Redis Cluster."""
         timeouts = {"socket_timeout": CALL_TIMEOUT_S, "socket_connect_timeout": CALL_TIMEOUT_S}
         with translated():
-            return cls(connect_redis(url, **timeouts))
+            return cls(connect_redis(url, **timeouts), prefix)
 
     def get(self, vehicle_id: int) -> OnlineRow | None:
         """Return a vehicle's row, or None when the store has none.
@@ -114,7 +118,7 @@ class OnlineStore:
             If Redis does not answer, or has something else in the row's place.
         """
         with translated():
-            value = cast("bytes | None", self.client.hget(_ROWS[_bucket(vehicle_id)], str(vehicle_id)))
+            value = cast("bytes | None", self.client.hget(self._rows[_bucket(vehicle_id)], str(vehicle_id)))
         return None if value is None else decode(vehicle_id, value)
 
     def get_many(self, vehicle_ids: Iterable[int]) -> dict[int, OnlineRow]:
@@ -129,7 +133,7 @@ class OnlineStore:
         with translated():
             pipeline = self.client.pipeline(transaction=False)
             for bucket, ids in parts.items():
-                pipeline.hmget(_ROWS[bucket], list(map(str, ids)))
+                pipeline.hmget(self._rows[bucket], list(map(str, ids)))
             found = cast("list[list[bytes | None]]", pipeline.execute())
         pairs = zip(chain.from_iterable(parts.values()), chain.from_iterable(found), strict=True)
         return {vehicle_id: value for vehicle_id, value in pairs if value is not None}
@@ -161,38 +165,52 @@ class OnlineStore:
     def bucket(self, number: int) -> dict[bytes, bytes]:
         """Return the encoded rows of one bucket by their fields."""
         with translated():
-            return cast("dict[bytes, bytes]", self.client.hgetall(_ROWS[number]))
+            return cast("dict[bytes, bytes]", self.client.hgetall(self._rows[number]))
 
     def count_rows(self) -> int:
         with translated():
             pipeline = self.client.pipeline(transaction=False)
             for bucket in range(NUM_BUCKETS):
-                pipeline.hlen(_ROWS[bucket])
+                pipeline.hlen(self._rows[bucket])
             return sum(cast("list[int]", pipeline.execute()))
+
+    def refuse_another(self, database_id: str, *, claim: bool = False) -> None:
+        """Raise StoreInUseError while web workers of another database use the store, or claim it for ours."""
+        with translated():
+            owner = cast("bytes | None", self.client.get(self._owner))
+            if owner in {None, database_id.encode()}:
+                if claim:
+                    self.client.set(self._owner, database_id, ex=BEAT_TTL_S)
+                return
+        raise StoreInUseError(
+            "web workers of another database use this Redis under the same VROOM_REDIS_PREFIX;"
+            " give each deployment a prefix of its own"
+        )
 
     def synced(self) -> Synced | None:
         """Return the last change in the store; None when there is none."""
         with translated():
-            value = cast("bytes | None", self.client.get(_SYNCED))
+            value = cast("bytes | None", self.client.get(self._synced))
         database_id, change, view = [*(value or b"").decode(errors="replace").split(":", 2), "", ""][:3]
         return Synced(database_id, int(change), view) if change.isascii() and change.isdigit() else None
 
     def mark_synced(self, synced: Synced) -> None:
         """Record that every change up to this one is in the store."""
         with translated():
-            self.client.set(_SYNCED, f"{synced.database_id}:{synced.change_number}:{synced.view}")
+            self.client.set(self._synced, f"{synced.database_id}:{synced.change_number}:{synced.view}")
 
     def clear(self) -> None:
         """Delete everything."""
         with translated():
-            self.client.delete(_SYNCED)
-            self.client.delete(LAST_AUDIT)
+            self.client.delete(self._synced)
+            self.client.delete(self.last_audit)
             for bucket in range(NUM_BUCKETS):
-                self.client.delete(_ROWS[bucket], _GONE[bucket])
+                self.client.delete(self._rows[bucket], self._gone[bucket])
 
     def drop_foreign_keys(self) -> None:
         """Delete keys of the store's names that are of another type."""
-        kinds = {**dict.fromkeys((*_ROWS, *_GONE), b"hash"), _SYNCED: b"string", LAST_AUDIT: b"string"}
+        kinds = dict.fromkeys((*self._rows, *self._gone), b"hash")
+        kinds |= {self._synced: b"string", self.last_audit: b"string"}
         with translated():
             pipeline = self.client.pipeline(transaction=False)
             for key in kinds:
@@ -201,6 +219,11 @@ class OnlineStore:
             for (key, kind), other in zip(kinds.items(), found, strict=True):
                 if other not in (kind, b"none"):
                     self.client.delete(key)
+
+    def publish(self, message: Message) -> int:
+        """Send a message to this deployment's programs, and return how many listen on this node."""
+        with translated():
+            return int(self.client.publish(message.channel_of(self.prefix), message.encode()))
 
     def close(self) -> None:
         self.client.close()
@@ -220,7 +243,9 @@ class OnlineStore:
             for bucket, lists in parts.items():
                 for start in range(0, len(lists), _ROWS_A_CALL):
                     arguments = tuple(chain.from_iterable(lists[start : start + _ROWS_A_CALL]))
-                    total += int(script(keys=[_ROWS[bucket], _GONE[bucket]], args=[*first, *arguments]))
+                    total += int(
+                        script(keys=[self._rows[bucket], self._gone[bucket]], args=[*first, *arguments])
+                    )
         return total
 
 
@@ -230,7 +255,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except _REDIS_ERRORS as exc:
-        raise OnlineStoreError(f"Redis: {exc}") from exc
+        raise OnlineStoreError(f"Redis: {describe(exc)}") from exc
 
 
 def _bucket(vehicle_id: int) -> int:

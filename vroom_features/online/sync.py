@@ -16,7 +16,7 @@ import orjson
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import OnlineStoreError
 from vroom_features.online.rows import OnlineRow, decode, online_row
-from vroom_features.online.store import LAST_AUDIT, NUM_BUCKETS, OnlineStore, Synced, translated
+from vroom_features.online.store import NUM_BUCKETS, OnlineStore, Synced, translated
 
 logger = logging.getLogger(__name__)
 CHUNK = 10_000
@@ -91,24 +91,24 @@ def sync(source: SourceStore, online: OnlineStore, *, as_of: datetime, full: boo
     as_of : datetime
         The rows' ``materialized_at``.
     full : bool
-        False applies what changed since the last time, and does nothing to a store of another database or
-        view.  True replaces the rows of such a store, and compares every row if their number is wrong or the
-        last audit found a difference.  A store without a recorded change is always synced in full, and one of
-        later changes than the database has, which an older copy was put in the place of, is filled anew.
+        False applies what changed since the last time, and does nothing to a store of another view.  True
+        replaces the rows of such a store, and compares every row if their number is wrong or the last audit
+        found a difference.  A store without a recorded change, or of another database, is always synced in
+        full, and one of later changes than the database has, which an older copy was put in the place of, is
+        filled anew.
 
     Raises
     ------
     SourceStoreError, OnlineStoreError
-        If one of them is not reachable; call again later.
+        If one of them cannot be used; call again later.
     """
     if full:
         online.drop_foreign_keys()
     synced = online.synced()
-    last = (
-        source.last_change()
-    )  # after the store's: else another sync between them looks like a later history
+    # After the store's: else another sync between them looks like a later history.
+    last = source.last_change()
     target = Synced(last.database_id, last.number)
-    full = full or synced is None
+    full = full or synced is None or synced.database_id != target.database_id
     is_ours = synced is not None and (synced.database_id, synced.view) == (target.database_id, target.view)
     if not full and (synced == target or not is_ours):
         return SyncReport()
@@ -156,13 +156,13 @@ def record_audit(online: OnlineStore, report: AuditReport, *, as_of: datetime) -
     """Record an audit in the store itself, so that it is lost with the rows."""
     note = orjson.dumps({"audited_at": as_of, **asdict(report)})
     with translated():
-        online.client.set(LAST_AUDIT, note)
+        online.client.set(online.last_audit, note)
 
 
 def last_audit(online: OnlineStore) -> LastAudit | None:
     """Return the last audit; None when there is none that can be read."""
     with translated():
-        note = cast("bytes | None", online.client.get(LAST_AUDIT))
+        note = cast("bytes | None", online.client.get(online.last_audit))
     if note is None:
         return None
     try:

@@ -48,7 +48,12 @@ def health(query: HealthQuery) -> HealthDocument:
     workers = app.heartbeat.workers() if query.all else None
     reasons = [slot.problem] if slot.problem else []
     if not app.heartbeat.is_redis_up:
-        reasons.append("the online store is not reachable: answers come from the database")
+        reasons.append(
+            f"the online store is not in use, answers come from the database: {app.heartbeat.problem}"
+        )
+    elif app.listener.problem:
+        reasons.append(f"no messages are received, the registry is read in intervals: {app.listener.problem}")
+    reasons += app.heartbeat.refused.values()
     status: Literal["ok", "loading", "no_model", "degraded"]
     if model is None:
         status = "no_model" if slot.settled.is_set() else "loading"

@@ -13,6 +13,7 @@ from limits.storage import MemoryStorage, storage_from_string
 from limits.strategies import FixedWindowRateLimiter
 
 from vroom_features.addresses import ServiceAddress
+from vroom_features.messages import PREFIX
 from vroom_features.settings import Settings
 
 LIMIT_BEYOND_LOOPBACK = "6000 per minute"
@@ -37,7 +38,9 @@ class Counter:
         How long Redis is not called after it failed.
     """
 
-    def __init__(self, redis_url: str | ServiceAddress, *, retry_s: float = REDIS_RETRY_S) -> None:
+    def __init__(
+        self, redis_url: str | ServiceAddress, *, prefix: str = PREFIX, retry_s: float = REDIS_RETRY_S
+    ) -> None:
         url = ServiceAddress(redis_url).url
         url = f"redis+{url}" if url.startswith("unix://") else url
         is_tls_cluster = url.startswith("rediss+cluster://")  # a scheme that the library does not know
@@ -45,6 +48,7 @@ class Counter:
             url.replace("rediss+", "redis+", 1) if is_tls_cluster else url,
             **({"ssl": True} if is_tls_cluster else {}),
             wrap_exceptions=True,
+            key_prefix=f"{prefix}:limits",
             socket_timeout=REDIS_TIMEOUT_S,
             socket_connect_timeout=REDIS_TIMEOUT_S,
         )

@@ -18,7 +18,9 @@ from webapp.serving.store_state import feature_name, online_state
 logger = logging.getLogger(__name__)
 INTERVAL_S = 15.0
 COVERAGE_MARGIN = 0.05
-Kind = Literal["drift", "bookings", "error", "coverage", "candidate", "run", "workers", "online_store"]
+Kind = Literal[
+    "drift", "bookings", "error", "coverage", "candidate", "run", "workers", "online_store", "redis"
+]
 TRANSIENT = frozenset({"workers", "online_store"})
 """A swap or a save explains these for a moment, so they are raised when two checks in a row found them."""
 
@@ -125,6 +127,8 @@ def _of_workers(app: Services) -> Iterator[Alert]:
 def _of_online_store(app: Services) -> Iterator[Alert]:
     state = online_state(app)
     if state.problem:
-        yield Alert("online_store", "The online store is not reachable", "feature_stores.show")
+        yield Alert("online_store", "The online store is not in use", "feature_stores.show")
     elif not state.is_in_sync:
         yield Alert("online_store", "The online store is behind the database", "feature_stores.show")
+    if state.warning:
+        yield Alert("redis", state.warning, "feature_stores.show")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Self
 import orjson
 from flask import g, request
 from pydantic import BaseModel, Field
-from redis.exceptions import RedisError
 
 from vroom_features.watch import Watch
 from vroom_model.messages import ModelPromoted
@@ -129,8 +128,5 @@ def reload_everywhere() -> LoadedModel | None:
     model = app.slot.current
     if model is not None:
         message = ModelPromoted(model_name=app.settings.model_name, version=model.version)
-        try:
-            app.redis.publish(message.channel, message.encode())
-        except RedisError as exc:
-            logger.warning("the other workers read the registry at their next poll: %s", exc)
+        app.heartbeat.publish(message)  # else the other workers read the registry at their next poll
     return model

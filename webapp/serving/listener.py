@@ -19,7 +19,7 @@ from redis.retry import Retry
 
 from vroom_features.addresses import ServiceAddress
 from vroom_features.messages import MessageError
-from vroom_features.online.redis_client import node_url
+from vroom_features.online.redis_client import describe, node_url
 from vroom_model.errors import BrokenModelError, VroomModelError
 from vroom_model.messages import ModelPromoted
 from vroom_model.records import ChampionRef
@@ -52,6 +52,8 @@ class ModelListener:
         Takes the loaded model.
     redis_url : str or ServiceAddress
         Where messages come from.
+    channel : str
+        On which the promotions of this deployment are announced.
     on_swap : callable
         Called after every swap.
     poll_interval_s : float
@@ -65,12 +67,14 @@ class ModelListener:
         slot: ModelSlot,
         *,
         redis_url: str | ServiceAddress,
+        channel: str = ModelPromoted.channel,
         on_swap: Callable[[], None],
         poll_interval_s: float,
     ) -> None:
         self._registry = registry
         self._cache = cache
         self._slot = slot
+        self._channel = channel
         self._on_swap = on_swap
         self._poll_interval_s = poll_interval_s
         self._redis = redis.Redis.from_url(
@@ -87,6 +91,7 @@ class ModelListener:
         self._thread = threading.Thread(target=self._run, name="model-listener", daemon=True)
         self._remembered: ChampionRef | None = None
         self.is_subscribed = False
+        self.problem = ""
 
     def start(self) -> None:
         """Start the thread."""
@@ -124,8 +129,12 @@ class ModelListener:
 
     def _follow(self, ref: ChampionRef | None) -> None:
         serving = self._slot.current
-        if ref is None:
-            self._slot.problem = "the registry has no champion" if serving else None
+        if ref is None:  # that MLflow is empty does not say that nothing may serve
+            self._slot.problem = (
+                "the registry has no champion" if serving or self._cache.last_good() else None
+            )
+            if serving is None:
+                self._restore()
             return
         if serving is None or serving.ref != ref:
             self._load(ref)
@@ -168,7 +177,7 @@ class ModelListener:
         self._on_swap()
 
     def _restore(self) -> None:
-        """Load the last model that served on this machine, while the registry is not reachable."""
+        """Load the last model that served on this machine, while the registry names none."""
         ref = self._cache.last_good()
         if ref is None:
             return
@@ -185,8 +194,9 @@ class ModelListener:
                 with self._redis.pubsub() as pubsub:  # type: ignore[no-untyped-call]  # of redis-py
                     self._listen(pubsub)
             except RedisError as exc:
-                if self.is_subscribed:
-                    logger.warning("messages lost, the registry is still read: %s", exc)
+                if (problem := describe(exc)) != self.problem:
+                    logger.warning("no messages are received, the registry is still read: %s", problem)
+                self.problem = problem
                 self._set_subscribed(False)
                 self._refresh_when_due()
                 self._stopping.wait(RECONNECT_INTERVAL_S)
@@ -196,7 +206,7 @@ class ModelListener:
 
     def _listen(self, pubsub: PubSub) -> None:
         """Receive messages until the connection breaks."""
-        pubsub.subscribe(ModelPromoted.channel)
+        pubsub.subscribe(self._channel)
         while not self._stopping.is_set():
             until_poll_s = min(1.0, max(0.0, self._next_poll - time.monotonic()))
             message = pubsub.get_message(timeout=until_poll_s if self.is_subscribed else REDIS_TIMEOUT_S)
@@ -214,6 +224,7 @@ class ModelListener:
     def _may_be_promotion(self, message: dict[str, Any]) -> bool:
         if message["type"] == "subscribe":  # the first one, and one after each reconnect
             self._set_subscribed(True)
+            self.problem = ""
             return True
         if message["type"] != "message":
             return False

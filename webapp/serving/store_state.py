@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from vroom_features.addresses import ServiceAddress
 from vroom_features.errors import UnreadableSnapshotError
 from vroom_features.offline.files import LocalFiles, Manifest, files_at
-from vroom_features.online.redis_client import used_memory
+from vroom_features.online.redis_client import memory_info, memory_warning
 from vroom_features.online.rows import freshness
 from vroom_features.online.sync import LastAudit, last_audit
 from vroom_features.vehicle import COLUMNS
@@ -56,9 +56,7 @@ class OnlineState:
     num_checked, num_fresh : int
         The newest arrivals that were checked, and how many of their rows are up to date.
     used_bytes : int, optional
-        Memory of the whole Redis server.
-    is_foreign : bool
-        True when the rows are another database's.
+        Memory of the whole Redis server, if its user may ask.
     """
 
     num_rows: int | None = None
@@ -67,18 +65,13 @@ class OnlineState:
     num_fresh: int = 0
     used_bytes: int | None = None
     audit: LastAudit | None = None
-    is_foreign: bool = False
     problem: str = ""
+    warning: str = ""
 
     @property
     def is_in_sync(self) -> bool:
         """True when every row that was checked is there and fresh."""
-        return (
-            not self.problem
-            and not self.is_foreign
-            and self.num_missing == 0
-            and self.num_fresh == self.num_checked
-        )
+        return not self.problem and self.num_missing == 0 and self.num_fresh == self.num_checked
 
 
 def feature_name(name: str) -> str:
@@ -135,7 +128,7 @@ def online_state(app: Services) -> OnlineState:
     newest = app.source.list_vehicles(kind="new", descending=True, page_size=NUM_CHECKED)
 
     def read() -> OnlineState:
-        num_rows, synced = app.online.count_rows(), app.online.synced()
+        num_rows, memory = app.online.count_rows(), memory_info(app.redis)
         rows = app.online.get_many(vehicle.vehicle_id for vehicle in newest.items)
         fresh = [freshness(rows.get(vehicle.vehicle_id), vehicle) for vehicle in newest.items]
         return OnlineState(
@@ -143,13 +136,15 @@ def online_state(app: Services) -> OnlineState:
             num_missing=newest.total - num_rows,
             num_checked=len(fresh),
             num_fresh=fresh.count("fresh"),
-            used_bytes=used_memory(app.redis),
+            used_bytes=sum(node["used_memory"] for node in memory) if memory else None,
             audit=last_audit(app.online),
-            is_foreign=synced is not None and synced.database_id != app.source.last_change().database_id,
+            warning=memory_warning(memory),
         )
 
-    unknown = OnlineState(problem="It did not answer a moment ago.")
-    return app.heartbeat.try_redis(read) or unknown
+    heartbeat = app.heartbeat
+    return heartbeat.try_redis(read) or OnlineState(
+        problem=heartbeat.problem or heartbeat.refused.get("read", "")
+    )
 
 
 def _size(snapshot: SnapshotState, root: Path | None) -> int | None:

@@ -189,10 +189,7 @@ def delete(app: Services, vehicle_id: int) -> None:
 
 
 def _update_store(app: Services, update: Callable[[], object], message: Message) -> None:
-    def write() -> bool:
-        update()
-        app.redis.publish(message.channel, message.encode())
-        return True
-
-    if not app.heartbeat.try_redis(write):
+    if app.heartbeat.try_redis(update) is None:
         app.heartbeat.mark_stale()
+    else:
+        app.heartbeat.publish(message)

@@ -12,13 +12,13 @@ from datetime import datetime
 from typing import ParamSpec, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import OnlineStoreError, VroomFeaturesError
-from vroom_features.messages import PREFIX, VehicleMaterialized
+from vroom_features.messages import Message, VehicleMaterialized
 from vroom_features.online.redis_client import RedisClient
-from vroom_features.online.store import OnlineStore
+from vroom_features.online.store import BEAT_TTL_S, OnlineStore, translated
 from vroom_features.online.sync import sync
 from vroom_model.errors import VroomModelError
 from vroom_model.messages import ModelLoaded
@@ -30,8 +30,6 @@ logger = logging.getLogger(__name__)
 
 BEAT_INTERVAL_S = 5.0
 RETRY_INTERVAL_S = 1.0
-BEAT_TTL_S = 15
-KEY = f"{PREFIX}:worker:"
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -55,8 +53,7 @@ class WorkerHeartbeat:
         With short time-outs.
     source, online : SourceStore, OnlineStore
         The online store is synced with each beat, for another program may have written to the database.  It
-        is synced in full only when this worker starts or the store missed something: two servers that share
-        a Redis by mistake do not empty it in turns.
+        is claimed first: two servers that share a Redis by mistake do not empty it in turns.
     finish_promotion : callable
         Finishes a change of champion that was cut off; called with each beat.
     """
@@ -73,6 +70,7 @@ class WorkerHeartbeat:
         finish_promotion: Callable[[], None],
     ) -> None:
         self._redis = client
+        self._key = f"{online.prefix}:worker:"
         self._slot = slot
         self._model_name = model_name
         self._worker = worker
@@ -86,6 +84,9 @@ class WorkerHeartbeat:
         self._needs_resync = True
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self.is_redis_up = False
+        self.problem = "it was not called yet"
+        self.refused: dict[str, str] = {}
+        """What Redis does not let its user do, by the call; the rest goes on."""
 
     def start(self) -> None:
         """Start the thread."""
@@ -98,7 +99,7 @@ class WorkerHeartbeat:
         if self._thread.ident is not None:
             self._thread.join(timeout=10)
         with suppress(RedisError):  # the key expires by itself
-            self._redis.delete(KEY + self._worker)
+            self._redis.delete(self._key + self._worker)
 
     def beat_soon(self) -> None:
         """Report a change without waiting for the next beat."""
@@ -107,21 +108,36 @@ class WorkerHeartbeat:
     def mark_stale(self) -> None:
         """Record that the online store missed something; Redis is not called before it answers a beat."""
         self._needs_resync = True
+        self.problem = self.problem or "it missed a change"
         self._set_redis_up(False)
         self._wake.set()
 
     def try_redis(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:
-        """Return what a call to Redis returns, or None while Redis is not reachable."""
+        """Return what a call to the store returns; None while Redis cannot be used, or forbids this call."""
         if self.is_redis_up:
+            name = getattr(call, "__name__", "")
             try:
-                return call(*args, **kwargs)
-            except (OnlineStoreError, RedisError) as exc:
-                logger.warning("Redis not reachable: %s", exc)
-                self.mark_stale()
+                answer = call(*args, **kwargs)
+            except OnlineStoreError as exc:
+                if isinstance(exc.__cause__, NoPermissionError):
+                    if name not in self.refused:
+                        logger.warning("not allowed, the rest goes on: %s", exc)
+                    self.refused[name] = str(exc)
+                else:
+                    logger.warning("online store not in use: %s", exc)
+                    self.problem = str(exc)
+                    self.mark_stale()
+            else:
+                self.refused.pop(name, None)
+                return answer
         return None
 
+    def publish(self, message: Message) -> bool:
+        """Send a message; False if Redis did not take it, so that its receivers find out by polling."""
+        return self.try_redis(self._online.publish, message) is not None
+
     def workers(self) -> list[WorkerState] | None:
-        """Return the state of every running worker, by name; None while Redis is not reachable."""
+        """Return the state of every running worker, by name; None while they cannot be read."""
         values = self.try_redis(self._read_workers)
         if values is None:
             return None
@@ -134,8 +150,9 @@ class WorkerHeartbeat:
         return sorted(states, key=lambda state: state.worker)
 
     def _read_workers(self) -> list[bytes | str | None]:
-        keys = self._redis.scan_iter(match=f"{KEY}*", count=1000)
-        return [self._redis.get(key) for key in keys]  # one by one: a cluster may have them on several nodes
+        with translated():
+            keys = self._redis.scan_iter(match=f"{self._key}*", count=1000)
+            return [self._redis.get(key) for key in keys]  # one by one: they may be on several nodes
 
     def _state(self) -> WorkerState:
         model = self._slot.current
@@ -160,18 +177,19 @@ class WorkerHeartbeat:
     def _sync_store(self) -> None:
         try:
             self._beat()
-        except (RedisError, VroomFeaturesError) as exc:
-            if self.is_redis_up:
-                logger.warning("online store not reachable, answering from the database: %s", exc)
+        except VroomFeaturesError as exc:
+            is_redis = isinstance(exc, OnlineStoreError)
+            problem = str(exc) if is_redis else "the source database cannot be read"
+            if problem != self.problem:
+                logger.warning("online store not in use, answering from the database: %s", exc)
+            self.problem = problem
             self._set_redis_up(False)
 
     def _beat(self) -> None:
-        before = self._redis.set(KEY + self._worker, self._state().model_dump_json(), ex=BEAT_TTL_S, get=True)
-        model = self._slot.current
-        if model is not None and model is not self._announced:
-            loaded = ModelLoaded(model_name=self._model_name, version=model.version, worker=self._worker)
-            self._redis.publish(loaded.channel, loaded.encode())
-            self._announced = model
+        self._online.refuse_another(self._source.last_change().database_id, claim=True)
+        with translated():
+            state = self._state().model_dump_json()
+            before = self._redis.set(self._key + self._worker, state, ex=BEAT_TTL_S, get=True)
         # If this worker's own key is gone, Redis was emptied or not reachable for long.
         if before is None:
             self._needs_resync = True
@@ -184,18 +202,25 @@ class WorkerHeartbeat:
         except BaseException:
             self._needs_resync = True
             raise
+        if not self._needs_resync:
+            if not self.is_redis_up:
+                self.refused.clear()
+            self.problem = ""
+            self._set_redis_up(True)
         if report.num_changed:
             CAUGHT_UP.inc(report.num_changed)
             logger.info("online store caught up num_rows=%s", report.num_changed)
-            message = VehicleMaterialized(vehicle_ids=(), materialized_at=now())
-            self._redis.publish(message.channel, message.encode())
-        self._set_redis_up(not self._needs_resync)
+            self.publish(VehicleMaterialized(vehicle_ids=(), materialized_at=now()))
+        model = self._slot.current
+        if model is not None and model is not self._announced:
+            loaded = ModelLoaded(model_name=self._model_name, version=model.version, worker=self._worker)
+            self._announced = model if self.publish(loaded) else None
 
     def _finish_promotions(self) -> None:
         problem = ""
         try:
             self._finish_promotion()
-        except (VroomModelError, VroomFeaturesError, RedisError) as exc:
+        except (VroomModelError, VroomFeaturesError) as exc:
             problem = str(exc)
             if problem != self._promotion_problem:  # logged once, not at each beat
                 logger.warning("a promotion that was interrupted is not finished yet: %s", problem)
