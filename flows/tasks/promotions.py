@@ -79,4 +79,6 @@ async def delete_old_versions(settings: Settings) -> None:
 def _delete_old_versions(settings: Settings) -> list[int]:
     with open_promotions(settings) as promotions:
         needed = {record.version for record in promotions.history()}
+        if not needed:  # no promotion yet, or the history is lost: then any version may have been champion
+            return []
         return promotions.registry.delete_old_versions(keep=settings.keep_model_versions, needed=needed)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -37,6 +38,39 @@ def test_a_locked_database_is_waited_for_and_a_clear_error_when_it_stays_locked(
         Timer(0.3, other.execute, ["ROLLBACK"]).start()
         assert seed(seeded, files).vehicles_updated == 1
     assert run(seeded, offline).num_parts_written == 1
+
+
+def cut_off(path: Path) -> None:
+    SourceStore.open(f"sqlite:///{path}").close()
+    path.write_bytes(path.read_bytes()[:40_000])
+
+
+def of_another_program(path: Path) -> None:
+    with closing(connect(path)) as other:
+        other.execute("CREATE TABLE experiments (name TEXT)")
+
+
+@pytest.mark.parametrize(
+    ("make", "hint"),
+    [
+        (lambda path: path.mkdir(), "it must be a file, in a folder that this user may write to"),
+        (
+            lambda path: path.write_text("vehicle_id,technology\n" * 99),
+            "is the path in VROOM_DATABASE_URL right",
+        ),
+        (cut_off, "the file is damaged or cut off; restore a backup"),
+        (of_another_program, "it holds tables of another program; name a database of its own"),
+    ],
+)
+def test_a_file_that_is_no_database_of_ours_is_named_and_left_alone(
+    tmp_path: Path, make: Callable[[Path], object], hint: str
+) -> None:
+    path = tmp_path / "vroom.db"
+    make(path)
+    before = path.is_dir() or path.read_bytes()[100:]  # after the header, which has the journal's mode
+    with pytest.raises(SourceStoreError, match=hint):
+        SourceStore.open(f"sqlite:///{path}")
+    assert (path.is_dir() or path.read_bytes()[100:]) == before
 
 
 @pytest.mark.parametrize(
@@ -77,6 +111,26 @@ def test_a_redis_out_of_memory_is_made_good(
     assert audited(seeded, online).missing == 5
     run(seeded, offline, online)
     assert (ids_in(online), audited(seeded, online).is_clean) == (ids, True)
+
+
+def test_what_redis_drops_is_not_reported_as_there(
+    seeded: SourceStore, offline: OfflineStore, online: OnlineStore
+) -> None:
+    for _ in range(300):
+        arrive(seeded)
+    assert run(seeded, offline, online).online_warning == ""
+    full = online.client.info("memory")["used_memory"]
+    online.clear()
+    online.client.config_set("maxmemory-policy", "allkeys-lru")
+    online.client.config_set("maxmemory", full - 40_000)
+    try:
+        report = run(seeded, offline, online)
+        assert report.num_online == 300 - report.num_online_missing < 300
+    finally:
+        online.client.config_set("maxmemory", 0)
+        online.client.config_set("maxmemory-policy", "noeviction")
+    assert report.online_warning.startswith("Redis drops keys when it is full (maxmemory-policy allkeys-lru)")
+    assert run(seeded, offline, online).num_online == 300
 
 
 def test_saves_wait_for_a_seed_and_both_are_there(seeded: SourceStore, tmp_path: Path) -> None:

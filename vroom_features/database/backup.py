@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
 
 from vroom_features.addresses import ServiceAddress
 from vroom_features.database.engine import connect, translated
@@ -116,7 +116,10 @@ def restore(url: str | ServiceAddress, origin: Path | str, *, force: bool = Fals
         else:
             state = _state_of_file(origin)
             _restore_file(target, origin, state, identity, force=force)
-        connect(address).dispose()  # upgrades the schema of an old backup
+        engine = connect(address)  # upgrades the schema of an old backup
+        with engine.connect() as connection:
+            state = State(*connection.execute(text(STATE_SQL)).one())
+        engine.dispose()
     return state
 
 

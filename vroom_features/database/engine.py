@@ -1,5 +1,6 @@
 """Engines, transactions, locks and the schema, for SQLite and PostgreSQL."""
 
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -37,6 +38,18 @@ LOCK_TIMEOUT_S = 10.0
 PROMOTION_TIMEOUT_S = 30.0
 _SCHEMA_LOCK, _PROMOTION_LOCK = 0x76726F6F6D, 0x76726F6F6E  # numbers of advisory locks on PostgreSQL
 _LOCK_NOT_AVAILABLE = "55P03"
+ANOTHER_PROGRAM = "it holds tables of another program; name a database of its own in VROOM_DATABASE_URL"
+HINTS = {
+    "unable to open|File exists|No such file": "it must be a file, in a folder that this user may write to",
+    "is not a database": "the file is something else; is the path in VROOM_DATABASE_URL right?",
+    "malformed|I/O error": "the file is damaged or cut off; restore a backup (vroom_features restore)",
+    "is locked": f"another program writes for more than {LOCK_TIMEOUT_S:g} s; wait for it or end it",
+    "readonly": "this user may not write to the file or its folder",
+    "is full": "free some space",
+    "memory": "SQLite cannot read the file; check its rights and the free memory",
+    "no such": ANOTHER_PROGRAM,
+}
+"""What to do about an error of a SQLite file, by a pattern of its text."""
 
 
 def connect(address: ServiceAddress) -> Engine:
@@ -64,8 +77,11 @@ def translated(address: ServiceAddress) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error, OSError) as exc:
-        reason = str(getattr(exc, "orig", None) or exc).strip().splitlines()
-        raise SourceStoreError(f"database {address}: {reason[0] if reason else type(exc).__name__}") from exc
+        lines = str(getattr(exc, "orig", None) or exc).strip().splitlines()
+        reason = lines[0] if lines else type(exc).__name__
+        hints = HINTS.items() if address.url.startswith("sqlite") else ()
+        hint = next((f"; {hint}" for pattern, hint in hints if re.search(pattern, reason)), "")
+        raise SourceStoreError(f"database {address}: {reason}{hint}") from exc
 
 
 @contextmanager
@@ -146,9 +162,11 @@ def _ensure_schema(connection: Connection) -> None:
     state = TABLES["database_state"]
     if connection.dialect.name != "sqlite":
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _SCHEMA_LOCK})
-    found = None
-    if inspect(connection).has_table(state.name):
+    found, tables = None, set(inspect(connection).get_table_names())
+    if state.name in tables:
         found = connection.execute(select(state.c.schema_version)).scalar()
+    elif tables & TABLES.keys() or (tables and connection.dialect.name == "sqlite"):
+        raise SourceStoreError(ANOTHER_PROGRAM)
     if found is None:
         _create_schema(connection)
     elif found > SCHEMA_VERSION:

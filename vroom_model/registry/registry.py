@@ -133,7 +133,7 @@ class Registry:
         A run that another version uses, of this model or of one it was copied to, is kept.
         """
         of_run = {"filter": f"run_id = '{version.run_id}'", "max_results": "2"}
-        if len(self.api.get("model-versions/search", **of_run).get("model_versions", [])) <= 1:
+        if len(self.api.get("model-versions/search", **of_run).get("model_versions", [])) == 1:
             with suppress(ModelNotFoundError):
                 run = self.api.get("runs/get", run_id=version.run_id)["run"]
                 self.api.delete_artifacts(run["info"]["artifact_uri"])
