@@ -15,14 +15,14 @@ from types import FrameType
 
 import httpx
 import psutil
-from redis import Redis
+from redis import Redis, RedisError
 from rich.console import Console
 
 from flows.local.waiting import StartError, wait_for, waiting_for
 from vroom_features.addresses import ServiceAddress, prefect_headers
 from vroom_features.errors import DataContractError
 from vroom_features.ingest.csv_files import find_csv
-from vroom_features.online.redis_client import node_url
+from vroom_features.online.redis_client import connect_redis, describe, node_url
 from vroom_features.settings import Settings, read_settings
 
 CONFIG, DEPLOYMENTS, PREFECT_SETTINGS = (
@@ -32,6 +32,7 @@ FREE_BYTES_NEEDED = 500_000_000
 PORTS = ("web_port", "web_events_port", "redis_port", "mlflow_port", "prefect_port")
 SOCKET_PATH_MAX = 100  # the system's limit for a Unix socket is about 108 characters
 STOP_TIMEOUT_S = 60
+REDIS_TIMEOUT_S = 5.0
 
 
 def start() -> int:
@@ -88,7 +89,14 @@ def check(settings: Settings) -> None:
         raise StartError(
             f"{settings.home} has {free / 1e6:.0f} MB free and needs {FREE_BYTES_NEEDED / 1e6:.0f} MB"
         )
-    ports = {f"VROOM_{name.upper()}": getattr(settings, name) for name in PORTS}
+    if settings.redis_url:  # then no Redis is started
+        try:
+            with closing(connect_redis(settings.redis, socket_timeout=REDIS_TIMEOUT_S)) as client:
+                client.ping()
+        except RedisError as exc:
+            raise StartError(f"VROOM_REDIS_URL: {describe(exc)}") from exc
+    started = [name for name in PORTS if name != "redis_port" or not settings.redis_url]
+    ports = {f"VROOM_{name.upper()}": getattr(settings, name) for name in started}
     for name, port in ports.items():
         if others := [other for other in ports if other != name and ports[other] == port]:
             raise StartError(f"{name} and {others[0]} are both {port}; give each a port of its own")
@@ -158,6 +166,7 @@ def child_environment(settings: Settings) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONSAFEPATH": "1",  # a folder named flows in this one is not ours
         "VROOM_HOME": str(settings.home),
+        "STARTS_REDIS": str(not settings.redis_url),
         **({"VROOM_DATA_DIR": str(settings.data_dir.resolve())} if settings.is_data_dir_set else {}),
         **{
             f"VROOM_{name.upper()}": str(getattr(settings, name))

