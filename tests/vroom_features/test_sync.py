@@ -100,7 +100,9 @@ def test_what_is_saved_while_a_run_repairs_is_left_alone(seeded: SourceStore, on
     assert online.get(first) is not None
 
 
-def test_a_regular_sync_writes_our_rows(seeded: SourceStore, online: OnlineStore, tmp_path: Path) -> None:
+def test_a_regular_sync_writes_our_rows(
+    seeded: SourceStore, online: OnlineStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     sync(seeded, online, as_of=NOW, full=True)
     written, garbled, _missing = (seeded.get_vehicle(arrive(seeded)) for _ in range(3))
     assert written is not None
@@ -112,7 +114,9 @@ def test_a_regular_sync_writes_our_rows(seeded: SourceStore, online: OnlineStore
     with closing(SourceStore.open(f"sqlite:///{tmp_path / 'other.db'}")) as other:
         arrive(other, num_images=9)
         for source in (other, seeded):
+            caplog.clear()
             sync(source, online, as_of=NOW, full=False)
+            assert "held the features of another database" in caplog.text
             assert audited(source, online).is_clean
 
 

@@ -114,6 +114,7 @@ def sync(source: SourceStore, online: OnlineStore, *, as_of: datetime, full: boo
         return SyncReport()
     since = synced.change_number if synced is not None and is_ours else 0
     if synced is not None and synced.database_id != target.database_id:
+        logger.warning("the online store held the features of another database, so it is filled anew")
         online.clear()
     elif since > last.number:
         logger.warning(
