@@ -82,6 +82,16 @@ lock: | $(BIN)/uv ## pin every dependency again, with hashes
 	@for extra in web flows orchestrator; do $(COMPILE) --extra $$extra --constraint requirements.lock --output-file deploy/$$extra.lock; done
 	@$(COMPILE) --group mlflow --constraint requirements.lock --output-file deploy/mlflow.lock
 
+lock-check: export MACOSX_DEPLOYMENT_TARGET = 14.0
+lock-check: | $(BIN)/uv ## see that all extras install from wheels alone, as locked, on Linux and Macs and each Python
+	@for platform in x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu aarch64-apple-darwin x86_64-apple-darwin; do \
+	  for version in 3.11 3.12 3.13; do \
+	    $(BIN)/uv pip compile --quiet --extra all --constraint requirements-dev.lock --only-binary :all: \
+	      --python-platform $$platform --python-version $$version pyproject.toml >/dev/null || exit 1; \
+	    echo "$$platform, Python $$version: wheels alone"; \
+	  done; \
+	done
+
 sample: install ## generate the sample data again
 	@$(BIN)/python data/generate.py --out data
 

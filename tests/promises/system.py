@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -302,7 +302,14 @@ def query_sqlite(path: Path, query: str, *values: object) -> list[tuple[Any, ...
 
 
 @contextmanager
-def running(home: Path, data_dir: Path, more: Mapping[str, object] | None = None) -> Iterator[System]:
+def running(
+    home: Path,
+    data_dir: Path,
+    more: Mapping[str, object] | None = None,
+    *,
+    command: Sequence[str] = ("make", "--no-print-directory", "run"),
+    cwd: Path = ROOT,
+) -> Iterator[System]:
     """Start everything by `make run`, on free ports, until the main job is done; stop it at the end."""
     variables = {**dict(zip(PORTS, free_ports(len(PORTS)), strict=True)), **(more or {})}
     environment = command_environment(
@@ -314,8 +321,8 @@ def running(home: Path, data_dir: Path, more: Mapping[str, object] | None = None
         **variables,
     )
     process = subprocess.Popen(
-        ["make", "--no-print-directory", "run"],
-        cwd=ROOT,
+        command,
+        cwd=cwd,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -336,12 +343,18 @@ def running(home: Path, data_dir: Path, more: Mapping[str, object] | None = None
 
 
 @contextmanager
-def web_server(environment: Mapping[str, str], *, program: Path = ROOT, **variables: object) -> Iterator[Web]:
+def web_server(
+    environment: Mapping[str, str],
+    *,
+    program: Path = ROOT,
+    command: Sequence[str] = (sys.executable, "-m", "webapp"),
+    **variables: object,
+) -> Iterator[Web]:
     """Serve the web app with one worker, beside others or alone, once it answers."""
     web, events = free_ports(2)
     changed = {"VROOM_WEB_PORT": web, "VROOM_WEB_EVENTS_PORT": events, "VROOM_WEB_WORKERS": 1} | variables
     own = {**environment, **{name: str(value) for name, value in changed.items()}}
-    with subprocess.Popen([sys.executable, "-m", "webapp"], cwd=program, env=own) as process:
+    with subprocess.Popen(command, cwd=program, env=own) as process:
         try:
             server = Web(web)
             wait_until(lambda: server.health()["status"] != "loading", timeout_s=60)
