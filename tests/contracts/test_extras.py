@@ -30,7 +30,6 @@ NOT_IMPORTED = {
     "model": {"psutil"},  # MLflow's client reads the load of the machine with it
     "web": {"psycopg"},  # by the URL of a PostgreSQL database
     "orchestrator": {"uvicorn", "whenever"},  # starts the server; keeps Prefect's schedules working
-    "local": {"mlflow", "supervisor"},  # programs that `vroom up` starts
     "s3": {"s3fs"},  # by the URL of a bucket
 }
 BASES = {"dask": "flows"}
@@ -87,7 +86,7 @@ def test_an_extra_declares_what_it_imports_and_nothing_else(imports: grimp.Impor
     asked = {name for each in {extra, BASES.get(extra, extra)} for name in declared(each, of_others=True)}
     assert [library for library, names in libraries.items() if not names & asked] == []
     unused = set(declared(extra, of_others=False)) - set().union(*libraries.values())
-    assert unused <= NOT_IMPORTED.get(extra, set())
+    assert unused == NOT_IMPORTED.get(extra, set())
 
 
 def is_of(extra: str, module: str) -> bool:
