@@ -1,10 +1,10 @@
 # Two commands do it all on a fresh machine: `make run` and `make test`.
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 
-.PHONY: run test test-packaging lint drill side-by-side install install-dev chromium debian docs lock sample screenshots clean help
+.PHONY: run test test-packaging lint lock-check python drill side-by-side install install-dev chromium debian docs lock sample screenshots clean help
 
 run: install ## install, start every service, run the main job, serve the page (DATA=folder for other CSVs)
 	@$(if $(DATA),VROOM_DATA_DIR="$(DATA)") $(BIN)/python -m flows up
@@ -33,7 +33,11 @@ install: $(VENV)/installed
 
 install-dev: $(VENV)/installed-dev
 
-$(BIN)/uv:
+python:
+	@[ "$(origin PYTHON)" = file ] || [ ! -x $(BIN)/python ] || [ "$$($(PYTHON) --version)" = "$$($(BIN)/python --version)" ] || \
+	  { echo "$(VENV) is of $$($(BIN)/python --version), not $$($(PYTHON) --version): run make clean first, or name another VENV"; exit 1; }
+
+$(BIN)/uv: | python
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Vroom needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
