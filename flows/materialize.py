@@ -9,7 +9,7 @@ from pathlib import Path
 from prefect import State, flow, get_run_logger, task
 from prefect.states import Completed
 
-from flows.tasks.endings import fails_in_a_sentence, send_end
+from flows.tasks.endings import ENDS, fails_in_a_sentence
 from flows.tasks.partitions import PartitionRunner
 from flows.tasks.promotions import is_worth_repeating
 from flows.tasks.reports import counted, keep_table, publish
@@ -132,9 +132,7 @@ def _sample_digest() -> str:
     return "".join(sums[name][:32] for name in FILES)
 
 
-@flow(
-    name="vroom_forecast_materialize", timeout_seconds=7200, on_completion=[send_end], on_failure=[send_end]
-)
+@flow(name="vroom_forecast_materialize", timeout_seconds=7200, **ENDS)
 @fails_in_a_sentence
 async def vroom_forecast_materialize(
     data_dir: str | None = None,

@@ -9,7 +9,7 @@ import numpy as np
 from prefect import State, flow, get_run_logger, task
 from prefect.states import Completed
 
-from flows.tasks.endings import fails_in_a_sentence, send_end
+from flows.tasks.endings import ENDS, fails_in_a_sentence
 from flows.tasks.promotions import is_worth_repeating, open_promotions
 from flows.tasks.reports import LEFT_OUT, NEXT_MATURES, announce, keep_table, left_out
 from vroom_features.database.queries import StoredVehicle
@@ -73,7 +73,7 @@ def saved_lately(latest: Sequence[StoredVehicle], as_of: datetime) -> Sequence[S
     return lately if len(lately) >= MIN_ARRIVALS else saved[:MIN_ARRIVALS]
 
 
-@flow(name="vroom_forecast_monitor", timeout_seconds=1800, on_completion=[send_end], on_failure=[send_end])
+@flow(name="vroom_forecast_monitor", timeout_seconds=1800, **ENDS)
 @fails_in_a_sentence
 async def vroom_forecast_monitor() -> State[MonitorReport | None]:
     """Compare the champion's inputs and outcomes with its training, and keep the report on its version."""

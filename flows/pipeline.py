@@ -6,7 +6,7 @@ from prefect import State, flow
 from prefect.states import Completed
 
 from flows.promotion import vroom_forecast_promotion
-from flows.tasks.endings import fails_in_a_sentence, send_end
+from flows.tasks.endings import ENDS, fails_in_a_sentence
 from flows.tasks.reports import publish, report_outcome
 from flows.training import vroom_forecast_training
 from vroom_features.settings import read_settings
@@ -14,7 +14,7 @@ from vroom_model.messages import PipelineCompleted
 from vroom_model.records import Outcome
 
 
-@flow(name="vroom_forecast_pipeline", timeout_seconds=9000, on_completion=[send_end], on_failure=[send_end])
+@flow(name="vroom_forecast_pipeline", timeout_seconds=9000, **ENDS)
 @fails_in_a_sentence
 async def vroom_forecast_pipeline(seed: int = 0) -> State[Outcome]:
     """Run training and promotion as subflows, and send the result to the web app.

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from prefect import State, flow, get_run_logger, task
 from prefect.states import Completed
 
-from flows.tasks.endings import fails_in_a_sentence, send_end
+from flows.tasks.endings import ENDS, fails_in_a_sentence
 from flows.tasks.promotions import is_worth_repeating, open_promotions
 from flows.tasks.reports import Announced, announce, report_outcome
 from vroom_features.offline.snapshots import OfflineStore
@@ -40,7 +40,7 @@ def _compare_and_promote(
         )
 
 
-@flow(name="vroom_forecast_promotion", timeout_seconds=1800, on_completion=[send_end], on_failure=[send_end])
+@flow(name="vroom_forecast_promotion", timeout_seconds=1800, **ENDS)
 @fails_in_a_sentence
 async def vroom_forecast_promotion(
     version: int | None = None, force: bool = False, reason: str = ""

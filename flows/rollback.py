@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from prefect import State, flow, task
 from prefect.states import Completed
 
-from flows.tasks.endings import fails_in_a_sentence, send_end
+from flows.tasks.endings import ENDS, fails_in_a_sentence
 from flows.tasks.promotions import is_worth_repeating, open_promotions
 from flows.tasks.reports import announce, report_outcome
 from vroom_features.settings import Settings, read_settings
@@ -24,7 +24,7 @@ def _roll_back(settings: Settings, reason: str, as_of: datetime) -> Outcome:
         return promotions.rollback(as_of=as_of, reason=reason)
 
 
-@flow(name="vroom_forecast_rollback", timeout_seconds=900, on_completion=[send_end], on_failure=[send_end])
+@flow(name="vroom_forecast_rollback", timeout_seconds=900, **ENDS)
 @fails_in_a_sentence
 async def vroom_forecast_rollback(reason: str = "rolled back by hand") -> State[Outcome]:
     """Go back one promotion; run again, it goes back further, or finishes an interrupted one.

@@ -9,7 +9,7 @@ from prefect import State, flow, get_run_logger, task
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from flows.tasks.endings import fails_in_a_sentence, send_end
+from flows.tasks.endings import ENDS, fails_in_a_sentence
 from flows.tasks.partitions import load_dask
 from flows.tasks.promotions import delete_old_versions, is_worth_repeating
 from flows.tasks.reports import LEFT_OUT, NEXT_MATURES, keep_table, left_out, link_model
@@ -66,7 +66,7 @@ def choose_fit(num_rows: int, settings: Settings) -> "Fit | None":
     return partial(load_dask(address).fit_on_cluster, address)
 
 
-@flow(name="vroom_forecast_training", timeout_seconds=7200, on_completion=[send_end], on_failure=[send_end])
+@flow(name="vroom_forecast_training", timeout_seconds=7200, **ENDS)
 @fails_in_a_sentence
 async def vroom_forecast_training(seed: int = 0) -> State[int]:
     """Train, register, and set the alias ``candidate``.

@@ -43,6 +43,12 @@ async def send_end(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -
         return
     run_id, message = str(flow_run.id), state.message or ""
     publish(settings, RunFinished(flow=flow.name, run_id=run_id, state=state.name or "", message=message))
-    if state.is_failed() and flow_run.parent_task_run_id is None:  # a subflow's failure is its parent's
+    if (
+        not state.is_completed() and flow_run.parent_task_run_id is None
+    ):  # a subflow's failure is its parent's
         text = f"{flow.name} failed: {message}"
         await post(settings, {"event": "run-failed", "text": text, "flow": flow.name, "run_id": run_id})
+
+
+ENDS: dict[str, Any] = {when: [send_end] for when in ("on_completion", "on_failure", "on_crashed")}
+"""Hooks of every flow; the worker calls the last for a run whose process was killed."""
