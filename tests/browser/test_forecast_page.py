@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.chromium import Window
+from tests.browser.screenshots import SCHEMES
 from tests.browser.site import Site
 from vroom_features.vehicle import EXAMPLE
 
@@ -274,3 +275,26 @@ def test_a_phone_shows_the_answer_beside_the_form_and_rows_as_cards(window: Wind
         table = page.get_by_role("region", name=name, exact=True)
         assert table.evaluate("table => table.scrollWidth <= table.clientWidth"), name
         expect(table.locator("td[data-label=Price]").first).to_be_visible()
+
+
+def test_the_range_stands_out_in_both_themes(window: Window) -> None:
+    page = window.open()
+    luminance = """name => getComputedStyle(document.querySelector(`#range .${name}`)).fill
+        .match(/[\\d.]+/g).slice(0, 3)
+        .map((part) => part / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+        .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0)"""
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        lane, spread, middle = (page.evaluate(luminance, name) for name in ("lane", "spread", "middle"))
+        for other in (lane, middle):
+            assert (max(spread, other) + 0.05) / (min(spread, other) + 0.05) >= 3, scheme
+
+
+def test_the_chart_library_is_loaded_by_the_first_chart_in_sight(window: Window) -> None:
+    page = window.open()
+    page.wait_for_load_state("networkidle")
+    loaded = "performance.getEntriesByType('resource').filter((entry) => entry.name.includes('uPlot')).length"
+    assert page.evaluate(loaded) == 0
+    page.locator("#result .plot").first.scroll_into_view_if_needed()
+    expect(page.locator("#result canvas").first).to_be_visible()
+    assert page.evaluate(loaded) == 1

@@ -93,7 +93,7 @@ def test_a_forecast_says_what_it_counts_where_its_model_knows(
     assert [made["outside"] for made in far] == [["num_images", "recommended_price", "actual_price"]] * 4
     assert client.get("/model").json["watch"] == watch
     shown = re.sub(r"<[^>]+>", "", client.get("/").text)
-    assert "bookings a year 0.4 a month" in shown
+    assert "bookings a year, 0.4 a month" in shown
     assert "From the bookings in the 364 days of 2023-01-01 to 2023-12-30." in shown
     champion, old = models.champion(), models.register(CHAMPION, snapshot=snapshot_ref(None), ranges={})
     promote(old)

@@ -2,6 +2,7 @@
 
 import gzip
 import re
+from datetime import date
 from html import unescape
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from flask.testing import FlaskClient
 
 from tests.factories import VEHICLE
 from tests.vroom_features.stores import arrive
-from tests.webapp.conftest import csrf_token, sign_in
+from tests.webapp.conftest import Models, csrf_token, sign_in
+from tests.webapp.registry import snapshot_ref
 from vroom_features.ingest.seed import seed
+from vroom_features.watch import Watch
 from webapp.rendering.forms import DEFAULTS, read_entry
 from webapp.services import Services
 
@@ -104,6 +107,22 @@ def test_a_car_of_the_fleet_has_a_page_with_what_it_got_and_others_like_it(
 
 def listed(page: str) -> set[int]:
     return set(map(int, re.findall(r'href="/fleet/(\d+)"', page)))
+
+
+def test_numbers_are_those_of_a_year_whatever_the_model_counts(
+    client: FlaskClient, services: Services, models: Models
+) -> None:
+    champion = models.champion()
+    models.crown(models.register(4.0, snapshot=snapshot_ref(Watch(73, date(2023, 12, 30))), segments=()))
+    services.listener.refresh()
+    said = words(client, "/?actual_price=50&recommended_price=50&booking_days=2")
+    assert "20.0 bookings a year, 1.7 a month" in said
+    assert "Expect 15 to 25 bookings a year; about 8 in 10 similar cars do." in said
+    assert "From the bookings in the 73 days of 2023-10-19 to 2023-12-30." in said
+    assert "About 2,000 a year, 1,500 to 2,500, if a booking is 2 days." in said
+    assert "The average car gets 20.0. Your car differs by:" in said
+    models.crown(champion)
+    services.listener.refresh()
 
 
 def test_what_has_no_secret_is_compressed(client: FlaskClient) -> None:

@@ -174,8 +174,9 @@ class Predictor:
         if not self._ranges:
             return None
         found = [name for name, low, high in self._ranges if not low <= vehicle[name] <= high]
-        low, high = (ratio * vehicle["recommended_price"] for ratio in self._price_ratio)
-        if "actual_price" not in found and not low <= vehicle["actual_price"] <= high:
+        low, high = self._price_ratio
+        ratio = vehicle["actual_price"] / vehicle["recommended_price"]
+        if not low <= ratio <= high and "actual_price" not in found:
             found.append("actual_price")
         return found
 
