@@ -4,16 +4,21 @@
 """
 
 import io
+import json
 import random
 import tempfile
 from pathlib import Path
 from typing import Literal
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.browser.chromium import Window, launch
-from tests.promises.system import ROOT, System, running
+from tests.promises.system import MODEL_NAME, ROOT, System, running
+from vroom_features.offline.snapshots import OfflineStore, Snapshot
+from vroom_model.registry.registry import Registry
+from vroom_model.training.boosting import TrainingParams
+from vroom_model.training.register import train_candidate
 
 FOLDER = ROOT / "docs" / "screenshots"
 PAGES = {
@@ -62,6 +67,25 @@ def picture(page: Page, path: Path) -> None:
     image.quantize(NUM_COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
+def compare_in_mlflow(browser: Browser, mlflow: str, fleet: Snapshot) -> None:
+    """Train three models, and take what MLflow shows of their differences."""
+    with Registry(mlflow, MODEL_NAME) as registry:
+        runs = [
+            train_candidate(registry, fleet, as_of=fleet.created_at, params=params).version.run_id
+            for params in (TrainingParams(), TrainingParams(num_rounds=15), TrainingParams(max_depth=2))
+        ]
+        found = registry.api.get("experiments/get-by-name", experiment_name=MODEL_NAME)
+    experiments = [found["experiment"]["experiment_id"]]
+    page = browser.new_page(viewport={"width": 1100, "height": 1500})
+    page.goto(f"{mlflow}/#/compare-runs?runs={json.dumps(runs)}&experiments={json.dumps(experiments)}")
+    page.get_by_role("button", name="Close").click()  # of a chat
+    page.get_by_role("button", name="Visualizations").click()
+    page.get_by_role("switch", name="Parameters - Show diff only").click()
+    page.get_by_text("price_10_to_30_above_market").first.wait_for()
+    picture(page, FOLDER / "mlflow-comparison.png")
+    page.close()
+
+
 def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (
@@ -80,6 +104,7 @@ def main() -> None:
                     page.goto(path)
                     settle(page)
                     picture(page, FOLDER / f"{name}{size}-{scheme}.png")
+        compare_in_mlflow(browser, system.mlflow, OfflineStore(system.home / "offline").current())
 
 
 if __name__ == "__main__":
