@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -76,3 +77,23 @@ def test_a_link_to_a_page_that_is_not_there_fails_the_build(tmp_path: Path) -> N
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "page does not exist" in done.stdout + done.stderr
+
+
+def test_a_notebook_becomes_a_page_with_its_outputs_and_pictures(tmp_path: Path) -> None:
+    outputs = [
+        {"output_type": "stream", "text": ["1,000 cars\n"]},
+        {"output_type": "execute_result", "data": {"text/plain": ["9.1"], "text/html": ["<b>9.1</b>"]}},
+        {"output_type": "display_data", "data": {"image/png": "iVBORw0KGgo=", "text/plain": ["<Figure>"]}},
+    ]
+    cells = [
+        {"cell_type": "markdown", "source": ["# Features\n", "\n", "[more](../model.md)"]},
+        {"cell_type": "code", "source": ["predict(car)"], "outputs": outputs},
+    ]
+    (tmp_path / "one.ipynb").write_text(json.dumps({"cells": cells}))
+    page = tmp_path / "pages" / "one.md"
+    text = runpy.run_path(str(ROOT / "docs" / "lay_out.py"))["notebook_page"](tmp_path / "one.md", page)
+    assert text == (
+        "# Features\n\n[more](../model.md)\n\n```python\npredict(car)\n```\n\n```text\n1,000 cars\n```\n\n"
+        "```text\n9.1\n```\n\n![Output](one-1.png)\n"
+    )
+    assert (page.parent / "one-1.png").read_bytes().startswith(b"\x89PNG")

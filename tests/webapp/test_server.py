@@ -1,7 +1,6 @@
-"""The server as it runs for real: granian with two workers, and nginx in front as docs/deploy.md says."""
+"""The server as it runs for real: granian with two workers, and nginx in front as deploy/nginx.conf says."""
 
 import json
-import re
 import shutil
 import socket
 import ssl
@@ -28,7 +27,7 @@ from webapp.security.headers import BODY_MAX_BYTES
 NUM_WORKERS = 2
 BODY = json.dumps(VEHICLE)
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-DOC = Path(__file__).parents[2] / "docs" / "deploy.md"
+NGINX_CONF = Path(__file__).parents[2] / "deploy" / "nginx.conf"
 AROUND = """
 daemon off;
 pid {folder}/pid;
@@ -126,11 +125,11 @@ def proxy_port(server: Web, tmp_path: Path) -> Iterator[int]:
         check=True,
         capture_output=True,
     )
-    (configuration,) = re.findall(r"```nginx\n(.*?)```", DOC.read_text(), re.DOTALL)
-    configuration = re.sub(r"server 10\.\S+ max_fails=2;", f"server {app};", configuration, count=1)
-    configuration = re.sub(r" server 10\.0\.0\.12:8000 max_fails=2;", "", configuration)
+    configuration = NGINX_CONF.read_text().replace("server web:8000", f"server {app}")
+    configuration = configuration.replace("server events:8001", f"server {app}")  # no streams here
+    configuration = configuration.replace("listen 80;", f"listen 127.0.0.1:{free_port()};")
     configuration = configuration.replace("listen 443 ", f"listen 127.0.0.1:{proxy} ")
-    configuration = configuration.replace("/etc/ssl", str(folder))
+    configuration = configuration.replace("/etc/nginx/tls", str(folder))
     path = folder / "nginx.conf"
     path.write_text(AROUND.format(folder=folder, configuration=configuration))
     with subprocess.Popen([str(NGINX), "-c", str(path)]) as nginx:
