@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler, SecretStr
 from pydantic_core import CoreSchema, core_schema
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 NAME_MAX = 256
@@ -29,6 +29,7 @@ REDIS_OPTIONS = {
     "ssl_check_hostname": "(?i:true|false)",
 }
 """What a query of a Redis address may set, and to what; the program sets time-outs and decoding itself."""
+DASK = re.compile(r"local(:[1-9]\d*)?|[a-z]+://[^\s/]+:\d+")
 _PARTS = re.compile(
     r"(?P<scheme>(?:[a-z][a-z0-9+.-]*://)?)(?:(?P<userinfo>[^/?#]*)@)?"
     r"(?P<host>[^/?#@]*)(?P<path>[^?#]*)(?P<query>.*)",
@@ -195,7 +196,40 @@ def check_database(address: ServiceAddress) -> ServiceAddress:
         raise ValueError(f"{parsed.port} is no port; {expected}")
     if "@" in (parsed.host or ""):
         raise ValueError(f"two @ come before the host; {ENCODE}")
-    return address
+    return _check_sqlite(address, parsed) if parsed.get_backend_name() == "sqlite" else address
+
+
+def _check_sqlite(address: ServiceAddress, parsed: URL) -> ServiceAddress:
+    is_file = parsed.database and not parsed.database.startswith((":memory:", "file:"))
+    if not is_file or parsed.host or parsed.drivername not in {"sqlite", "sqlite+pysqlite"}:
+        raise ValueError("expected a file as sqlite:///path/to/file.db, with a fourth slash from the root on")
+    if unknown := sorted(parsed.query.keys() - {"timeout"}):
+        raise ValueError(f"its option {unknown[0]} is not known here; the one that is taken is timeout")
+    if not re.fullmatch(r"\d+(\.\d+)?", str(parsed.query.get("timeout", "0"))):
+        raise ValueError("its timeout is a number of seconds, as ?timeout=30")
+    path = absolute(str(parsed.database))
+    return address if path == parsed.database else sqlite_address(path, parsed)
+
+
+def sqlite_address(path: str | Path, parsed: URL = URL.create("sqlite")) -> ServiceAddress:  # noqa: B008 - immutable
+    """Return the address of a SQLite file, whatever characters its path has."""
+    return ServiceAddress(parsed.set(database=str(path)).render_as_string(hide_password=False))
+
+
+def absolute(path: str) -> str:
+    """Return a path from the root on, with ~ as the user's home."""
+    try:
+        return str(Path(path).expanduser().absolute())
+    except RuntimeError:
+        raise ValueError("there is no such user as its ~ names") from None
+
+
+def _check_offline(address: ServiceAddress) -> ServiceAddress:
+    if not address or "://" in address.url:
+        return address
+    if scheme := re.match(r"[a-z][a-z0-9+.-]+:(?=/)", address.url):
+        raise ValueError(f"write {scheme[0]}// before the bucket or host, or name a folder")
+    return ServiceAddress(absolute(address.url))
 
 
 def _check_server(address: ServiceAddress) -> ServiceAddress:
@@ -216,6 +250,8 @@ def _check_webhook(secret: SecretStr) -> SecretStr:
 def _check_dask(address: ServiceAddress) -> ServiceAddress:
     if str(address) != address.url:  # Dask would log the rest
         raise ValueError("Dask takes no user, password or query; expected an address as tcp://host:8786")
+    if address and not DASK.fullmatch(address.url):
+        raise ValueError("expected the address of a scheduler as tcp://host:8786, or local:4")
     return address
 
 
@@ -241,10 +277,13 @@ def _check_name(name: str) -> str:
     return name
 
 
-def _check_not_empty(folder: object) -> object:
-    if isinstance(folder, str) and not folder.strip():
+def _check_folder(folder: object) -> object:
+    if isinstance(folder, str) and not folder:
         raise ValueError("it is empty; name a folder, or remove the setting")
-    return folder
+    path = Path(absolute(str(folder)))
+    if path.exists() and not path.is_dir():
+        raise ValueError("it is a file; name a folder")
+    return path
 
 
 DatabaseAddress = Annotated[ServiceAddress, AfterValidator(check_database)]
@@ -253,5 +292,6 @@ ServerAddress = Annotated[ServiceAddress, AfterValidator(_check_server)]
 WebhookAddress = Annotated[SecretStr, AfterValidator(_check_webhook)]
 """Secret as a whole, for its path is most often a password."""
 DaskAddress = Annotated[ServiceAddress, AfterValidator(_check_dask)]
-NotEmpty = BeforeValidator(_check_not_empty)
+OfflineAddress = Annotated[ServiceAddress, AfterValidator(_check_offline)]
+Folder = Annotated[Path, BeforeValidator(_check_folder)]
 ModelName = Annotated[str, AfterValidator(_check_name)]

@@ -1,22 +1,37 @@
 """Every setting of the system, in one class: environment variables ``VROOM_*``, or a ``.env`` file."""
 
 import re
+from collections.abc import Mapping
+from io import StringIO
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from dotenv.parser import parse_stream
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from vroom_features.addresses import (
     DaskAddress,
     DatabaseAddress,
+    Folder,
     ModelName,
-    NotEmpty,
+    OfflineAddress,
     RedisAddress,
     ServerAddress,
     ServiceAddress,
     WebhookAddress,
+    sqlite_address,
 )
+from vroom_features.environment import BindAddress, EventsUrl, HostNames, RateLimit, prepare_environment
 from vroom_features.errors import SettingsError
 
 MAX_BAD_SHARE = 0.01
@@ -29,12 +44,14 @@ PARTITION_VEHICLES = 131_072
 """Vehicles read, computed and written at a time; a run's memory grows with it."""
 KEEP_SNAPSHOTS = 5
 SAMPLE_DIR = Path(__file__).with_name("sample")
+ENV_FILE = ".env"
 HEADER_TEXT = re.compile(r"([!-~]([ -~]*[!-~])?)?")
 """Empty, or text that an HTTP header carries unchanged."""
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
+AnyCase = BeforeValidator(lambda word: word.lower() if isinstance(word, str) else word)
 UNSET = ServiceAddress("")
 
 
@@ -43,18 +60,20 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="VROOM_",
-        env_file=".env",
+        env_file=ENV_FILE,
+        env_file_encoding="utf-8-sig",
         frozen=True,
+        validate_default=True,
         extra="ignore",
         hide_input_in_errors=True,
         use_attribute_docstrings=True,
     )
 
-    home: Annotated[Path, NotEmpty] = Path("var")
+    home: Folder = Path("var")
     """folder of everything the system writes"""
     database_url: DatabaseAddress = UNSET
     """source database, SQLite or PostgreSQL; empty: a SQLite file in VROOM_HOME"""
-    offline_url: ServiceAddress = UNSET
+    offline_url: OfflineAddress = UNSET
     """offline store, a folder or any fsspec URL as s3://bucket/vroom; empty: a folder in VROOM_HOME"""
     redis_url: RedisAddress = UNSET
     """online store and messages; empty: 127.0.0.1 at VROOM_REDIS_PORT; a cluster: redis+cluster://host:port"""
@@ -62,7 +81,7 @@ class Settings(BaseSettings):
     """begins each key and channel in Redis; give each of several deployments on one Redis its own"""
     mlflow_uri: ServerAddress = UNSET
     """MLflow server; empty: 127.0.0.1 at VROOM_MLFLOW_PORT"""
-    data_dir: Path = Field(default_factory=lambda: here if (here := Path("data")).is_dir() else SAMPLE_DIR)
+    data_dir: Folder = Field(default_factory=lambda: here if (here := Path("data")).is_dir() else SAMPLE_DIR)
     """folder of the CSV files to seed from; by default data in this folder or the sample, which replaces no
     other fleet"""
     partition_vehicles: int = Field(PARTITION_VEHICLES, ge=1)
@@ -96,25 +115,25 @@ class Settings(BaseSettings):
     promotion_max_label_drop: float = Field(0.25, gt=0, lt=1)
     """share of the reservations that may be missing before nobody is promoted"""
 
-    web_host: str = "127.0.0.1"
-    """address the web app listens on"""
+    web_host: BindAddress = "127.0.0.1"
+    """IP address that the web app listens on"""
     web_port: Port = 8000
     """port of the web app"""
     web_workers: int = Field(2, ge=1, le=64)
     """worker processes of the web app"""
     web_events_port: Port = 8001
     """port of the server of event streams"""
-    web_events_url: str = ""
+    web_events_url: EventsUrl = ""
     """URL of the event streams for browsers; empty: the web host at VROOM_WEB_EVENTS_PORT"""
-    web_trusted_hosts: str = ""
+    web_trusted_hosts: HostNames = ""
     """host names to answer to, comma-separated, besides those of loopback; empty: any, or on loopback none"""
     web_tls: bool = False
     """the web app is served over HTTPS: cookies are Secure, HSTS is sent"""
     web_proxies: int = Field(0, ge=0, le=8)
     """reverse proxies in front whose X-Forwarded headers count"""
-    web_open_saving: Literal["auto", "yes", "no"] = "auto"
+    web_open_saving: Annotated[Literal["auto", "yes", "no"], AnyCase] = "auto"
     """whether anyone may save a vehicle; auto: only while bound to loopback"""
-    web_predict_limit: str = ""
+    web_predict_limit: RateLimit = ""
     """forecasts per client, as '600 per minute', where a batch counts each; empty: no limit on loopback"""
     web_session_hours: float = Field(12.0, gt=0, le=720)
     """how long after signing in the operator must sign in again"""
@@ -128,7 +147,7 @@ class Settings(BaseSettings):
     """operator's password and API token, printable ASCII; empty: made at first start in VROOM_HOME"""
     secret_key: SecretStr = SecretStr("")
     """key that signs cookies; empty: made at first start in VROOM_HOME"""
-    log_format: Literal["auto", "json", "console"] = "auto"
+    log_format: Annotated[Literal["auto", "json", "console"], AnyCase] = "auto"
     """how the web app logs; auto: console in a terminal, JSON lines elsewhere"""
     webhook_url: WebhookAddress = SecretStr("")
     """URL that flows post promotions, refusals, rollbacks, drift and failed runs to; empty: none"""
@@ -147,6 +166,18 @@ class Settings(BaseSettings):
     redis_port: Port = 6379
     """port of the embedded Redis"""
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _has_plain_text(cls, value: object, info: ValidationInfo) -> object:
+        if not isinstance(value, str) or info.field_name in {"operator_password", "secret_key"}:
+            return value
+        text = value.strip()
+        if not text.isprintable():
+            raise ValueError("it has a control character, a line break, or bytes that are no UTF-8")
+        if text[:1] in {"'", '"'} and text[:1] == text[-1:]:
+            raise ValueError("it is in quotes, which belong in no value; write it without them")
+        return text
+
     @field_validator("operator_password")
     @classmethod
     def _fits_into_a_header(cls, password: SecretStr) -> SecretStr:
@@ -156,6 +187,17 @@ class Settings(BaseSettings):
             )
         return password
 
+    @model_validator(mode="after")
+    def _has_a_port_for_each(self) -> Self:
+        urls = {
+            "redis_port": self.redis_url,
+            "mlflow_port": self.mlflow_uri,
+            "prefect_port": self.prefect_url,
+        }
+        own = ("web_port", "web_events_port", *(name for name, url in urls.items() if not url))
+        check_ports({name: getattr(self, name) for name in own})
+        return self
+
     @property
     def is_data_dir_set(self) -> bool:
         """Whether the folder to seed from is set, even to its default."""
@@ -163,7 +205,7 @@ class Settings(BaseSettings):
 
     @property
     def source_database(self) -> ServiceAddress:
-        return self.database_url or ServiceAddress(f"sqlite:///{self.home / 'vroom.db'}")
+        return self.database_url or sqlite_address(self.home / "vroom.db")
 
     @property
     def offline_store(self) -> ServiceAddress:
@@ -195,18 +237,57 @@ class Settings(BaseSettings):
     @property
     def is_loopback(self) -> bool:
         """Whether the web app listens on this machine only."""
-        return self.web_host in {"127.0.0.1", "::1", "localhost"}
+        return ip_address(self.web_host).is_loopback
+
+    @property
+    def web_url(self) -> str:
+        """Where a browser on this machine finds the web app."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.web_host, self.web_host)  # noqa: S104 - no bind
+        return f"http://[{host}]:{self.web_port}" if ":" in host else f"http://{host}:{self.web_port}"
+
+
+def check_ports(ports: Mapping[str, int]) -> None:
+    """Raise ValueError if two settings name the same port."""
+    for name, port in ports.items():
+        if others := [other for other in ports if other != name and ports[other] == port]:
+            names = f"VROOM_{name.upper()} and VROOM_{others[0].upper()}"
+            raise ValueError(f"{names} are both {port}; give each a port of its own")
 
 
 def read_settings() -> Settings:
-    """Return the settings; SettingsError has a line for each variable that is refused."""
+    """Return the settings; SettingsError has a line for each variable that is refused.
+
+    The rest of the environment is prepared for the clients that will use the settings.
+    """
+    prepare_environment()
+    _check_file(Path(ENV_FILE).absolute())
     try:
         return Settings()
     except ValidationError as exc:
         lines = []
         for error in exc.errors(include_url=False, include_context=False):
+            if not error["loc"]:  # several settings together
+                lines.append(error["msg"].removeprefix("Value error, "))
+                continue
             field = str(error["loc"][0])
             is_number = Settings.model_fields[field].annotation in {int, float, bool}  # no secret, no address
             came = f", got {str(error['input'])[:40]!r}" if is_number else ""
             lines.append(f"VROOM_{field.upper()}: {error['msg'].removeprefix('Value error, ')}{came}")
         raise SettingsError(lines) from exc
+
+
+def _check_file(path: Path) -> None:
+    """Refuse a file of settings that would be read in part, or with wrong characters."""
+    if not path.is_file():
+        return
+    try:
+        text = path.read_text("utf-8-sig")
+    except OSError as exc:
+        raise SettingsError([f"{path}: it cannot be read: {exc.strerror}"]) from exc
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise SettingsError([f"{path}: it is not in UTF-8; save it as UTF-8"])
+    lines = [line.original.line for line in parse_stream(StringIO(text)) if line.error]
+    if lines:
+        raise SettingsError([f"{path}: line {lines[0]} is no NAME=value"])

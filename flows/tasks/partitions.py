@@ -6,7 +6,6 @@ Each way runs the same function on the same ranges, so the result is the same, b
 import os
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -80,7 +79,7 @@ class PartitionRunner:
         if len(ranges) <= FEW_RANGES:
             return
         size = -(-len(ranges) // MAX_TASKS)
-        places = {"database": _absolute(database), "root": _absolute(root)}
+        places = {"database": database, "root": root}
         batches = [list(ranges[start : start + size]) for start in range(0, len(ranges), size)]
         with self._task_runner(len(ranges)) as runner:
             futures = [runner.submit(make_partitions, {**places, "ranges": batch}) for batch in batches]
@@ -92,9 +91,3 @@ class PartitionRunner:
             runner: TaskRunner[Any] = load_dask(self._dask_address).dask_task_runner(self._dask_address)
             return runner
         return ThreadPoolTaskRunner(max_workers=min(MAX_THREADS, os.cpu_count() or 1))
-
-
-def _absolute(place: ServiceAddress) -> ServiceAddress:
-    """Make the path of a SQLite file or of a folder absolute: workers may run in other folders."""
-    scheme, separator, path = place.url.rpartition("sqlite:///")
-    return place if "://" in path else ServiceAddress(f"{scheme}{separator}{Path(path).resolve()}")

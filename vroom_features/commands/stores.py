@@ -16,7 +16,7 @@ from cyclopts.validators import Number
 from rich.console import Console
 from rich.progress import Progress
 
-from vroom_features.addresses import ServiceAddress, check_database, check_redis
+from vroom_features.addresses import ServiceAddress, check_database, check_redis, sqlite_address
 from vroom_features.database import backup as backups
 from vroom_features.database.mlflow_backup import DATABASE, back_up_mlflow, refuse_loss, restore_mlflow
 from vroom_features.database.tables import SCHEMA_VERSION
@@ -201,7 +201,7 @@ def _database(db: str | None) -> ServiceAddress:
     if db is None:
         return read_settings().source_database
     with _refused("--db"):
-        return check_database(ServiceAddress(db if "://" in db else f"sqlite:///{db}"))
+        return check_database(ServiceAddress(db) if "://" in db else sqlite_address(db))
 
 
 def _existing_source(db: str | None) -> SourceStore:

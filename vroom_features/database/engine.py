@@ -110,8 +110,7 @@ def _engine(address: ServiceAddress) -> Engine:
             )
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         engine = create_engine(
-            parsed,
-            connect_args={"timeout": LOCK_TIMEOUT_S},
+            parsed.set(query={"timeout": str(LOCK_TIMEOUT_S), **parsed.query}),
             poolclass=NullPool,  # a restored backup is seen at once
         )
         event.listen(engine, "connect", _prepare_sqlite)

@@ -1,0 +1,161 @@
+"""Each setting is normalized, or refused with its name, whoever reads it; so is a file of settings."""
+
+from pathlib import Path
+
+import pytest
+
+from vroom_features.addresses import ServiceAddress, sqlite_address
+from vroom_features.database.vehicles import SourceStore
+from vroom_features.errors import SettingsError
+from vroom_features.settings import Settings, read_settings
+
+ODD = "a?b%20#c é;d'q%s(x)"
+"""A folder's name with all that URLs, SQL, shells and format strings give a meaning."""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder that the program is started in, which is also the user's home."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def assert_refused(name: str, *words: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        read_settings()
+    assert str(refusal.value).startswith(f"{name}: ")
+    assert all(word in str(refusal.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("setting", "taken"),
+    [
+        ("HOME=~/my cars", "{folder}/my cars"),
+        ("HOME= var/../cars ", "{folder}/var/../cars"),
+        ("DATA_DIR=~", "{folder}"),
+        ("DATABASE_URL=sqlite:///v.db?timeout=30", "sqlite:///{folder}/v.db?timeout=30"),
+        ("DATABASE_URL=sqlite+pysqlite:////srv/v.db", "sqlite+pysqlite:////srv/v.db"),
+        ("OFFLINE_URL=~/offline", "{folder}/offline"),
+        ("OFFLINE_URL=s3://bucket/vroom ", "s3://bucket/vroom"),
+        ("WEB_HOST=localhost", "127.0.0.1"),
+        ("WEB_HOST=[::1]", "::1"),
+        ("WEB_HOST= 0.0.0.0", "0.0.0.0"),
+        ("WEB_HOST=2001:DB8:0:0::1", "2001:db8::1"),
+        ("WEB_TRUSTED_HOSTS=https://Forecast.Example.com:8443/vroom", "forecast.example.com"),
+        ("WEB_TRUSTED_HOSTS=A.example, *.b.example .c.example.", "a.example,.b.example,.c.example"),
+        ("WEB_TRUSTED_HOSTS=::1,[2001:DB8:0::1]:443,10.0.0.5:80", "::1,2001:db8::1,10.0.0.5"),
+        ("WEB_TRUSTED_HOSTS=bücher.example", "xn--bcher-kva.example"),
+        ("WEB_EVENTS_URL=https://h.example/vroom/events", "https://h.example/vroom/events"),
+        ("WEB_EVENTS_URL=/vroom/events", "/vroom/events"),
+        ("WEB_PREDICT_LIMIT=600 Per Minute", "600 per minute"),
+        ("WEB_PREDICT_LIMIT=10/2 hours", "10/2 hours"),
+        ("WEB_OPEN_SAVING=YES", "yes"),
+        ("LOG_FORMAT= JSON", "json"),
+        ("WEB_TLS= True ", "True"),
+        ("DASK_ADDRESS=local", "local"),
+        ("DASK_ADDRESS=tls://scheduler:8786", "tls://scheduler:8786"),
+        ("MODEL_NAME= vroom ", "vroom"),
+    ],
+)
+def test_a_setting_is_taken_as_it_is_meant(
+    setting: str, taken: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, _, value = setting.partition("=")
+    monkeypatch.setenv(f"VROOM_{name}", value)
+    found = getattr(read_settings(), name.lower())
+    assert (found.url if isinstance(found, ServiceAddress) else str(found)) == taken.format(folder=folder)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("HOME=", "it is empty"),
+        ("HOME=/dev/null", "it is a file"),
+        ("HOME=~nobody-here/var", "no such user"),
+        ('HOME="var"', "quotes"),
+        ("HOME=var\nVROOM_WEB_PORT=1", "control character"),
+        ("DATA_DIR= ", "it is empty"),
+        ("DATABASE_URL=sqlite:///v.db?foo=s3cret", "foo"),
+        ("DATABASE_URL=sqlite:///v.db?timeout=soon", "timeout"),
+        ("DATABASE_URL=sqlite:///file:v.db?mode=ro&uri=true", "sqlite:///path/to/file.db"),
+        ("DATABASE_URL=sqlite:///:memory:", "sqlite:///path/to/file.db"),
+        ("DATABASE_URL=sqlite://", "sqlite:///path/to/file.db"),
+        ("DATABASE_URL=sqlite://srv/v.db", "fourth slash"),
+        ("DATABASE_URL=sqlite+aiosqlite:///v.db", "sqlite:///path/to/file.db"),
+        ("OFFLINE_URL=s3:/bucket/vroom", "s3://"),
+        ("DASK_ADDRESS=local:many", "local:4"),
+        ("DASK_ADDRESS=scheduler", "tcp://host:8786"),
+        ("WEB_HOST=", "IP address"),
+        ("WEB_HOST=http://127.0.0.1", "IP address"),
+        ("WEB_HOST=127.0.0.1:8000", "VROOM_WEB_PORT"),
+        ("WEB_HOST=forecast.example.com", "IP address"),
+        ("WEB_HOST=*", "0.0.0.0"),
+        ("WEB_TRUSTED_HOSTS=*", "leave it empty"),
+        ("WEB_TRUSTED_HOSTS=a.example,b_c.example", "forecast.example.com"),
+        ("WEB_TRUSTED_HOSTS=https://", "forecast.example.com"),
+        ("WEB_EVENTS_URL=forecast.example.com/events", "https://"),
+        ("WEB_EVENTS_URL=//forecast.example.com/events", "https://"),
+        ("WEB_EVENTS_URL=https://a.example/; script-src *", "https://"),
+        ("WEB_PREDICT_LIMIT=600", "600 per minute"),
+        ("WEB_PREDICT_LIMIT=0 per minute", "600 per minute"),
+        ("WEB_PREDICT_LIMIT=6 per minute; 1 per second", "600 per minute"),
+        ("WEB_PORT=http", "http"),
+        ("WEB_OPEN_SAVING=maybe", "'auto'"),
+    ],
+)
+def test_a_setting_that_cannot_be_meant_is_refused_by_name(
+    setting: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, _, value = setting.partition("=")
+    monkeypatch.setenv(f"VROOM_{name}", value)
+    assert_refused(f"VROOM_{name}", words)
+
+
+@pytest.mark.parametrize(
+    ("ports", "refused"),
+    [
+        ({"WEB_PORT": "8001"}, "VROOM_WEB_PORT and VROOM_WEB_EVENTS_PORT are both 8001"),
+        ({"WEB_PORT": "5000"}, "VROOM_WEB_PORT and VROOM_MLFLOW_PORT are both 5000"),
+        ({"WEB_PORT": "5000", "MLFLOW_URI": "http://mlflow.internal:5000"}, ""),
+    ],
+)
+def test_ports_that_collide_are_named(
+    ports: dict[str, str], refused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ports.items():
+        monkeypatch.setenv(f"VROOM_{name}", value)
+    if refused:
+        with pytest.raises(SettingsError, match=refused):
+            read_settings()
+    else:
+        assert read_settings().web_port == 5000
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_file_of_settings_is_read(folder: Path, encoding: str) -> None:
+    (folder / ".env").write_text("VROOM_MODEL_NAME=Prévision\nVROOM_HOME=~/Daten ö\n", encoding=encoding)
+    settings = read_settings()
+    assert (settings.model_name, settings.home) == ("Prévision", folder / "Daten ö")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("VROOM_MODEL_NAME=Prévision\n".encode("utf-16"), "UTF-8"),
+        ("VROOM_MODEL_NAME=Prevision\n".encode("utf-16-le"), "UTF-8"),
+        ("VROOM_MODEL_NAME=Prévision\n".encode("latin-1"), "UTF-8"),
+        (b"VROOM_WEB_PORT=8100\nVROOM_HOME: var\n", "line 2"),
+    ],
+)
+def test_a_file_of_settings_that_cannot_be_read_is_named(folder: Path, content: bytes, words: str) -> None:
+    (folder / ".env").write_bytes(content)
+    assert_refused(str(folder / ".env"), words)
+
+
+def test_every_file_of_an_odd_home_stays_in_it(folder: Path) -> None:
+    home = folder / ODD
+    for database in (Settings(_env_file=None, home=home).source_database, sqlite_address(home / "other?.db")):
+        SourceStore.open(database).close()
+    assert sorted(path.name for path in folder.rglob("*.db")) == ["other?.db", "vroom.db"]
+    assert [path.name for path in folder.iterdir()] == [ODD]
