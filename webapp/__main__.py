@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from granian.constants import HTTPModes, Interfaces
 from granian.server import Server
 
+from vroom_features.environment import check_port
 from vroom_features.errors import SettingsError
 from vroom_features.settings import Settings, read_settings
 from webapp.parent_watchdog import KILL_AFTER_S, KILL_STREAMS_AFTER_S
@@ -53,8 +54,13 @@ def main() -> None:
     os.umask(0o077)  # only the owner may read what the server writes
     try:
         settings = read_settings()
+        name = "web_events_port" if what == "events" else "web_port"
+        check_port(settings.web_host, getattr(settings, name))
     except SettingsError as exc:
         sys.stderr.write(f"{exc}\n")
+        sys.exit(2)
+    except OSError as exc:
+        sys.stderr.write(f"VROOM_WEB_HOST, VROOM_{name.upper()}: {exc.strerror}\n")
         sys.exit(2)
     if what == "events":
         serve_events(settings)

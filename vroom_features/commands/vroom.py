@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
 
+from vroom_features.environment import prepare_environment
+
 DISTRIBUTION = "vroom-forecast"
 
 
@@ -72,6 +74,7 @@ def run(module: str, *, extra: str) -> None:
     if sys.argv[1:] == ["--version"]:
         sys.stdout.write(f"{version(DISTRIBUTION)}\n")
         return
+    prepare_environment()  # for Prefect's worker, which reads no settings of ours
     try:
         import_module(module.partition(".")[0])  # runpy does not say which one is missing
         runpy.run_module(module, run_name="__main__", alter_sys=True)
