@@ -21,7 +21,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
-from werkzeug.sansio.utils import host_is_trusted
 
 from vroom_features.addresses import ServiceAddress
 from vroom_features.messages import (
@@ -34,10 +33,10 @@ from vroom_features.messages import (
     VehicleSaved,
 )
 from vroom_features.online.redis_client import describe, node_url
-from vroom_features.settings import Settings
+from vroom_features.settings import Settings, read_settings
 from vroom_model.messages import ModelLoaded, ModelPromoted, PipelineCompleted
 from webapp.parent_watchdog import KILL_STREAMS_AFTER_S, watch_parent
-from webapp.security.hosts import LOOPBACK_HOSTS, host_rule, hostname, trusted_hosts
+from webapp.security.hosts import LOOPBACK_HOSTS, host_rule, hostname, is_one_of, trusted_hosts
 
 logger = logging.getLogger(__name__)
 
@@ -141,27 +140,18 @@ class Broadcast:
             self._queues.discard(queue)
 
 
-class TrustedHosts:
-    """ASGI middleware that refuses a foreign host name, which may be a page's rebound DNS entry.
+def refuse_foreign_hosts(app: ASGIApp, is_trusted: Callable[[str | None], bool]) -> ASGIApp:
+    """Return the app with a 400 for a foreign host name, which may be a page's rebound DNS entry.
 
-    Starlette's own does not read the ports and leading dots that Flask's list may have.
-
-    Parameters
-    ----------
-    is_trusted : callable
-        Checks a ``Host`` header.
+    Starlette's own middleware does not read the ports and leading dots of the settings.
     """
 
-    def __init__(self, app: ASGIApp, is_trusted: Callable[[str | None], bool]) -> None:
-        self._app = app
-        self._is_trusted = is_trusted
+    async def checked(scope: Scope, receive: Receive, send: Send) -> None:
+        is_foreign = scope["type"] == "http" and not is_trusted(Headers(scope=scope).get("host"))
+        answer = PlainTextResponse("this host name is not answered to", 400) if is_foreign else app
+        await answer(scope, receive, send)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 400 to a foreign host name."""
-        if scope["type"] == "http" and not self._is_trusted(Headers(scope=scope).get("host")):
-            await PlainTextResponse("this host name is not answered to", 400)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+    return checked
 
 
 def encode(channel: str, payload: bytes) -> bytes:
@@ -178,7 +168,7 @@ def encode(channel: str, payload: bytes) -> bytes:
 
 def create_events_app(settings: Settings | None = None) -> Starlette:
     """Return the ASGI app; it connects to Redis when its server starts it."""
-    settings = settings or Settings()
+    settings = settings or read_settings()
     broadcast = Broadcast(settings.redis, settings.redis_prefix)
     trusted_pages = trusted_hosts(settings) or LOOPBACK_HOSTS
 
@@ -197,7 +187,7 @@ def create_events_app(settings: Settings | None = None) -> Starlette:
         authority = origin.partition("://")[2]
         # The page comes from another port of this machine, or through the same proxy.
         is_same = (name := hostname(authority)) is not None and name == hostname(request.headers["host"])
-        if is_same or host_is_trusted(authority, trusted_pages):
+        if is_same or is_one_of(authority, trusted_pages):
             headers["Access-Control-Allow-Origin"] = origin
         return StreamingResponse(broadcast.stream(), media_type="text/event-stream", headers=headers)
 
@@ -207,7 +197,7 @@ def create_events_app(settings: Settings | None = None) -> Starlette:
 
     return Starlette(
         routes=[Route("/events", events), Route("/health", health)],
-        middleware=[Middleware(TrustedHosts, host_rule(settings))],
+        middleware=[Middleware(refuse_foreign_hosts, host_rule(settings))],
         lifespan=lifespan,
     )
 
