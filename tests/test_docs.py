@@ -1,11 +1,13 @@
 """The documents name settings, files, commands, tests and figures that are there."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
+from vroom_features.commands.vroom import COMMANDS
 from vroom_features.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -70,6 +72,16 @@ def test_the_readme_names_every_deployment_and_every_command_of_the_feature_libr
     names = {name.removeprefix("vroom_forecast") for name in deployments()}
     assert [name for name in sorted(names) if name not in README] == []
     assert [name for name in sorted(feature_commands()) if f"`{name}`" not in README] == []
+
+
+def test_the_page_on_installing_names_every_extra_and_every_command() -> None:
+    install = (ROOT / "docs" / "install.md").read_text()
+    extras = {name for row in table(install, "extra") for name in re.findall(r"`(\w+)`", row[0])}
+    assert extras == set(
+        tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    )
+    words = {word for row in table(install, "command") for word in re.findall(r"`(?:vroom )?(\w+)`", row[0])}
+    assert words == set(COMMANDS)
 
 
 def test_every_promise_names_tests_that_exist() -> None:
