@@ -14,7 +14,7 @@ from vroom_features.database.audit_log import AuditLog
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.online.redis_client import connect_redis
 from vroom_features.online.store import OnlineStore
-from vroom_features.settings import Settings
+from vroom_features.settings import Settings, read_settings
 from vroom_model.messages import ModelPromoted
 from vroom_model.registry.model_cache import ModelCache
 from vroom_model.registry.promotion import PromotionService
@@ -52,10 +52,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     The threads that follow the champion and sync the online store run from now on;
     ``app.extensions["vroom"].close()`` stops them.
     """
-    settings = settings or Settings()
+    settings = settings or read_settings()
     observability.configure_logs(settings)
     settings.home.mkdir(parents=True, exist_ok=True)
     app = VroomOpenAPI("webapp")
+    app.debug = False  # whatever FLASK_DEBUG is: errors are answered, not raised
     headers.install(app, settings, style_source=templates.install(app))
     compression.install(app)
     problems.install(app)
@@ -69,11 +70,12 @@ def create_app(settings: Settings | None = None) -> Flask:
         csrf.exempt(blueprint)
         app.register_blueprint(blueprint)
     services = open_services(settings)
+    sign_in.name_cookies(app, services.source.last_change().database_id)
     app.extensions["vroom"] = services
     app.wsgi_app = FastPath(app.wsgi_app, services)  # type: ignore[method-assign]  # as Flask documents
     if settings.web_proxies:  # outermost, so that everything inside gets the client's address
         n = settings.web_proxies
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=n, x_proto=n, x_host=n)  # type: ignore[method-assign]
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=n, x_proto=n, x_host=n, x_prefix=n)  # type: ignore[method-assign]
     return app
 
 

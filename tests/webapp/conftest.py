@@ -89,9 +89,10 @@ def sign_in(client: FlaskClient, password: str = PASSWORD) -> int:
 
 def copy_cookie(client: FlaskClient, app: Flask) -> FlaskClient:
     """Return a client of an app with the cookie of another client."""
-    cookie, other = client.get_cookie("vroom"), new_client(app)
+    name = client.application.config["SESSION_COOKIE_NAME"]
+    cookie, other = client.get_cookie(name), new_client(app)
     assert cookie is not None
-    other.set_cookie("vroom", cookie.value)
+    other.set_cookie(app.config["SESSION_COOKIE_NAME"], cookie.value)
     return other
 
 

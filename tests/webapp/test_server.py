@@ -1,7 +1,6 @@
 """The server as it runs for real: granian with two workers, and nginx in front as deploy/nginx.conf says."""
 
 import json
-import shutil
 import socket
 import ssl
 import subprocess
@@ -16,6 +15,7 @@ import psutil
 import pytest
 
 from tests.factories import VEHICLE
+from tests.nginx_process import documented_nginx, needs_nginx
 from tests.ports import free_port
 from tests.promises.system import Web, command_environment, process_id, wait_until, web_server
 from tests.webapp.conftest import Models, Promote
@@ -26,20 +26,6 @@ from webapp.security.headers import BODY_MAX_BYTES
 
 NUM_WORKERS = 2
 BODY = json.dumps(VEHICLE)
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-NGINX_CONF = Path(__file__).parents[2] / "deploy" / "nginx.conf"
-AROUND = """
-daemon off;
-pid {folder}/pid;
-error_log {folder}/log;
-events {{ worker_connections 1024; }}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/proxy;
-  {configuration}
-}}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -118,35 +104,13 @@ def test_workers_are_counted(server: Web, models: Models, promote: Promote, sett
 
 @pytest.fixture
 def proxy_port(server: Web, tmp_path: Path) -> Iterator[int]:
-    proxy, app, folder = free_port(), server.url.removeprefix("http://"), tmp_path
-    files = ["-keyout", str(folder / "forecast.key"), "-out", str(folder / "forecast.pem")]
-    subprocess.run(
-        ["openssl", "req", "-x509", "-nodes", "-newkey", "ed25519", "-subj", "/CN=forecast", *files],
-        check=True,
-        capture_output=True,
-    )
-    configuration = NGINX_CONF.read_text().replace("server web:8000", f"server {app}")
-    configuration = configuration.replace("server events:8001", f"server {app}")  # no streams here
-    configuration = configuration.replace("listen 80;", f"listen 127.0.0.1:{free_port()};")
-    configuration = configuration.replace("listen 443 ", f"listen 127.0.0.1:{proxy} ")
-    configuration = configuration.replace("/etc/nginx/tls", str(folder))
-    path = folder / "nginx.conf"
-    path.write_text(AROUND.format(folder=folder, configuration=configuration))
-    with subprocess.Popen([str(NGINX), "-c", str(path)]) as nginx:
-        try:
-            wait_until(lambda: is_open(proxy))
-            yield proxy
-        finally:
-            nginx.terminate()
-
-
-def is_open(port: int) -> bool:
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
+    app = server.url.removeprefix("http://")
+    with documented_nginx(tmp_path, port := free_port(), app=app, events=app):
+        yield port
 
 
 @pytest.mark.packaging
-@pytest.mark.skipif(not (NGINX and shutil.which("openssl")), reason="nginx or openssl is not installed")
+@needs_nginx
 def test_clients_that_drip_their_bodies_delay_nobody_behind_the_documented_proxy(proxy_port: int) -> None:
     trusting = ssl.create_default_context()
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE

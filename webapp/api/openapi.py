@@ -162,8 +162,9 @@ class VroomOpenAPI(OpenAPI):
         document["components"]["schemas"] |= schema.pop("$defs", {}) | {"InferenceRequest": schema}
 
     def openapi_view(self) -> Response:
-        """Describe the API."""
-        response = Response(orjson.dumps(self.api_doc), content_type="application/json")
+        """Describe the API, with the prefix that a proxy gave it."""
+        document = self.api_doc | {"servers": [{"url": request.script_root or "/"}]}
+        response = Response(orjson.dumps(document), content_type="application/json")
         response.add_etag()
         response.make_conditional(request)
         return response

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from flask import Response
+from flask import Response, request
 from flask_openapi3 import Tag
 from flask_openapi3.types import ResponseDict
 from pydantic import BaseModel, ConfigDict, Field
@@ -80,7 +80,7 @@ def _start(action: str) -> Response:
         document.model_dump_json(),
         status=202,
         content_type="application/json",
-        headers={"Location": f"/runs/{document.id}"},
+        headers={"Location": f"{request.script_root}/runs/{document.id}"},
     )
 
 

@@ -151,7 +151,7 @@ def save_vehicle(header: SaveHeader, body: VehicleDocument) -> Response:
     """Save a vehicle; the same Idempotency-Key saves it once and answers alike: 404 once it is deleted."""
     vehicle = VehicleCreate.model_validate(body.model_dump())
     saved = vehicles.save(services(), vehicle, idempotency_key=header.idempotency_key)
-    headers = {"Location": f"/vehicles/{saved.vehicle.vehicle_id}/features"}
+    headers = {"Location": f"{request.script_root}/vehicles/{saved.vehicle.vehicle_id}/features"}
     if not saved.created:
         headers["Idempotency-Replayed"] = "true"
     return Response(

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, request
+from flask import Flask, current_app, request
 from flask_login import current_user
 
 from vroom_model.records import REASON_MAX
@@ -49,7 +49,7 @@ def install(app: Flask) -> None:
 
 def frame() -> dict[str, Any]:
     """Return what the frame of every page shows."""
-    theme = request.cookies.get("theme")
+    theme = request.cookies.get(f"{current_app.config['SESSION_COOKIE_NAME']}-theme")
     model = current_model()
     is_operator = bool(current_user.is_authenticated)
     return {

@@ -26,7 +26,9 @@ def show() -> Response | str | tuple[str, int]:
         error = "This sign-in link is not valid."
     elif password := request.form.get("password"):
         if auth.sign_in_by_password(password):
-            return redirect(target if LOCAL_TARGET.fullmatch(target) else url_for("forecast.show"))
+            return redirect(
+                request.script_root + target if LOCAL_TARGET.fullmatch(target) else url_for("forecast.show")
+            )
         error = "That is not the operator's password."
     return render_template("sign_in/show.html", next=target, error=error), 401 if error else 200
 

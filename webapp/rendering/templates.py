@@ -7,7 +7,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Response, send_from_directory, stream_template
+from flask import Flask, Response, send_from_directory, stream_template, url_for
 from markupsafe import Markup
 
 from webapp.rendering import formats
@@ -39,7 +39,7 @@ def install(app: Flask) -> str:
         return response
 
     app.add_url_rule("/static/<asked>/<path:name>", "static", send_script)
-    app.add_template_global(lambda name: f"/static/{digest}/{name}", "asset")
+    app.add_template_global(lambda name: url_for("static", asked=digest, name=name), "asset")
     app.jinja_env.globals["styles"] = Markup(styles)  # noqa: S704 - our own files
     for name, function in formats.FILTERS.items():
         app.add_template_filter(function, name)

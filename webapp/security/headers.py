@@ -12,7 +12,7 @@ from werkzeug.utils import cached_property
 
 from vroom_features.settings import Settings
 from webapp.problems import ProblemError
-from webapp.security.hosts import hostname, trusted_hosts
+from webapp.security.hosts import host_rule, hostname
 
 BODY_MAX_BYTES = 4 * 1024 * 1024
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
@@ -53,7 +53,9 @@ def _events_source(settings: Settings) -> str:
     if settings.web_events_url:
         parts = urlsplit(settings.web_events_url)
         return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
-    hosts = ["127.0.0.1", "localhost"] if settings.is_loopback else ["*"]
+    # A policy cannot name an IPv6 address.
+    is_named = settings.is_loopback and ":" not in settings.web_host
+    hosts = ["127.0.0.1", "localhost"] if is_named else ["*"]
     return " ".join(f"{host}:{settings.web_events_port}" for host in hosts)
 
 
@@ -68,7 +70,6 @@ def install(app: Flask, settings: Settings, *, style_source: str) -> None:
     app.request_class = WholeRequest
     app.config.update(
         MAX_CONTENT_LENGTH=BODY_MAX_BYTES,
-        TRUSTED_HOSTS=trusted_hosts(settings),
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_SECURE=settings.web_tls,
     )
@@ -92,6 +93,13 @@ def install(app: Flask, settings: Settings, *, style_source: str) -> None:
         "Referrer-Policy": "same-origin",
     }
 
+    is_trusted = host_rule(settings)
+
+    def refuse_foreign_hosts() -> None:
+        if not is_trusted(request.host):
+            problem = f"Host {request.host!r} is not trusted. VROOM_WEB_TRUSTED_HOSTS has the names that are."
+            raise ProblemError(400, "Bad Request", problem)
+
     def send_headers(response: Response) -> Response:
         response.headers.update(security_headers)
         if settings.web_tls and "https" in {request.scheme, request.headers.get("X-Forwarded-Proto")}:
@@ -100,6 +108,7 @@ def install(app: Flask, settings: Settings, *, style_source: str) -> None:
         return response
 
     app.before_request(_set_request_id)
+    app.before_request(refuse_foreign_hosts)
     app.before_request(_refuse_foreign_origins)
     app.after_request(send_headers)
 
@@ -111,9 +120,18 @@ def _set_request_id() -> None:
 
 def _refuse_foreign_origins() -> None:
     """Refuse what a browser sends for another site's page, if it could change something."""
-    origin = request.headers.get("Origin")
-    if origin is None or request.method in SAFE_METHODS:
+    page = request.headers.get("Origin", request.headers.get("Referer"))
+    if page is None or request.method in SAFE_METHODS:
         return
-    authority = origin.partition("://")[2].lower()
-    if not authority or authority != request.host.lower():
-        raise ProblemError(403, "Foreign origin", "this request comes from a page of another site")
+    scheme, _, rest = page.lower().partition("://")
+    authority, host = rest.partition("/")[0], request.host.lower()
+    default = {"http": ":80", "https": ":443"}.get(scheme, "")
+    if authority and authority.removesuffix(default) == host.removesuffix(default):
+        return
+    problem = "this request comes from a page of another site"
+    if (name := hostname(authority)) is not None and name == hostname(host):
+        problem = (
+            f"the page is at {authority} and its request came for {host}: a proxy that drops the port has to"
+            " pass it on, in nginx by proxy_set_header Host $http_host"
+        )
+    raise ProblemError(403, "Foreign origin", problem)

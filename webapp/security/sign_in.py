@@ -114,7 +114,7 @@ def read_credentials(settings: Settings) -> Credentials:
     secret = secret_in(path)
     if secret.is_new:
         token = secret_in(settings.sign_in_token).value
-        link = f"http://{settings.web_host}:{settings.web_port}/sign-in?token={token}"
+        link = f"{settings.web_url}/sign-in?token={token}"
         logger.warning("operator sign-in link, good once: %s (password in %s)", link, path)
     return Credentials(secret.value)
 
@@ -130,11 +130,20 @@ def install(app: Flask, settings: Settings) -> None:
     """Set up sessions, CSRF tokens and sign-in."""
     app.config.update(
         SECRET_KEY=settings.secret_key.get_secret_value() or secret_in(settings.home / "secret-key").value,
-        SESSION_COOKIE_NAME="vroom",
         WTF_CSRF_TIME_LIMIT=None,  # as long as the session: a page may stay open
+        WTF_CSRF_SSL_STRICT=False,  # it wants a Referer; headers.py checks the Origin
     )
     csrf.init_app(app)
     login_manager.init_app(app)
+
+
+def name_cookies(app: Flask, database_id: str) -> None:
+    """Give this deployment cookies of its own: browsers send those of every port of a host.
+
+    All servers of a deployment share its key and its database, and so these names.
+    """
+    name = "vroom-" + hashlib.sha256(f"{database_id}:{app.config['SECRET_KEY']}".encode()).hexdigest()[:12]
+    app.config.update(SESSION_COOKIE_NAME=name, REMEMBER_COOKIE_NAME=f"{name}-remember")
 
 
 @login_manager.user_loader  # type: ignore[untyped-decorator]

@@ -33,7 +33,7 @@ function themeSwitch() {
     const root = document.documentElement;
     const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
     root.dataset.theme = dark ? "light" : "dark";
-    document.cookie = `theme=${root.dataset.theme}; path=/; max-age=31536000; samesite=lax`;
+    document.cookie = `${document.body.dataset.instance}-theme=${root.dataset.theme}; path=/; max-age=31536000; samesite=lax`;
     document.dispatchEvent(new Event("themechange"));
   });
 }

@@ -19,7 +19,7 @@ function notify(kind, detail) {
 async function checkHealth() {
   let health;
   try {
-    const response = await fetch("/health", { headers: { Accept: "application/json" }, cache: "no-store" });
+    const response = await fetch(`${document.body.dataset.root}/health`, { headers: { Accept: "application/json" }, cache: "no-store" });
     health = await response.json();
   } catch {
     health = { status: "unreachable", model_version: version ? Number(version) : null };

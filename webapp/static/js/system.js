@@ -12,7 +12,7 @@ class StoppedError extends Error {}
 
 async function once(path, body) {
   const asked = performance.now();
-  const response = await fetch(path, {
+  const response = await fetch(document.body.dataset.root + path, {
     method: "POST",
     headers: { "Content-Type": "application/json", Accept: "application/json" },
     body,
