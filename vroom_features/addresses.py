@@ -128,14 +128,25 @@ def _headers(address: ServiceAddress, login: str, token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {''.join(token.split())}"} if token else {}
 
 
-def refusal(service: str, setting: str, login: str, status: int, content: bytes) -> str | None:
+SERVICES = {
+    "MLflow": (
+        "VROOM_MLFLOW_URI",
+        "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
+    ),
+    "Prefect": ("VROOM_PREFECT_URL", "PREFECT_API_AUTH_STRING or PREFECT_API_KEY"),
+}
+"""The setting of a service's address, and the variables of a login."""
+
+
+def refusal(service: str, status: int, content: bytes) -> str | None:
     """Return why an answer over HTTP is not one of a service; None if it may be.
 
     Examples
     --------
-    >>> refusal("MLflow", "VROOM_MLFLOW_URI", "", 200, b"<!doctype html>")
+    >>> refusal("MLflow", 200, b"<!doctype html>")
     'MLflow answers with a web page (200): is VROOM_MLFLOW_URI the address of MLflow?'
     """
+    setting, login = SERVICES[service]
     if status == 401:
         return f"{service} refused the user name and password (401): set {login}"
     if status == 403 and not content.startswith(b"{"):

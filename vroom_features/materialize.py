@@ -7,21 +7,15 @@ reused.
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection, select
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from vroom_features.addresses import ServiceAddress
 from vroom_features.database.queries import count_recent, deletions, get_recent, get_watch, state, vehicles
 from vroom_features.database.vehicles import SourceStore
-from vroom_features.errors import (
-    NoSnapshotError,
-    OfflineStoreError,
-    StoreInUseError,
-    UnreadableSnapshotError,
-)
+from vroom_features.errors import NoSnapshotError, OfflineStoreError, UnreadableSnapshotError
 from vroom_features.offline.files import Part
 from vroom_features.offline.partition import (
     HIGHEST,
@@ -33,9 +27,8 @@ from vroom_features.offline.partition import (
     split_ids,
 )
 from vroom_features.offline.snapshots import OfflineStore, Snapshot
-from vroom_features.online.redis_client import memory_info, memory_warning
-from vroom_features.online.store import BEAT_TTL_S, OnlineStore
-from vroom_features.online.sync import SyncReport, sync
+from vroom_features.online.store import OnlineStore
+from vroom_features.online.sync import FillReport, fill, wait_for_store
 from vroom_features.settings import KEEP_SNAPSHOTS, PARTITION_VEHICLES
 from vroom_features.view import VEHICLE_VIEW
 from vroom_features.watch import Watch
@@ -56,10 +49,7 @@ class WrittenPart:
 
 @dataclass(frozen=True, slots=True)
 class MaterializeReport:
-    """What a run did; ``num_labels`` fleet vehicles have a training label, for their watch is over.
-
-    ``num_online`` rows were in the online store at the end, ``num_online_missing`` new arrivals had none.
-    """
+    """What a run did; vehicles with a label, and what the online store held and lacked at the end."""
 
     snapshot_id: str
     digest: str
@@ -70,8 +60,8 @@ class MaterializeReport:
     num_online: int | None
     num_online_written: int
     num_online_removed: int
-    num_online_missing: int = 0
-    online_warning: str = ""
+    num_online_missing: int
+    online_warning: str
 
     @property
     def is_unchanged(self) -> bool:
@@ -124,7 +114,7 @@ def materialize(
     if as_of is not None:
         return _materialize_past(source, offline, now, as_of, partition_vehicles, keep_snapshots)
     if online is not None:
-        _wait_for_store(source, online)
+        wait_for_store(source, online)
     with offline.writer_lock():
         previous = _current(offline)
         damaged = previous.damaged() if previous else set()
@@ -154,26 +144,8 @@ def materialize(
         else:
             offline.publish(snapshot)
             offline.sweep(keep_snapshots)
-        if online is None:
-            return _report(snapshot, num_written, SyncReport(), None)
-        synced = sync(source, online, as_of=now, full=True)
-        num_online = online.count_rows()
-    return replace(
-        _report(snapshot, num_written, synced, num_online),
-        num_online_missing=max(0, source.count_new_arrivals() - num_online),
-        online_warning=memory_warning(memory_info(online.client)),
-    )
-
-
-@retry(
-    retry=retry_if_exception_type(StoreInUseError),
-    wait=wait_fixed(0.5),
-    stop=stop_after_delay(BEAT_TTL_S + 1),
-    reraise=True,
-)
-def _wait_for_store(source: SourceStore, online: OnlineStore) -> None:
-    """Wait for web workers to see that their database was restored, which makes it another one."""
-    online.refuse_another(source.last_change().database_id)
+        filled = fill(source, online, as_of=now) if online else FillReport()
+    return _report(snapshot, num_written, filled)
 
 
 def _materialize_past(
@@ -193,7 +165,7 @@ def _materialize_past(
             snapshot = _snapshot(connection, offline, parts, now, as_of=as_of)
         offline.publish(snapshot)
         offline.sweep(keep_snapshots)
-    return _report(snapshot, len(parts), SyncReport(), None)
+    return _report(snapshot, len(parts), FillReport())
 
 
 def _snapshot(
@@ -231,9 +203,7 @@ def _snapshot(
     )
 
 
-def _report(
-    snapshot: Snapshot, num_written: int, synced: SyncReport, num_online: int | None
-) -> MaterializeReport:
+def _report(snapshot: Snapshot, num_written: int, filled: FillReport) -> MaterializeReport:
     return MaterializeReport(
         snapshot_id=snapshot.id,
         digest=snapshot.digest,
@@ -241,9 +211,7 @@ def _report(
         num_labels=snapshot.num_labels,
         num_parts=len(snapshot.parts),
         num_parts_written=num_written,
-        num_online=num_online,
-        num_online_written=synced.num_written,
-        num_online_removed=synced.num_removed,
+        **asdict(filled),
     )
 
 

@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,7 +25,6 @@ FLOWS = {
 ACTIVE = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
 MODEL_LINK_KEY = "mlflow-run"
 MODEL_LINK = re.compile(r"\[(?P<text>[^\]]+)\]\((?P<url>https?://[^\s)]+)\)")
-LOGIN = "PREFECT_API_AUTH_STRING or PREFECT_API_KEY"
 BUSY = frozenset({429, 502, 503})
 BUSY_FOR_S = 5.0
 SOON = timedelta(minutes=1)
@@ -40,12 +40,10 @@ class RunNotFoundError(WorkflowError):
     """Prefect has no such run."""
 
 
-class _MissingError(WorkflowError):
-    pass
+class _MissingError(WorkflowError): ...
 
 
-class _BusyError(WorkflowError):
-    pass
+class _BusyError(WorkflowError): ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +66,6 @@ class FlowRun:
         As Prefect shows it, and its kind: ``COMPLETED``, ``FAILED``, ``RUNNING``, ...
     message : str
         What the run reports of its outcome.
-    started_at, ended_at : datetime, optional
-        In UTC; None before.
-    duration_s : float
-        How long it has run so far.
-    url : str
-        Its page in Prefect.
     models : tuple of ModelLink
         The MLflow runs of the model versions that it made or compared.
     """
@@ -124,8 +116,7 @@ class _State(BaseModel):
 
 
 class _Run(BaseModel):
-    """The fields of a flow run or a task run that are read here."""
-
+    # Of a flow run or a task run, what is read here.
     id: str
     name: str
     flow_id: str = ""
@@ -298,14 +289,12 @@ class PrefectClient:
             raise WorkflowError(f"Prefect at {self._address} cannot be reached: {exc}") from exc
         if response.status_code in BUSY:
             raise _BusyError(f"Prefect is busy ({response.status_code} to {asked}); try again in a moment")
-        if problem := refusal("Prefect", "VROOM_PREFECT_URL", LOGIN, response.status_code, response.content):
+        if problem := refusal("Prefect", response.status_code, response.content):
             raise WorkflowError(problem)
         if response.status_code == httpx.codes.NOT_FOUND:
             raise _MissingError(f"Prefect answers 404 to {asked}")
-        try:
+        with suppress(ValueError):
             answer = response.json()
-        except ValueError as exc:
-            raise WorkflowError(f"Prefect answers {response.status_code} and no JSON to {asked}") from exc
-        if response.is_error:
-            raise WorkflowError(f"Prefect answers {response.status_code} to {asked}: {str(answer)[:200]}")
-        return answer
+            if response.is_success:
+                return answer
+        raise WorkflowError(f"Prefect answers {response.status_code} to {asked}: {response.text[:200]!r}")

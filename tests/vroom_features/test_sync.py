@@ -129,7 +129,7 @@ def test_two_deployments_on_one_redis_do_not_mix(
     with closing(SourceStore.open(f"sqlite:///{tmp_path / 'other.db'}")) as other:
         theirs = arrive(other, num_images=9)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("vroom_features.materialize._wait_for_store.retry.stop", stop_after_attempt(1))
+            patch.setattr("vroom_features.materialize.wait_for_store.retry.stop", stop_after_attempt(1))
             with pytest.raises(StoreInUseError, match="give each deployment a prefix of its own"):
                 run(other, OfflineStore(str(tmp_path / "other")), online)
         assert not (tmp_path / "other").exists()

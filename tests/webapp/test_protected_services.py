@@ -72,8 +72,8 @@ def test_what_answers_instead_is_named(ask: Callable[[str], object], name: str, 
         (Response(f"\n{LOGIN_PAGE}", 404), f"{name} answers with a web page (404): {is_it}"),
         (Response('{"detail":"Not Found"}', 404, **JSON), f"{name} has no such path (404): {is_it}"),
         (Response("gone", 404), f"{name} has no such path (404): {is_it}"),
-        (Response("fine"), "200 and no JSON"),
-        (Response(""), "200 and no JSON" if name == "Prefect" else "is not a model version"),
+        (Response("fine"), "Prefect answers 200 to GET" if name == "Prefect" else "200 and no JSON"),
+        (Response(""), "Prefect answers 200 to GET" if name == "Prefect" else "is not a model version"),
     ):
         assert expected in problem(ask, answer)
     missing = Response('{"detail":"Deployment not found"}', 404, **JSON)

@@ -62,7 +62,7 @@ def test_a_vehicle_deleted_while_redis_hangs_leaves(
     [
         ("/arrivals", ">unknown<"),
         ("/feature-stores", "Redis cannot be used"),
-        ("/models", "</html>"),
+        ("/system", "</html>"),
         ("/health?all=1", '"workers":null'),
     ],
 )

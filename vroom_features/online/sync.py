@@ -12,11 +12,13 @@ from datetime import datetime
 from typing import Literal, cast
 
 import orjson
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from vroom_features.database.vehicles import SourceStore
-from vroom_features.errors import OnlineStoreError
+from vroom_features.errors import OnlineStoreError, StoreInUseError
+from vroom_features.online.redis_client import memory_info, memory_warning
 from vroom_features.online.rows import OnlineRow, decode, online_row
-from vroom_features.online.store import NUM_BUCKETS, OnlineStore, Synced, translated
+from vroom_features.online.store import BEAT_TTL_S, NUM_BUCKETS, OnlineStore, Synced, translated
 
 logger = logging.getLogger(__name__)
 CHUNK = 10_000
@@ -36,6 +38,17 @@ class SyncReport:
     @property
     def num_changed(self) -> int:
         return self.num_written + self.num_removed
+
+
+@dataclass(frozen=True, slots=True)
+class FillReport:
+    """What a full sync did, and what was there at its end: rows, new arrivals without one, a warning."""
+
+    num_online: int | None = None
+    num_online_written: int = 0
+    num_online_removed: int = 0
+    num_online_missing: int = 0
+    online_warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +147,26 @@ def sync(source: SourceStore, online: OnlineStore, *, as_of: datetime, full: boo
             removed += online.replace(values for values in found if values[3] is None)
     online.mark_synced(target)
     return SyncReport(written, removed)
+
+
+def fill(source: SourceStore, online: OnlineStore, *, as_of: datetime) -> FillReport:
+    """Sync in full, and count what is there afterwards: Redis may have dropped rows meanwhile."""
+    synced = sync(source, online, as_of=as_of, full=True)
+    num_rows = online.count_rows()
+    num_missing = max(0, source.count_new_arrivals() - num_rows)
+    warning = memory_warning(memory_info(online.client))
+    return FillReport(num_rows, synced.num_written, synced.num_removed, num_missing, warning)
+
+
+@retry(
+    retry=retry_if_exception_type(StoreInUseError),
+    wait=wait_fixed(0.5),
+    stop=stop_after_delay(BEAT_TTL_S + 1),
+    reraise=True,
+)
+def wait_for_store(source: SourceStore, online: OnlineStore) -> None:
+    """Wait for web workers to see that their database was restored, which makes it another one."""
+    online.refuse_another(source.last_change().database_id)
 
 
 def audit(source: SourceStore, online: OnlineStore, *, as_of: datetime) -> AuditReport:

@@ -20,7 +20,6 @@ API = "/api/2.0/mlflow"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 ANSWER_TIMEOUT_S = 30.0
 ANSWER_MAX_BYTES = 256 * 1024 * 1024
-LOGIN = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 COLLISIONS = frozenset({"BAD_REQUEST", "TEMPORARILY_UNAVAILABLE"})
 """Error codes if MLflow's database refused a write: another inserted the row first, or has the lock."""
 
@@ -150,6 +149,6 @@ class MlflowApi:
             raise RegistryError(
                 f"MLflow at {self.address} cannot be used: {exc or type(exc).__name__}"
             ) from exc
-        if problem := refusal("MLflow", "VROOM_MLFLOW_URI", LOGIN, response.status_code, bytes(content)):
+        if problem := refusal("MLflow", response.status_code, bytes(content)):
             raise RegistryError(problem)
         return response, bytes(content)
