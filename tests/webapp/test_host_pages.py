@@ -4,6 +4,7 @@ import gzip
 import re
 from datetime import date
 from html import unescape
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,14 @@ def test_a_price_is_read_as_people_type_it(typed: str, price: float | None) -> N
     entry = read_entry(DEFAULTS | {"actual_price": typed})
     assert (entry.vehicle.actual_price if entry.vehicle else None) == price
     assert set(entry.errors) == (set() if price else {"actual_price"})
+
+
+@pytest.mark.parametrize("prices", list(product(("5e-324", "0.004", "1000000"), repeat=2)))
+def test_prices_at_the_edge_are_forecast(client: FlaskClient, prices: tuple[str, str]) -> None:
+    own, market = prices
+    assert "bookings a year" in words(
+        client, f"/?actual_price={own}&recommended_price={market}&booking_days=365"
+    )
 
 
 def test_the_length_of_a_text_is_taken_and_the_text_is_not_kept(client: FlaskClient) -> None:

@@ -114,8 +114,9 @@ def _candidates(predictor: Predictor, vehicle: Mapping[str, float]) -> Iterator[
     seen = predictor.manifest.ranges
     if price_range := seen.get("actual_price"):
         target = min(max(target, price_range.low), price_range.high)
-    if target < price:
-        yield "actual_price", round(target, 2)
+    target = round(target, 2)
+    if 0 < target < price:
+        yield "actual_price", target
     for name in predictor.view.sources:
         if name in seen and COLUMNS[name].is_whole:
             span = seen[name].high - seen[name].low

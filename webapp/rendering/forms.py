@@ -13,9 +13,8 @@ from webapp.rendering.formats import plain
 SUSPECT_RATIO = 20
 """A price so many times the other is probably a slip."""
 IGNORED = re.compile(r"[\s'\u2019\u20ac$\u00a3]")
-
-
 GUESS = "booking_days"
+"""The field that is no column of a vehicle."""
 
 
 class VehicleForm(VehicleCreate):
@@ -67,11 +66,11 @@ class Entry:
         """
         if self.vehicle is None:
             return None
-        ratio = self.vehicle.actual_price / self.vehicle.recommended_price
-        for name, is_low in (("actual_price", 1 / ratio), ("recommended_price", ratio)):
-            if is_low >= SUSPECT_RATIO and re.fullmatch(r"\d{1,3}\.\d{3}", self.values[name]):
-                return name, float(self.values[name]) * 1000
-        return ("actual_price", self.vehicle.actual_price / 100) if ratio >= SUSPECT_RATIO else None
+        own, market = self.vehicle.actual_price, self.vehicle.recommended_price
+        for name, low, high in (("actual_price", own, market), ("recommended_price", market, own)):
+            if low * SUSPECT_RATIO <= high and re.fullmatch(r"\d{1,3}\.\d{3}", self.values[name]):
+                return name, low * 1000
+        return ("actual_price", own / 100) if own >= SUSPECT_RATIO * market else None
 
 
 def read_entry(form: Mapping[str, str]) -> Entry:
