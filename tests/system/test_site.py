@@ -31,7 +31,8 @@ def pages() -> dict[Path, str]:
 
 
 def test_each_document_is_a_page_and_every_link_leads_to_one(pages: dict[Path, str]) -> None:
-    documents = {path.relative_to(ROOT).with_suffix(".html") for path in (ROOT / "docs").rglob("*.md")}
+    files = [path for kind in ("*.md", "*.ipynb") for path in (ROOT / "docs").rglob(kind)]
+    documents = {path.relative_to(ROOT).with_suffix(".html") for path in files}
     assert documents <= {path.relative_to(HTML) for path in pages}
 
     def broken() -> Iterator[tuple[str, str]]:
