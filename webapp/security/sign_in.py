@@ -138,10 +138,7 @@ def install(app: Flask, settings: Settings) -> None:
 
 
 def name_cookies(app: Flask, database_id: str) -> None:
-    """Give this deployment cookies of its own: browsers send those of every port of a host.
-
-    All servers of a deployment share its key and its database, and so these names.
-    """
+    """Name cookies by key and database, which all servers of a deployment share: ports share cookies."""
     name = "vroom-" + hashlib.sha256(f"{database_id}:{app.config['SECRET_KEY']}".encode()).hexdigest()[:12]
     app.config.update(SESSION_COOKIE_NAME=name, REMEMBER_COOKIE_NAME=f"{name}-remember")
 
