@@ -39,7 +39,7 @@ def table(title: str, rows: Mapping[str, object]) -> str:
     | vehicles added | 3 |
     """
     cells = {
-        name.replace("_", " "): "; ".join(value) if isinstance(value, tuple) else str(value)
+        name.replace("_", " "): "; ".join(map(str, value)) if isinstance(value, tuple) else str(value)
         for name, value in rows.items()
     }
     lines = [f"| {name} | {cell.replace('|', '&#124;')} |" for name, cell in cells.items()]
