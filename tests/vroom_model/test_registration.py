@@ -2,6 +2,7 @@
 
 import dataclasses
 import doctest
+import errno
 import shutil
 import threading
 import time
@@ -19,7 +20,7 @@ import pytest
 from tests.promises.system import ROOT
 from tests.snapshots import FrameSnapshot
 from tests.vroom_features.stores import store_fleet
-from tests.vroom_model.champions import AS_OF, MIDDLING, WEAK, Champions, trained_model
+from tests.vroom_model.champions import AS_OF, MIDDLING, WEAK, Champions, proxy_that_refuses, trained_model
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.dataset import load_dataset
 from vroom_model.errors import (
@@ -131,6 +132,24 @@ def test_what_is_missing_broken_or_not_reachable_is_refused_by_name(
         pytest.raises(RegistryError, match=r"127\.0\.0\.1:9"),
     ):
         away.champion()
+
+
+def test_a_full_disk_is_not_said_to_be_mlflow_and_an_mlflow_that_refuses_is(
+    registry: Registry, trained: TrainedModel, fleet: FrameSnapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        train_candidate(registry, fleet, as_of=AS_OF, fit=fit)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with (
+        proxy_that_refuses(registry.address.url, "mlflow/logged-models") as mlflow_url,
+        Registry(mlflow_url, registry.model_name) as refused,
+        pytest.raises(RegistryError, match=f"MLflow at {mlflow_url} cannot be used"),
+    ):
+        register_candidate(refused, trained)
+    assert registry.candidate() is None
 
 
 def test_unchanged_inputs_make_no_second_version_unless_the_first_was_cut_off(

@@ -15,7 +15,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow.pyfunc
-from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, LoggedModelOutput, Metric, Param
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LifecycleStage,
+    LoggedModelOutput,
+    Metric,
+    Param,
+    RunTag,
+)
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.models.model import MLMODEL_FILE_NAME
@@ -48,19 +57,22 @@ DIGEST_LENGTH = 32
 class TrainingRun:
     """An open run of MLflow."""
 
+    address: ServiceAddress
     client: mlflow.MlflowClient
     experiment_id: str
     id: str
 
     def record(self, trained: TrainedModel, tags: Mapping[str, str]) -> tuple[str, str]:
         """Record everything about a model, and return the id of the logged model and the card."""
+        with _translated(self.address):
+            return self._record(trained, tags)
+
+    def _record(self, trained: TrainedModel, tags: Mapping[str, str]) -> tuple[str, str]:
         manifest = trained.manifest
         params = {name: str(value) for name, value in _params(manifest).items()}
         dataset = _dataset(manifest)
         context = InputTag(mlflow_tags.MLFLOW_DATASET_CONTEXT, "training")
         self.client.log_inputs(self.id, [DatasetInput(dataset, [context])])
-        for key, value in tags.items():
-            self.client.set_tag(self.id, key, value)
         model = self.client.create_logged_model(
             self.experiment_id, "vroom-forecast", source_run_id=self.id, tags=dict(tags), params=params
         )
@@ -72,6 +84,7 @@ class TrainingRun:
                 for name, value in _metrics(manifest).items()
             ],
             [Param(name, value) for name, value in params.items()],
+            [RunTag(name, value) for name, value in tags.items()],
         )
         self.client.log_outputs(self.id, [LoggedModelOutput(model.model_id, 0)])
         with TemporaryDirectory(prefix="vroom-artifacts-") as name:
@@ -117,15 +130,11 @@ def open_run(
     """
     address, experiment = registry.address, registry.model_name
     client = mlflow.MlflowClient(str(address))  # it repeats the address in errors
-    with _credentials(address), _translated(address):
-        found = client.get_experiment_by_name(experiment)
-        if found and found.lifecycle_stage == LifecycleStage.DELETED:
-            raise RegistryError(
-                f"the experiment {experiment} was deleted in MLflow, with the runs of its models;"
-                f" restore it: mlflow experiments restore --experiment-id {found.experiment_id}"
-            )
-        experiment_id = found.experiment_id if found else client.create_experiment(experiment)
-        run = TrainingRun(client, experiment_id, _create_run(client, experiment_id, name, tags or {}))
+    with _credentials(address):
+        with _translated(address):
+            experiment_id = _experiment(client, experiment)
+            run_id = _create_run(client, experiment_id, name, tags or {})
+        run = TrainingRun(address, client, experiment_id, run_id)
         try:
             with _system_metrics(run.id, address) if system_metrics else nullcontext():
                 yield run
@@ -135,6 +144,21 @@ def open_run(
                 _end(registry, run.id, "FAILED")
             raise
     _end(registry, run.id, "FINISHED")
+
+
+def _experiment(client: mlflow.MlflowClient, name: str) -> str:
+    """Return the id of the experiment of this name; another process may be creating it too."""
+    with suppress(MlflowException):
+        return client.create_experiment(name)
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        raise RegistryError(f"the experiment {name} can neither be made nor read in MLflow")
+    if found.lifecycle_stage == LifecycleStage.DELETED:
+        raise RegistryError(
+            f"the experiment {name} was deleted in MLflow, with the runs of its models;"
+            f" restore it: mlflow experiments restore --experiment-id {found.experiment_id}"
+        )
+    return str(found.experiment_id)
 
 
 def _end(registry: Registry, run_id: str, status: str) -> None:
