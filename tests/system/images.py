@@ -142,6 +142,7 @@ class Machine:
         self.run("mount", "-t", "proc", "proc", str(self.root(stage) / "proc"))
         self.run("mount", "--rbind", "/dev", str(self.root(stage) / "dev"))
         if not parents:
+            self.run(*self.inside(stage, "dpkg --configure -a"))  # this machine may be installing something
             for folder in (path for path in PYTHON.parents if path != Path("/")):
                 self.run("chmod", "a+rx", f"{self.root(stage)}{folder}")  # for the user of the image
 
