@@ -15,6 +15,7 @@ from vroom_features.errors import VroomFeaturesError
 from vroom_features.settings import Settings, read_settings
 
 STEPS = ("vroom_forecast_materialize", "vroom_forecast_pipeline")
+IN_WORDS = ("Reading the CSV files and computing features", "Training a model and comparing it")
 STEP_TIMEOUT_S: float | None = None
 """Each flow has a time limit of its own, and a lost run is set to Crashed."""
 
@@ -46,8 +47,8 @@ async def first_run(settings: Settings, console: Console) -> bool:
         return fail(f"the main job failed: {exc}")
     await create_automation()
     parameters = {STEPS[0]: {"allow_removals": True}} if replaces_sample else {}
-    for step in STEPS:
-        with waiting_for(settings, console, f"{step} is running"):
+    for step, text in zip(STEPS, IN_WORDS, strict=True):
+        with waiting_for(settings, console, text):
             try:
                 run = await arun_deployment(
                     f"{step}/{step}",

@@ -57,6 +57,8 @@ def test_without_a_champion_it_says_so_until_there_is_one(settings: Settings, mo
     with running_app(settings, home=settings.home / "new", redis_prefix="new") as app:
         client = app.test_client()
         assert client.get("/health").json["status"] == "no_model"
+        (settings.home / "new" / "starting").write_text("Starting <MLflow>")
+        assert "Starting &lt;MLflow&gt; …" in client.get("/").text
         refused = client.post("/predict", json=VEHICLE)
         assert (refused.status_code, refused.json["title"]) == (503, "No model yet")
         refused = client.post(f"/v2/models/{models.name}/infer", json={})
@@ -68,6 +70,7 @@ def test_without_a_champion_it_says_so_until_there_is_one(settings: Settings, mo
         models.crown(version)
         wait_until(lambda: is_ok(client))
         assert answer(client) == (3.0, version)
+        assert "Starting" not in client.get("/").text
 
 
 def test_endless_messages_hide_no_promotion(champion: int, settings: Settings, models: Models) -> None:
