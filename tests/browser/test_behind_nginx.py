@@ -62,7 +62,7 @@ def test_a_walk_through_all_pages_stays_below_the_prefix(
     with page.expect_response(re.compile("/events$")) as stream:
         page.goto(f"{PREFIX}/")
     assert stream.value.status == 200
-    with page.expect_response(re.compile(f"{PREFIX}/predict$")):
+    with page.expect_response(re.compile(f"{PREFIX}/details$")):
         page.get_by_label("Your price").fill("61")
     page.get_by_role("button", name=re.compile("^Save")).click()
     page.wait_for_url(re.compile(f"{url}{PREFIX}/arrivals"))
