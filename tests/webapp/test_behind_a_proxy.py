@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import httpx
 import pytest
@@ -11,6 +12,7 @@ from flask import Flask
 from tests.factories import VEHICLE
 from tests.webapp.conftest import OPERATOR, PASSWORD, csrf_token, new_client, running_app
 from vroom_features.settings import Settings
+from webapp.rendering.forms import DEFAULTS
 
 HTTPS = "https://forecast.example:8443"
 
@@ -114,3 +116,12 @@ def test_answers_of_the_api_have_the_prefix_and_unproxied_requests_have_none(
     assert signed_in.headers["Location"] == "/vroom/fleet?sort=price"
     with running_app(settings, web_proxies=0) as alone:
         assert 'href="/docs"' in alone.test_client().get("/", headers=headers).text
+
+
+def test_who_signs_in_to_save_comes_back_to_the_car_that_was_typed(app: Flask) -> None:
+    headers = {"X-Forwarded-Prefix": "/vroom", "Accept": "text/html"}
+    page = new_client(app).get("/?actual_price=77&num_images=2", headers=headers).text
+    (link,) = re.findall(r'href="/vroom/sign-in\?next=([^"]+)">Sign in</a> to save cars', page)
+    target = urlsplit(unquote(link))
+    assert target.path == "/"
+    assert dict(parse_qsl(target.query)) == DEFAULTS | {"actual_price": "77", "num_images": "2"}
