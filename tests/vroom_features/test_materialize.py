@@ -130,6 +130,8 @@ def test_any_fsspec_url_is_a_store(
     assert run(seeded, remote, keep_snapshots=1).digest == run(seeded, offline).digest
     assert len(remote.snapshots()) == len(remote.files.names("data")) == 1  # the old one was swept
     assert remote.current().table() == offline.current().table()
+    read = pd.concat(map(pd.read_parquet, remote.current().paths()))
+    assert read["price_diff"].tolist() == offline.current().read()["price_diff"].tolist()
 
 
 @pytest.mark.parametrize(
