@@ -7,10 +7,7 @@ import socket
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
 from urllib.parse import urlsplit
-
-from pydantic import AfterValidator
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +89,7 @@ def withheld() -> list[str]:
     return sorted(name for name in os.environ if NOT_HANDED_ON.match(name) and not HANDED_ON.match(name))
 
 
-def _check_bind_address(host: str) -> str:
+def check_bind_address(host: str) -> str:
     """Return an address to listen on; the server resolves no names."""
     bare = host.removeprefix("[").removesuffix("]")
     try:
@@ -104,7 +101,7 @@ def _check_bind_address(host: str) -> str:
         ) from None
 
 
-def _check_host_names(names: str) -> str:
+def check_host_names(names: str) -> str:
     return ",".join(_host_name(name) for name in re.split(r"[\s,]+", names) if name)
 
 
@@ -128,19 +125,13 @@ def _host_name(given: str) -> str:
     return name
 
 
-def _check_events_url(url: str) -> str:
+def check_events_url(url: str) -> str:
     if not EVENTS_URL.fullmatch(url):
         raise ValueError("expected a URL as https://host/events, or a path as /events")
     return url
 
 
-def _check_limit(limit: str) -> str:
+def check_limit(limit: str) -> str:
     if limit and not LIMIT.fullmatch(limit.lower()):
         raise ValueError("expected one limit, as 600 per minute, or nothing")
     return limit.lower()
-
-
-BindAddress = Annotated[str, AfterValidator(_check_bind_address)]
-HostNames = Annotated[str, AfterValidator(_check_host_names)]
-EventsUrl = Annotated[str, AfterValidator(_check_events_url)]
-RateLimit = Annotated[str, AfterValidator(_check_limit)]

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from dotenv.parser import parse_stream
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     SecretStr,
@@ -19,6 +20,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from vroom_features import environment
 from vroom_features.addresses import (
     DaskAddress,
     DatabaseAddress,
@@ -31,7 +33,6 @@ from vroom_features.addresses import (
     WebhookAddress,
     sqlite_address,
 )
-from vroom_features.environment import BindAddress, EventsUrl, HostNames, RateLimit, prepare_environment
 from vroom_features.errors import SettingsError
 
 MAX_BAD_SHARE = 0.01
@@ -50,6 +51,10 @@ HEADER_TEXT = re.compile(r"([!-~]([ -~]*[!-~])?)?")
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
+BindAddress = Annotated[str, AfterValidator(environment.check_bind_address)]
+HostNames = Annotated[str, AfterValidator(environment.check_host_names)]
+EventsUrl = Annotated[str, AfterValidator(environment.check_events_url)]
+RateLimit = Annotated[str, AfterValidator(environment.check_limit)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 AnyCase = BeforeValidator(lambda word: word.lower() if isinstance(word, str) else word)
 UNSET = ServiceAddress("")
@@ -259,7 +264,7 @@ def read_settings() -> Settings:
 
     The rest of the environment is prepared for the clients that will use the settings.
     """
-    prepare_environment()
+    environment.prepare_environment()
     _check_file(Path(ENV_FILE).absolute())
     try:
         return Settings()

@@ -71,9 +71,12 @@ def declared(extra: str, *, of_others: bool) -> Iterator[str]:
                 yield from declared(other, of_others=True)
 
 
-def test_the_feature_functions_need_nothing(imports: grimp.ImportGraph) -> None:
+def test_the_feature_functions_and_the_command_need_nothing(imports: grimp.ImportGraph) -> None:
     assert PROJECT["dependencies"] == []
-    assert imported(imports, {"vroom_features"}) == set()
+    assert (
+        imported(imports, {"vroom_features", "vroom_features.__main__", "vroom_features.commands.vroom"})
+        == set()
+    )
 
 
 @pytest.mark.parametrize("extra", MODULES)
