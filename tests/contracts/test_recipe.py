@@ -72,7 +72,10 @@ def test_a_new_raw_column_is_everywhere(
     program.mkdir()
     for name in PROGRAM:
         origin = ROOT / name
-        (shutil.copytree if origin.is_dir() else shutil.copy)(origin, program / name)  # type: ignore[operator]
+        if origin.is_dir():
+            shutil.copytree(origin, program / name, symlinks=True)  # its sample is its data
+        else:
+            shutil.copy(origin, program / name)
     environment = command_environment(
         VROOM_HOME=tmp_path / "var",
         VROOM_MLFLOW_URI=mlflow_server,
