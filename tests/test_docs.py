@@ -59,7 +59,7 @@ def test_settings_files_and_commands_exist(document: Path) -> None:
 
 
 def feature_commands() -> set[str]:
-    program = (ROOT / "vroom_features" / "commands" / "stores.py").read_text()
+    program = (ROOT / "vroom_features" / "commands" / "__main__.py").read_text()
     names = re.findall(r"^@app\.command.*\ndef (\w+)", program, flags=re.MULTILINE)
     return {name.strip("_").replace("_", "-") for name in names}
 

@@ -5,7 +5,7 @@ from vroom_features.commands.vroom import run
 
 def main() -> None:
     """Run the commands, whose libraries come with the extra ``stores``."""
-    run("vroom_features.commands.stores", extra="stores")
+    run("vroom_features.commands", extra="stores")
 
 
 if __name__ == "__main__":
