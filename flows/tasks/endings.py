@@ -10,11 +10,11 @@ from prefect.states import Failed
 
 from flows.tasks.partitions import ClusterError
 from flows.tasks.reports import publish
-from flows.tasks.webhook import post
 from vroom_features.errors import SettingsError, VroomFeaturesError
 from vroom_features.messages import RunFinished
 from vroom_features.settings import read_settings
 from vroom_model.errors import VroomModelError
+from vroom_model.webhook import post
 
 P = ParamSpec("P")
 T = TypeVar("T")

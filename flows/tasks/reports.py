@@ -10,13 +10,13 @@ import redis
 from prefect.artifacts import acreate_link_artifact, acreate_markdown_artifact
 from prefect.events import emit_event
 
-from flows.tasks.webhook import post
 from vroom_features.messages import Message
 from vroom_features.online.redis_client import describe, node_url
 from vroom_features.settings import Settings
 from vroom_model.errors import VroomModelError
 from vroom_model.records import Outcome
 from vroom_model.registry.registry import Registry
+from vroom_model.webhook import post
 
 logger = logging.getLogger(__name__)
 MODEL_LINK_KEY = "mlflow-run"

@@ -12,9 +12,9 @@ from prefect import State
 from prefect.testing.utilities import prefect_test_harness
 from tenacity import wait_none
 
-from flows.tasks import webhook
 from tests.flows.receiver import Receiver, receiving
 from vroom_features.settings import Settings
+from vroom_model import webhook
 
 HERE = Path(__file__).parent
 

@@ -7,11 +7,11 @@ import pytest
 from pydantic import ValidationError
 from tenacity import wait_none
 
-from flows.tasks import webhook
 from tests.flows.receiver import Receiver
 from tests.ports import free_port
 from tests.secrets import LOGIN, assert_nothing_secret
 from vroom_features.settings import Settings
+from vroom_model import webhook
 
 DOCUMENT = {"event": "promoted", "text": "version 2 is better", "model_name": "vroom-forecast", "version": 2}
 

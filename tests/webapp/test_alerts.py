@@ -4,9 +4,13 @@ from datetime import UTC, date, datetime
 
 import pytest
 from flask.testing import FlaskClient
+from pydantic import SecretStr
 
-from tests.webapp.conftest import Models, save, sign_in
+from tests.flows.receiver import receiving
+from tests.promises.system import wait_until
+from tests.webapp.conftest import Models, running_app, save, sign_in
 from tests.webapp.test_pages import page
+from vroom_features.settings import Settings
 from vroom_model.records import Decision, FeatureDrift, Matured, MonitorReport, Outcomes
 from webapp.services import Services, now
 from webapp.serving.worker_heartbeat import WorkerState
@@ -86,3 +90,24 @@ def test_workers_that_serve_different_models_and_a_store_behind_are_alerts_when_
     assert raised(services, client) == lasting
     services.redis.delete(f"vroom-forecast:worker:{other.worker}")
     services.heartbeat.mark_stale()
+
+
+def test_one_worker_posts_an_alert_to_the_webhook_once(champion: int, settings: Settings) -> None:
+    with receiving() as receiver:
+        changes = {"webhook_url": SecretStr(receiver.url), "webhook_allow_private": True}
+        with running_app(settings, **changes) as app, running_app(settings, **changes) as other:
+            workers = [each.extensions["vroom"] for each in (app, other)]
+            wait_until(lambda: all(services.heartbeat.is_redis_up for services in workers))
+            services = workers[0]
+            state = WorkerState(
+                worker="elsewhere:1", model_version=99, since=now(), problem=None, seen_at=now()
+            )
+            key = f"{services.online.prefix}:worker:{state.worker}"
+            services.redis.set(key, state.model_dump_json(), ex=60)
+            for _ in range(3):
+                for each in workers:
+                    each.alerts.check(each)
+            services.redis.delete(key)
+    (document,) = receiver.documents
+    assert document["event"] == "alert"
+    assert document["text"].startswith("The web workers serve different models")

@@ -1,5 +1,6 @@
 """What an operator should know of: checked every few seconds, beside the requests."""
 
+import asyncio
 import logging
 import math
 import threading
@@ -10,6 +11,7 @@ from typing import Literal, get_args
 from vroom_features.errors import VroomFeaturesError
 from vroom_model.errors import VroomModelError
 from vroom_model.records import Decision, MonitorReport
+from vroom_model.webhook import post
 from webapp.observability import ALERTS
 from webapp.prefect_client import WorkflowError
 from webapp.services import Services
@@ -23,6 +25,11 @@ Kind = Literal[
 ]
 TRANSIENT = frozenset({"workers", "online_store"})
 """A swap or a save explains these for a moment, so they are raised when two checks in a row found them."""
+
+SEEN_HERE_ALONE = TRANSIENT | {"redis", "coverage"}
+"""Posted to the webhook from here; flows post what they find."""
+POSTED_FOR_S = 3600
+"""One worker posts, and none again for this long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +69,13 @@ class AlertWatch:
                 found += read(app)
             except (VroomModelError, VroomFeaturesError, WorkflowError) as exc:
                 logger.debug("not checked: %s", exc)
+        before = {alert.kind for alert in self.current}
         self.current = tuple(
             alert for alert in found if alert.kind not in TRANSIENT or alert.kind in self._found_before
         )
+        for alert in self.current:
+            if alert.kind in SEEN_HERE_ALONE and alert.kind not in before:
+                _post(app, alert)
         self._found_before = {alert.kind for alert in found}
         raised = {alert.kind for alert in self.current}
         for kind in get_args(Kind):
@@ -74,6 +85,18 @@ class AlertWatch:
         while not self._stopping.is_set():
             self.check(app)
             self._stopping.wait(INTERVAL_S)
+
+
+def _post(app: Services, alert: Alert) -> None:
+    key = f"{app.online.prefix}:alert:{alert.kind}"
+
+    def claim() -> bool:
+        return bool(app.redis.set(key, alert.text, nx=True, ex=POSTED_FOR_S))
+
+    if (
+        app.settings.webhook_url and app.heartbeat.try_redis(claim) is not False
+    ):  # without Redis each worker posts
+        asyncio.run(post(app.settings, {"event": "alert", "text": alert.text, "kind": alert.kind}))
 
 
 def _of_models(app: Services) -> Iterator[Alert]:
