@@ -19,7 +19,6 @@ from flows.monitor import vroom_forecast_monitor
 from flows.pipeline import vroom_forecast_pipeline
 from flows.promotion import vroom_forecast_promotion
 from flows.rollback import vroom_forecast_rollback
-from flows.tasks import webhook
 from flows.training import vroom_forecast_training
 from tests.flows.conftest import run
 from tests.ports import free_port
@@ -28,6 +27,7 @@ from tests.vroom_features.stores import store_fleet
 from vroom_features.ingest.seed import seed
 from vroom_features.messages import RunFinished
 from vroom_features.settings import Settings
+from vroom_model import webhook
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
