@@ -1,35 +1,15 @@
-"""Addresses of services, which may hold a password, and the checks of addresses and names in settings.
-
-No error message repeats an address.
-"""
+"""Addresses of services, which may hold a password, and how HTTP services take a login and refuse one."""
 
 import os
 import re
 from base64 import b64encode
-from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote
 
-from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler, SecretStr
+from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
-NAME_MAX = 256
-NOT_IN_A_NAME = frozenset("/\\:'\"`")
 ENCODE = "in a user and a password write @ as %40, / as %2F, ? as %3F, # as %23 and [ as %5B"
-REDIS_SCHEMES = ("redis", "rediss", "redis+cluster", "rediss+cluster", "unix")
-REDIS_OPTIONS = {
-    **dict.fromkeys(("username", "password", "client_name", "ssl_password"), ".*"),
-    **dict.fromkeys(("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"), ".+"),
-    "db": "[0-9]+",
-    "protocol": "[23]",
-    "ssl_cert_reqs": "none|optional|required",
-    "ssl_check_hostname": "(?i:true|false)",
-}
-"""What a query of a Redis address may set, and to what; the program sets time-outs and decoding itself."""
-DASK = re.compile(r"local(:[1-9]\d*)?|[a-z]+://[^\s/]+:\d+")
 _PARTS = re.compile(
     r"(?P<scheme>(?:[a-z][a-z0-9+.-]*://)?)(?:(?P<userinfo>[^/?#]*)@)?"
     r"(?P<host>[^/?#@]*)(?P<path>[^?#]*)(?P<query>.*)",
@@ -159,150 +139,3 @@ def refusal(service: str, status: int, content: bytes) -> str | None:
     if status == 404 and (not content.startswith(b"{") or b'"Not Found"' in content):
         return f"{service} has no such path (404): {is_this}"
     return None
-
-
-# Each check returns its address, also an empty one, or raises ValueError.
-
-
-def check_redis(address: ServiceAddress) -> ServiceAddress:
-    """Write the scheme as Redis's, also Valkey's; refuse what its client would overlook or not understand."""
-    scheme, separator, rest = address.url.strip().partition("://")
-    scheme = re.sub("^valkey", "redis", scheme.lower())
-    address = _check(ServiceAddress(f"{scheme}{separator}{rest}"), REDIS_SCHEMES, "redis://host:6379/0")
-    if not address:
-        return address
-    parts = urlsplit(address.url)
-    if "#" in address.url or "@" in parts.query or (scheme != "unix" and "@" in parts.path):
-        raise ValueError(f"a # or an @ comes after the host; {ENCODE}")
-    if scheme == "unix":
-        if parts.hostname or not parts.path.strip("/"):
-            raise ValueError("expected the path of a socket as unix:///run/redis.sock?db=0")
-    elif not parts.hostname:
-        raise ValueError("the address has no host; expected one as redis://host:6379/0")
-    elif re.fullmatch("/?[0-9]*", parts.path) is None:
-        raise ValueError("after the host comes the number of a database alone, as redis://host:6379/0")
-    options = parse_qsl(parts.query, keep_blank_values=True)
-    for name, value in options:
-        if name not in REDIS_OPTIONS or (name.startswith("ssl") and not scheme.startswith("rediss")):
-            known = f"there are {', '.join(REDIS_OPTIONS)}, those of ssl with rediss://"
-            raise ValueError(f"{name!r} is no option of this address; {known}")
-        if re.fullmatch(REDIS_OPTIONS[name], value) is None:
-            raise ValueError(f"the option {name} of the address has a value that it cannot have")
-    if "+cluster" in scheme and (parts.path.strip("/0") or dict(options).get("db", "0").strip("0")):
-        raise ValueError("a Redis Cluster has database 0 alone; leave the number out")
-    return address
-
-
-def check_database(address: ServiceAddress) -> ServiceAddress:
-    if not address:
-        return address
-    expected = "expected sqlite:///path/to/file.db or postgresql://user:password@host:5432/name"
-    try:
-        parsed = make_url(address.url)
-    except (ArgumentError, ValueError):
-        raise ValueError(f"it is no address of a database; {expected}") from None
-    if parsed.get_backend_name() not in {"sqlite", "postgresql", "postgres"}:
-        raise ValueError(f"{parsed.drivername} is no database that is known here; {expected}")
-    if parsed.port is not None and not 0 < parsed.port <= 65_535:
-        raise ValueError(f"{parsed.port} is no port; {expected}")
-    if "@" in (parsed.host or ""):
-        raise ValueError(f"two @ come before the host; {ENCODE}")
-    return _check_sqlite(address, parsed) if parsed.get_backend_name() == "sqlite" else address
-
-
-def _check_sqlite(address: ServiceAddress, parsed: URL) -> ServiceAddress:
-    is_file = parsed.database and not parsed.database.startswith((":memory:", "file:"))
-    if not is_file or parsed.host or parsed.drivername not in {"sqlite", "sqlite+pysqlite"}:
-        raise ValueError("expected a file as sqlite:///path/to/file.db, with a fourth slash from the root on")
-    if unknown := sorted(parsed.query.keys() - {"timeout"}):
-        raise ValueError(f"its option {unknown[0]} is not known here; the one that is taken is timeout")
-    if not re.fullmatch(r"\d+(\.\d+)?", str(parsed.query.get("timeout", "0"))):
-        raise ValueError("its timeout is a number of seconds, as ?timeout=30")
-    path = absolute(str(parsed.database))
-    return address if path == parsed.database else sqlite_address(path, parsed)
-
-
-def sqlite_address(path: str | Path, parsed: URL = URL.create("sqlite")) -> ServiceAddress:  # noqa: B008 - immutable
-    """Return the address of a SQLite file, whatever characters its path has."""
-    return ServiceAddress(parsed.set(database=str(path)).render_as_string(hide_password=False))
-
-
-def absolute(path: str) -> str:
-    """Return a path from the root on, with ~ as the user's home."""
-    try:
-        return str(Path(path).expanduser().absolute())
-    except RuntimeError:
-        raise ValueError("there is no such user as its ~ names") from None
-
-
-def _check_offline(address: ServiceAddress) -> ServiceAddress:
-    if not address or "://" in address.url:
-        return address
-    if scheme := re.match(r"[a-z][a-z0-9+.-]+:(?=/)", address.url):
-        raise ValueError(f"write {scheme[0]}// before the bucket or host, or name a folder")
-    return ServiceAddress(absolute(address.url))
-
-
-def _check_server(address: ServiceAddress) -> ServiceAddress:
-    example = "http://host:5000"
-    _check(address, ("http", "https"), example)
-    if address and not urlsplit(address.url).hostname:
-        raise ValueError(f"the address has no host; expected one as {example}")
-    if address.is_unclear:
-        raise ValueError(f"an @ comes after the host; {ENCODE}")
-    return address
-
-
-def _check_webhook(secret: SecretStr) -> SecretStr:
-    _check_server(ServiceAddress(secret.get_secret_value()))
-    return secret
-
-
-def _check_dask(address: ServiceAddress) -> ServiceAddress:
-    if str(address) != address.url:  # Dask would log the rest
-        raise ValueError("Dask takes no user, password or query; expected an address as tcp://host:8786")
-    if address and not DASK.fullmatch(address.url):
-        raise ValueError("expected the address of a scheduler as tcp://host:8786, or local:4")
-    return address
-
-
-def _check(address: ServiceAddress, schemes: Collection[str], example: str) -> ServiceAddress:
-    if not address:
-        return address
-    try:
-        parts = urlsplit(address.url)
-        port = parts.port
-    except ValueError:
-        hint = f"expected one as {example}; {ENCODE}"
-        raise ValueError(f"the address or its port cannot be read; {hint}") from None
-    if parts.scheme not in schemes:
-        raise ValueError(f"an address begins with {' or '.join(schemes)} and ://, as {example}")
-    if port == 0:
-        raise ValueError(f"0 is no port; expected one as {example}")
-    return address
-
-
-def _check_name(name: str) -> str:
-    if not name.strip() or len(name) > NAME_MAX or not name.isprintable() or NOT_IN_A_NAME & set(name):
-        raise ValueError(f"a name has 1 to {NAME_MAX} characters, and no quote, slash or colon among them")
-    return name
-
-
-def _check_folder(folder: object) -> object:
-    if isinstance(folder, str) and not folder:
-        raise ValueError("it is empty; name a folder, or remove the setting")
-    path = Path(absolute(str(folder)))
-    if path.exists() and not path.is_dir():
-        raise ValueError("it is a file; name a folder")
-    return path
-
-
-DatabaseAddress = Annotated[ServiceAddress, AfterValidator(check_database)]
-RedisAddress = Annotated[ServiceAddress, AfterValidator(check_redis)]
-ServerAddress = Annotated[ServiceAddress, AfterValidator(_check_server)]
-WebhookAddress = Annotated[SecretStr, AfterValidator(_check_webhook)]
-"""Secret as a whole, for its path is most often a password."""
-DaskAddress = Annotated[ServiceAddress, AfterValidator(_check_dask)]
-OfflineAddress = Annotated[ServiceAddress, AfterValidator(_check_offline)]
-Folder = Annotated[Path, BeforeValidator(_check_folder)]
-ModelName = Annotated[str, AfterValidator(_check_name)]

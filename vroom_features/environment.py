@@ -1,4 +1,4 @@
-"""What a process takes from its environment: proxies, certificates, and the settings of hosts and limits."""
+"""What a process takes from its environment: proxies and certificates, and what it hands on."""
 
 import logging
 import os
@@ -14,11 +14,6 @@ logger = logging.getLogger(__name__)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PROXIES = {"http_proxy", "https_proxy", "all_proxy"}
 CERTIFICATES = {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE"}
-LIMIT = re.compile(r"[1-9]\d*\s*(/|per)\s*([1-9]\d*\s*)?(second|minute|hour|day|month|year)s?")
-HOST_NAME = re.compile(r"\.?[a-z0-9-]+(\.[a-z0-9-]+)*")
-EVENTS_URL = re.compile(
-    r"(https?://([\w.-]+|\[[\da-f:.]+\])(:\d+)?)?(/(?!/)[\w./~%-]*)?", re.ASCII | re.IGNORECASE
-)
 BYPASSED = re.compile(r"(https?://)?[\w.*-]+(:\d+)?(/\d+)?", re.ASCII)
 NOT_HANDED_ON = re.compile(
     r"_?MLFLOW_|GUNICORN_|UVICORN_|FLASK_|GRANIAN_|WEB_CONCURRENCY$|FORWARDED_ALLOW_IPS$"  # servers
@@ -87,51 +82,3 @@ def check_port(host: str, port: int) -> None:
 def withheld() -> list[str]:
     """Return the names of the variables that programs do not get which `make run` starts."""
     return sorted(name for name in os.environ if NOT_HANDED_ON.match(name) and not HANDED_ON.match(name))
-
-
-def check_bind_address(host: str) -> str:
-    """Return an address to listen on; the server resolves no names."""
-    bare = host.removeprefix("[").removesuffix("]")
-    try:
-        return str(ip_address("127.0.0.1" if bare.lower() == "localhost" else bare))
-    except ValueError:
-        raise ValueError(
-            "expected an IP address of this machine, as 127.0.0.1, ::1, or 0.0.0.0 for all of them;"
-            " the port is VROOM_WEB_PORT"
-        ) from None
-
-
-def check_host_names(names: str) -> str:
-    return ",".join(_host_name(name) for name in re.split(r"[\s,]+", names) if name)
-
-
-def _host_name(given: str) -> str:
-    """Return a host name in lower case, without scheme, port, path and brackets."""
-    rest = given.rpartition("://")[2]
-    is_ipv6 = rest.count(":") > 1 and "[" not in rest
-    try:
-        name = urlsplit(f"//[{rest}]" if is_ipv6 else f"//{rest}").hostname or ""
-        if ":" in name:
-            return str(ip_address(name))
-        dot = "." if name.startswith(("*.", ".")) else ""
-        name = dot + name.lstrip("*.").rstrip(".").encode("idna").decode()
-    except ValueError:
-        name = ""
-    if not HOST_NAME.fullmatch(name):
-        raise ValueError(
-            "expected host names as forecast.example.com, or .example.com for all below it; to answer to any"
-            " leave it empty, which is possible where VROOM_WEB_HOST is not loopback"
-        )
-    return name
-
-
-def check_events_url(url: str) -> str:
-    if not EVENTS_URL.fullmatch(url):
-        raise ValueError("expected a URL as https://host/events, or a path as /events")
-    return url
-
-
-def check_limit(limit: str) -> str:
-    if limit and not LIMIT.fullmatch(limit.lower()):
-        raise ValueError("expected one limit, as 600 per minute, or nothing")
-    return limit.lower()

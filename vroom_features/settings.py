@@ -20,19 +20,10 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from vroom_features import environment
-from vroom_features.addresses import (
-    DaskAddress,
-    DatabaseAddress,
-    Folder,
-    ModelName,
-    OfflineAddress,
-    RedisAddress,
-    ServerAddress,
-    ServiceAddress,
-    WebhookAddress,
-    sqlite_address,
-)
+from vroom_features import checks
+from vroom_features.addresses import ServiceAddress
+from vroom_features.checks import sqlite_address
+from vroom_features.environment import prepare_environment
 from vroom_features.errors import SettingsError
 
 MAX_BAD_SHARE = 0.01
@@ -51,10 +42,19 @@ HEADER_TEXT = re.compile(r"([!-~]([ -~]*[!-~])?)?")
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
-BindAddress = Annotated[str, AfterValidator(environment.check_bind_address)]
-HostNames = Annotated[str, AfterValidator(environment.check_host_names)]
-EventsUrl = Annotated[str, AfterValidator(environment.check_events_url)]
-RateLimit = Annotated[str, AfterValidator(environment.check_limit)]
+DatabaseAddress = Annotated[ServiceAddress, AfterValidator(checks.check_database)]
+OfflineAddress = Annotated[ServiceAddress, AfterValidator(checks.check_offline)]
+RedisAddress = Annotated[ServiceAddress, AfterValidator(checks.check_redis)]
+ServerAddress = Annotated[ServiceAddress, AfterValidator(checks.check_server)]
+DaskAddress = Annotated[ServiceAddress, AfterValidator(checks.check_dask)]
+WebhookAddress = Annotated[SecretStr, AfterValidator(checks.check_webhook)]
+"""Secret as a whole, for its path is most often a password."""
+BindAddress = Annotated[str, AfterValidator(checks.check_bind_address)]
+HostNames = Annotated[str, AfterValidator(checks.check_host_names)]
+EventsUrl = Annotated[str, AfterValidator(checks.check_events_url)]
+RateLimit = Annotated[str, AfterValidator(checks.check_limit)]
+ModelName = Annotated[str, AfterValidator(checks.check_name)]
+Folder = Annotated[Path, BeforeValidator(checks.check_folder)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 AnyCase = BeforeValidator(lambda word: word.lower() if isinstance(word, str) else word)
 UNSET = ServiceAddress("")
@@ -264,7 +264,7 @@ def read_settings() -> Settings:
 
     The rest of the environment is prepared for the clients that will use the settings.
     """
-    environment.prepare_environment()
+    prepare_environment()
     _check_file(Path(ENV_FILE).absolute())
     try:
         return Settings()

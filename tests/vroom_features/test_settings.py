@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.secrets import assert_nothing_secret
-from vroom_features.addresses import ServiceAddress, sqlite_address
+from vroom_features.addresses import ServiceAddress
+from vroom_features.checks import sqlite_address
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import SettingsError
 from vroom_features.settings import Settings, read_settings

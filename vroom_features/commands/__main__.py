@@ -16,7 +16,8 @@ from cyclopts.validators import Number
 from rich.console import Console
 from rich.progress import Progress
 
-from vroom_features.addresses import ServiceAddress, check_database, check_redis, sqlite_address
+from vroom_features.addresses import ServiceAddress
+from vroom_features.checks import check_database, check_redis, sqlite_address
 from vroom_features.database import backup as backups
 from vroom_features.database.mlflow_backup import DATABASE, back_up_mlflow, refuse_loss, restore_mlflow
 from vroom_features.database.tables import SCHEMA_VERSION
