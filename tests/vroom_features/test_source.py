@@ -147,17 +147,13 @@ def test_search_finds_ids_by_their_first_digits(source: SourceStore) -> None:
     ("url", "message"),
     [
         ("", "Could not parse"),
-        ("not a url", "database not a url: Could not parse"),
-        ("sqlite://", "expected a SQLite file, got a database in memory"),
-        ("mysql://x/y", "expected a sqlite:/// or postgresql:// URL, got mysql"),
+        ("mysql://x/y", "database mysql://x/y: mysql is no database that is known here"),
         ("sqlite:////proc/nowhere/vroom.db", "database sqlite:////proc/nowhere/vroom.db: .*No such file"),
-        ("sqlite:///{folder}/x.db", "not a database"),
     ],
 )
-def test_what_is_no_database_is_a_clear_error(tmp_path: Path, url: str, message: str) -> None:
-    (tmp_path / "x.db").write_bytes(b"this is not a database, not at all" * 100)
+def test_what_is_no_database_is_a_clear_error(url: str, message: str) -> None:
     with pytest.raises(SourceStoreError, match=message):
-        SourceStore.open(url.format(folder=tmp_path))
+        SourceStore.open(url)
 
 
 def test_a_save_does_not_wait_for_readers(tmp_path: Path) -> None:

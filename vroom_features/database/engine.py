@@ -28,6 +28,7 @@ from sqlmodel import SQLModel
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from vroom_features.addresses import ServiceAddress
+from vroom_features.checks import check_database
 from vroom_features.database.tables import SCHEMA_VERSION, TABLES
 from vroom_features.errors import LockTimeoutError, SourceStoreError
 from vroom_features.vehicle import UI_VEHICLE_ID_START
@@ -60,6 +61,10 @@ def connect(address: ServiceAddress) -> Engine:
     SourceStoreError
         If the database cannot be opened, or has the schema of a newer program.
     """
+    try:
+        check_database(address)
+    except ValueError as exc:
+        raise SourceStoreError(f"database {address}: {exc}") from exc
     with translated(address):
         engine = _engine(address)
         try:
@@ -104,11 +109,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
 def _engine(address: ServiceAddress) -> Engine:
     parsed = make_url(address.url)
     if parsed.get_backend_name() == "sqlite":
-        if not parsed.database or parsed.database == ":memory:":
-            raise SourceStoreError(
-                "expected a SQLite file, got a database in memory; no other process sees it"
-            )
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
         engine = create_engine(
             parsed.set(query={"timeout": str(LOCK_TIMEOUT_S), **parsed.query}),
             poolclass=NullPool,  # a restored backup is seen at once
@@ -116,14 +117,12 @@ def _engine(address: ServiceAddress) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    if parsed.get_backend_name() in {"postgresql", "postgres"}:
-        timeouts = f"-c lock_timeout={int(LOCK_TIMEOUT_S * 1000)} -c timezone=UTC"
-        return create_engine(
-            parsed.set(drivername="postgresql+psycopg"),
-            connect_args={"options": timeouts, "connect_timeout": int(LOCK_TIMEOUT_S)},
-            pool_pre_ping=True,
-        )
-    raise SourceStoreError(f"expected a sqlite:/// or postgresql:// URL, got {address}")
+    timeouts = f"-c lock_timeout={int(LOCK_TIMEOUT_S * 1000)} -c timezone=UTC"
+    return create_engine(
+        parsed.set(drivername="postgresql+psycopg"),
+        connect_args={"options": timeouts, "connect_timeout": int(LOCK_TIMEOUT_S)},
+        pool_pre_ping=True,
+    )
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:  # the driver's own objects

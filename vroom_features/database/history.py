@@ -13,7 +13,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from vroom_features.database import queries
 from vroom_features.database.queries import StoredVehicle, history, vehicles
 from vroom_features.database.vehicles import SourceStore
-from vroom_features.errors import NotChangeableError, VehicleNotFoundError
+from vroom_features.errors import NotChangeableError
 from vroom_features.vehicle import COLUMNS, VehicleCreate
 from vroom_features.view import VEHICLE_VIEW
 
@@ -60,7 +60,7 @@ def change_vehicle(
             "row_version": queries.next_change(connection),
         }
         connection.execute(update(vehicles).where(vehicles.c.vehicle_id == vehicle_id).values(values))
-        return _get(connection, vehicle_id)
+        return queries.get_existing(connection, vehicle_id)
 
 
 def withdraw_vehicle(source: SourceStore, vehicle_id: int, *, withdrawn_at: datetime) -> StoredVehicle:
@@ -69,24 +69,17 @@ def withdraw_vehicle(source: SourceStore, vehicle_id: int, *, withdrawn_at: date
         _get_changeable(connection, vehicle_id, withdrawn_at)
         values = {"withdrawn_at": withdrawn_at, "row_version": queries.next_change(connection)}
         connection.execute(update(vehicles).where(vehicles.c.vehicle_id == vehicle_id).values(values))
-        return _get(connection, vehicle_id)
+        return queries.get_existing(connection, vehicle_id)
 
 
 def _get_changeable(connection: Connection, vehicle_id: int, moment: datetime) -> StoredVehicle:
-    found = _get(connection, vehicle_id)
+    found = queries.get_existing(connection, vehicle_id)
     if found.source != "ui":
         raise NotChangeableError(vehicle_id, "it came from a CSV file; change it there")
     if found.withdrawn_at is not None:
         raise NotChangeableError(vehicle_id, "it was withdrawn; save it again as a new one")
     if moment <= (last := _held_from(connection, found)):
         raise NotChangeableError(vehicle_id, f"its last change is of {last.isoformat()}; check the clock")
-    return found
-
-
-def _get(connection: Connection, vehicle_id: int) -> StoredVehicle:
-    found = queries.get_one(connection, vehicle_id)
-    if found is None:
-        raise VehicleNotFoundError(vehicle_id)
     return found
 
 

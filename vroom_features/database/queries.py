@@ -27,6 +27,7 @@ from sqlalchemy import (
 from sqlmodel import Field
 
 from vroom_features.database.tables import TABLES
+from vroom_features.errors import VehicleNotFoundError
 from vroom_features.features import is_observed
 from vroom_features.vehicle import VehicleBase
 from vroom_features.watch import RecentBookings, Watch
@@ -191,6 +192,14 @@ def get_one(connection: Connection, vehicle_id: int) -> StoredVehicle | None:
         return None
     row = connection.execute(select_vehicles().where(vehicles.c.vehicle_id == vehicle_id)).first()
     return None if row is None else stored(row)
+
+
+def get_existing(connection: Connection, vehicle_id: int) -> StoredVehicle:
+    """Return a vehicle; VehicleNotFoundError if there is none with this id."""
+    found = get_one(connection, vehicle_id)
+    if found is None:
+        raise VehicleNotFoundError(vehicle_id)
+    return found
 
 
 def get_watch(connection: Connection) -> Watch | None:

@@ -26,11 +26,7 @@ from vroom_features.database.queries import (
     state,
     vehicles,
 )
-from vroom_features.errors import (
-    IdempotencyConflictError,
-    NotDeletableError,
-    VehicleNotFoundError,
-)
+from vroom_features.errors import IdempotencyConflictError, NotDeletableError
 from vroom_features.vehicle import VehicleCreate
 from vroom_features.watch import Watch
 
@@ -113,7 +109,7 @@ class SourceStore:
                 if found := connection.execute(query).first():
                     if not _is_same(json.loads(found.body), values):
                         raise IdempotencyConflictError(idempotency_key)
-                    return SavedVehicle(_get(connection, found.vehicle_id), created=False)
+                    return SavedVehicle(queries.get_existing(connection, found.vehicle_id), created=False)
             row_version = queries.next_change(connection)
             when = {"saved_at": saved_at, "watch_start": saved_at}
             row = insert(vehicles).values(source="ui", row_version=row_version, **when, **values)
@@ -121,7 +117,7 @@ class SourceStore:
             if idempotency_key is not None:
                 key = {"key": idempotency_key, "body": vehicle.model_dump_json(), "vehicle_id": vehicle_id}
                 connection.execute(insert(keys).values(key))
-            return SavedVehicle(_get(connection, vehicle_id), created=True)
+            return SavedVehicle(queries.get_existing(connection, vehicle_id), created=True)
 
     def delete_vehicle(self, vehicle_id: int) -> int:
         """Delete a vehicle of the web form that was never booked.
@@ -140,7 +136,7 @@ class SourceStore:
         """
         with self.writing() as connection:
             bookings = exists().where(reservations.c.vehicle_id == vehicle_id)
-            is_csv = _get(connection, vehicle_id).source == "csv"
+            is_csv = queries.get_existing(connection, vehicle_id).source == "csv"
             if is_csv or connection.execute(select(bookings)).scalar_one():
                 raise NotDeletableError(vehicle_id, is_csv=is_csv)
             row_version = queries.next_change(connection)
@@ -279,13 +275,6 @@ class SourceStore:
         """Return a text that differs after any change of a vehicle or a booking."""
         last = self.last_change()
         return f"{last.database_id}-{last.number}"
-
-
-def _get(connection: Connection, vehicle_id: int) -> StoredVehicle:
-    found = queries.get_one(connection, vehicle_id)
-    if found is None:
-        raise VehicleNotFoundError(vehicle_id)
-    return found
 
 
 def _is_same(saved: Mapping[str, object], vehicle: Mapping[str, object]) -> bool:
