@@ -28,7 +28,6 @@ from vroom_features.offline.partition import digest_of, fleet_rows, order_free_c
 from vroom_features.offline.snapshots import OfflineStore, Snapshot
 from vroom_features.settings import PARTITION_VEHICLES, Settings
 from vroom_features.vehicle import EXAMPLE
-from vroom_features.view import VEHICLE_VIEW
 from vroom_model.training.train import train
 
 app = App()
@@ -91,14 +90,8 @@ def write_fleet(root: ServiceAddress, num_vehicles: int) -> None:
             source="made up",
             database_id="",
             change_number=0,
-            view_name=VEHICLE_VIEW.name,
-            view_version=VEHICLE_VIEW.version,
-            columns=VEHICLE_VIEW.columns,
             watch_days=WATCH.days,
             complete_through=WATCH.complete_through,
-            num_booked_last=None,
-            num_booked_before=None,
-            as_of=None,
             parts=tuple(parts),
             files=files_at(root),
         )

@@ -19,6 +19,7 @@ from pydantic import AwareDatetime, ConfigDict, ValidationError, create_model
 from vroom_features.addresses import ENCODE, ServiceAddress
 from vroom_features.durable import replaced_whole
 from vroom_features.errors import OfflineStoreError, UnreadableSnapshotError
+from vroom_features.view import VEHICLE_VIEW
 from vroom_features.watch import RecentBookings, Watch
 
 
@@ -171,7 +172,7 @@ class Part:
     sha256: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """One state of the fleet.
 
@@ -189,14 +190,14 @@ class Manifest:
     source: str
     database_id: str
     change_number: int
-    view_name: str
-    view_version: int
-    columns: tuple[str, ...]
-    watch_days: int | None
-    complete_through: date | None
-    num_booked_last: int | None
-    num_booked_before: int | None
-    as_of: AwareDatetime | None
+    view_name: str = VEHICLE_VIEW.name
+    view_version: int = VEHICLE_VIEW.version
+    columns: tuple[str, ...] = VEHICLE_VIEW.columns
+    watch_days: int | None = None
+    complete_through: date | None = None
+    num_booked_last: int | None = None
+    num_booked_before: int | None = None
+    as_of: AwareDatetime | None = None
     parts: tuple[Part, ...]
 
     @property

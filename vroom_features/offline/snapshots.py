@@ -39,7 +39,7 @@ LINKS = ".links"
 """Programs that read a folder with all that is below skip one with such a name."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Snapshot(Manifest):
     """One state of the fleet, and the files that it is in."""
 
@@ -60,14 +60,6 @@ class Snapshot(Manifest):
             source="a DataFrame",
             database_id="",
             change_number=0,
-            view_name=VEHICLE_VIEW.name,
-            view_version=VEHICLE_VIEW.version,
-            columns=VEHICLE_VIEW.columns,
-            watch_days=None,
-            complete_through=None,
-            num_booked_last=None,
-            num_booked_before=None,
-            as_of=None,
             parts=(part,),
             files=MemoryFiles({part.file: content}),
         )
