@@ -239,15 +239,13 @@ def matches(kind: Kind | None, search: str, where: VehicleFilter | None) -> Colu
     if search.strip():
         conditions.append(cast(vehicles.c.vehicle_id, String).startswith(search.strip(), autoescape=True))
     if where is not None:
-        if where.technology is not None:
-            conditions.append(vehicles.c.technology == where.technology)
-        if where.street_parked is not None:
-            conditions.append(vehicles.c.street_parked == where.street_parked)
-        if where.is_overpriced is not None:
-            is_above = vehicles.c.actual_price > vehicles.c.recommended_price
-            conditions.append(is_above if where.is_overpriced else not_(is_above))
-        if where.is_watch_over is not None:
-            conditions.append(is_watch_over if where.is_watch_over else not_(is_watch_over))
+        asked: list[tuple[ColumnElement[Any], int | None]] = [
+            (vehicles.c.technology, where.technology),
+            (vehicles.c.street_parked, where.street_parked),
+            (vehicles.c.actual_price > vehicles.c.recommended_price, where.is_overpriced),
+            (is_watch_over, where.is_watch_over),
+        ]
+        conditions += [column == wanted for column, wanted in asked if wanted is not None]
     return and_(*conditions)
 
 
