@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from datetime import date
 from pathlib import Path
 
 import psycopg
@@ -16,6 +17,7 @@ from vroom_features.database.tables import SCHEMA_VERSION, PromotionRecord
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import SourceStoreError
 from vroom_features.vehicle import UI_VEHICLE_ID_START
+from vroom_features.watch import Watch
 
 FIRST_RELEASE = Path(__file__).parent / "first_release"
 
@@ -55,6 +57,10 @@ def test_an_upgrade_keeps_every_row_and_what_was_promised_of_it(old_url: str) ->
     with closing(SourceStore.open(old_url)) as store:
         counts = store.count_vehicles()
         assert (counts.fleet, counts.new_arrivals, counts.reservations) == (2, 1, 3)
+        watch = store.watch()
+        assert watch == Watch(32, date(2023, 2, 1))  # from the first to the last booking
+        starts = {v.vehicle_id: v.watch_start for v in store.list_vehicles().items}
+        assert starts[1] == watch.start
         again = store.save_vehicle(make_vehicle(), saved_at=NOW, idempotency_key="first-release")
         assert (again.created, again.vehicle.vehicle_id) == (False, UI_VEHICLE_ID_START)
         # The id of the vehicle that was deleted before the upgrade is not given again.

@@ -325,20 +325,3 @@ def test_the_store_opens_what_was_current_then(
     assert offline.as_of(at(8)).id == ids[2]
     with pytest.raises(UnreadableSnapshotError, match=f"oldest is {ids[1]}"):
         offline.as_of(at(0))
-
-
-def test_an_older_database_gets_the_watch_of_its_bookings(source: SourceStore, tmp_path: Path) -> None:
-    seed_days(source, tmp_path, [1], FIRST)
-    with source.engine.begin() as connection:
-        counts = ("num_booked_last", "num_booked_before")
-        for table, names in (
-            ("vehicles", ("watch_start", "withdrawn_at")),
-            ("database_state", ("watch_days", "complete_through", "over_before", *counts)),
-        ):
-            for name in names:
-                connection.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN {name}")
-        connection.exec_driver_sql("DROP TABLE vehicle_history")
-        connection.exec_driver_sql("UPDATE database_state SET schema_version = 4")
-    with closing(SourceStore.open(source.address)) as upgraded:
-        assert upgraded.watch() == Watch(L, date(2023, 1, 10))
-        assert [v.watch_start for v in upgraded.list_vehicles().items] == [at(0, hour=0)]
