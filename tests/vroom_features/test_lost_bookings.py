@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.vroom_features.stores import on_both, run
-from tests.vroom_features.test_watch import at, save, seed_days
+from tests.vroom_features.watched import at, save, seed_days
 from vroom_features.database.history import withdraw_vehicle
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.offline.snapshots import OfflineStore

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.factories import make_vehicle
 from tests.vroom_features.files import vehicle_line, write_csvs
 from tests.vroom_features.stores import audited, ids_in, on_both, rows, run
+from tests.vroom_features.watched import FIRST, L, at, counts_in, rows_of, save, seed_days
 from vroom_features.database.history import change_vehicle, withdraw_vehicle
 from vroom_features.database.queries import VehicleFilter
 from vroom_features.database.vehicles import SourceStore
@@ -20,36 +21,14 @@ from vroom_features.database.watched import count_in_watch
 from vroom_features.errors import (
     NotChangeableError,
     NotDeletableError,
-    OfflineStoreError,
-    UnreadableSnapshotError,
     VehicleNotFoundError,
 )
 from vroom_features.features import num_reservations, training_label
-from vroom_features.ingest.seed import SeedReport, seed
+from vroom_features.ingest.seed import seed
 from vroom_features.materialize import make_ranges
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.online.store import OnlineStore
 from vroom_features.watch import Watch, midnight
-
-L = 10
-FIRST = [(1, day) for day in range(1, 11)]
-"""Bookings of the first ten days of January, so a watch is ten days long and complete through the 10th."""
-
-
-def at(day: int, hour: int = 12) -> datetime:
-    """Return a moment of January 2023, or after it."""
-    return datetime(2023, 1, 1, hour, tzinfo=UTC) + timedelta(days=day - 1)
-
-
-def seed_days(
-    source: SourceStore, folder: Path, ids: list[int], bookings: list[tuple[int, int]], **options: Any
-) -> SeedReport:
-    lines = [f"{vehicle_id},{at(day)}" for vehicle_id, day in bookings]
-    return seed(source, write_csvs(folder, map(vehicle_line, ids), lines), **options)
-
-
-def save(source: SourceStore, day: int, **changes: object) -> int:
-    return source.save_vehicle(make_vehicle(**changes), saved_at=at(day)).vehicle.vehicle_id
 
 
 def test_a_bad_row_of_a_vehicle_makes_no_watch_shorter(source: SourceStore, tmp_path: Path) -> None:
@@ -57,17 +36,6 @@ def test_a_bad_row_of_a_vehicle_makes_no_watch_shorter(source: SourceStore, tmp_
     booked = [f"1,{at(4)}", f"2,{at(1)}", f"2,{at(9)}"]
     report = seed(source, write_csvs(tmp_path, lines, booked), max_bad_share=0.5)
     assert (report.reservations_set_aside, report.watch_days, report.complete_through) == (2, 9, "2023-01-09")
-
-
-def rows_of(offline: OfflineStore) -> dict[int, tuple[float | None, float | None]]:
-    """Return count and label of each vehicle in the current snapshot."""
-    return counts_in(offline.current().read())
-
-
-def counts_in(frame: pd.DataFrame) -> dict[int, tuple[float | None, float | None]]:
-    known = frame[["num_reservations", "training_label"]].astype(object)
-    known = known.where(known.notna(), None)
-    return dict(zip(frame["vehicle_id"].tolist(), map(tuple, known.to_numpy().tolist()), strict=True))
 
 
 @on_both
@@ -272,56 +240,3 @@ def test_a_deletion_leaves_no_history(source: SourceStore) -> None:
     assert rows(source, "SELECT * FROM vehicle_history") == []
     with pytest.raises(VehicleNotFoundError):
         withdraw_vehicle(source, vehicle_id, withdrawn_at=at(4))
-
-
-@on_both
-def test_a_past_snapshot_holds_what_was_known_then_and_leaves_the_current_one(
-    source: SourceStore, offline: OfflineStore, tmp_path: Path
-) -> None:
-    seed_days(source, tmp_path, [1], FIRST)
-    early, late = save(source, 2, actual_price=40.0), save(source, 20)
-    bookings = [*FIRST, (early, 3), (early, 13), (late, 21), (1, 30)]
-    seed_days(source, tmp_path, [1], bookings)
-    change_vehicle(source, early, make_vehicle(actual_price=99.0), changed_at=at(14))
-    run(source, offline)
-    current = offline.current()
-    report = run(source, offline, as_of=at(13, hour=0))
-    past = offline.snapshot(report.snapshot_id)
-    assert (past.watch, past.as_of) == (Watch(L, date(2023, 1, 12)), at(13, hour=0))
-    frame = past.read().set_index("vehicle_id")
-    assert counts_in(past.read()) == {1: (10, 8), early: (1, 1)}
-    assert frame.loc[early, "actual_price"] == 40.0
-    assert offline.current() == current
-    assert run(source, offline, as_of=at(13, hour=0)).snapshot_id == report.snapshot_id
-    with pytest.raises(OfflineStoreError, match="a moment that is past"):
-        run(source, offline, as_of=datetime(2030, 1, 1, tzinfo=UTC))
-
-
-def test_a_join_on_the_event_timestamp_leaks_nothing_with_a_past_snapshot(
-    source: SourceStore, offline: OfflineStore, tmp_path: Path
-) -> None:
-    """Features of a moment are those of the snapshot as of it: a row of today knows bookings of later."""
-    seed_days(source, tmp_path, [1, 2], [*FIRST, (2, 5)])
-    run(source, offline)
-    asked = pd.DataFrame({"vehicle_id": [1, 2], "event_timestamp": pd.to_datetime([at(6)] * 2, utc=True)})
-    naive = asked.merge(offline.current().read(), on="vehicle_id")
-    assert (naive["event_timestamp_y"] > naive["event_timestamp_x"]).tolist() == [True, False]
-    past = offline.snapshot(run(source, offline, as_of=at(6)).snapshot_id).read()
-    ours = asked.merge(past, on="vehicle_id")
-    assert (ours["event_timestamp_y"] <= ours["event_timestamp_x"]).all()
-    assert ours["num_reservations"].tolist() == [5, 1]
-    assert naive["num_reservations"].tolist() == [10, 1]
-
-
-def test_the_store_opens_what_was_current_then(
-    source: SourceStore, offline: OfflineStore, tmp_path: Path
-) -> None:
-    ids = []
-    for number in range(3):
-        seed_days(source, tmp_path, [1], [*FIRST, *[(1, 11 + each) for each in range(number)]])
-        ids.append(run(source, offline, now=at(number), keep_snapshots=2).snapshot_id)
-    run(source, offline, now=at(9), as_of=at(5))
-    assert offline.as_of(at(1)).id == ids[1]
-    assert offline.as_of(at(8)).id == ids[2]
-    with pytest.raises(UnreadableSnapshotError, match=f"oldest is {ids[1]}"):
-        offline.as_of(at(0))
