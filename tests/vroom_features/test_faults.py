@@ -103,7 +103,7 @@ def test_a_redis_out_of_memory_is_made_good(
     ids = [arrive(seeded) for _ in range(5)]
     online.client.config_set("maxmemory", 1)
     try:
-        with pytest.raises(OnlineStoreError, match=r"Redis: .*maxmemory"):
+        with pytest.raises(OnlineStoreError, match="Redis is full; raise its maxmemory"):
             run(seeded, offline, online)
     finally:
         online.client.config_set("maxmemory", 0)
@@ -116,21 +116,21 @@ def test_a_redis_out_of_memory_is_made_good(
 def test_what_redis_drops_is_not_reported_as_there(
     seeded: SourceStore, offline: OfflineStore, online: OnlineStore
 ) -> None:
-    for _ in range(300):
+    for _ in range(150):
         arrive(seeded)
     assert run(seeded, offline, online).online_warning == ""
     full = online.client.info("memory")["used_memory"]
     online.clear()
     online.client.config_set("maxmemory-policy", "allkeys-lru")
-    online.client.config_set("maxmemory", full - 40_000)
+    online.client.config_set("maxmemory", full - 20_000)
     try:
         report = run(seeded, offline, online)
-        assert report.num_online == 300 - report.num_online_missing < 300
+        assert report.num_online == 150 - report.num_online_missing < 150
     finally:
         online.client.config_set("maxmemory", 0)
         online.client.config_set("maxmemory-policy", "noeviction")
     assert report.online_warning.startswith("Redis drops keys when it is full (maxmemory-policy allkeys-lru)")
-    assert run(seeded, offline, online).num_online == 300
+    assert run(seeded, offline, online).num_online == 150
 
 
 def test_saves_wait_for_a_seed_and_both_are_there(seeded: SourceStore, tmp_path: Path) -> None:

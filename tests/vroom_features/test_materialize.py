@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from datetime import timedelta
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +52,7 @@ def test_rows_and_digest_are_the_same_on_any_database_and_day_in_any_size(
     expected = run(seeded, offline)
     with closing(SourceStore.open(postgres_url)) as postgres:
         seed(postgres, tmp_path / "csv")
-        for source, size in product((seeded, postgres), (1, 7, 1000)):
+        for source, size in ((seeded, 1), (seeded, 1000), (postgres, 7)):
             other = OfflineStore(str(tmp_path / f"{source.engine.dialect.name}-{size}"))
             report = materialize(source, other, None, now=NOW + timedelta(days=9), partition_vehicles=size)
             assert (report.digest, report.num_parts) == (expected.digest, -(-40 // size))

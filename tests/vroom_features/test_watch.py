@@ -70,7 +70,7 @@ def test_a_vehicles_life_is_that_of_the_table_in_the_docs(
     assert [v.vehicle_id for v in listed if v.is_under_watch] == [3, under_watch]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(data=st.data())
 def test_the_batch_makes_the_labels_of_the_pure_function(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -121,7 +121,7 @@ def marketplaces(draw: st.DrawFn) -> tuple[pd.DataFrame, pd.DataFrame]:
 DAYS = st.dates(date(2023, 1, 1), date(2023, 3, 15))
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(marketplaces(), st.integers(1, 40), DAYS, st.integers(0, 30))
 def test_a_label_is_never_known_early_and_stays_what_it_is(
     marketplace: tuple[pd.DataFrame, pd.DataFrame], days: int, through: date, later: int
