@@ -102,10 +102,6 @@ def materialize(
     map_ranges : callable, optional
         Makes the parts in other processes or on other machines; by default they are made here, one by one.
 
-    Returns
-    -------
-    MaterializeReport
-
     Raises
     ------
     SourceStoreError, OfflineStoreError, OnlineStoreError
@@ -227,7 +223,7 @@ def _make_part(
     connection: Connection, offline: OfflineStore, low: int, high: int, *, as_of: datetime | None = None
 ) -> Part:
     watch = _watch(connection, as_of)
-    partition = read_partition(connection, low, high, watch=watch, made_by=as_of)
+    partition = read_partition(connection, low, high, watch=watch, as_of=as_of)
     rows = fleet_rows(partition, watch=watch)
     num_labels = int(rows[VEHICLE_VIEW.label].notna().sum())
     file, sha256 = offline.write_part(rows)

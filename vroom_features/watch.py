@@ -120,11 +120,6 @@ class RecentBookings:
     """Bookings of the last 30 days through D and of the 30 days before, of vehicles watched in all of them.
 
     These are the same vehicles, so a fleet that grows has no more bookings for that.
-
-    Parameters
-    ----------
-    last, before : int
-        Bookings of the last 30 days, and of the 30 days before.
     """
 
     last: int

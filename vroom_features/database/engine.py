@@ -54,13 +54,7 @@ HINTS = {
 
 
 def connect(address: ServiceAddress) -> Engine:
-    """Return an engine of a database; create its schema where there is none, upgrade an old one.
-
-    Raises
-    ------
-    SourceStoreError
-        If the database cannot be opened, or has the schema of a newer program.
-    """
+    """Return an engine of a database; parameters and errors as for ``SourceStore.open``."""
     try:
         check_database(address)
     except ValueError as exc:

@@ -160,7 +160,7 @@ def _key(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a column writes its numbers: marks, of which the thousands' stand in every number that has them."""
+    """How a column writes its numbers; with a mark of thousands, every number from 1,000 on has it."""
 
     decimal: str = ""
     thousands: str = ""

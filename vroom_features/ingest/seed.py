@@ -52,11 +52,10 @@ FILES = ("vehicles.csv", "reservations.csv")
 class SeedReport:
     """What a seed did with each file's rows.
 
-    ``removed`` rows were in the database and not in the file.  ``kept`` rows too, but a bad row may describe
-    them.  Bookings are ``set_aside`` while a bad row keeps their vehicle out.  ``watch_days`` and
-    ``complete_through`` are the watch from now on; ``vehicles_matured`` have a training label that had none.
-    After a change of its length a model should be trained anew.  ``assumed`` says how the files were read
-    where they are not in the plain form.
+    ``removed`` and ``kept`` rows were in the database and are not in the file; a bad row may describe those
+    kept.  Bookings are ``set_aside`` if a bad row may describe their vehicle.  ``watch_days`` and
+    ``complete_through`` are the new watch; ``vehicles_matured`` got a training label by it.  ``assumed`` says
+    how the files were read where they are not in the plain form.
     """
 
     vehicles_added: int = 0

@@ -34,20 +34,20 @@ def read_partition(
     high: int,
     *,
     watch: Watch | None = None,
-    made_by: datetime | None = None,
+    as_of: datetime | None = None,
 ) -> pd.DataFrame:
     """Read the vehicles of a range of ids, both included, in the order of ids.
 
     Besides the raw columns, ``source`` and ``watch_start``, the frame has ``num_booked`` (bookings counted),
     ``num_in_watch`` (those of its watch), and ``event_timestamp`` (the newest booking's moment), all missing
-    without any.  With ``made_by``, it is the past: vehicles, values and bookings of before that moment.
+    without any.  With ``as_of``, a past moment, they are as they were before it.
     """
     found = _read_vehicles(connection, low, high)
-    if made_by is not None:
-        found = held_before(connection, found, made_by, low, high)
-    ours = [_count_csv(connection, low, min(high, UI_VEHICLE_ID_START - 1), watch, made_by)]
+    if as_of is not None:
+        found = held_before(connection, found, as_of, low, high)
+    ours = [_count_csv(connection, low, min(high, UI_VEHICLE_ID_START - 1), watch, as_of)]
     if not (changeable := found[found["source"] == "ui"]).empty:
-        ours.append(_count_ui(connection, changeable, watch, made_by))
+        ours.append(_count_ui(connection, changeable, watch, as_of))
     return found.drop(columns="saved_at").merge(pd.concat(ours), how="left", on="vehicle_id")
 
 
@@ -83,7 +83,7 @@ def _moments(microseconds_since_1970: "pd.Series[int]") -> "pd.Series[pd.Timesta
 
 
 def _count_csv(
-    connection: Connection, low: int, high: int, watch: Watch | None, made_by: datetime | None
+    connection: Connection, low: int, high: int, watch: Watch | None, as_of: datetime | None
 ) -> pd.DataFrame:
     """Count the bookings of csv vehicles: the watch of all of them ends at the same day."""
     key, at = reservations.c.vehicle_id, reservations.c.created_at
@@ -96,18 +96,18 @@ def _count_csv(
         num_in_watch.label("num_in_watch"),
         microseconds(connection, func.max(at)).label("event_timestamp"),
     )
-    counted = read_frame(connection, _made_by(query.where(key.between(low, high)), made_by).group_by(key))
+    counted = read_frame(connection, _booked_before(query.where(key.between(low, high)), as_of).group_by(key))
     return counted.assign(event_timestamp=_moments(counted["event_timestamp"]))
 
 
 def _count_ui(
-    connection: Connection, found: pd.DataFrame, watch: Watch | None, made_by: datetime | None
+    connection: Connection, found: pd.DataFrame, watch: Watch | None, as_of: datetime | None
 ) -> pd.DataFrame:
     """Count the bookings of ui vehicles: each has a watch of its own, and a changed one counts from it on."""
     key, at = reservations.c.vehicle_id, reservations.c.created_at
     query = select(key, microseconds(connection, at).label("created_at"))
     in_range = key.between(int(found["vehicle_id"].min()), int(found["vehicle_id"].max()))
-    bookings = read_frame(connection, _made_by(query.where(in_range), made_by))
+    bookings = read_frame(connection, _booked_before(query.where(in_range), as_of))
     bookings["created_at"] = _moments(bookings["created_at"])
     bookings = bookings.merge(found[["vehicle_id", "saved_at", "watch_start"]], on="vehicle_id")
     since = bookings["created_at"] - bookings["watch_start"]
@@ -122,8 +122,8 @@ def _count_ui(
     )
 
 
-def _made_by(query: Select[Any], made_by: datetime | None) -> Select[Any]:
-    return query if made_by is None else query.where(reservations.c.created_at < made_by)
+def _booked_before(query: Select[Any], as_of: datetime | None) -> Select[Any]:
+    return query if as_of is None else query.where(reservations.c.created_at < as_of)
 
 
 def fleet_rows(partition: pd.DataFrame, *, watch: Watch | None = None) -> pd.DataFrame:

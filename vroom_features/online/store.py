@@ -175,7 +175,7 @@ class OnlineStore:
             return sum(cast("list[int]", pipeline.execute()))
 
     def refuse_another(self, database_id: str, *, claim: bool = False) -> None:
-        """Raise StoreInUseError while web workers of another database use the store, or claim it for ours."""
+        """Raise StoreInUseError if web workers of another database use the store, else ``claim`` it."""
         with translated():
             owner = cast("bytes | None", self.client.get(self._owner))
             if owner in {None, database_id.encode()}:
