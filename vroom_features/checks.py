@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection
 from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from pydantic import SecretStr
 from sqlalchemy import URL, make_url
@@ -37,19 +37,17 @@ EVENTS_URL = re.compile(
 
 def check_redis(address: ServiceAddress) -> ServiceAddress:
     """Write the scheme as Redis's, also Valkey's; refuse what its client would overlook or not understand."""
-    scheme, separator, rest = address.url.strip().partition("://")
-    scheme = re.sub("^valkey", "redis", scheme.lower())
-    address = _check(ServiceAddress(f"{scheme}{separator}{rest}"), REDIS_SCHEMES, "redis://host:6379/0")
     if not address:
         return address
-    parts = urlsplit(address.url)
+    scheme, separator, rest = address.url.partition("://")
+    scheme = re.sub("^valkey", "redis", scheme.lower())
+    address = ServiceAddress(f"{scheme}{separator}{rest}")
+    parts = _split(address, REDIS_SCHEMES, "redis://host:6379/0")
     if "#" in address.url or "@" in parts.query or (scheme != "unix" and "@" in parts.path):
         raise ValueError(f"a # or an @ comes after the host; {ENCODE}")
     if scheme == "unix":
         if parts.hostname or not parts.path.strip("/"):
             raise ValueError("expected the path of a socket as unix:///run/redis.sock?db=0")
-    elif not parts.hostname:
-        raise ValueError("the address has no host; expected one as redis://host:6379/0")
     elif re.fullmatch("/?[0-9]*", parts.path) is None:
         raise ValueError("after the host comes the number of a database alone, as redis://host:6379/0")
     options = parse_qsl(parts.query, keep_blank_values=True)
@@ -115,10 +113,9 @@ def check_offline(address: ServiceAddress) -> ServiceAddress:
 
 
 def check_server(address: ServiceAddress) -> ServiceAddress:
-    example = "http://host:5000"
-    _check(address, ("http", "https"), example)
-    if address and not urlsplit(address.url).hostname:
-        raise ValueError(f"the address has no host; expected one as {example}")
+    if not address:
+        return address
+    _split(address, ("http", "https"), "http://host:5000")
     if address.is_unclear:
         raise ValueError(f"an @ comes after the host; {ENCODE}")
     return address
@@ -137,9 +134,8 @@ def check_dask(address: ServiceAddress) -> ServiceAddress:
     return address
 
 
-def _check(address: ServiceAddress, schemes: Collection[str], example: str) -> ServiceAddress:
-    if not address:
-        return address
+def _split(address: ServiceAddress, schemes: Collection[str], example: str) -> SplitResult:
+    """Return the parts of an address that has one of the schemes, a host, and a port if any."""
     try:
         parts = urlsplit(address.url)
         port = parts.port
@@ -150,11 +146,13 @@ def _check(address: ServiceAddress, schemes: Collection[str], example: str) -> S
         raise ValueError(f"an address begins with {' or '.join(schemes)} and ://, as {example}")
     if port == 0:
         raise ValueError(f"0 is no port; expected one as {example}")
-    return address
+    if not parts.hostname and parts.scheme != "unix":
+        raise ValueError(f"the address has no host; expected one as {example}")
+    return parts
 
 
 def check_name(name: str) -> str:
-    if not name.strip() or len(name) > NAME_MAX or not name.isprintable() or NOT_IN_A_NAME & set(name):
+    if not 1 <= len(name) <= NAME_MAX or NOT_IN_A_NAME & set(name):
         raise ValueError(f"a name has 1 to {NAME_MAX} characters, and no quote, slash or colon among them")
     return name
 
