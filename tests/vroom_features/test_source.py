@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from tests.factories import make_vehicle
-from tests.vroom_features.files import write_csvs
 from tests.vroom_features.stores import NOW, arrive, on_both
 from vroom_features.database.engine import promotion_lock
 from vroom_features.database.queries import SavedVehicle, VehicleFilter
@@ -23,11 +22,9 @@ from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import (
     IdempotencyConflictError,
     LockTimeoutError,
-    NotDeletableError,
     SourceStoreError,
     VehicleNotFoundError,
 )
-from vroom_features.ingest.seed import seed
 from vroom_features.vehicle import UI_VEHICLE_ID_START
 
 
@@ -63,20 +60,6 @@ def test_a_key_saves_one_vehicle_however_often_and_no_other(source: SourceStore)
     source.delete_vehicle(results[0].vehicle.vehicle_id)
     with pytest.raises(VehicleNotFoundError):
         save_with_key()
-
-
-@on_both
-def test_a_booked_vehicle_counts_as_fleet_and_cannot_be_deleted(source: SourceStore, tmp_path: Path) -> None:
-    booked, other = arrive(source), arrive(source)
-    seed(source, write_csvs(tmp_path / "csv", [], [f"{booked},2023-01-01"]))
-    assert [v.vehicle_id for v in source.list_vehicles(kind="fleet").items] == [booked]
-    assert [v.vehicle_id for v in source.list_vehicles(kind="new").items] == [other]
-    with pytest.raises(NotDeletableError, match="it was booked"):
-        source.delete_vehicle(booked)
-    with pytest.raises(VehicleNotFoundError):
-        source.delete_vehicle(1)
-    counts = source.count_vehicles()
-    assert (counts.fleet, counts.new_arrivals, counts.reservations) == (1, 1, 1)
 
 
 @on_both

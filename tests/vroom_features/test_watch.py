@@ -60,7 +60,11 @@ def test_a_vehicles_life_is_that_of_the_table_in_the_docs(
     assert ids_in(online) == [arrival]
     assert [v.vehicle_id for v in source.list_vehicles(kind="new").items] == [arrival]
     counts = source.count_vehicles()
-    assert (counts.fleet, counts.new_arrivals) == (6, 1)
+    assert (counts.fleet, counts.new_arrivals, counts.reservations) == (6, 1, 15)
+    with pytest.raises(NotDeletableError, match="it was booked"):
+        source.delete_vehicle(booked)
+    with pytest.raises(VehicleNotFoundError):
+        source.delete_vehicle(9)
     watch = source.watch()
     assert watch is not None
     asked = [1, 2, 3, arrival, under_watch, booked, never_booked]
