@@ -9,6 +9,7 @@
     ├── SourceStoreError            the source database cannot be opened, read or written
     │   ├── VehicleNotFoundError    no such vehicle
     │   ├── NotDeletableError       the vehicle came from a CSV file, or was booked
+    │   ├── StaleVehicleError       the vehicle was changed since it was read
     │   ├── NotChangeableError      the vehicle came from a CSV file, was withdrawn, or was changed later
     │   ├── IdempotencyConflictError  a key was used before with another vehicle
     │   ├── LockTimeoutError        another process holds the lock for promotions
@@ -66,6 +67,7 @@ class VehicleNotFoundError(SourceStoreError):
 class NotDeletableError(SourceStoreError):
     def __init__(self, vehicle_id: int, *, is_csv: bool) -> None:
         self.vehicle_id = vehicle_id
+        self.is_csv = is_csv
         reason = "came from a CSV file; remove it there and seed again" if is_csv else "was booked"
         super().__init__(f"vehicle {vehicle_id} cannot be deleted: it {reason}")
 
@@ -74,6 +76,12 @@ class NotChangeableError(SourceStoreError):
     def __init__(self, vehicle_id: int, reason: str) -> None:
         self.vehicle_id = vehicle_id
         super().__init__(f"vehicle {vehicle_id} cannot be changed: {reason}")
+
+
+class StaleVehicleError(SourceStoreError):
+    def __init__(self, vehicle_id: int) -> None:
+        self.vehicle_id = vehicle_id
+        super().__init__(f"vehicle {vehicle_id} was changed meanwhile; read it again")
 
 
 class IdempotencyConflictError(SourceStoreError):

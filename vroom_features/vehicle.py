@@ -6,14 +6,25 @@ and its document, the fleet's export, the reasons of a forecast, and the columns
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, FiniteFloat, field_validator
+from pydantic import ConfigDict, FiniteFloat, StringConstraints, field_validator
 from sqlmodel import Field, SQLModel
 
 PRICE_MAX = 1_000_000
 UI_VEHICLE_ID_START = 1_000_000_001
 """Vehicles from the web form get ids from here on; a CSV file may hold smaller ids only."""
+
+NAME_MAX = 80
+VehicleName = Annotated[
+    str,
+    StringConstraints(
+        strip_whitespace=True,
+        max_length=NAME_MAX,
+        pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$",
+    ),
+]
+"""What an owner calls a vehicle: no control characters, and none that turn the direction of other text."""
 
 
 def column(

@@ -124,6 +124,10 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:  # the driver's own 
     connection.execute("PRAGMA page_size=16384")
     if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
         _switch_to_wal(connection)
+    # SQLite's own knows ASCII alone, so that names would not be found by another case.
+    connection.create_function(
+        "lower", 1, lambda text: text.lower() if isinstance(text, str) else text, deterministic=True
+    )
     for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 

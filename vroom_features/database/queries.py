@@ -1,7 +1,9 @@
 """Queries over vehicles, and the small frozen rows that they return."""
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, Literal
 
 from pydantic import ConfigDict
@@ -29,7 +31,7 @@ from sqlmodel import Field
 from vroom_features.database.tables import TABLES
 from vroom_features.errors import VehicleNotFoundError
 from vroom_features.features import is_observed
-from vroom_features.vehicle import VehicleBase
+from vroom_features.vehicle import COLUMNS, VehicleBase
 from vroom_features.watch import RecentBookings, Watch
 
 BIGGEST_ID = 2**63 - 1
@@ -53,6 +55,10 @@ class StoredVehicle(VehicleBase):
     withdrawn_at: datetime | None = Field(
         default=None, description="when its owner took it off; it keeps its watch"
     )
+    owner_hash: str | None = Field(default=None, exclude=True)
+    name: str | None = Field(default=None, exclude=True)
+    """For its owner and the operator alone, as the hash is for nobody: no copy or document has them."""
+    saved_forecast: str | None = Field(default=None, exclude=True)
     num_reservations: int | None = Field(
         description="its bookings; null for a vehicle of the form without one"
     )
@@ -60,6 +66,12 @@ class StoredVehicle(VehicleBase):
         default=False,
         description="whether it was watched for as long as a watch is, so that a model can learn from it",
     )
+
+    @property
+    def version(self) -> str:
+        """Differs after any change that an owner can make; bookings do not change it."""
+        kept = [getattr(self, name) for name in (*COLUMNS, "name", "watch_start", "withdrawn_at")]
+        return sha256(json.dumps(kept, default=str).encode()).hexdigest()[:32]
 
     @property
     def is_fleet(self) -> bool:
@@ -95,6 +107,9 @@ class VehicleFilter:
     street_parked: int | None = None
     is_overpriced: bool | None = None
     is_watch_over: bool | None = None
+    owner_hash: str | None = None
+    in_names: bool = False
+    """Whether a search finds a part of a name, too: for the owner and the operator alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +168,7 @@ is_fleet = or_(vehicles.c.source == "csv", exists().where(_is_its), is_watch_ove
 """`StoredVehicle.is_fleet` in SQL."""
 is_new_arrival = and_(not_(is_fleet), vehicles.c.withdrawn_at.is_(None))
 SORTS: dict[str, ColumnElement[Any]] = {
-    **{c.name: c for c in vehicles.c},
+    **{c.name: c for c in vehicles.c if c.name not in {"owner_hash", "name", "saved_forecast"}},
     "price_diff": vehicles.c.actual_price - vehicles.c.recommended_price,
     "num_reservations": func.coalesce(num_reservations, 0),
 }
@@ -236,10 +251,13 @@ def matches(kind: Kind | None, search: str, where: VehicleFilter | None) -> Colu
     conditions: list[ColumnElement[bool]] = [true()]
     if kind is not None:
         conditions.append(is_fleet if kind == "fleet" else is_new_arrival)
-    if search.strip():
-        conditions.append(cast(vehicles.c.vehicle_id, String).startswith(search.strip(), autoescape=True))
+    if text := search.strip():
+        is_found = cast(vehicles.c.vehicle_id, String).startswith(text, autoescape=True)
+        in_name = vehicles.c.name.icontains(text, autoescape=True)
+        conditions.append(or_(is_found, in_name) if where and where.in_names else is_found)
     if where is not None:
-        asked: list[tuple[ColumnElement[Any], int | None]] = [
+        asked: list[tuple[ColumnElement[Any], int | str | None]] = [
+            (vehicles.c.owner_hash, where.owner_hash),
             (vehicles.c.technology, where.technology),
             (vehicles.c.street_parked, where.street_parked),
             (vehicles.c.actual_price > vehicles.c.recommended_price, where.is_overpriced),

@@ -8,11 +8,11 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, Dialect, Identity, Integer
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, Dialect, Identity, Index, Integer, text
 from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import Field, SQLModel
 
-from vroom_features.vehicle import UI_VEHICLE_ID_START, VehicleBase
+from vroom_features.vehicle import NAME_MAX, UI_VEHICLE_ID_START, VehicleBase
 
 SCHEMA_VERSION = max(
     int(file.name[1:5]) for file in Path(__file__).parent.glob("migrations/versions/r[0-9]*.py")
@@ -46,6 +46,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return moment.astimezone(UTC)
 
 
+_IS_OWNED = text("owner_hash IS NOT NULL")
 BigId = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows only in a plain INTEGER key
 
 
@@ -55,6 +56,7 @@ class Vehicle(VehicleBase, table=True):
     __tablename__ = "vehicles"
     __table_args__ = (
         CheckConstraint("source IN ('csv', 'ui')", name="source_is_known"),
+        Index("vehicle_owner", "owner_hash", sqlite_where=_IS_OWNED, postgresql_where=_IS_OWNED),
         {"sqlite_autoincrement": True},
     )
 
@@ -80,6 +82,13 @@ class Vehicle(VehicleBase, table=True):
     withdrawn_at: datetime | None = Field(
         default=None, sa_type=UtcDateTime, description="when its owner took it off (UTC); it keeps its watch"
     )
+    owner_hash: str | None = Field(
+        default=None, max_length=64, description="SHA-256 of the id of the browser that saved it"
+    )
+    name: str | None = Field(default=None, max_length=NAME_MAX, description="what its owner calls it")
+    saved_forecast: str | None = Field(
+        default=None, description="its forecast when it became what it is, with range and model, as JSON"
+    )
 
 
 class VehicleHistory(SQLModel, table=True):
@@ -97,6 +106,7 @@ class VehicleHistory(SQLModel, table=True):
     held_from: datetime = Field(sa_type=UtcDateTime, description="of the change before, or of the save (UTC)")
     watch_start: datetime = Field(sa_type=UtcDateTime, description="of its watch then (UTC)")
     attributes: str = Field(description="its raw columns as JSON")
+    saved_forecast: str | None = Field(default=None, description="its forecast when it became so, as JSON")
 
 
 class Reservation(SQLModel, table=True):

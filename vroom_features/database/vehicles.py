@@ -80,7 +80,13 @@ class SourceStore:
             yield connection
 
     def save_vehicle(
-        self, vehicle: VehicleCreate, *, saved_at: datetime, idempotency_key: str | None = None
+        self,
+        vehicle: VehicleCreate,
+        *,
+        saved_at: datetime,
+        idempotency_key: str | None = None,
+        owner_hash: str | None = None,
+        saved_forecast: str | None = None,
     ) -> SavedVehicle:
         """Save a vehicle of the web form; when this returns it is on the disk.
 
@@ -92,6 +98,10 @@ class SourceStore:
             The moment, with its zone.
         idempotency_key : str, optional
             A second save with the same key returns the first one's vehicle.
+        owner_hash : str, optional
+            Whose it is; nobody's but the operator's by default.
+        saved_forecast : str, optional
+            Its forecast now, as JSON, for its history.
 
         Raises
         ------
@@ -112,7 +122,8 @@ class SourceStore:
                     return SavedVehicle(queries.get_existing(connection, found.vehicle_id), created=False)
             row_version = queries.next_change(connection)
             when = {"saved_at": saved_at, "watch_start": saved_at}
-            row = insert(vehicles).values(source="ui", row_version=row_version, **when, **values)
+            kept = {"owner_hash": owner_hash, "saved_forecast": saved_forecast, **when, **values}
+            row = insert(vehicles).values(source="ui", row_version=row_version, **kept)
             vehicle_id = connection.execute(row).inserted_primary_key[0]  # type: ignore[index]  # one row has one
             if idempotency_key is not None:
                 key = {"key": idempotency_key, "body": vehicle.model_dump_json(), "vehicle_id": vehicle_id}
