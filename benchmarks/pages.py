@@ -25,7 +25,18 @@ from tests.browser.site import ROOT, Site, running_site
 from tests.mlflow_process import serve_mlflow
 
 EMPTY = "/benchmark/empty-page"
-PAGES = (EMPTY, "/", "/arrivals", "/fleet", "/models", "/feature-stores", "/runs", "/system", "/docs")
+PAGES = (
+    EMPTY,
+    "/",
+    "/my-cars",
+    "/arrivals",
+    "/fleet",
+    "/models",
+    "/feature-stores",
+    "/runs",
+    "/system",
+    "/docs",
+)
 PAINT = """() => new Promise((done) => new PerformanceObserver((seen) => {
   const paint = seen.getEntriesByName("first-contentful-paint")[0];
   if (paint) done(paint.startTime);

@@ -46,7 +46,8 @@ def documented_nginx(folder: Path, port: int, *, app: str, events: str) -> Itera
     configuration = configuration.replace("server events:8001", f"server {events}")
     configuration = configuration.replace("listen 80;", f"listen 127.0.0.1:{free_port()};")
     configuration = configuration.replace("listen 443 ", f"listen 127.0.0.1:{port} ")
-    configuration = configuration.replace("/etc/nginx/tls", str(folder))
+    for installed in ("/etc/nginx/tls", "/var/log/nginx"):
+        configuration = configuration.replace(installed, str(folder))
     path = folder / "nginx.conf"
     path.write_text(AROUND.format(folder=folder, configuration=configuration))
     with subprocess.Popen([str(NGINX), "-c", str(path)]) as nginx:

@@ -6,6 +6,7 @@ of them answers with the sums over all.
 
 import logging
 import os
+import re
 import sys
 from http import HTTPMethod
 from pathlib import Path
@@ -68,6 +69,8 @@ SAVES = Counter("vroom_vehicles_saved_total", "Vehicles saved")
 
 HANDLER_NAME = "vroom"
 LOGGED_EXTRA = {"milliseconds", "model_version", "client", "request_id"}
+SECRET_PART = re.compile(r"(/link/+).+", re.DOTALL | re.IGNORECASE)
+"""What follows is a secret: a private link."""
 QUIET_ROUTES = frozenset({"/health", "/metrics", "/v2/health/live", "/v2/health/ready", "static"})
 
 
@@ -94,7 +97,8 @@ def _end(response: Response) -> Response:
             "model_version": model.version if model else None,
             "client": request.remote_addr,
         }
-        logger.info("%s %s %s", request.method, request.path, response.status_code, extra=extra)
+        path = SECRET_PART.sub(r"\1...", request.path)
+        logger.info("%s %s %s", request.method, path, response.status_code, extra=extra)
     return response
 
 

@@ -11,8 +11,10 @@ from werkzeug.exceptions import HTTPException, InternalServerError, NotFound
 
 from vroom_features.errors import (
     IdempotencyConflictError,
+    NotChangeableError,
     NotDeletableError,
     SourceStoreError,
+    StaleVehicleError,
     VehicleNotFoundError,
 )
 from webapp.prefect_client import RunNotFoundError, WorkflowError
@@ -116,6 +118,8 @@ def install(app: Flask) -> None:
     for error_class, status, title in (
         (VehicleNotFoundError, 404, "No such vehicle"),
         (NotDeletableError, 409, "This vehicle cannot be deleted"),
+        (NotChangeableError, 409, "This vehicle cannot be changed"),
+        (StaleVehicleError, 412, "Changed meanwhile"),
         (IdempotencyConflictError, 409, "Idempotency key already used"),
         (RunNotFoundError, 404, "No such run"),
         (WorkflowError, 503, "Prefect cannot start the run"),

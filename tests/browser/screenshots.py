@@ -23,6 +23,7 @@ from vroom_model.training.register import train_candidate
 FOLDER = ROOT / "docs" / "screenshots"
 PAGES = {
     "forecast": "/",
+    "my-cars": "/my-cars",
     "arrivals": "/arrivals",
     "fleet": "/fleet?sort=num_reservations&order=desc",
     "models": "/models",
@@ -96,6 +97,9 @@ def main() -> None:
     ):
         fill(system)
         page = Window(browser, system).open(signed_in=True)
+        for price in (47, 62):
+            page.goto(f"/?actual_price={price}")
+            page.get_by_role("button", name="Save this car").click()
         for scheme in SCHEMES:
             page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             for size, (width, height) in SIZES.items():

@@ -65,7 +65,7 @@ def test_a_walk_through_all_pages_stays_below_the_prefix(
     with page.expect_response(re.compile(f"{PREFIX}/details$")):
         page.get_by_label("Your price").fill("61")
     page.get_by_role("button", name=re.compile("^Save")).click()
-    page.wait_for_url(re.compile(f"{url}{PREFIX}/arrivals"))
+    page.wait_for_url(re.compile(f"{url}{PREFIX}/my-cars"))
     seen: set[str] = set()
     waiting = [f"{PREFIX}/"]
     while waiting:

@@ -13,7 +13,7 @@ from tests.browser.site import Site
 from tests.vroom_features.stores import arrive
 
 pytestmark = pytest.mark.browser
-LISTS = ("/arrivals", "/fleet", "/fleet/12", "/models", "/feature-stores", "/runs")
+LISTS = ("/my-cars", "/arrivals", "/fleet", "/fleet/12", "/models", "/feature-stores", "/runs")
 PAGES = ("/", *LISTS, "/system", "/system/audit", "/models/diagnostics", "/sign-in", "/docs", "/nowhere")
 WEIGHT_MAX_BYTES = 150_000
 LOOKS: tuple[tuple[Literal["light", "dark"], int], ...] = (("light", 1280), ("dark", 390))

@@ -77,8 +77,8 @@ def test_a_car_is_typed_forecast_and_saved_once_and_back_shows_it_again(window: 
     row = page.locator("tr.fresh")
     expect(row).to_contain_text("61.25")
     assert site.source.count_vehicles().new_arrivals == before + 1
-    expect(row.locator("strong")).to_have_text(f"{made['predicted_reservations']:.1f}")
-    expect(row).to_contain_text("up to date")
+    expect(row.locator("strong")).to_have_text(f"{made['per_year']:.1f}")
+    expect(row).to_contain_text("not booked yet")
     # Of two clicks, the second may be the one whose answer the browser follows.
     expect(page.get_by_text(re.compile(r"Saved as car \d+|Car \d+ was saved already"))).to_be_visible()
     page.go_back()

@@ -96,6 +96,11 @@ def copy_cookie(client: FlaskClient, app: Flask) -> FlaskClient:
     return other
 
 
+def owner_cookie(app: Flask) -> str:
+    """Return the name of the cookie that tells whose cars a browser has."""
+    return f"{app.config['SESSION_COOKIE_NAME']}-owner"
+
+
 def save(client: FlaskClient) -> int:
     """Save a vehicle and return its id."""
     return int(client.post("/vehicles", json=VEHICLE).json["vehicle_id"])

@@ -14,6 +14,7 @@ from tests.webapp.conftest import (
     PASSWORD,
     csrf_token,
     new_client,
+    owner_cookie,
     sign_in,
 )
 from webapp.security.headers import SAFE_METHODS
@@ -43,6 +44,10 @@ OPERATORS = {
     "operations.promote_version",
     "vehicles_api.delete_vehicle",
 }
+OWNERS = {"my_cars.rename", "my_cars.withdraw", "my_cars.delete", "vehicles_api.change_vehicle"}
+"""The browser that saved the car, and the operator; the form does so too, with ``action=change``."""
+BROWSERS = {"my_cars.take", "my_cars.share", "my_cars.revoke"}
+"""They change whose cars a browser has: nothing but its own cookie tells."""
 ARGUMENTS = {"version": "1", "vehicle_id": "1", "name": "train"}
 
 
@@ -65,8 +70,8 @@ def signed_in(app: Flask) -> FlaskClient:
 
 
 def send(client: FlaskClient, endpoint: str, method: str, path: str, **headers: str) -> TestResponse:
-    if endpoint == "vehicles_api.save_vehicle":
-        return client.open(path, method=method, json=VEHICLE, headers=headers)
+    if endpoint in {"vehicles_api.save_vehicle", "vehicles_api.change_vehicle"}:
+        return client.open(path, method=method, json=VEHICLE, headers={"If-Match": "*", **headers})
     form = {
         "confirmed": "yes",
         "reason": "a test",
@@ -94,7 +99,7 @@ ATTACKS: dict[str, tuple[Callable[[Flask], FlaskClient], dict[str, str]]] = {
 
 def test_every_changing_route_has_a_rule(app: Flask) -> None:
     found = {endpoint for endpoint, *_ in changing(app)}
-    assert found == ANYBODY | SESSION | SAVERS | OPERATORS
+    assert found == ANYBODY | SESSION | SAVERS | OPERATORS | OWNERS | BROWSERS
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -104,7 +109,7 @@ def test_nobody_but_the_operator_changes_anything(app: Flask, services: Services
     tokens = {OWN: csrf_token(client), FOREIGN: csrf_token(new_client(app))}
     sent = {name: tokens.get(value, value) for name, value in headers.items()}
     before, vehicles = services.audit_log.entries(), services.source.count_vehicles()
-    routes = [route for route in changing(app) if route[0] in OPERATORS | SAVERS]
+    routes = [route for route in changing(app) if route[0] in OPERATORS | SAVERS | OWNERS]
     codes = {route: send(client, *route, **sent).status_code for route in routes}
     assert set(codes.values()) <= {401, 403}, codes
     assert client.post("/vehicles", json={}, headers=sent).status_code in {401, 403}  # and not what is wrong
@@ -119,17 +124,60 @@ def test_the_operator_is_let_in_and_every_change_is_recorded(app: Flask, service
     headers = {"X-CSRFToken": csrf_token(client), "X-Request-ID": "change-7"}
     assert client.post("/operations/train", headers=headers).status_code == 200  # a question: not recorded
     for endpoint, method, path in changing(app):
-        if endpoint in OPERATORS | SAVERS:
+        if endpoint in OPERATORS | SAVERS | OWNERS:
             answer = send(client, endpoint, method, path, **headers)
             # Prefect and vehicle 1 are not there in this test.
             assert answer.status_code in {200, 201, 303, 404, 503}, (endpoint, answer.text)
     entries = [entry for entry in services.audit_log.entries() if entry.id > signed.id]
-    assert sorted(entry.action for entry in entries) == sorted(OPERATORS)
+    assert sorted(entry.action for entry in entries) == sorted(OPERATORS | OWNERS)
     assert {(entry.actor, entry.request_id) for entry in entries} == {("cookie", "change-7")}
     page = client.get("/audit?limit=3").json
     assert [line["id"] for line in page["entries"]] == [entry.id for entry in entries[:3]]
     earlier = client.get(f"/audit?before={signed.id}").json["entries"]
     assert all(line["id"] < signed.id for line in earlier)
+
+
+OWNER_ATTACKS: dict[str, tuple[Callable[[str], str], dict[str, str]]] = {
+    "no cookie": (lambda _cookie: "", {"X-CSRFToken": OWN}),
+    "a forged cookie": (lambda cookie: cookie.partition(".")[0] + "." + "A" * 43, {"X-CSRFToken": OWN}),
+    "a cookie without its signature": (lambda cookie: cookie.partition(".")[0], {"X-CSRFToken": OWN}),
+    "another browser's cookie": (lambda _cookie: "another", {"X-CSRFToken": OWN}),
+    "its cookie without the CSRF token": (str, {}),
+    "its cookie with another session's CSRF token": (str, {"X-CSRFToken": FOREIGN}),
+    "its cookie from a foreign origin": (str, {"X-CSRFToken": OWN, "Origin": EVIL}),
+    "its cookie and a wrong token": (str, {"X-CSRFToken": OWN, "Authorization": "Bearer guess"}),
+}
+
+
+def save_own(app: Flask) -> tuple[int, str]:
+    """Save a car, which here is for the operator alone, and return its id and the cookie of its owner."""
+    client = signed_in(app)
+    form = {"csrf_token": csrf_token(client), "action": "save"} | {n: str(v) for n, v in VEHICLE.items()}
+    location, cookie = client.post("/", data=form).headers["Location"], client.get_cookie(owner_cookie(app))
+    assert cookie is not None
+    return int(location.partition("=")[2]), cookie.value
+
+
+@pytest.mark.parametrize("attack", OWNER_ATTACKS)
+def test_nobody_but_its_owner_and_the_operator_changes_a_car(
+    app: Flask, services: Services, attack: str
+) -> None:
+    (vehicle_id, cookie), (_, another) = save_own(app), save_own(app)
+    before, lines = services.source.get_vehicle(vehicle_id), services.audit_log.entries()
+    of_attack, headers = OWNER_ATTACKS[attack]
+    client, sent = new_client(app), of_attack(cookie)
+    client.set_cookie(owner_cookie(app), another if sent == "another" else sent)
+    tokens = {OWN: csrf_token(client), FOREIGN: csrf_token(new_client(app))}
+    found = {name: tokens.get(value, value) for name, value in headers.items()}
+    for endpoint, method, path in changing(app):
+        if endpoint in OWNERS:
+            answer = send(client, endpoint, method, path.replace("/1", f"/{vehicle_id}"), **found)
+            assert answer.status_code in {401, 403}, (endpoint, answer.text)
+    form = {"action": "change", "vehicle_id": vehicle_id, "version": before and before.version}
+    answer = client.post("/", data=VEHICLE | {"num_images": 1} | form, headers=found)
+    assert answer.status_code in {401, 403}
+    assert services.source.get_vehicle(vehicle_id) == before
+    assert services.audit_log.entries() == lines
 
 
 def test_no_route_changes_the_audit_log(app: Flask, services: Services) -> None:

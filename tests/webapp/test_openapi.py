@@ -133,8 +133,10 @@ def test_the_examples_give_what_the_guide_shows(
     assert first == UI_VEHICLE_ID_START
     examples = EXAMPLE.findall(GUIDE)
     assert len(examples) == GUIDE.count("$ curl") > 8
+    etag = ""
     for command, shown in examples:
-        response = ask(client, command)
+        response = ask(client, command.replace("$ETAG", etag.replace('"', '\\"')))
+        etag = response.headers.get("ETag", etag)
         if not shown:
             assert (response.status_code, response.data) == (204, b""), command
             continue
@@ -150,7 +152,7 @@ def test_the_examples_give_what_the_guide_shows(
 def test_every_path_of_the_guide_exists_and_every_path_is_in_it(document: dict[str, Any]) -> None:
     named = {
         (path.partition("?")[0], method.lower())
-        for method, path in re.findall(r"`(GET|POST|DELETE) (/[^`\s]+)`", GUIDE)
+        for method, path in re.findall(r"`(GET|POST|PUT|DELETE) (/[^`\s]+)`", GUIDE)
     }
     assert named <= {*operations_of(document), ("/openapi.json", "get")}
     guide = GUIDE.replace("/1000000001", "/{vehicle_id}")

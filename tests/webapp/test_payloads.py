@@ -79,13 +79,14 @@ def test_no_payload_is_executed_believed_or_reflected(
         "/fleet": ("q", "sort", "order", "page"),
         "/fleet.csv": ("q", "sort"),
         "/": ("vehicle_id",),
-        "/arrivals": ("saved",),
+        "/arrivals": ("saved", "q"),
+        "/my-cars": ("saved", "q", "page"),
         "/sign-in": ("next",),
     }
     answers = [
         *(client.get(path, query_string={n: payload}) for path, names in queries.items() for n in names),
         client.get("/health", headers={"X-Request-ID": as_header(payload)[:200]}),
-        *(client.get(f"{parent}/{segment}") for parent in ("/runs", "/v2/models")),
+        *(client.get(f"{parent}/{segment}") for parent in ("/runs", "/v2/models", "/my-cars/link")),
         client.get(f"/static/{path}"),
         client.post("/predict", json=VEHICLE | {payload: payload}),
         *(client.post("/predict", json=VEHICLE | {name: payload}) for name in VEHICLE),

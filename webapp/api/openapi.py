@@ -17,11 +17,12 @@ from pydantic import BaseModel, ValidationError
 from webapp.api.inference import InferenceRequest
 from webapp.problems import CONTENT_TYPE as PROBLEM_TYPE
 from webapp.problems import Problem, ProblemError, invalid
+from webapp.security.owners import require_owner
 from webapp.security.sign_in import require_operator, require_saver
 
 Document = dict[str, Any]
 Model = type[BaseModel]
-Guard = Callable[[], None]
+Guard = Callable[[], object]
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -60,6 +61,8 @@ def guarded_by(guard: Guard) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 operator_required = guarded_by(require_operator)
 """Refuses everyone but the operator, and forged requests in the operator's name."""
+owner_required = guarded_by(lambda: require_owner((request.view_args or {})["vehicle_id"]))
+"""Refuses everyone but the owner of the path's vehicle and the operator."""
 saver_required = guarded_by(require_saver)
 """Refuses whoever may not save."""
 

@@ -1,26 +1,28 @@
-"""GET, POST and DELETE /vehicles: stored vehicles and their features."""
+"""GET, POST, PUT and DELETE /vehicles: stored vehicles and their features."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from flask import Response, request
 from flask_openapi3 import Tag
 from flask_openapi3.types import ResponseDict
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from vroom_features.database.queries import SORTS, StoredVehicle
 from vroom_features.errors import VehicleNotFoundError
 from vroom_features.online.rows import VIEW_ID, OnlineRow, online_row
-from vroom_features.vehicle import VehicleCreate
+from vroom_features.vehicle import COLUMNS, VehicleBase, VehicleCreate, VehicleName
 from vroom_features.watch import Watch
 from webapp.api.openapi import (
     OPERATOR,
     ValidatedBlueprint,
     operator_required,
+    owner_required,
     saver_required,
     unless_known,
 )
-from webapp.problems import Problem
+from webapp.problems import Problem, ProblemError
+from webapp.security.owners import may_change
 from webapp.services import now, services
 from webapp.serving import vehicles
 from webapp.serving.current_model import WatchDocument
@@ -59,6 +61,37 @@ class SaveHeader(BaseModel):
     idempotency_key: str | None = Field(
         default=None, min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$", alias="Idempotency-Key"
     )
+
+
+class ChangeHeader(BaseModel):
+    """Which version is changed."""
+
+    if_match: str | None = Field(
+        default=None,
+        alias="If-Match",
+        description="the ETag of the vehicle, or *",
+        json_schema_extra={"example": "*"},
+    )
+
+
+_NAME: Any = Field(default=None, description="null or missing: as it is; empty: none")
+ChangeDocument = create_model(
+    "ChangeDocument",
+    __base__=VehicleDocument,
+    __doc__="What a vehicle is from now on.",
+    name=(VehicleName | None, _NAME),
+)
+
+
+class OwnVehicleDocument(VehicleBase):
+    """A vehicle as its owner has it; bookings do not change it, nor its ETag."""
+
+    vehicle_id: int
+    source: Literal["csv", "ui"]
+    name: str | None = Field(description="null for everybody but its owner and the operator")
+    saved_at: datetime | None
+    watch_start: datetime | None
+    withdrawn_at: datetime | None
 
 
 class StoredVehicleDocument(StoredVehicle):
@@ -172,6 +205,56 @@ def delete_vehicle(path: VehiclePath) -> Response:
     """Delete a vehicle that was typed in."""
     vehicles.delete(services(), path.vehicle_id)
     return Response(status=204)
+
+
+@vehicles_api.get(
+    "/vehicles/<int:vehicle_id>",
+    security=[{}, *OPERATOR],
+    responses={200: OwnVehicleDocument, 304: None, **dict.fromkeys((401, 404), Problem)},
+)
+def get_vehicle(path: VehiclePath) -> Response:
+    """Return a vehicle as its owner has it, with the ETag that a change needs."""
+    vehicle = services().source.get_vehicle(path.vehicle_id)
+    if vehicle is None:
+        raise VehicleNotFoundError(path.vehicle_id)
+    response = _own(vehicle, is_named=may_change(vehicle))
+    response.make_conditional(request)
+    return response
+
+
+@vehicles_api.put(
+    "/vehicles/<int:vehicle_id>",
+    security=OPERATOR,
+    responses={200: OwnVehicleDocument, **REFUSALS, **dict.fromkeys((403, 412, 428), Problem)},
+)
+@owner_required
+def change_vehicle(path: VehiclePath, header: ChangeHeader, body: ChangeDocument) -> Response:
+    """Change a vehicle that was typed in, if it is still as If-Match says; a new watch may begin."""
+    if header.if_match is None:
+        raise ProblemError(
+            428, "Which version?", "send the vehicle's ETag as If-Match, so that no other change is lost"
+        )
+    sent = body.model_dump()
+    name = sent.pop("name")
+    vehicle = VehicleCreate.model_validate(sent)
+    changed = vehicles.change(services(), path.vehicle_id, vehicle, name=name, versions=request.if_match)
+    return _own(changed, is_named=True)
+
+
+def _own(vehicle: StoredVehicle, *, is_named: bool) -> Response:
+    """Return the vehicle; its version is of its name too, which nobody else shall guess by it."""
+    names = (*COLUMNS, "vehicle_id", "source", "saved_at", "watch_start", "withdrawn_at")
+    document = OwnVehicleDocument.model_construct(
+        **{name: getattr(vehicle, name) for name in names}, name=vehicle.name if is_named else None
+    )
+    response = Response(document.model_dump_json(), content_type="application/json")
+    response.vary.update(("Authorization", "Cookie"))
+    response.cache_control.private = response.cache_control.no_cache = True
+    if is_named:
+        response.set_etag(vehicle.version)
+    else:
+        response.add_etag()
+    return response
 
 
 @vehicles_api.get("/vehicles/features", responses={200: FeaturesPageDocument, 304: None, 422: Problem})

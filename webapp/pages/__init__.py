@@ -14,6 +14,7 @@ from webapp.pages import (
     fleet,
     forecast,
     models,
+    my_cars,
     operations,
     runs,
     sign_in,
@@ -25,6 +26,7 @@ from webapp.serving.current_model import current_model
 
 BLUEPRINTS = (
     forecast.bp,
+    my_cars.bp,
     arrivals.bp,
     fleet.bp,
     models.bp,
@@ -35,8 +37,14 @@ BLUEPRINTS = (
     docs.bp,
     sign_in.bp,
 )
-FOR_HOSTS = (("forecast", "Forecast"), ("arrivals", "Saved cars"), ("fleet", "Fleet"))
-FOR_OPERATORS = (("models", "Models"), ("feature_stores", "Data"), ("runs", "Runs"), ("system", "System"))
+FOR_HOSTS = (("forecast", "Forecast"), ("my_cars", "My cars"), ("fleet", "Fleet"))
+FOR_OPERATORS = (
+    ("arrivals", "Saved cars"),
+    ("models", "Models"),
+    ("feature_stores", "Data"),
+    ("runs", "Runs"),
+    ("system", "System"),
+)
 
 
 def install(app: Flask) -> None:

@@ -6,12 +6,14 @@ from typing import Literal
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from vroom_features.database.queries import StoredVehicle
+from vroom_features.database.queries import StoredVehicle, VehicleFilter
 from vroom_features.online.rows import freshness
-from webapp.pages.operations import Action, is_confirmed
+from vroom_features.vehicle import NAME_MAX
+from webapp.pages.my_cars import deletion
+from webapp.pages.operations import is_confirmed
 from webapp.rendering.formats import scale_top
 from webapp.rendering.listing import read_page
-from webapp.security.sign_in import require_operator
+from webapp.security.sign_in import is_operator, require_operator
 from webapp.services import services
 from webapp.serving import vehicles
 from webapp.serving.current_model import current_model
@@ -22,16 +24,18 @@ bp = Blueprint("arrivals", __name__, url_prefix="/arrivals")
 
 @bp.get("")
 def show() -> str:
-    page, model = read_page(kind="new", descending=True), current_model()
+    search, where = request.args.get("q", "").strip()[:NAME_MAX], VehicleFilter(in_names=is_operator())
+    page, model = read_page(kind="new", search=search, where=where, descending=True), current_model()
     forecasts = list(predict_vehicles(model, page.vehicles)) if model else [None] * len(page.vehicles)
     return render_template(
         "arrivals/show.html",
         page=page,
         rows=list(zip(page.vehicles, forecasts, read_freshness(page.vehicles), strict=True)),
         top=scale_top(*(forecast.high for forecast in forecasts if forecast)),
+        search=search,
         deletion=deletion,
         highlighted=request.args.get("saved", type=int),
-        link=partial(url_for, "arrivals.show"),
+        link=partial(url_for, "arrivals.show", q=search or None),
     )
 
 
@@ -41,17 +45,10 @@ def delete(vehicle_id: int) -> Response | str:
     confirmed = is_confirmed()
     require_operator(changes=confirmed)
     if not confirmed:
-        return render_template("operations/confirm.html", action=deletion(vehicle_id))
+        return render_template("operations/confirm.html", action=deletion(vehicle_id, page="arrivals.show"))
     vehicles.delete(services(), vehicle_id)
     flash(f"Car {vehicle_id} is deleted.", "good")
     return redirect(url_for("arrivals.show", page=request.args.get("page", type=int)), 303)
-
-
-def deletion(vehicle_id: int) -> Action:
-    question = f"Delete car {vehicle_id}?"
-    return Action(
-        "delete", "Delete it", question, "It cannot be brought back.", page="arrivals.show", is_risky=True
-    )
 
 
 def read_freshness(

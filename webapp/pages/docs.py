@@ -38,6 +38,9 @@ def curl(method: str, path: str, operation: Document, schemas: Document) -> str:
     words = ["curl", *(["-X", method.upper()] if method not in {"get", "post"} else [])]
     if operation.get("security") and {} not in operation["security"]:
         words.append('-H "Authorization: Bearer $TOKEN"')
+    for each in operation.get("parameters", []):
+        if each["in"] == "header" and "example" in each:
+            words.append(f"-H '{each['name']}: {each['example']}'")
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
     example = _example(body, schemas) if body else None
     if example is not None:

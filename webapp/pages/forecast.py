@@ -11,8 +11,9 @@ from urllib.parse import parse_qsl, urlencode
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from vroom_features.errors import VehicleNotFoundError
-from vroom_features.vehicle import COLUMNS
+from vroom_features.database.queries import StoredVehicle
+from vroom_features.errors import StaleVehicleError, VehicleNotFoundError
+from vroom_features.vehicle import COLUMNS, VehicleCreate
 from vroom_model.errors import VroomModelError
 from vroom_model.serving.explain import Explanation
 from vroom_model.serving.predictor import Forecast
@@ -20,6 +21,7 @@ from vroom_model.serving.what_if import helpful_changes, what_if
 from webapp.problems import ProblemError
 from webapp.rendering.formats import plain, scale_top
 from webapp.rendering.forms import DEFAULTS, FIELDS, Entry, read_entry
+from webapp.security import owners
 from webapp.security.sign_in import may_save
 from webapp.services import services
 from webapp.serving import vehicles
@@ -64,6 +66,8 @@ def submit() -> Response:
     entry, action = read_entry(request.form), request.form.get("action")
     if entry.vehicle is None:
         return _page(entry, status=422)
+    if action == "change":
+        return _change(entry, entry.vehicle)
     if action != "save":
         pins = _pins()
         if action == "pin" and entry.values not in pins:
@@ -74,11 +78,38 @@ def submit() -> Response:
         return _page(entry, status=403, save_problem=problem)
     # The key holds for this form and this content: the same twice is one car, a changed one is another.
     content = sha256(entry.vehicle.model_dump_json().encode()).hexdigest()[:16]
-    key = f"form-{request.form.get('form_key', '')[:64]}-{content}"
-    saved = vehicles.save(services(), entry.vehicle, idempotency_key=key)
+    form_key = request.form.get("form_key", "")[:64]
+    owner = owners.owner_to_save(form_key)
+    saved = vehicles.save(
+        services(),
+        entry.vehicle,
+        idempotency_key=f"form-{form_key}-{content}",
+        owner_hash=owners.hash_of(owner),
+    )
     vehicle_id = saved.vehicle.vehicle_id
     flash(f"Saved as car {vehicle_id}." if saved.created else f"Car {vehicle_id} was saved already.", "good")
-    return redirect(url_for("arrivals.show", saved=vehicle_id), 303)
+    return owners.keep(redirect(url_for("my_cars.show", saved=vehicle_id), 303), owner)
+
+
+def _change(entry: Entry, vehicle: VehicleCreate) -> Response:
+    """Change the stored vehicle that the form began with, unless it was changed meanwhile."""
+    before = owners.require_owner(min(request.form.get("vehicle_id", 0, type=int), vehicles.ID_MAX))
+    versions = (request.form.get("version", ""),)
+    try:
+        after = vehicles.change(services(), before.vehicle_id, vehicle, versions=versions)
+    except StaleVehicleError:
+        problem = "The car was changed in another window meanwhile. Open it again from My cars."
+        return _page(entry, status=409, save_problem=problem)
+    is_new_watch = after.watch_start != before.watch_start
+    flash(f"Car {after.vehicle_id} is changed.{' A new watch begins.' if is_new_watch else ''}", "good")
+    return redirect(url_for("my_cars.show", saved=after.vehicle_id), 303)
+
+
+def _own_vehicle() -> StoredVehicle | None:
+    """Return the vehicle that this form may change."""
+    vehicle = services().source.get_vehicle(request.values.get("vehicle_id", 0, type=int))
+    is_there = vehicle is not None and vehicle.source == "ui" and vehicle.withdrawn_at is None
+    return vehicle if vehicle and is_there and owners.may_change(vehicle) else None
 
 
 @bp.post("/details")
@@ -95,6 +126,7 @@ def _page(entry: Entry, *, status: int = 200, save_problem: str = "") -> Respons
         form_key=token_urlsafe(12),
         save_problem=save_problem,
         may_save=may_save(),
+        own=_own_vehicle(),
     )
 
 

@@ -16,7 +16,9 @@ bp = Blueprint("system", __name__, url_prefix="/system")
 DONE = {
     "Signed in": (SIGN_IN,),
     "Signed out": (SIGN_OUT,),
-    "Deleted a car": ("arrivals.delete", "vehicles_api.delete_vehicle"),
+    "Changed a car": ("forecast.submit", "my_cars.rename", "vehicles_api.change_vehicle"),
+    "Withdrew a car": ("my_cars.withdraw",),
+    "Deleted a car": ("arrivals.delete", "my_cars.delete", "vehicles_api.delete_vehicle"),
     "Read the registry": ("operations.reload", "operations_api.reload"),
     "Started a run": (
         "operations.start",
@@ -81,8 +83,9 @@ def describe(entry: AuditEntry) -> str:
     """
     words = next((words for words, actions in DONE.items() if entry.action in actions), entry.action)
     parts = entry.subject.split("/")
-    if words == "Deleted a car":
-        return f"Deleted car {next((part for part in parts if part.isdigit()), '')}"
+    if words.endswith(" a car"):
+        number = next((part for part in parts if part.isdigit()), "")
+        return words.replace(" a car", f" car {number}") if number else words
     if entry.action == "operations.promote_version":
         return f"Promote model {parts[-1]}"
     if words == "Started a run" and parts[-1] in ACTIONS:

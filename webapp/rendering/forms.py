@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pydantic import FiniteFloat, ValidationError
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from vroom_features.vehicle import VehicleCreate, column, raw_columns
+from vroom_features.vehicle import VehicleCreate, VehicleName, column, raw_columns
 from webapp.rendering.formats import plain
 
 SUSPECT_RATIO = 20
@@ -37,6 +37,7 @@ FIELDS = tuple(
 """In the order of the page: what is typed, what is chosen, and the guess."""
 DEFAULTS = {field.name: plain(field.initial) for field in FIELDS}
 CHOICES = {field.name for field in FIELDS if field.choices}
+NAMES = TypeAdapter(VehicleName)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,3 +135,17 @@ def _message(error: ErrorDetails) -> str:
         case "float_parsing" | "int_parsing" | "int_parsing_size" | "finite_number":
             return "Must be a number." if error["input"] else "Please fill this in."
     return str(error["msg"])
+
+
+def read_name(typed: str) -> str | None:
+    r"""Return a car's name as it is kept, empty for none; None if it is refused.
+
+    Examples
+    --------
+    >>> read_name(" The blue one "), read_name("blue\x00")
+    ('The blue one', None)
+    """
+    try:
+        return NAMES.validate_python(typed)
+    except ValidationError:
+        return None

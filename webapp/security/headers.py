@@ -101,7 +101,8 @@ def install(app: Flask, settings: Settings, *, style_source: str) -> None:
             raise ProblemError(400, "Bad Request", problem)
 
     def send_headers(response: Response) -> Response:
-        response.headers.update(security_headers)
+        for name, value in security_headers.items():
+            response.headers.setdefault(name, value)
         if settings.web_tls and "https" in {request.scheme, request.headers.get("X-Forwarded-Proto")}:
             response.headers["Strict-Transport-Security"] = "max-age=31556926; includeSubDomains"
         response.headers["X-Request-ID"] = g.get("request_id", "")

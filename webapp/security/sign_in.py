@@ -163,7 +163,7 @@ def is_operator() -> bool:
     ProblemError
         If a bearer token came and is wrong, or this client guesses too often.
     """
-    token = _bearer_token()
+    token = bearer_token()
     if token is None:
         return bool(current_user.is_authenticated)
     if not _is_right(lambda: services().operator.is_password(token)):
@@ -173,21 +173,21 @@ def is_operator() -> bool:
     return True
 
 
-def require_operator(*, changes: bool = True) -> None:
+def require_operator(*, changes: bool = True, who: str = "the signed-in operator") -> None:
     """Raise unless the operator sent this request; a cookie needs its CSRF token as well.
 
     Parameters
     ----------
     changes : bool
         Whether this request changes something, if its method allows: it is recorded in the audit log before.
+    who : str
+        Who may, in words.
     """
     if not is_operator():
-        raise ProblemError(
-            401, "Sign-in needed", "only the signed-in operator may do this", WWW_Authenticate="Bearer"
-        )
+        raise ProblemError(401, "Sign-in needed", f"only {who} may do this", WWW_Authenticate="Bearer")
     if request.method in SAFE_METHODS:
         return
-    is_by_token = _bearer_token() is not None
+    is_by_token = bearer_token() is not None
     if not is_by_token:  # a browser sends a cookie, and Basic credentials, for any page
         csrf.protect()
     if changes:
@@ -275,7 +275,7 @@ def _use_link(token: str) -> bool:
     return True
 
 
-def _bearer_token() -> str | None:
+def bearer_token() -> str | None:
     """Return the token as it was sent; Werkzeug would parse one that contains an equals sign."""
     kind, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() if kind.lower() == "bearer" else None

@@ -1,15 +1,17 @@
 """Vehicles: as JSON, forecast, saved and deleted; for the fast path, the API and the pages."""
 
+import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model
 
+from vroom_features.database.history import change_vehicle, erase_vehicle, withdraw_vehicle
 from vroom_features.database.queries import SavedVehicle, StoredVehicle
-from vroom_features.errors import VehicleNotFoundError
+from vroom_features.errors import NotDeletableError, VehicleNotFoundError
 from vroom_features.messages import Message, VehicleDeleted, VehicleSaved
 from vroom_features.online.rows import VIEW_ID, online_row
 from vroom_features.vehicle import EXAMPLE, VehicleCreate
@@ -149,7 +151,13 @@ def columns_of(
     }
 
 
-def save(app: Services, vehicle: VehicleCreate, *, idempotency_key: str | None = None) -> SavedVehicle:
+def save(
+    app: Services,
+    vehicle: VehicleCreate,
+    *,
+    idempotency_key: str | None = None,
+    owner_hash: str | None = None,
+) -> SavedVehicle:
     """Save a vehicle in the database, then in the online store, which is synced later if it misses the save.
 
     Raises
@@ -160,7 +168,13 @@ def save(app: Services, vehicle: VehicleCreate, *, idempotency_key: str | None =
         If the vehicle is not saved.
     """
     moment = now()
-    saved = app.source.save_vehicle(vehicle, saved_at=moment, idempotency_key=idempotency_key)
+    saved = app.source.save_vehicle(
+        vehicle,
+        saved_at=moment,
+        idempotency_key=idempotency_key,
+        owner_hash=owner_hash,
+        saved_forecast=_forecast_to_keep(app, vehicle),
+    )
     if saved.created:
         SAVES.inc()
         logger.info("vehicle saved vehicle_id=%s", saved.vehicle.vehicle_id)
@@ -169,8 +183,45 @@ def save(app: Services, vehicle: VehicleCreate, *, idempotency_key: str | None =
     return saved
 
 
+def change(
+    app: Services,
+    vehicle_id: int,
+    vehicle: VehicleCreate,
+    *,
+    name: str | None = None,
+    versions: Container[str] | None = None,
+) -> StoredVehicle:
+    """Change a vehicle that was typed in, in the database and the online store.
+
+    Arguments and errors are those of `vroom_features.database.history.change_vehicle`.
+    """
+    moment, kept = now(), _forecast_to_keep(app, vehicle)
+    changed = change_vehicle(
+        app.source,
+        vehicle_id,
+        vehicle,
+        changed_at=moment,
+        name=name,
+        versions=versions,
+        saved_forecast=kept,
+    )
+    logger.info("vehicle changed vehicle_id=%s", vehicle_id)
+    rows = [online_row(changed, materialized_at=moment)] if changed.is_new_arrival else []
+    _update_store(app, lambda: app.online.put(rows), VehicleSaved(vehicle_id=vehicle_id))
+    return changed
+
+
+def withdraw(app: Services, vehicle_id: int) -> None:
+    """Take a vehicle off; errors are those of `vroom_features.database.history.withdraw_vehicle`."""
+    row_version = withdraw_vehicle(app.source, vehicle_id, withdrawn_at=now()).row_version
+    logger.info("vehicle withdrawn vehicle_id=%s", vehicle_id)
+    _remove(app, vehicle_id, row_version)
+
+
 def delete(app: Services, vehicle_id: int) -> None:
     """Delete a vehicle that was typed in, and its features.
+
+    The row of one that was booked stays, as models learn from it: withdrawn, and without its name and owner.
 
     Raises
     ------
@@ -179,8 +230,28 @@ def delete(app: Services, vehicle_id: int) -> None:
     NotDeletableError
         If it belongs to the CSV fleet.
     """
-    row_version = app.source.delete_vehicle(vehicle_id)
+    try:
+        row_version = app.source.delete_vehicle(vehicle_id)
+    except NotDeletableError as exc:
+        if exc.is_csv:
+            raise
+        row_version = erase_vehicle(app.source, vehicle_id, erased_at=now())
     logger.info("vehicle deleted vehicle_id=%s", vehicle_id)
+    _remove(app, vehicle_id, row_version)
+
+
+def _forecast_to_keep(app: Services, vehicle: VehicleCreate) -> str | None:
+    """Return what the history of a vehicle keeps of today's forecast; None without a model."""
+    model = app.slot.current
+    if model is None:
+        return None
+    made = model.predictor.predict_one(vehicle.model_dump())
+    figures = {"predicted_reservations": made.predicted_reservations, "low": made.low, "high": made.high}
+    days = model.watch.days if model.watch else None
+    return json.dumps({"model_version": model.version, "days": days, **figures})
+
+
+def _remove(app: Services, vehicle_id: int, row_version: int) -> None:
     _update_store(
         app,
         lambda: app.online.delete([vehicle_id], row_version=row_version),
