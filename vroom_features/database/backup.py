@@ -21,9 +21,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import make_url, text
 
 from vroom_features.addresses import ServiceAddress
+from vroom_features.database.durable import replaced_whole
 from vroom_features.database.engine import connect, translated
 from vroom_features.database.tables import SCHEMA_VERSION
-from vroom_features.durable import replaced_whole
 from vroom_features.errors import BackupError, DamagedDatabaseError, SourceStoreError
 
 LOCK_TIMEOUT_S = 30.0

@@ -14,7 +14,7 @@ from vroom_features.database.backup import (
     move_aside,
     open_database,
 )
-from vroom_features.durable import replaced_whole
+from vroom_features.database.durable import replaced_whole
 from vroom_features.errors import BackupError, DamagedDatabaseError
 
 DATABASE, ARTIFACTS = "mlflow.db", "artifacts"

@@ -17,7 +17,7 @@ import fsspec
 from pydantic import AwareDatetime, ConfigDict, ValidationError, create_model
 
 from vroom_features.addresses import ENCODE, ServiceAddress
-from vroom_features.durable import replaced_whole
+from vroom_features.database.durable import replaced_whole
 from vroom_features.errors import OfflineStoreError, UnreadableSnapshotError
 from vroom_features.view import VEHICLE_VIEW
 from vroom_features.watch import RecentBookings, Watch
