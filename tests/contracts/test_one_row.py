@@ -20,7 +20,7 @@ def bits(values: dict[str, float]) -> dict[str, bytes]:
 
 
 @given(drawn=st.lists(vehicles(), min_size=1, max_size=5))
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_a_vehicle_typed_in_and_the_same_one_of_a_csv_have_the_same_features(
     tmp_path_factory: pytest.TempPathFactory, redis: redis_py.Redis, drawn: list[dict[str, float]]
 ) -> None:

@@ -42,7 +42,7 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> SourceStore:
         {"max_bad_share": st.sampled_from([0.01, 1.0]), "allow_removals": st.booleans()}
     ),
 )
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_file_is_taken_or_refused(
     seeded: SourceStore, name: str, body: bytes, has_header: bool, packing: str, options: dict[str, Any]
 ) -> None:
@@ -79,7 +79,7 @@ moments = st.sampled_from(MOMENTS.split("|"))
 
 
 @given(rows=st.lists(st.tuples(numbers, moments | numbers), min_size=1, max_size=3))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_a_bad_row_does_not_change_how_other_rows_are_read(rows: list[tuple[str, str]]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         found = []
@@ -98,15 +98,14 @@ def test_a_bad_row_does_not_change_how_other_rows_are_read(rows: list[tuple[str,
     assert alone.bad_ids.tolist() == with_bad.bad_ids.tolist()
 
 
-@pytest.mark.parametrize("filling", [b"\x00", b"1,2023-01-01 10:00:00\n"])
-def test_a_gzip_bomb_is_given_up_early(seeded: SourceStore, tmp_path: Path, filling: bytes) -> None:
+def test_a_gzip_bomb_is_given_up_early(seeded: SourceStore, tmp_path: Path) -> None:
     before = (seeded.count_vehicles(), seeded.revision())
     folder = write_csvs(tmp_path / "bomb")
     packer = zlib.compressobj(9, wbits=31)
-    block = filling * (1_000_000 // len(filling))
+    block = b"1,2023-01-01 10:00:00\n" * 50_000
     with (folder / "reservations.csv").open("wb") as bomb:
         bomb.write(packer.compress(f"{HEADERS['reservations']}\n".encode()))
-        for _ in range(UNZIPPED_ALWAYS_BYTES // 1_000_000 * 2):
+        for _ in range(2 * UNZIPPED_ALWAYS_BYTES // len(block)):
             bomb.write(packer.compress(block))
         bomb.write(packer.flush())
     assert (folder / "reservations.csv").stat().st_size < UNZIPPED_ALWAYS_BYTES / 200
@@ -131,7 +130,7 @@ bookings = st.lists(st.tuples(ids, st.integers(0, 4)), max_size=20)
 
 
 @given(states=st.lists(st.tuples(fleets, bookings), min_size=1, max_size=4), block_rows=st.integers(1, 9))
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_whatever_was_there_a_seed_ends_as_a_clean_one(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,

@@ -123,7 +123,9 @@ def test_an_error_is_one_clear_line(home: Path, arguments: tuple[str, ...], mess
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("words", ["vroom_features seed", "flows up", "webapp"])
+@pytest.mark.parametrize(
+    "words", ["vroom_features seed", "webapp", pytest.param("flows up", marks=pytest.mark.packaging)]
+)
 def test_settings_that_cannot_be_used_are_named_a_line_each(home: Path, words: str) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("VROOM_")}
     wrong = {"VROOM_WEB_PORT": "99999", "VROOM_REDIS_URL": "redis://:secret@host:99999/0"}

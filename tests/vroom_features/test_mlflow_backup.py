@@ -26,6 +26,7 @@ from vroom_features.errors import BackupError
 from vroom_model.registry.registry import Registry
 
 
+@pytest.mark.packaging
 def test_the_commands_bring_back_vehicles_champion_and_files(tmp_path: Path) -> None:
     home, backup = tmp_path / "home", tmp_path / "backup"
     folder = home / "mlflow"

@@ -218,7 +218,7 @@ steps = st.lists(
 
 
 @given(steps=steps)
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_after_any_history_both_stores_equal_the_database(
     tmp_path_factory: pytest.TempPathFactory, redis: redis_py.Redis, steps: list[tuple[str, int]]
 ) -> None:

@@ -37,9 +37,9 @@ def test_the_version_is_that_of_the_package(command: tuple[str, ...]) -> None:
     ("name", "told"),
     [
         ("seed", "--allow-removals"),
-        ("up", "serve until Ctrl-C"),
         ("web", "{app,events}"),
-        ("worker", "--pool"),
+        pytest.param("up", "serve until Ctrl-C", marks=pytest.mark.packaging),
+        pytest.param("worker", "--pool", marks=pytest.mark.packaging),
     ],
 )
 def test_a_word_starts_its_module_whatever_this_folder_holds(tmp_path: Path, name: str, told: str) -> None:
