@@ -1,10 +1,10 @@
-"""Checks of single settings: addresses of services, hosts, URLs, names, folders and limits.
+"""Checks of settings: addresses of services, hosts, URLs, names, folders, limits and ports.
 
-Each returns the value as it is used, or raises ValueError; no message repeats an address.
+Each returns the value as it is used, or raises ValueError.  No message repeats an address or a password.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, urlsplit
@@ -33,6 +33,8 @@ HOST_NAME = re.compile(r"\.?[a-z0-9-]+(\.[a-z0-9-]+)*")
 EVENTS_URL = re.compile(
     r"(https?://([\w.-]+|\[[\da-f:.]+\])(:\d+)?)?(/(?!/)[\w./~%-]*)?", re.ASCII | re.IGNORECASE
 )
+HEADER_TEXT = re.compile(r"([!-~]([ -~]*[!-~])?)?")
+"""Empty, or text that an HTTP header carries unchanged."""
 
 
 def check_redis(address: ServiceAddress) -> ServiceAddress:
@@ -212,3 +214,17 @@ def check_limit(limit: str) -> str:
     if limit and not LIMIT.fullmatch(limit.lower()):
         raise ValueError("expected one limit, as 600 per minute, or nothing")
     return limit.lower()
+
+
+def check_password(password: SecretStr) -> SecretStr:
+    if not HEADER_TEXT.fullmatch(password.get_secret_value()):
+        raise ValueError("it is sent in a header: use printable ASCII, no space at either end")
+    return password
+
+
+def check_ports(ports: Mapping[str, int]) -> None:
+    """Raise ValueError if two settings name the same port."""
+    for name, port in ports.items():
+        if others := [other for other in ports if other != name and ports[other] == port]:
+            names = f"VROOM_{name.upper()} and VROOM_{others[0].upper()}"
+            raise ValueError(f"{names} are both {port}; give each a port of its own")

@@ -1,7 +1,5 @@
 """Every setting of the system, in one class: environment variables ``VROOM_*``, or a ``.env`` file."""
 
-import re
-from collections.abc import Mapping
 from io import StringIO
 from ipaddress import ip_address
 from pathlib import Path
@@ -37,9 +35,6 @@ PARTITION_VEHICLES = 131_072
 KEEP_SNAPSHOTS = 5
 SAMPLE_DIR = Path(__file__).with_name("sample")
 ENV_FILE = ".env"
-HEADER_TEXT = re.compile(r"([!-~]([ -~]*[!-~])?)?")
-"""Empty, or text that an HTTP header carries unchanged."""
-
 
 Share = Annotated[float, Field(ge=0, le=1)]
 DatabaseAddress = Annotated[ServiceAddress, AfterValidator(checks.check_database)]
@@ -54,6 +49,7 @@ HostNames = Annotated[str, AfterValidator(checks.check_host_names)]
 EventsUrl = Annotated[str, AfterValidator(checks.check_events_url)]
 RateLimit = Annotated[str, AfterValidator(checks.check_limit)]
 ModelName = Annotated[str, AfterValidator(checks.check_name)]
+Password = Annotated[SecretStr, AfterValidator(checks.check_password)]
 Folder = Annotated[Path, BeforeValidator(checks.check_folder)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 AnyCase = BeforeValidator(lambda word: word.lower() if isinstance(word, str) else word)
@@ -148,7 +144,7 @@ class Settings(BaseSettings):
     """log each forecast too, with its request id and model version"""
     web_benchmark: bool = False
     """add the echo route that benchmarks compare with"""
-    operator_password: SecretStr = SecretStr("")
+    operator_password: Password = SecretStr("")
     """operator's password and API token, printable ASCII; empty: made at first start in VROOM_HOME"""
     secret_key: SecretStr = SecretStr("")
     """key that signs cookies; empty: made at first start in VROOM_HOME"""
@@ -183,15 +179,6 @@ class Settings(BaseSettings):
             raise ValueError("it is in quotes, which belong in no value; write it without them")
         return text
 
-    @field_validator("operator_password")
-    @classmethod
-    def _fits_into_a_header(cls, password: SecretStr) -> SecretStr:
-        if not HEADER_TEXT.fullmatch(password.get_secret_value()):
-            raise ValueError(
-                "a program sends the password in a header: use printable ASCII, no space at either end"
-            )
-        return password
-
     @model_validator(mode="after")
     def _has_a_port_for_each(self) -> Self:
         urls = {
@@ -200,7 +187,7 @@ class Settings(BaseSettings):
             "prefect_port": self.prefect_url,
         }
         own = ("web_port", "web_events_port", *(name for name, url in urls.items() if not url))
-        check_ports({name: getattr(self, name) for name in own})
+        checks.check_ports({name: getattr(self, name) for name in own})
         return self
 
     @property
@@ -249,14 +236,6 @@ class Settings(BaseSettings):
         """Where a browser on this machine finds the web app."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.web_host, self.web_host)  # noqa: S104 - no bind
         return f"http://[{host}]:{self.web_port}" if ":" in host else f"http://{host}:{self.web_port}"
-
-
-def check_ports(ports: Mapping[str, int]) -> None:
-    """Raise ValueError if two settings name the same port."""
-    for name, port in ports.items():
-        if others := [other for other in ports if other != name and ports[other] == port]:
-            names = f"VROOM_{name.upper()} and VROOM_{others[0].upper()}"
-            raise ValueError(f"{names} are both {port}; give each a port of its own")
 
 
 def read_settings() -> Settings:

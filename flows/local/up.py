@@ -22,11 +22,12 @@ from sqlalchemy import URL
 
 from flows.local.waiting import StartError, wait_for, waiting_for
 from vroom_features.addresses import ServiceAddress, prefect_headers
+from vroom_features.checks import check_ports
 from vroom_features.environment import check_port, withheld
 from vroom_features.errors import DataContractError
 from vroom_features.ingest.csv_files import find_csv
 from vroom_features.online.redis_client import connect_redis, describe, node_url
-from vroom_features.settings import Settings, check_ports, read_settings
+from vroom_features.settings import Settings, read_settings
 
 CONFIG, DEPLOYMENTS, PREFECT_SETTINGS = (
     Path(__file__).with_name(name) for name in ("supervisord.conf", "prefect.yaml", "prefect.toml")
