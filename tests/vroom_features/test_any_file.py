@@ -57,7 +57,7 @@ def test_any_file_is_taken_or_refused(
         folder = write_csvs(Path(scratch))
         (folder / f"{name}.csv").write_bytes(content)
         try:
-            report = seed(seeded, folder, quarantine_dir=folder, **options)
+            report = seed(seeded, folder, **options)
         except VroomFeaturesError:
             assert (seeded.count_vehicles(), seeded.revision()) == before
         else:

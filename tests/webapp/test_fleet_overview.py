@@ -36,8 +36,8 @@ def app(settings: Settings, redis_url: str, tmp_path: Path) -> Iterator[Flask]:
 
 
 @pytest.fixture
-def served(services: Services, tmp_path: Path) -> LoadedModel:
-    seed(services.source, DATA, quarantine_dir=tmp_path / "quarantine")
+def served(services: Services) -> LoadedModel:
+    seed(services.source, DATA)
     found = services.slot.current
     assert found is not None
     return found

@@ -31,9 +31,9 @@ def words(client: FlaskClient, path: str) -> str:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def fleet(app: object, tmp_path_factory: pytest.TempPathFactory) -> None:
+def fleet(app: object) -> None:
     services: Services = app.extensions["vroom"]  # type: ignore[attr-defined]
-    seed(services.source, DATA, quarantine_dir=tmp_path_factory.mktemp("quarantine"))
+    seed(services.source, DATA)
 
 
 @pytest.mark.parametrize(

@@ -136,11 +136,11 @@ def test_vehicles_left_out_are_shown(models: Models, client: FlaskClient, servic
     assert (described["num_vehicles"], described["num_left_out"]) == (1_000, 25)
 
 
-def test_snapshots_and_last_audit_are_shown(client: FlaskClient, services: Services, tmp_path: Path) -> None:
+def test_snapshots_and_last_audit_are_shown(client: FlaskClient, services: Services) -> None:
     shown = page(client, "/feature-stores")
     assert "No snapshot yet" in shown
     assert "Materialize runs one" in shown
-    seed(services.source, DATA, quarantine_dir=tmp_path / "quarantine")
+    seed(services.source, DATA)
     offline = OfflineStore(services.settings.offline_store.url)
     materialize(services.source, offline, services.online, now=now())
     materialize(services.source, offline, None, now=now(), as_of=datetime(2023, 7, 1, tzinfo=UTC))

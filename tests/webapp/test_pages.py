@@ -122,8 +122,8 @@ def test_a_wrong_field_comes_back_with_its_error_and_what_was_typed(client: Flas
     assert dict(re.findall(r'id="(\w+)-error">([^<]+)<', details.text)) == errors
 
 
-def test_the_fleet_is_sorted_and_narrowed(client: FlaskClient, services: Services, tmp_path: Path) -> None:
-    seed(services.source, DATA, quarantine_dir=tmp_path / "quarantine")
+def test_the_fleet_is_sorted_and_narrowed(client: FlaskClient, services: Services) -> None:
+    seed(services.source, DATA)
     shown = page(client, "/fleet", sort="num_reservations", order="desc", page=2)
     assert "1,000 cars · page 2 of 40" in shown
     counts = [int(text) for text in re.findall(r'<td class="num"><strong>(\d+)</strong>', shown)]

@@ -96,7 +96,6 @@ def seed(
     source: SourceStore,
     data_dir: Path | str,
     *,
-    quarantine_dir: Path | str | None = None,
     max_bad_share: float = MAX_BAD_SHARE,
     max_removed_vehicle_share: float = MAX_REMOVED_VEHICLE_SHARE,
     max_removed_reservation_share: float = MAX_REMOVED_RESERVATION_SHARE,
@@ -112,10 +111,9 @@ def seed(
     source : SourceStore
     data_dir : Path or str
         Folder with ``vehicles.csv`` and ``reservations.csv``, either may be gzipped.
-    quarantine_dir : Path or str, optional
-        Where bad rows are listed; by default ``quarantine`` next to a SQLite database, else in ``data_dir``.
     max_bad_share : float
-        Refuse a file with more bad rows than this share of its rows.
+        Refuse a file with more bad rows than this share of its rows.  Bad rows are listed in the folder
+        ``quarantine`` next to a SQLite database, else in ``data_dir``.
     max_removed_vehicle_share, max_removed_reservation_share : float
         Refuse to remove more than this share of the csv vehicles, or of the bookings, in the database.
     allow_removals : bool
@@ -143,11 +141,12 @@ def seed(
     vehicle_file = check_file(vehicle_path, VEHICLE_COLUMNS, progress=progress)
     booking_file = check_file(reservation_path, RESERVATION_COLUMNS, progress=progress)
     notes = {vehicle_path.name: vehicle_file.notes, reservation_path.name: booking_file.notes}
-    quarantine_dir = Path(quarantine_dir or _parent_of_database(source, data_dir) / "quarantine")
+    is_sqlite = source.engine.dialect.name == "sqlite"
+    quarantine = (Path(str(source.engine.url.database)).parent if is_sqlite else data_dir) / "quarantine"
     with source.writing() as connection:
         from_form = _ids(connection, "ui")
         wanted = _in_order(vehicle_file, from_form, vehicle_path)
-        rejected = write_quarantine(vehicle_path, vehicle_file, quarantine_dir, max_bad_share)
+        rejected = write_quarantine(vehicle_path, vehicle_file, quarantine, max_bad_share)
         version = connection.execute(select(state.c.change_number)).scalar_one() + 1
         days = booked_days(booking_file.columns, wanted.index.union(pd.Index(vehicle_file.bad_ids)))
         is_first = connection.execute(select(reservations.c.vehicle_id).limit(1)).first() is None
@@ -157,7 +156,7 @@ def seed(
         known = [ids.to_numpy() for ids in (wanted.index, from_form, fleet.absent[is_kept])]
         del wanted  # the bookings take the memory
         num_set_aside = sort_out_unknown(booking_file, known, vehicle_file)
-        rejected += write_quarantine(reservation_path, booking_file, quarantine_dir, max_bad_share)
+        rejected += write_quarantine(reservation_path, booking_file, quarantine, max_bad_share)
         bookings = compare_bookings(connection, booking_file.take_columns())
         is_kept_booking = booking_file.may_have_bad_rows(bookings.absent["vehicle_id"].to_numpy())
         kept, removed = bookings.absent[is_kept_booking], bookings.absent[~is_kept_booking]
@@ -240,11 +239,6 @@ def _of_watch(watch: Watch | None) -> dict[str, Any]:
     if watch is None:
         return {}
     return {"watch_days": watch.days, "complete_through": watch.complete_through.isoformat()}
-
-
-def _parent_of_database(source: SourceStore, otherwise: Path) -> Path:
-    is_file = source.engine.dialect.name == "sqlite"
-    return Path(source.engine.url.database or "").parent if is_file else otherwise
 
 
 def _ids(connection: Connection, source: str) -> pd.Index:
