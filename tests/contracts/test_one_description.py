@@ -37,6 +37,9 @@ def test_the_form_the_api_and_the_table_take_the_same_fields() -> None:
         "saved_at",
         "watch_start",
         "withdrawn_at",
+        "owner_hash",
+        "name",
+        "saved_forecast",
     }
 
 
