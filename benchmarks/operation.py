@@ -228,8 +228,8 @@ def columns(cars: pa.Table) -> Mapping[str, Array]:
 def relabelled(snapshot: Snapshot, rows: pd.DataFrame, labels: "pd.Series[int]") -> FrameSnapshot:
     """Return a snapshot with other labels."""
     rows = rows.assign(**{VEHICLE_VIEW.label: labels})
-    held = ("created_at", "watch_days", "complete_through", "recent")
-    return FrameSnapshot(rows, **{name: getattr(snapshot, name) for name in held})
+    held = ("created_at", "watch_days", "complete_through", "num_booked_last", "num_booked_before")
+    return FrameSnapshot.of(rows, **{name: getattr(snapshot, name) for name in held})
 
 
 def missed(seen: pd.DataFrame) -> dict[str, list[str]]:

@@ -7,7 +7,6 @@ import pytest
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import AS_OF, WEAK, trained_model
 from vroom_features.view import VEHICLE_VIEW
-from vroom_features.watch import RecentBookings
 from vroom_model.evaluation.drift import feature_drift, monitor
 from vroom_model.records import MIN_ARRIVALS
 from vroom_model.serving.predictor import Predictor
@@ -61,7 +60,7 @@ def test_a_sample_of_them_shows_no_large_drift(predictor: Predictor, features: F
 
 def test_lost_bookings_are_reported(predictor: Predictor, fleet: FrameSnapshot) -> None:
     nobody = dict.fromkeys(VEHICLE_VIEW.columns, np.empty(0))
-    halved = replace(fleet, recent=RecentBookings(260, 530))
+    halved = replace(fleet, num_booked_last=260, num_booked_before=530)
     report = monitor(predictor, halved, nobody, as_of=AS_OF)
     assert "booked 260 times" in report.summary
     assert "check reservations.csv" in report.summary

@@ -20,11 +20,13 @@ D = date(2025, 3, 31)
 def later(fleet: FrameSnapshot, num_matured: int, *, factor: int = 1, more: int = 0) -> FrameSnapshot:
     """Return the fleet of a later day, when vehicles like its first ones matured."""
     new = fleet.frame.head(num_matured)
-    new = new.assign(vehicle_id=new["vehicle_id"] + 10_000, watch_start=pd.Timestamp(WATCH.first_day))
+    new = new.assign(
+        vehicle_id=new["vehicle_id"] + 10_000, watch_start=pd.Timestamp(WATCH.first_day, tz="UTC")
+    )
     new["training_label"] += more
     frame = pd.concat([fleet.frame, new])
     frame["training_label"] *= factor
-    return FrameSnapshot(frame, watch_days=factor * WATCH.days, complete_through=D)
+    return FrameSnapshot.of(frame, watch_days=factor * WATCH.days, complete_through=D)
 
 
 @pytest.mark.parametrize("factor", [1, 2])

@@ -31,7 +31,7 @@ def test_two_promotions_at_once_leave_one_champion_and_two_true_records(champion
                 together.wait(60)
             return super().batches(columns)
 
-    champions.fleet = FleetOfBoth(champions.fleet.frame)
+    champions.fleet = FleetOfBoth.of(champions.fleet.frame)
     with ThreadPoolExecutor(2) as both:
         outcomes = dict(zip(rivals, both.map(champions.promote, rivals), strict=True))
 

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -133,4 +134,4 @@ def test_a_snapshot_that_cannot_be_learned_from_is_refused(
 
 def test_a_snapshot_of_another_view_is_refused(fleet: FrameSnapshot, tmp_path: Path) -> None:
     with pytest.raises(TrainingDataError, match="vehicle_forecast:99"):
-        train(FrameSnapshot(fleet.frame, view_version=99), directory=tmp_path, as_of=AS_OF)
+        train(replace(fleet, view_version=99), directory=tmp_path, as_of=AS_OF)
