@@ -14,6 +14,7 @@ from tests.webapp.conftest import Models
 from tests.webapp.faults import FaultyProxy
 from vroom_model.errors import BrokenModelError, RegistryError
 from vroom_model.manifest import MANIFEST_NAME, SERVING_NAME
+from vroom_model.registry import mlflow_api
 from vroom_model.registry.model_cache import LAST_GOOD, LEFT_BEHIND_S, NUM_CACHED_MAX, ChampionRef, ModelCache
 from vroom_model.registry.registry import Registry
 from vroom_model.serving.predictor import Predictor
@@ -137,9 +138,12 @@ def test_a_link_out_of_the_artifact_store_brings_nothing_in(
     assert list(cache.cache_dir.iterdir()) == []
 
 
-def test_a_trickle_is_given_up(models: Models, crown: Crown, proxy: FaultyProxy, tmp_path: Path) -> None:
+def test_a_trickle_is_given_up(
+    models: Models, crown: Crown, proxy: FaultyProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ref = crown(4.0)
-    with Registry(proxy.url, models.name, answer_timeout_s=0.5) as slow:
+    monkeypatch.setattr(mlflow_api, "ANSWER_TIMEOUT_S", 0.5)
+    with Registry(proxy.url, models.name) as slow:
         proxy.fault = "trickle"
         for call in (slow.champion, lambda: ModelCache(slow.api, tmp_path / "slow").fetch(ref)):
             with pytest.raises(RegistryError, match=r"more than 0\.5 s"):

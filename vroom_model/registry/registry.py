@@ -10,7 +10,7 @@ from vroom_features.addresses import ServiceAddress
 from vroom_model.errors import ModelNotFoundError, RegistryError
 from vroom_model.manifest import ModelManifest
 from vroom_model.records import ModelVersion
-from vroom_model.registry.mlflow_api import ANSWER_TIMEOUT_S, MlflowApi
+from vroom_model.registry.mlflow_api import MlflowApi
 from vroom_model.registry.model_cache import ModelCache, fetch_manifest
 
 Alias = Literal["candidate", "champion"]
@@ -27,21 +27,14 @@ class Registry:
     address : str or ServiceAddress
         Of the MLflow server, such as ``http://127.0.0.1:5000``.
     model_name : str
-    timeout_s, answer_timeout_s : float
-        As ``MlflowApi`` takes them.
+    timeout_s : float
+        As ``MlflowApi`` takes it.
     """
 
-    def __init__(
-        self,
-        address: str | ServiceAddress,
-        model_name: str,
-        *,
-        timeout_s: float = 30.0,
-        answer_timeout_s: float = ANSWER_TIMEOUT_S,
-    ) -> None:
+    def __init__(self, address: str | ServiceAddress, model_name: str, *, timeout_s: float = 30.0) -> None:
         self.address = ServiceAddress(address)
         self.model_name = model_name
-        self.api = MlflowApi(self.address, timeout_s=timeout_s, answer_timeout_s=answer_timeout_s)
+        self.api = MlflowApi(self.address, timeout_s=timeout_s)
 
     def __enter__(self) -> Self:
         return self

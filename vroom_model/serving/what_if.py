@@ -18,6 +18,7 @@ NUM_VALUES = 51
 """At most so many values of a count are tried."""
 DISCOUNT = 0.9
 """Of a price that is not above the market's."""
+NUM_CHANGES = 3
 MIN_GAIN = 0.05
 """Reservations; less is written as 0."""
 
@@ -87,24 +88,23 @@ def what_if(predictor: Predictor, vehicle: Mapping[str, float]) -> WhatIf:
     )
 
 
-def helpful_changes(predictor: Predictor, vehicle: Mapping[str, float], *, at_most: int = 3) -> list[Change]:
-    """Return single changes with a higher forecast, the highest first; each within what the model has seen.
+def helpful_changes(predictor: Predictor, vehicle: Mapping[str, float]) -> list[Change]:
+    """Return up to three changes of one column with a higher forecast, each within what the model has seen.
 
-    The price is tried at the market's, or 10 % lower where it is not above it; of every other raw column that
-    an owner chooses, each value, and the best is returned.
+    The highest comes first.  The price is tried at the market's, or 10 % lower where it is not above it; of
+    every other raw column that an owner chooses, each value, and the best is returned.
     """
     tried = list(_candidates(predictor, vehicle))
     if not tried:
         return []
     least = predictor.predict_one(vehicle).predicted_reservations + MIN_GAIN
     made = zip(tried, _predict(predictor, vehicle, tried), strict=True)
-    changes = [Change(*each, forecast) for each, forecast in made]
+    changes = [Change(*each, forecast) for each, forecast in made if forecast.predicted_reservations >= least]
     changes.sort(key=lambda change: -change.forecast.predicted_reservations)
     best: dict[str, Change] = {}
     for change in changes:
-        if change.forecast.predicted_reservations >= least:
-            best.setdefault(change.column, change)
-    return list(best.values())[:at_most]
+        best.setdefault(change.column, change)
+    return list(best.values())[:NUM_CHANGES]
 
 
 def _candidates(predictor: Predictor, vehicle: Mapping[str, float]) -> Iterator[tuple[str, float]]:
