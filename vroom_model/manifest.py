@@ -5,10 +5,13 @@ one ``fold-K.json`` per fold (XGBoost's own format, for reasons).  No file is ev
 """
 
 import hashlib
+from collections.abc import Iterable
 from datetime import date, datetime
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from vroom_features.view import VEHICLE_VIEW, FeatureView
@@ -133,6 +136,13 @@ class Histogram(Part):
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, values: npt.NDArray[Any], edges: Iterable[float]) -> Self:
+        """Count values between edges."""
+        edges = tuple(map(float, edges))
+        counts = np.bincount(np.searchsorted(edges, values), minlength=len(edges) + 1)
+        return cls(edges=edges, counts=tuple(counts.tolist()))
 
 
 class ResidualBin(Part):

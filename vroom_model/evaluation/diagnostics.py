@@ -20,11 +20,9 @@ def diagnostics(forecasts: Forecasts, dataset: Dataset) -> Diagnostics:
     by = {"forecast": forecast}
     by |= {name: dataset.features[:, i].astype(np.float64) for i, name in enumerate(dataset.inputs)}
     limit = np.ceil(np.quantile(np.abs(residuals), 0.99))
-    edges = np.linspace(-limit, limit, NUM_ERROR_BINS + 1)
-    counts = np.bincount(np.searchsorted(edges, residuals), minlength=len(edges) + 1)
     return Diagnostics(
         residuals={name: _residual_bins(values, residuals, is_held) for name, values in by.items()},
-        errors=Histogram(edges=tuple(map(float, edges)), counts=tuple(map(int, counts))),
+        errors=Histogram.of(residuals, np.linspace(-limit, limit, NUM_ERROR_BINS + 1)),
     )
 
 

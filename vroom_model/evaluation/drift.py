@@ -67,8 +67,7 @@ def monitor(
 
 def feature_drift(name: str, reference: Histogram, values: npt.NDArray[np.float64]) -> FeatureDrift:
     """Return the drift of one feature, without a number where there are too few values."""
-    found = _counts(reference, values)
-    counts = tuple(map(int, found))
+    counts = _count(reference, values)
     if len(values) < MIN_ARRIVALS:
         return FeatureDrift(feature=name, psi=None, verdict="too few", counts=counts)
     index = psi(reference, values)
@@ -89,17 +88,12 @@ def psi(reference: Histogram, values: npt.NDArray[np.float64]) -> float:
     >>> round(psi(coin, np.repeat([0.0, 1.0], [900, 100])), 2)
     0.88
     """
-    expected = np.asarray(reference.counts, dtype=np.float64)
-    found = _counts(reference, values)
+    found, expected = np.array(_count(reference, values)), np.array(reference.counts)
     # Half a vehicle more in each bin: an empty bin would make the index infinite.
-    ours, theirs = (
-        (counts + 0.5) / (counts.sum() + 0.5 * len(counts)) for counts in (found.astype(np.float64), expected)
-    )
+    ours, theirs = ((counts + 0.5) / (counts.sum() + 0.5 * len(counts)) for counts in (found, expected))
     return float(np.sum((ours - theirs) * np.log(ours / theirs)))
 
 
-def _counts(reference: Histogram, values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Return how many values are in each bin."""
+def _count(reference: Histogram, values: npt.NDArray[np.float64]) -> tuple[int, ...]:
     # The edges are training values, which are float32: a value that is not rounded alike may miss its bin.
-    bins = np.searchsorted(reference.edges, values.astype(np.float32))
-    return np.bincount(bins, minlength=len(reference.counts))
+    return Histogram.of(values.astype(np.float32), reference.edges).counts

@@ -222,13 +222,8 @@ def _ranges(dataset: Dataset) -> dict[str, InputRange]:
 
 def _reference(dataset: Dataset) -> dict[str, Histogram]:
     """Return a histogram of each feature between its deciles."""
-    histograms = {}
-    for column, name in enumerate(dataset.inputs):
-        values = dataset.features[:, column].astype(np.float64)
-        inner = decile_edges(values)
-        counts = np.bincount(np.searchsorted(inner, values), minlength=len(inner) + 1)
-        histograms[name] = Histogram(edges=tuple(map(float, inner)), counts=tuple(map(int, counts)))
-    return histograms
+    columns = zip(dataset.inputs, dataset.features.T.astype(np.float64), strict=True)
+    return {name: Histogram.of(values, decile_edges(values)) for name, values in columns}
 
 
 def _libraries() -> dict[str, str]:
