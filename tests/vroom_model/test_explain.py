@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xgboost as xgb
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.factories import VEHICLE, vehicles
@@ -29,7 +29,6 @@ def explainer(trained: TrainedModel) -> Explainer:
     return Explainer.load(trained.directory)
 
 
-@settings(deadline=None)
 @given(vehicle=vehicles())
 def test_reasons_of_any_vehicle_come_largest_first_and_add_up_to_the_forecast(
     predictor: Predictor, explainer: Explainer, vehicle: dict[str, float]
@@ -42,7 +41,6 @@ def test_reasons_of_any_vehicle_come_largest_first_and_add_up_to_the_forecast(
     assert {reason.feature for reason in explanation.reasons} == set(VEHICLE_VIEW.columns)
 
 
-@settings(deadline=None)
 @given(vehicle=vehicles(), name=st.sampled_from(list(VEHICLE)), value=st.sampled_from(MISSING))
 def test_a_missing_value_is_refused_alike_by_forecast_reasons_and_what_if(
     predictor: Predictor, explainer: Explainer, vehicle: dict[str, float], name: str, value: float

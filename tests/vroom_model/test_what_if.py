@@ -1,7 +1,7 @@
 """What would help a vehicle: single changes within what the model has seen."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from tests.factories import VEHICLE, vehicles
 from vroom_model.serving.predictor import Predictor
@@ -9,7 +9,6 @@ from vroom_model.serving.what_if import helpful_changes
 from vroom_model.training.train import TrainedModel
 
 
-@settings(deadline=None)
 @given(vehicle=vehicles())
 def test_each_change_helps_alone_within_what_was_seen_and_the_best_is_first(
     trained: TrainedModel, predictor: Predictor, vehicle: dict[str, float]
