@@ -20,10 +20,10 @@ HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let Prefect leave sockets to the collector, whichever test runs when it comes by."""
+    """Let Prefect leave connections to the collector, whichever test runs when it comes by."""
     for item in items:
         if item.path.is_relative_to(HERE):
-            item.add_marker(pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"))
+            item.add_marker(pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"))
 
 
 @pytest.fixture(scope="package")
@@ -31,13 +31,6 @@ def prefect_server() -> Iterator[None]:
     """Serve Prefect, once: it takes seconds to start."""
     with prefect_test_harness(server_startup_timeout=240):
         yield
-    gc.collect()
-
-
-@pytest.fixture(autouse=True)
-def collected() -> Iterator[None]:
-    """Let the sockets that a test left be collected here, not in a test that would be blamed for them."""
-    yield
     gc.collect()
 
 

@@ -22,9 +22,7 @@ from flows.rollback import vroom_forecast_rollback
 from flows.training import vroom_forecast_training
 from tests.flows.conftest import run
 from tests.ports import free_port
-from tests.snapshots import SAMPLE
 from tests.vroom_features.stores import store_fleet
-from vroom_features.ingest.seed import seed
 from vroom_features.messages import RunFinished
 from vroom_features.settings import Settings
 from vroom_model import webhook
@@ -62,18 +60,15 @@ NO_SNAPSHOT = "holds no snapshot; run materialize first"
 
 
 @pytest.mark.parametrize(
-    ("flow", "parameters", "with_fleet", "sentence"),
+    ("flow", "parameters", "sentence"),
     [
-        (vroom_forecast_training, {}, False, NO_SNAPSHOT),
-        (vroom_forecast_pipeline, {}, False, NO_SNAPSHOT),
-        (vroom_forecast_promotion, {}, False, NO_SNAPSHOT),
-        (vroom_forecast_monitor, {}, False, NO_SNAPSHOT),
-        (vroom_forecast_promotion, {}, True, "has no candidate; train one first"),
-        (vroom_forecast_promotion, {"version": 9}, True, "9"),
-        (vroom_forecast_promotion, {"force": True}, True, "needs a written reason"),
-        (vroom_forecast_rollback, {}, True, "there is no earlier champion to go back to"),
-        (vroom_forecast_materialize, {"data_dir": "nowhere"}, False, "nowhere"),
-        (vroom_forecast_materialize, {"as_of": "2999-01-01"}, False, "expected a day that is over"),
+        (vroom_forecast_training, {}, NO_SNAPSHOT),
+        (vroom_forecast_pipeline, {}, NO_SNAPSHOT),
+        (vroom_forecast_promotion, {}, NO_SNAPSHOT),
+        (vroom_forecast_monitor, {}, NO_SNAPSHOT),
+        (vroom_forecast_rollback, {}, "there is no earlier champion to go back to"),
+        (vroom_forecast_materialize, {"data_dir": "nowhere"}, "nowhere"),
+        (vroom_forecast_materialize, {"as_of": "2999-01-01"}, "expected a day that is over"),
     ],
 )
 def test_what_is_missing_is_one_sentence_and_no_traceback(
@@ -81,11 +76,8 @@ def test_what_is_missing_is_one_sentence_and_no_traceback(
     redis: redis_py.Redis,
     flow: Any,
     parameters: dict[str, object],
-    with_fleet: bool,
     sentence: str,
 ) -> None:
-    if with_fleet:
-        store_fleet(flow_settings.home, lambda source: seed(source, SAMPLE))
     state, sent = messages_of(redis, partial(run, flow, **parameters))
     assert state.is_failed()
     assert sentence in str(state.message)
@@ -118,7 +110,7 @@ def test_a_setting_that_is_refused_is_one_sentence(
 def test_open_pages_are_told_that_a_check_for_drift_is_done(
     flow_settings: Settings, redis: redis_py.Redis
 ) -> None:
-    store_fleet(flow_settings.home, lambda source: seed(source, SAMPLE))
+    store_fleet(flow_settings.home)
     state, (told,) = messages_of(redis, partial(run, vroom_forecast_monitor))
     assert told == RunFinished(
         flow="vroom_forecast_monitor",

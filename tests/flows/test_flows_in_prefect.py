@@ -241,7 +241,6 @@ async def parameters_asked_for() -> dict[str, Any]:
     return newest.parameters
 
 
-@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")  # Prefect's
 def test_only_a_named_folder_replaces_the_sample(
     flow_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,7 @@ PROGRAM = """
 [program:{name}]
 command = {python} {home}/{name}.py
 autorestart = true
+stopsignal = KILL
 redirect_stderr = true
 stdout_logfile = {home}/log/{name}.log
 """
@@ -68,7 +69,7 @@ def fast_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["logs", "computes"])
 def test_a_program_that_does_something_is_waited_for(settings: Settings, name: str) -> None:
-    assert num_looks(name, settings, 40) == 40
+    assert num_looks(name, settings, 20) == 20
 
 
 def test_a_supervisor_that_is_about_to_start_is_waited_for(tmp_path: Path) -> None:
@@ -110,15 +111,3 @@ def test_a_program_that_ends_or_stands_still_is_given_up(
 def test_what_is_waited_for_is_in_a_file_for_the_page(settings: Settings) -> None:
     with waiting_for(settings, Console(quiet=True), "Starting MLflow"):
         assert settings.starting.read_text() == "Starting MLflow"
-
-
-def test_a_supervisor_that_is_about_to_start_is_asked_again(tmp_path: Path) -> None:
-    settings = Settings(_env_file=None, home=tmp_path)
-    (tmp_path / "log").mkdir()
-    asked = iter([httpx.ConnectError("not yet"), httpx.ConnectError("not yet"), None])
-
-    def answer() -> None:
-        if error := next(asked):
-            raise error
-
-    wait_for("redis", answer, settings)

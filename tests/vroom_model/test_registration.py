@@ -117,9 +117,12 @@ def test_a_refused_training_is_a_failed_run_that_says_why(
 
 
 def test_what_is_missing_broken_or_not_reachable_is_refused_by_name(
-    registry: Registry, tmp_path: Path
+    champions: Champions, tmp_path: Path
 ) -> None:
+    registry = champions.registry
     assert (registry.champion(), registry.candidate()) == (None, None)
+    with pytest.raises(ModelNotFoundError, match="has no candidate; train one first"):
+        champions.promote()
     with pytest.raises(ModelNotFoundError, match="no version 7"):
         registry.version(7)
     orphan = ModelVersion(1, "0" * 32, AS_OF, {"manifest_sha256": "0" * 64})  # as `mlflow gc` leaves one
