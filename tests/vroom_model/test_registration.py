@@ -6,23 +6,18 @@ import errno
 import shutil
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
 import mlflow
 import numpy as np
-import pandas as pd
 import pytest
 
 from tests.promises.system import ROOT
 from tests.snapshots import FrameSnapshot
 from tests.vroom_features.stores import store_fleet
 from tests.vroom_model.champions import AS_OF, MIDDLING, WEAK, Champions, proxy_that_refuses, trained_model
-from vroom_features.view import VEHICLE_VIEW
-from vroom_model.dataset import load_dataset
 from vroom_model.errors import (
     BaselineError,
     BrokenModelError,
@@ -35,12 +30,9 @@ from vroom_model.records import ModelVersion
 from vroom_model.registry.registry import Registry
 from vroom_model.segments import metric_name
 from vroom_model.serving.predictor import Predictor
-from vroom_model.training.model_card import card_text
 from vroom_model.training.recording import open_run
 from vroom_model.training.register import register_candidate, train_candidate
 from vroom_model.training.train import TrainedModel
-
-LABEL = VEHICLE_VIEW.label
 
 
 @pytest.fixture(scope="module")
@@ -280,57 +272,6 @@ def test_the_examples_of_docs_model_give_what_the_document_says(
     example = doctest.DocTestParser().get_doctest(text, names, document.name, str(document), 0)
     assert len(example.examples) > 20
     assert doctest.DocTestRunner().run(example).failed == 0
-
-
-def mostly_unbooked(frame: pd.DataFrame, zeros: float) -> pd.DataFrame:
-    """Leave bookings to half of the cheapest cars, so many that about ``zeros`` have none."""
-    is_cheap = (frame["actual_price"] / frame["recommended_price"]).rank(pct=True) < (1 - zeros) / 0.5
-    is_booked = is_cheap & (np.random.default_rng(0).random(len(frame)) < 0.5)
-    return frame.assign(**{LABEL: frame[LABEL].where(is_booked, 0)})
-
-
-def one_car_of_5000(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.assign(**{LABEL: frame[LABEL].where(frame["vehicle_id"] != 7, 5_000)})
-
-
-def thirty_cars(frame: pd.DataFrame) -> pd.DataFrame:
-    ratio = frame["actual_price"] / frame["recommended_price"]
-    return frame.assign(**{LABEL: (25 - 10 * ratio).astype(int)}).head(30)
-
-
-@pytest.mark.parametrize(
-    ("change", "has_lower_mae"),
-    [
-        (partial(mostly_unbooked, zeros=0.6), False),
-        (partial(mostly_unbooked, zeros=0.95), False),
-        (one_car_of_5000, True),
-        (thirty_cars, True),
-    ],
-)
-def test_a_right_model_of_a_skewed_fleet_is_registered_and_promoted(
-    champions: Champions, change: Callable[[pd.DataFrame], pd.DataFrame], has_lower_mae: bool
-) -> None:
-    champions.fleet = champions.fleet.changed(change)
-    model = trained_model(champions.fleet)
-    metrics = model.manifest.metrics
-    assert (metrics["mae"] < metrics["baseline_mae"]) == has_lower_mae
-    assert metrics["deviance"] < metrics["baseline_deviance"]
-    assert register_candidate(champions.registry, model).is_new
-    outcome = champions.promote()
-    assert outcome.promoted, outcome.decision.reason
-    assert "the mean" in outcome.decision.reason
-
-
-def test_one_extreme_car_moves_no_forecast_of_the_others(fleet: FrameSnapshot) -> None:
-    model, plain = (trained_model(each) for each in (fleet.changed(one_car_of_5000), fleet))
-    assert model.manifest.metrics["num_limited"] == 1
-    assert "1 with extremely many reservations" in card_text(model.manifest)
-    features = load_dataset(fleet).features
-    forecasts, expected = (
-        Predictor.load(each.directory, version=1).predict_matrix(features).predicted_reservations
-        for each in (model, plain)
-    )
-    assert np.abs(forecasts - expected).max() < 3
 
 
 def test_an_experiment_that_was_deleted_in_mlflow_is_named_with_what_restores_it(registry: Registry) -> None:

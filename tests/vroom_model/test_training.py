@@ -3,6 +3,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 
 from tests.snapshots import FrameSnapshot
-from tests.vroom_model.champions import AS_OF, WEAK, trained_model
+from tests.vroom_model.champions import AS_OF, WEAK, Champions, trained_model
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.dataset import load_dataset
 from vroom_model.errors import TrainingDataError
@@ -19,9 +20,11 @@ from vroom_model.manifest import MANIFEST_NAME, ModelManifest
 from vroom_model.serving.predictor import Predictor
 from vroom_model.training.boosting import TrainingParams
 from vroom_model.training.model_card import CALIBRATION_NAME, CARD_NAME, SEGMENTS_NAME, card_text, write_card
+from vroom_model.training.register import register_candidate
 from vroom_model.training.train import TrainedModel, train
 
 LATER = AS_OF + timedelta(days=1)
+LABEL = VEHICLE_VIEW.label
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -135,3 +138,54 @@ def test_a_snapshot_that_cannot_be_learned_from_is_refused(
 def test_a_snapshot_of_another_view_is_refused(fleet: FrameSnapshot, tmp_path: Path) -> None:
     with pytest.raises(TrainingDataError, match="vehicle_forecast:99"):
         train(replace(fleet, view_version=99), directory=tmp_path, as_of=AS_OF)
+
+
+def mostly_unbooked(frame: pd.DataFrame, zeros: float) -> pd.DataFrame:
+    """Leave bookings to half of the cheapest cars, so many that about ``zeros`` have none."""
+    is_cheap = (frame["actual_price"] / frame["recommended_price"]).rank(pct=True) < (1 - zeros) / 0.5
+    is_booked = is_cheap & (np.random.default_rng(0).random(len(frame)) < 0.5)
+    return frame.assign(**{LABEL: frame[LABEL].where(is_booked, 0)})
+
+
+def one_car_of_5000(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(**{LABEL: frame[LABEL].where(frame["vehicle_id"] != 7, 5_000)})
+
+
+def thirty_cars(frame: pd.DataFrame) -> pd.DataFrame:
+    ratio = frame["actual_price"] / frame["recommended_price"]
+    return frame.assign(**{LABEL: (25 - 10 * ratio).astype(int)}).head(30)
+
+
+@pytest.mark.parametrize(
+    ("change", "has_lower_mae"),
+    [
+        (partial(mostly_unbooked, zeros=0.6), False),
+        (partial(mostly_unbooked, zeros=0.95), False),
+        (one_car_of_5000, True),
+        (thirty_cars, True),
+    ],
+)
+def test_a_right_model_of_a_skewed_fleet_is_registered_and_promoted(
+    champions: Champions, change: Callable[[pd.DataFrame], pd.DataFrame], has_lower_mae: bool
+) -> None:
+    champions.fleet = champions.fleet.changed(change)
+    model = trained_model(champions.fleet)
+    metrics = model.manifest.metrics
+    assert (metrics["mae"] < metrics["baseline_mae"]) == has_lower_mae
+    assert metrics["deviance"] < metrics["baseline_deviance"]
+    assert register_candidate(champions.registry, model).is_new
+    outcome = champions.promote()
+    assert outcome.promoted, outcome.decision.reason
+    assert "the mean" in outcome.decision.reason
+
+
+def test_one_extreme_car_moves_no_forecast_of_the_others(fleet: FrameSnapshot) -> None:
+    model, plain = (trained_model(each) for each in (fleet.changed(one_car_of_5000), fleet))
+    assert model.manifest.metrics["num_limited"] == 1
+    assert "1 with extremely many reservations" in card_text(model.manifest)
+    features = load_dataset(fleet).features
+    forecasts, expected = (
+        Predictor.load(each.directory, version=1).predict_matrix(features).predicted_reservations
+        for each in (model, plain)
+    )
+    assert np.abs(forecasts - expected).max() < 3
