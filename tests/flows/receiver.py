@@ -1,55 +1,44 @@
 """A small HTTP receiver on loopback that keeps what is posted to it."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Thread
+from threading import Event
 from typing import Any
 
-Json = dict[str, Any]
+from werkzeug.wrappers import Request, Response
+
+from tests.webapp.faults import served
 
 
 @dataclass
 class Receiver:
     """What came, and how to answer: each status once, the last for good; 0 never answers."""
 
-    port: int
+    url: str = ""
     statuses: list[int] = field(default_factory=lambda: [204])
     headers: list[dict[str, str]] = field(default_factory=list)
-    documents: list[Json] = field(default_factory=list)
+    documents: list[dict[str, Any]] = field(default_factory=list)
     closing: Event = field(default_factory=Event)
 
     @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/services/T0/s3cret"
+    def port(self) -> int:
+        return int(self.url.split(":")[2].partition("/")[0])
 
-    def next_status(self) -> int:
-        return self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+    def answer(self, request: Request) -> Response:
+        self.headers.append({"path": request.path, **dict(request.headers)})
+        self.documents.append(request.get_json())
+        if not (status := self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]):
+            self.closing.wait(60)
+        return Response(status=status or 204, headers={"Location": self.url})
 
 
 @contextmanager
 def receiving() -> Iterator[Receiver]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            found.headers.append({"path": self.path, **dict(self.headers)})
-            found.documents.append(json.loads(body))
-            if not (status := found.next_status()):
-                found.closing.wait(60)
-                return
-            self.send_response(status)
-            self.send_header("Location", found.url)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        found = Receiver(server.server_port)
-        Thread(target=server.serve_forever, daemon=True).start()
+    found = Receiver()
+    with served(Request.application(found.answer)) as url:
+        found.url = f"{url}/services/T0/s3cret"
         try:
             yield found
         finally:
             found.closing.set()
-            server.shutdown()
