@@ -26,26 +26,6 @@ REDIS_TIMEOUT_S = 2.0
 Announced = Literal["promoted", "refused", "rolled-back", "drifted"]
 
 
-def table(title: str, rows: Mapping[str, object]) -> str:
-    """Return a Markdown table of names and values under a title.
-
-    Examples
-    --------
-    >>> print(table("Seeded", {"vehicles_added": 3}))
-    ## Seeded
-    <BLANKLINE>
-    | what | value |
-    |---|---|
-    | vehicles added | 3 |
-    """
-    cells = {
-        name.replace("_", " "): "; ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        for name, value in rows.items()
-    }
-    lines = [f"| {name} | {cell.replace('|', '&#124;')} |" for name, cell in cells.items()]
-    return "\n".join([f"## {title}", "", "| what | value |", "|---|---|", *lines])
-
-
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun.
 
@@ -72,8 +52,12 @@ def left_out(number: int, next_matures: date | None) -> str:
 async def keep_table(
     title: str, rows: Mapping[str, object], *, key: str, about: str, sentence: str = ""
 ) -> None:
-    """Keep a table as an artifact of the run."""
-    markdown = f"{table(title, rows)}\n\n{sentence}".strip()
+    """Keep a table of names and values under a title, and a sentence, as an artifact of the run."""
+    lines = [f"## {title}", "", "| what | value |", "|---|---|"]
+    for name, value in rows.items():
+        cell = "; ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        lines.append(f"| {name.replace('_', ' ')} | {cell.replace('|', '&#124;')} |")
+    markdown = "\n".join([*lines, "", sentence]).strip()
     await acreate_markdown_artifact(markdown, key=key, description=about)
 
 
