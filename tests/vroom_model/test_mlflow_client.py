@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,34 @@ import pytest
 from tests.factories import VEHICLE
 from tests.ports import free_port
 from tests.promises.system import wait_until
+from vroom_features.settings import Settings
 from vroom_model.registry.registry import Registry
-from vroom_model.serving.predictor import FORECAST_COLUMNS, Predictor
+from vroom_model.serving.predictor import FORECAST_COLUMNS
 from vroom_model.training.register import register_candidate
 from vroom_model.training.train import TrainedModel
+from webapp.app import create_app
 
 pytestmark = pytest.mark.packaging
 VEHICLES = [VEHICLE, VEHICLE | {"actual_price": 70.5, "num_images": 1}, VEHICLE | {"description": 0}]
 
 
+def answers_of_the_web_app(registry: Registry, home: Path) -> pd.DataFrame:
+    settings = Settings(
+        _env_file=None, home=home, mlflow_uri=str(registry.address), model_name=registry.model_name
+    )
+    app = create_app(settings)
+    with closing(app.extensions["vroom"]):
+        client = app.test_client()
+        wait_until(lambda: client.get("/health").json["model_version"] == 1, timeout_s=60)
+        made = [client.post("/predict", json=vehicle).json for vehicle in VEHICLES]
+    rows = [
+        (each["predicted_reservations"], each["interval"]["low"], each["interval"]["high"]) for each in made
+    ]
+    return pd.DataFrame(rows, columns=FORECAST_COLUMNS)
+
+
 def test_mlflow_serves_the_champion_with_the_answers_of_the_web_app(
-    registry: Registry, trained: TrainedModel, predictor: Predictor, tmp_path: Path
+    registry: Registry, trained: TrainedModel, tmp_path: Path
 ) -> None:
     registry.set_alias("champion", register_candidate(registry, trained).version.version)
     port = str(free_port())
@@ -56,9 +74,7 @@ def test_mlflow_serves_the_champion_with_the_answers_of_the_web_app(
             refused = [(name, answer([row])) for name, row in broken]
         finally:
             server.terminate()
-    made = map(predictor.predict_one, VEHICLES)
-    expected = [[getattr(each, name) for name in FORECAST_COLUMNS] for each in made]
-    pd.testing.assert_frame_equal(found, pd.DataFrame(expected, columns=FORECAST_COLUMNS), rtol=1e-12)
+    pd.testing.assert_frame_equal(found, answers_of_the_web_app(registry, tmp_path), rtol=1e-12)
     for name, response in refused:
         assert response.status_code == 400
         assert name in response.text
