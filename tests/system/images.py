@@ -106,7 +106,8 @@ class Machine:
     def enter(self, *command: str, own_network: bool = True) -> list[str]:
         """Return a command that runs in the namespaces."""
         network = ["--net"] if own_network else []
-        return ["nsenter", "--target", str(self.init), "--mount", "--pid", *network, *command]
+        path = ["env", f"PATH={PATH}"]  # a user's own may lack the administrator's folders
+        return ["nsenter", "--target", str(self.init), "--mount", "--pid", *network, *path, *command]
 
     def run(self, *command: str, own_network: bool = True) -> str:
         """Run a command as root in the namespaces and return what it printed."""
