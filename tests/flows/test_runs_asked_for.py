@@ -90,7 +90,7 @@ def test_a_hostile_run_is_text_on_the_pages(tmp_path: Path, redis_url: str) -> N
     app = create_app(Settings(_env_file=None, home=tmp_path / "home", **services))
     with closing(app.extensions["vroom"]) as found:
         found.alerts.check(found)
-        assert [alert.text for alert in found.alerts.current if alert.kind == "run"] == [RUN_FAILED]
+        assert RUN_FAILED in [alert.text for alert in found.alerts.current if alert.kind == "run"]
         runs, start = (app.test_client().get(path).text for path in ("/runs", "/"))
     for active in ("<script>alert", "<img src=x", 'href="javascript:'):
         assert active not in runs + start

@@ -63,6 +63,8 @@ def test_no_redis_is_started_beside_ones_own(
     settings: Settings, redis_server: ValkeyServer, redis_cluster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "True" in child_environment(settings)["STARTS_REDIS"]
+    (settings.home / "log").mkdir(parents=True)
+    monkeypatch.chdir(settings.home)  # where the supervisor runs
     for url in (redis_server.connection_url, redis_cluster):
         own = settings.model_copy(
             update={"redis_url": ServiceAddress(url), "redis_port": int(url.rpartition(":")[2])}

@@ -62,12 +62,12 @@ class TrainingRun:
     experiment_id: str
     id: str
 
-    def record(self, trained: TrainedModel, tags: Mapping[str, str]) -> tuple[str, str]:
-        """Record everything about a model, and return the id of the logged model and the card."""
+    def record(self, trained: TrainedModel, tags: Mapping[str, str]) -> tuple[str, str, str]:
+        """Record everything about a model; return id and address of the logged model, and the card."""
         with _translated(self.address):
             return self._record(trained, tags)
 
-    def _record(self, trained: TrainedModel, tags: Mapping[str, str]) -> tuple[str, str]:
+    def _record(self, trained: TrainedModel, tags: Mapping[str, str]) -> tuple[str, str, str]:
         manifest = trained.manifest
         params = {name: str(value) for name, value in _params(manifest).items()}
         dataset = _dataset(manifest)
@@ -99,7 +99,7 @@ class TrainingRun:
             for part in (trained.directory, folder / "model"):
                 self.client.log_model_artifacts(model.model_id, str(part))
         self.client.finalize_logged_model(model.model_id, "READY")
-        return model.model_id, card
+        return model.model_id, model.artifact_location, card
 
 
 @contextmanager

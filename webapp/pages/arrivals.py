@@ -46,7 +46,7 @@ def delete(vehicle_id: int) -> Response | str:
     require_operator(changes=confirmed)
     if not confirmed:
         return render_template("operations/confirm.html", action=deletion(vehicle_id, page="arrivals.show"))
-    vehicles.delete(services(), vehicle_id)
+    vehicles.delete(services(), vehicle_id, erase_booked=True)
     flash(f"Car {vehicle_id} is deleted.", "good")
     return redirect(url_for("arrivals.show", page=request.args.get("page", type=int)), 303)
 

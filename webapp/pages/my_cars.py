@@ -120,7 +120,7 @@ def delete(vehicle_id: int) -> Response | str:
     if not is_confirmed():
         return render_template("operations/confirm.html", action=deletion(vehicle_id))
     target = "my_cars.show" if owners.owns(vehicle) else "arrivals.show"
-    vehicles.delete(services(), vehicle_id)
+    vehicles.delete(services(), vehicle_id, erase_booked=True)
     flash(f"Car {vehicle_id} is deleted.", "good")
     return redirect(url_for(target), 303)
 

@@ -218,22 +218,27 @@ def withdraw(app: Services, vehicle_id: int) -> None:
     _remove(app, vehicle_id, row_version)
 
 
-def delete(app: Services, vehicle_id: int) -> None:
+def delete(app: Services, vehicle_id: int, *, erase_booked: bool = False) -> None:
     """Delete a vehicle that was typed in, and its features.
 
-    The row of one that was booked stays, as models learn from it: withdrawn, and without its name and owner.
+    Parameters
+    ----------
+    app : Services
+    vehicle_id : int
+    erase_booked : bool
+        Of one that was booked the row stays, as models learn from it: withdrawn, without its name and owner.
 
     Raises
     ------
     VehicleNotFoundError
         If there is none.
     NotDeletableError
-        If it belongs to the CSV fleet.
+        If it belongs to the CSV fleet, or was booked.
     """
     try:
         row_version = app.source.delete_vehicle(vehicle_id)
     except NotDeletableError as exc:
-        if exc.is_csv:
+        if exc.is_csv or not erase_booked:
             raise
         row_version = erase_vehicle(app.source, vehicle_id, erased_at=now())
     logger.info("vehicle deleted vehicle_id=%s", vehicle_id)
