@@ -55,7 +55,7 @@ def test_a_registered_model_is_the_candidate_with_all_its_files_and_lineage_and_
     assert loaded.manifest == manifest
 
     names = {Path(entry.path).name for entry in client.list_artifacts(version.run_id, "bundle")}
-    assert names == {*manifest.files, "manifest.json"}
+    assert names == {*manifest.files, "manifest.json", "MLmodel", "requirements.txt"}
     expected = {"snapshot_digest": manifest.snapshot.digest, "view": "vehicle_forecast:1"}
     expected["sha256.serving.onnx"] = manifest.files["serving.onnx"]
     assert expected.items() <= version.tags.items()
@@ -91,7 +91,8 @@ def test_a_run_in_mlflow_says_what_was_trained_on_by_whom_and_how_good_it_is(
     model = client.get_logged_model(output.model_id)
     assert model.status == "READY"
     assert {metric.dataset_name for metric in model.metrics} == {fleet.id}
-    assert client.get_model_version(registry.model_name, "1").source == f"models:/{model.model_id}"
+    version = client.get_model_version(registry.model_name, "1")
+    assert version.source == f"{run.info.artifact_uri}/bundle"
     cards = {Path(entry.path).name for entry in client.list_artifacts(version.run_id, "card")}
     assert cards == {"model_card.md", "calibration.png", "error_by_segment.png"}
 
@@ -243,11 +244,10 @@ def test_files_are_kept_for_a_version_that_came_of_the_same_run(
     registry = champions.registry
     old = registry.version(champions.register(WEAK))
     source = client.get_model_version(registry.model_name, str(old.version)).source
-    model_id = source.removeprefix("models:/")
     copied = f"{registry.model_name}-copy"
     client.create_registered_model(copied)
     for name in (registry.model_name, copied):
-        client.create_model_version(name, source, old.run_id, dict(old.tags), model_id=model_id)
+        client.create_model_version(name, source, old.run_id, dict(old.tags))
     registry.delete(old)
     registry.download(registry.version(2), champions.folder / "same model")
     registry.delete(registry.version(2))

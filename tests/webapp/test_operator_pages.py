@@ -209,10 +209,7 @@ def test_the_audit_log_says_in_words_what_was_done_and_why_and_is_filtered(
         ["Roll back", "it &lt;b&gt;errs&lt;/b&gt; on vans", "in the browser"],
         ["Signed in", "", "by link"],
     ]
-    assert [row[1] for row in audit_rows(client, "/system/audit?done=Started+a+run")][:2] == [
-        "Roll back",
-        "Promote model 1",
-    ]
+    assert [row[1] for row in audit_rows(client, "/system/audit?done=Started+a+run")] == ["Roll back"]
     assert audit_rows(client, "/system/audit?client=nowhere") == []
     services.audit_log.record(now(), actor="token", action="a" * 64, subject="", client="many", request_id="")
     for _ in range(50):

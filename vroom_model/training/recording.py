@@ -62,12 +62,12 @@ class TrainingRun:
     experiment_id: str
     id: str
 
-    def record(self, trained: TrainedModel, tags: Mapping[str, str]) -> tuple[str, str, str]:
-        """Record everything about a model; return id and address of the logged model, and the card."""
+    def record(self, trained: TrainedModel, tags: Mapping[str, str]) -> tuple[str, str]:
+        """Record everything about a model, and return the address of its files and the card."""
         with _translated(self.address):
             return self._record(trained, tags)
 
-    def _record(self, trained: TrainedModel, tags: Mapping[str, str]) -> tuple[str, str, str]:
+    def _record(self, trained: TrainedModel, tags: Mapping[str, str]) -> tuple[str, str]:
         manifest = trained.manifest
         params = {name: str(value) for name, value in _params(manifest).items()}
         dataset = _dataset(manifest)
@@ -92,14 +92,14 @@ class TrainingRun:
             (folder / CARD).mkdir()
             card = write_card(manifest, folder / CARD)
             self.client.log_artifacts(self.id, str(folder / CARD), CARD)
-            self.client.log_artifacts(self.id, str(trained.directory), BUNDLE)
             (folder / "model").mkdir()
             described = Model(model.artifact_location, self.id, model_id=model.model_id)
             _describe(manifest, described, folder / "model")
             for part in (trained.directory, folder / "model"):
+                self.client.log_artifacts(self.id, str(part), BUNDLE)
                 self.client.log_model_artifacts(model.model_id, str(part))
         self.client.finalize_logged_model(model.model_id, "READY")
-        return model.model_id, model.artifact_location, card
+        return f"{self.client.get_run(self.id).info.artifact_uri}/{BUNDLE}", card
 
 
 @contextmanager

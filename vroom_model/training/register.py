@@ -124,13 +124,12 @@ def _record_and_register(registry: Registry, run: TrainingRun, trained: TrainedM
     if rmse >= baseline_rmse:
         raise BaselineError(rmse, baseline_rmse)
     tags = _tags(trained)
-    model_id, source, card = run.record(trained, tags)
+    source, card = run.record(trained, tags)
     with suppress(AlreadyExistsError):
         registry.api.post("registered-models/create", {"name": registry.model_name})
     new_version = {
         "name": registry.model_name,
-        "source": source,  # and not models:/..., whose files a client cannot fetch from a server it names
-        "model_id": model_id,
+        "source": source,
         "run_id": run.id,
         "tags": [{"key": key, "value": value} for key, value in tags.items()],
         "description": card,
