@@ -121,6 +121,7 @@ class Machine:
         """Return a command that runs a shell script in a root folder."""
         variables = [f"{name}={value}" for name, value in environment.items()]
         chroot = ["chroot", f"--userspec={user}", str(self.root(stage)), "env", "-i", f"PATH={PATH}"]
+        chroot.append("PIP_BREAK_SYSTEM_PACKAGES=1")  # in Debian's own Python, which a slim image has not
         return [*chroot, *variables, "sh", "-ec", script]
 
     def make_disk(self) -> None:
