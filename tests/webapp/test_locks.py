@@ -17,6 +17,7 @@ from tests.webapp.conftest import (
     owner_cookie,
     sign_in,
 )
+from webapp.pages.system import describe
 from webapp.security.headers import SAFE_METHODS
 from webapp.services import Services
 
@@ -130,6 +131,7 @@ def test_the_operator_is_let_in_and_every_change_is_recorded(app: Flask, service
             assert answer.status_code in {200, 201, 303, 404, 503}, (endpoint, answer.text)
     entries = [entry for entry in services.audit_log.entries() if entry.id > signed.id]
     assert sorted(entry.action for entry in entries) == sorted(OPERATORS | OWNERS)
+    assert [entry.action for entry in entries if describe(entry) == entry.action] == []  # all have words
     assert {(entry.actor, entry.request_id) for entry in entries} == {("cookie", "change-7")}
     page = client.get("/audit?limit=3").json
     assert [line["id"] for line in page["entries"]] == [entry.id for entry in entries[:3]]

@@ -107,7 +107,9 @@ def _change(entry: Entry, vehicle: VehicleCreate) -> Response:
 
 def _own_vehicle() -> StoredVehicle | None:
     """Return the vehicle that this form may change."""
-    vehicle = services().source.get_vehicle(request.values.get("vehicle_id", 0, type=int))
+    if not (vehicle_id := request.values.get("vehicle_id", type=int)):
+        return None
+    vehicle = services().source.get_vehicle(vehicle_id)
     is_there = vehicle is not None and vehicle.source == "ui" and vehicle.withdrawn_at is None
     return vehicle if vehicle and is_there and owners.may_change(vehicle) else None
 

@@ -18,7 +18,7 @@ from webapp.problems import ProblemError
 from webapp.rendering.templates import stream_page
 from webapp.services import services
 from webapp.serving.current_model import current_model
-from webapp.serving.store_state import offline_state
+from webapp.serving.store_state import current_digest
 
 NUM_RECORDS = 20
 NUM_POINTS = 100
@@ -47,8 +47,8 @@ class History:
         Real errors of the champion over time.
     moved_by_hand : int or None
         The champion, if it is another one than the last record names.
-    snapshot_digest : str
-        Of the current snapshot; empty without one.
+    snapshot_digest : str or None
+        Of the current snapshot.
     problem : str
         Why the registry cannot be read.
     """
@@ -61,7 +61,7 @@ class History:
     drift: MonitorReport | None = None
     matured: tuple[Matured, ...] = ()
     moved_by_hand: int | None = None
-    snapshot_digest: str = ""
+    snapshot_digest: str | None = None
     problem: str = ""
 
     @property
@@ -76,12 +76,14 @@ class History:
     @property
     def notes(self) -> dict[str, str]:
         """What an action would do again on unchanged data, by its name."""
-        notes = {}
+        notes: dict[str, str] = {}
+        if self.snapshot_digest is None:
+            return notes
         for version in filter(None, (self.candidate, self.champion)):
-            if self.snapshot_digest and version.tags.get("snapshot_digest") == self.snapshot_digest:
+            if version.tags.get("snapshot_digest") == self.snapshot_digest:
                 notes["train"] = f"The data has not changed since model {version.version} was trained on it."
                 break
-        compared = (self.snapshot_digest or None, self.champion.version if self.champion else None)
+        compared = (self.snapshot_digest, self.champion.version if self.champion else None)
         if self.decision and (self.decision.snapshot_digest, self.decision.champion_version) == compared:
             notes["promote"] = "The two were compared on this data already, with the result above."
         return notes
@@ -128,7 +130,7 @@ def read_history(promotions: PromotionService, offline_store: ServiceAddress) ->
         drift=drift,
         matured=matured[-NUM_POINTS:],
         moved_by_hand=champion.version if champion and is_by_hand else None,
-        snapshot_digest=next((s.digest for s in offline_state(offline_store).snapshots if s.is_current), ""),
+        snapshot_digest=current_digest(offline_store),
     )
 
 

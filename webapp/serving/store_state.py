@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from vroom_features.addresses import ServiceAddress
 from vroom_features.errors import UnreadableSnapshotError
-from vroom_features.offline.files import LocalFiles, Manifest, files_at
+from vroom_features.offline.files import Files, LocalFiles, Manifest, files_at
 from vroom_features.online.redis_client import memory_info, memory_warning
 from vroom_features.online.rows import freshness
 from vroom_features.online.sync import LastAudit, last_audit
@@ -100,6 +100,20 @@ def feature_unit(name: str) -> str:
     return feature.unit if feature else ""
 
 
+def current_digest(address: ServiceAddress) -> str | None:
+    """Return the digest of the current snapshot; None without one that can be read."""
+    files = files_at(address)
+    try:
+        snapshot_id = _current_id(files)
+        return Manifest.from_json(snapshot_id, files.read(f"snapshots/{snapshot_id}.json")).digest
+    except (OSError, ValueError, UnreadableSnapshotError):
+        return None
+
+
+def _current_id(files: Files) -> str:
+    return CurrentState.model_validate_json(files.read("current.json")).snapshot
+
+
 def offline_state(address: ServiceAddress) -> OfflineState:
     """Return what the offline store holds."""
     files, location = files_at(address), str(address)
@@ -107,7 +121,7 @@ def offline_state(address: ServiceAddress) -> OfflineState:
         names = [name for name in files.names("snapshots") if name.endswith(".json")]
         if not names:
             return OfflineState(location=location)
-        current = CurrentState.model_validate_json(files.read("current.json")).snapshot
+        current = _current_id(files)
         found = [
             SnapshotState.from_json(name.removesuffix(".json"), files.read(f"snapshots/{name}"))
             for name in names
