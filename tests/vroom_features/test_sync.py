@@ -12,11 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tenacity import stop_after_attempt
 
+from tests.promises.system import wait_until
 from tests.vroom_features.files import write_csvs
 from tests.vroom_features.stores import FLEET, NOW, arrive, audited, book, fresh_stores, ids_in, on_both, run
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import StoreInUseError
 from vroom_features.ingest.seed import seed
+from vroom_features.messages import VehicleMaterialized
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.online.rows import online_row
 from vroom_features.online.store import OnlineStore
@@ -138,6 +140,17 @@ def test_two_deployments_on_one_redis_do_not_mix(
         assert audited(other, beside).is_clean
         assert mine == theirs
         assert (online.get(mine) == beside.get(theirs), audited(seeded, online).is_clean) == (False, True)
+        saved = VehicleMaterialized(vehicle_ids=(theirs,), materialized_at=NOW)
+        with redis.pubsub() as messages:
+            messages.psubscribe("*:vehicle-materialized")
+            wait_until(lambda: messages.get_message(timeout=1) is not None)  # subscribed
+            beside.publish(saved)
+            online.publish(saved)
+            received = [messages.get_message(timeout=10) for _ in range(2)]
+        assert [message["channel"] for message in received if message] == [
+            b"other:vehicle-materialized",
+            b"vroom-forecast:vehicle-materialized",
+        ]
         beside.clear()
     assert {key.split(b":")[0] for key in redis.scan_iter()} <= {b"vroom-forecast", b"other"}
     assert ids_in(online) == [mine]
