@@ -79,6 +79,6 @@ def check_port(host: str, port: int) -> None:
     socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
 
 
-def withheld() -> list[str]:
+def not_inherited() -> list[str]:
     """Return the names of the variables that programs do not get which `make run` starts."""
     return sorted(name for name in os.environ if NOT_HANDED_ON.match(name) and not HANDED_ON.match(name))

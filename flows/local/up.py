@@ -23,7 +23,7 @@ from sqlalchemy import URL
 from flows.local.waiting import StartError, wait_for, waiting_for
 from vroom_features.addresses import ServiceAddress, prefect_headers
 from vroom_features.checks import check_ports
-from vroom_features.environment import check_port, withheld
+from vroom_features.environment import check_port, not_inherited
 from vroom_features.errors import DataContractError
 from vroom_features.ingest.csv_files import find_csv
 from vroom_features.online.redis_client import connect_redis, describe, node_url
@@ -49,7 +49,7 @@ def up(settings: Settings, console: Console) -> int:
     os.umask(0o077)  # every file that the system writes is for its owner alone
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last from a closed terminal
         signal.signal(name, _interrupt)
-    if left_out := withheld():
+    if left_out := not_inherited():
         console.print(f"Not handed on to what starts here: {', '.join(left_out)}", highlight=False)
     try:
         check(settings)
@@ -175,7 +175,7 @@ def child_environment(settings: Settings) -> dict[str, str]:
     }
     prefect_database = URL.create("sqlite+aiosqlite", database=str(settings.home / "prefect" / "prefect.db"))
     return (
-        {name: value for name, value in os.environ.items() if name not in withheld()}
+        {name: value for name, value in os.environ.items() if name not in not_inherited()}
         | own
         | {
             "PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ.get('PATH', '')}",

@@ -19,7 +19,7 @@ from tests.promises.system import ROOT, Web, command_environment, wait_until
 from tests.whole_system import system_settings
 from vroom_features.addresses import ServiceAddress
 from vroom_features.commands.vroom import WORKER
-from vroom_features.environment import withheld
+from vroom_features.environment import not_inherited
 from vroom_features.settings import Settings
 
 
@@ -116,7 +116,7 @@ def test_what_programs_inherit_is_chosen(settings: Settings, monkeypatch: pytest
     assert not inherited.keys() & set(dropped)
     assert inherited["PREFECT_HOME"] == str(settings.home / "prefect")
     assert (inherited["VROOM_SECRET_KEY"], inherited["VROOM_REDIS_URL"]) == ("k", "redis://:p@h/0")
-    assert set(dropped) < set(withheld())
+    assert set(dropped) < set(not_inherited())
 
 
 def test_a_folder_is_handed_on_only_when_it_was_given(
