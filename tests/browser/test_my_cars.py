@@ -84,6 +84,7 @@ def test_a_private_link_opens_the_cars_on_another_device(window: Window) -> None
     page.goto("/my-cars")
     page.get_by_role("button", name="Revoke it").click()
     page.get_by_role("dialog").get_by_role("button", name="Revoke the link").click()
+    expect(page.get_by_text("The private link no longer works.")).to_be_visible()
     expect(page.get_by_role("link", name=number, exact=True)).to_be_visible()
     phone.reload()
     expect(phone.get_by_text("No car saved in this browser yet")).to_be_visible()
