@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.utils import InferenceServerException
 
 from tests.factories import VEHICLE
+from tests.promises.system import ROOT
 from tests.webapp.conftest import Models
 from tests.webapp.faults import served
 
@@ -108,7 +108,7 @@ def test_the_example_in_the_documents_runs(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    document = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    document = (ROOT / "docs" / "api.md").read_text()
     (code,) = re.findall(r"```python\n(.+?)```", document, re.DOTALL)
     connect = 'client = InferenceServerClient("127.0.0.1:8000")\n'
     assert connect in code

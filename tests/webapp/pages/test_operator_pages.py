@@ -7,8 +7,9 @@ from pathlib import Path
 from flask.testing import FlaskClient
 
 from tests.promises.system import wait_until
+from tests.snapshots import SAMPLE
 from tests.webapp.conftest import OPERATOR, Models, add_record, csrf_token, save, sign_in
-from tests.webapp.test_pages import DATA, page
+from tests.webapp.pages.test_pages import page
 from vroom_features.ingest.seed import seed
 from vroom_features.materialize import materialize
 from vroom_features.offline.snapshots import OfflineStore
@@ -139,7 +140,7 @@ def test_snapshots_and_last_audit_are_shown(client: FlaskClient, services: Servi
     shown = page(client, "/feature-stores")
     assert "No snapshot yet" in shown
     assert "Materialize runs one" in shown
-    seed(services.source, DATA)
+    seed(services.source, SAMPLE)
     offline = OfflineStore(services.settings.offline_store.url)
     materialize(services.source, offline, services.online, now=now())
     materialize(services.source, offline, None, now=now(), as_of=datetime(2023, 7, 1, tzinfo=UTC))

@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 
 from flask.testing import FlaskClient
 
+from tests.snapshots import SAMPLE
 from tests.webapp.conftest import Models, csrf_token, sign_in
-from tests.webapp.test_pages import DATA, page
+from tests.webapp.pages.test_pages import page
 from vroom_features.ingest.seed import seed
 from vroom_features.materialize import materialize
 from vroom_features.offline.snapshots import OfflineStore
@@ -72,7 +73,7 @@ def test_unchanged_data_is_said_at_the_button(
     champion: int, models: Models, client: FlaskClient, services: Services
 ) -> None:
     offline = OfflineStore(services.settings.offline_store)
-    seed(services.source, DATA)
+    seed(services.source, SAMPLE)
     materialize(services.source, offline, services.online, now=now())
     assert "The data has not changed" not in page(client, "/models")
     digest = offline.current().digest

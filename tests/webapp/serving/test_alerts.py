@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from tests.flows.receiver import receiving
 from tests.promises.system import wait_until
 from tests.webapp.conftest import Models, running_app, save, sign_in
-from tests.webapp.test_pages import page
+from tests.webapp.pages.test_pages import page
 from vroom_features.settings import Settings
 from vroom_model.records import Decision, FeatureDrift, Matured, MonitorReport, Outcomes
 from webapp.services import Services, now

@@ -22,6 +22,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
 
 from tests.factories import VEHICLE
+from tests.promises.system import ROOT
 from tests.vroom_features.files import write_csvs
 from tests.webapp.conftest import OPERATOR, PASSWORD
 from vroom_features.ingest.seed import seed
@@ -32,7 +33,7 @@ from webapp.services import Services
 
 PAGES = {blueprint.name for blueprint in BLUEPRINTS}
 NOT_CALLED = {"static", "openapi"}
-GUIDE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+GUIDE = (ROOT / "docs" / "api.md").read_text()
 EXAMPLE = re.compile(r"```console\n\$ (curl .+?)\n```\n(?:```json\n(.+?)\n```)?", re.DOTALL)
 CURL = ArgumentParser()
 CURL.add_argument("-s", action="store_true")

@@ -12,6 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.factories import make_vehicle
+from tests.snapshots import SAMPLE
 from tests.vroom_features.files import vehicle_line, write_csvs
 from tests.webapp.conftest import OPERATOR, Models, running_app
 from tests.webapp.registry import snapshot_ref
@@ -25,8 +26,6 @@ from webapp.services import Services, now
 from webapp.serving.current_model import LoadedModel
 from webapp.serving.fleet_overview import FleetOverview
 
-DATA = Path(__file__).parents[2] / "data"
-
 
 @pytest.fixture
 def app(settings: Settings, redis_url: str, tmp_path: Path) -> Iterator[Flask]:
@@ -37,7 +36,7 @@ def app(settings: Settings, redis_url: str, tmp_path: Path) -> Iterator[Flask]:
 
 @pytest.fixture
 def served(services: Services) -> LoadedModel:
-    seed(services.source, DATA)
+    seed(services.source, SAMPLE)
     found = services.slot.current
     assert found is not None
     return found

@@ -5,12 +5,12 @@ import re
 from datetime import date
 from html import unescape
 from itertools import product
-from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 
 from tests.factories import VEHICLE
+from tests.snapshots import SAMPLE
 from tests.vroom_features.stores import arrive
 from tests.webapp.conftest import Models, csrf_token, sign_in
 from tests.webapp.registry import snapshot_ref
@@ -18,8 +18,6 @@ from vroom_features.ingest.seed import seed
 from vroom_features.watch import Watch
 from webapp.rendering.forms import DEFAULTS, read_entry
 from webapp.services import Services
-
-DATA = Path(__file__).parents[2] / "data"
 
 
 def words(client: FlaskClient, path: str) -> str:
@@ -33,7 +31,7 @@ def words(client: FlaskClient, path: str) -> str:
 @pytest.fixture(scope="module", autouse=True)
 def fleet(app: object) -> None:
     services: Services = app.extensions["vroom"]  # type: ignore[attr-defined]
-    seed(services.source, DATA)
+    seed(services.source, SAMPLE)
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator
 from hashlib import sha256
 from html import unescape
-from pathlib import Path
 from urllib.parse import parse_qsl
 
 import pytest
 from flask.testing import FlaskClient
 
+from tests.snapshots import SAMPLE
 from tests.vroom_features.stores import arrive
 from tests.webapp.conftest import csrf_token, sign_in
 from tests.webapp.faults import FaultyProxy
@@ -23,8 +23,6 @@ from webapp.rendering.formats import plain
 from webapp.rendering.forms import DEFAULTS
 from webapp.rendering.listing import PAGE_SIZE
 from webapp.services import Services
-
-DATA = Path(__file__).parents[2] / "data"
 
 
 def page(client: FlaskClient, path: str, **query: object) -> str:
@@ -123,7 +121,7 @@ def test_a_wrong_field_comes_back_with_its_error_and_what_was_typed(client: Flas
 
 
 def test_the_fleet_is_sorted_and_narrowed(client: FlaskClient, services: Services) -> None:
-    seed(services.source, DATA)
+    seed(services.source, SAMPLE)
     shown = page(client, "/fleet", sort="num_reservations", order="desc", page=2)
     assert "1,000 cars · page 2 of 40" in shown
     counts = [int(text) for text in re.findall(r'<td class="num"><strong>(\d+)</strong>', shown)]
