@@ -8,7 +8,7 @@ from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
-from tests.webapp.faults import served
+from tests.faults import served
 
 
 @dataclass

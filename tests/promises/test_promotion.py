@@ -8,8 +8,8 @@ import sys
 import pytest
 import yaml
 
+from tests.faults import proxy_that_refuses
 from tests.promises.conftest import read_rows, write_rows
-from tests.promises.killing_proxy import Moment, proxy_that_kills
 from tests.promises.system import MODEL_NAME, ROOT, VEHICLE, System, wait_until
 
 CHANNELS = tuple(f"{MODEL_NAME}:{name}" for name in ("model-promoted", "model-loaded", "pipeline-completed"))
@@ -78,21 +78,26 @@ def test_a_promotion_and_a_rollback_that_are_killed_are_finished_once(
     system: System, champion: int, challenger: int
 ) -> None:
     promotion = {"version": challenger, "force": True, "reason": REASON}
-    for flow, moment, parameters, expected in (
-        ("vroom_forecast_promotion", "before", promotion, challenger),
-        ("vroom_forecast_rollback", "after", {"reason": REASON}, champion),
+    for flow, is_moved, parameters, expected in (
+        ("vroom_forecast_promotion", False, promotion, challenger),
+        ("vroom_forecast_rollback", True, {"reason": REASON}, champion),
     ):
-        killed(system, moment, flow, **parameters)
+        killed(system, flow, is_moved=is_moved, **parameters)
         message = system.run("vroom_forecast_promotion", version=expected)  # the next who looks finishes it
         assert "champion already" in message
         assert system.champion() == expected
         wait_until(lambda expected=expected: system.serves(expected))
 
 
-def killed(system: System, moment: Moment, flow: str, **parameters: object) -> None:
+def killed(system: System, flow: str, *, is_moved: bool, **parameters: object) -> None:
     """Run a flow that is killed as it moves the alias."""
     victim: list[subprocess.Popen[bytes]] = []
-    with proxy_that_kills(system.mlflow, moment, victim) as address:
+
+    def kill() -> bool:
+        victim[0].kill()
+        return True
+
+    with proxy_that_refuses(system.mlflow, refuses=kill, is_done=is_moved) as address:
         victim.append(flow_process(system, flow, address, **parameters))
         assert victim[0].wait(120) == -signal.SIGKILL
 

@@ -2,19 +2,17 @@
 
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from werkzeug.wrappers import Request, Response
 
+from tests.faults import proxy_that_refuses
 from tests.snapshots import FrameSnapshot
-from tests.webapp.faults import FaultyProxy, served
 from vroom_features.database.vehicles import SourceStore
 from vroom_model.errors import RegistryError
 from vroom_model.messages import ModelPromoted
@@ -28,7 +26,7 @@ from vroom_model.training.train import TrainedModel, train
 AS_OF = datetime(2026, 1, 2, tzinfo=UTC)
 FULL, MIDDLING, WEAK = TrainingParams(), TrainingParams(num_rounds=8), TrainingParams(num_rounds=2)
 """Each is better than the next."""
-ALIAS, TAG = "registered-models/alias", "model-versions/set-tag"
+TAG = "model-versions/set-tag"
 _FOLDER = tempfile.TemporaryDirectory(prefix="vroom-models-")
 _MODELS: dict[tuple[Any, ...], TrainedModel] = {}
 
@@ -102,25 +100,3 @@ class Champions:
         champion = self.registry.champion()
         assert champion is not None
         return champion.version
-
-
-@contextmanager
-def proxy_that_refuses(
-    mlflow: str, step: str = ALIAS, *, refuses: Callable[[], bool] = lambda: True, is_done: bool = False
-) -> Iterator[str]:
-    """Stand before MLflow and refuse a step, the end of a path; return the address.
-
-    ``refuses`` is asked before each step.  If ``is_done``, MLflow does the step that is refused.
-    """
-    with httpx.Client(base_url=mlflow, timeout=30) as client:
-        pass_on = FaultyProxy(client)
-
-        @Request.application
-        def refuse(request: Request) -> Response:
-            is_refused = request.method == "POST" and request.path.endswith(step) and refuses()
-            if is_done or not is_refused:
-                answer = Response.from_app(pass_on, request.environ)
-            return Response(status=503) if is_refused else answer
-
-        with served(refuse) as url:
-            yield url

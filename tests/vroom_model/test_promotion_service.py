@@ -1,7 +1,8 @@
 import mlflow
 import pytest
 
-from tests.vroom_model.champions import ALIAS, AS_OF, FULL, MIDDLING, TAG, WEAK, Champions
+from tests.faults import ALIAS
+from tests.vroom_model.champions import AS_OF, FULL, MIDDLING, TAG, WEAK, Champions
 from vroom_features.database.engine import promotion_lock
 from vroom_model.errors import ReasonError, RegistryError, RollbackError
 from vroom_model.messages import ModelPromoted

@@ -14,10 +14,11 @@ import mlflow
 import numpy as np
 import pytest
 
+from tests.faults import proxy_that_refuses
 from tests.promises.system import ROOT
 from tests.snapshots import FrameSnapshot
 from tests.vroom_features.stores import store_fleet
-from tests.vroom_model.champions import AS_OF, MIDDLING, WEAK, Champions, proxy_that_refuses, trained_model
+from tests.vroom_model.champions import AS_OF, MIDDLING, WEAK, Champions, trained_model
 from vroom_model.errors import (
     BaselineError,
     BrokenModelError,

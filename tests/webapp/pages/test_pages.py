@@ -11,10 +11,10 @@ from urllib.parse import parse_qsl
 import pytest
 from flask.testing import FlaskClient
 
+from tests.faults import FaultyProxy
 from tests.snapshots import SAMPLE
 from tests.vroom_features.stores import arrive
 from tests.webapp.conftest import csrf_token, sign_in
-from tests.webapp.faults import FaultyProxy
 from vroom_features.database.queries import VehicleFilter
 from vroom_features.ingest.seed import seed
 from vroom_features.vehicle import PRICE_MAX

@@ -11,11 +11,11 @@ import redis as redis_py
 from sqlalchemy import make_url
 from werkzeug.wrappers import Request, Response
 
+from tests.faults import served
 from tests.ports import free_port
 from tests.promises.system import wait_until
 from tests.secrets import LOGIN, PASSWORD, USER, assert_nothing_secret
 from tests.webapp.conftest import OPERATOR, Models, make_settings, running_app, sign_in
-from tests.webapp.faults import served
 from vroom_features.settings import Settings
 from vroom_model.errors import RegistryError
 from vroom_model.registry.registry import Registry

