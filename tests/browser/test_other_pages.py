@@ -127,8 +127,10 @@ def test_the_scatter_plot_names_the_dot_that_is_pointed_at(window: Window) -> No
 def test_the_server_is_measured_from_the_page(window: Window, site: Site) -> None:
     arrive(site.source)
     page = window.open("/system")
-    page.get_by_role("button", name="Measure").click()
-    expect(page.get_by_text("Done.")).to_be_visible(timeout=60_000)
+    for _ in range(2):
+        page.get_by_role("button", name="Measure").click()
+        expect(page.get_by_text("Done.")).to_be_hidden()
+        expect(page.get_by_text("Done.")).to_be_visible(timeout=60_000)
     rows = page.locator("#percentiles tbody tr")
     expect(rows).to_have_count(2)
     for path in ("/predict", "/predict/id"):
@@ -142,3 +144,8 @@ def test_the_server_is_measured_from_the_page(window: Window, site: Site) -> Non
     for column in (1, 2):
         texts = page.locator(f"#histogram tbody td:nth-child({column + 1})").all_inner_texts()
         assert sum(map(int, texts)) == 200
+    canvas = page.locator("#histogram canvas")
+    width = canvas.evaluate("canvas => canvas.width")
+    page.set_viewport_size({"width": 900, "height": 844})
+    page.wait_for_function("width => document.querySelector('#histogram canvas').width < width", arg=width)
+    expect(canvas).to_have_count(1)

@@ -1,6 +1,8 @@
 // Charts are drawn from tables of the page, which screen readers and printers use instead.
 // A cell may have a more exact value in data-v.
-const drawn = new Set();
+import { on } from "./live.js";
+
+const drawn = new Map(); // by its figure, what is drawn there
 let library = null;
 
 // The chart library, fetched by the first chart of a page.
@@ -27,13 +29,11 @@ function isNear(place) {
   });
 }
 
-export function cells(table) {
+function columnsOf(table) {
   const columns = {};
-  const heads = [...table.tHead.rows[0].cells].map((cell) => cell.dataset.key);
-  for (const key of heads) if (key) columns[key] = [];
-  for (const row of table.tBodies[0].rows) {
-    heads.forEach((key, i) => key && columns[key].push(numberOf(row.cells[i].dataset.v ?? row.cells[i].textContent)));
-  }
+  [...table.tHead.rows[0].cells].forEach(({ dataset: { key } }, i) => {
+    if (key) columns[key] = [...table.tBodies[0].rows].map((row) => numberOf(row.cells[i].dataset.v ?? row.cells[i].textContent));
+  });
   return columns;
 }
 
@@ -55,44 +55,37 @@ export function alpha(name, share) {
   return `color-mix(in srgb, ${colour(name)} ${share * 100}%, transparent)`;
 }
 
-function axis(label, extra = {}) {
-  return {
-    stroke: colour("soft"),
-    font: `12px ${getComputedStyle(document.body).fontFamily}`,
-    labelFont: `12px ${getComputedStyle(document.body).fontFamily}`,
-    label,
-    labelSize: 18,
-    labelGap: 2,
-    grid: { stroke: colour("line"), width: 1 },
-    ticks: { show: false },
-    ...extra,
-  };
+function axis(label, extra) {
+  const font = `12px ${getComputedStyle(document.body).fontFamily}`;
+  const grid = { stroke: colour("line"), width: 1 };
+  return { stroke: colour("soft"), font, labelFont: font, label, labelSize: 18, labelGap: 2, grid, ticks: { show: false }, ...extra };
 }
 
-// draw(figure, build): build({ table data }, library) gives { data, options }; drawn again when size or theme changes.
-export async function draw(figure, build) {
+// build({ table data }, library, what load returned) gives { data, options }; drawn again when size or theme changes.
+export async function draw(figure, build, load = () => null) {
   const place = figure.querySelector(".plot");
-  const columns = cells(figure.querySelector("table"));
-  const chart = { plot: null };
+  const columns = columnsOf(figure.querySelector("table"));
   let uPlot;
+  let loaded;
   try {
     await isNear(place);
-    uPlot = await loadLibrary();
+    [uPlot, loaded] = await Promise.all([loadLibrary(), load()]);
   } catch {
     place.hidden = true;
-    figure.querySelector("details").open = true; // the same as a table
+    figure.querySelector("details").open = true;
+    const hint = figure.querySelector("p.readout");
+    if (hint) hint.textContent = "The chart cannot be drawn. The table has its figures.";
     return;
   }
   const render = () => {
     const width = Math.floor(place.clientWidth);
-    if (!width || !place.isConnected) return;
-    chart.plot?.destroy();
-    const height = Number(figure.dataset.height ?? 280);
-    const { data, options, x = "", y = "", xAxis = {} } = build(columns, uPlot);
-    chart.plot = new uPlot(
+    if (!width) return;
+    drawn.get(figure).plot?.destroy();
+    const { data, options, x, y, xAxis = {} } = build(columns, uPlot, loaded);
+    drawn.get(figure).plot = new uPlot(
       {
         width,
-        height,
+        height: place.clientHeight,
         legend: { show: false },
         scales: { x: { time: false } },
         axes: [axis(x, { size: 34, ...xAxis }), axis(y, { size: 44 })],
@@ -103,19 +96,27 @@ export async function draw(figure, build) {
       place,
     );
   };
-  chart.render = render;
-  chart.place = place;
-  drawn.add(chart);
+  drawn.get(figure)?.plot?.destroy();
+  drawn.set(figure, { plot: null, render });
   figure.dataset.drawn = ""; // printed instead of its table
   render();
 }
 
+// Draws each chart of the page by its kind, also in a part that is replaced.
+export function drawAll(kinds) {
+  const drawIn = (root) => {
+    for (const [kind, drawChart] of Object.entries(kinds)) root.querySelectorAll(`[data-chart=${kind}]`).forEach(drawChart);
+  };
+  drawIn(document);
+  on("replaced", drawIn);
+}
+
 function redrawAll() {
-  for (const chart of drawn) {
-    if (chart.place.isConnected) chart.render();
+  for (const [figure, { plot, render }] of drawn) {
+    if (figure.isConnected) render();
     else {
-      chart.plot?.destroy();
-      drawn.delete(chart);
+      plot?.destroy();
+      drawn.delete(figure);
     }
   }
 }

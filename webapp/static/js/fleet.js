@@ -1,6 +1,5 @@
 // The fleet's scatter plot: forecast and bookings of each car, and the means of groups.
-import { alpha, colour, draw } from "./chart.js";
-import { on } from "./live.js";
+import { alpha, colour, draw, drawAll } from "./chart.js";
 
 const REACH_PX = 15;
 
@@ -18,23 +17,15 @@ function dotAt(u) {
   return nearest;
 }
 
-async function drawScatter(figure) {
+function drawScatter(figure) {
   const readout = figure.querySelector(".readout");
   const hint = readout.textContent;
-  let points;
-  try {
+  const load = async () => {
     const response = await fetch(figure.dataset.points, { headers: { Accept: "application/json" } });
     if (!response.ok) throw new Error(response.statusText);
-    points = await response.json();
-  } catch {
-    readout.textContent = "The dots cannot be loaded. The table shows groups of them.";
-    figure.querySelector(".plot").hidden = true;
-    figure.querySelector("details").open = true;
-    return;
-  }
-  const { forecast, outcome, vehicle_id: ids } = points;
-  if (!forecast.length) return;
-  draw(figure, ({ expected, real }) => {
+    return response.json();
+  };
+  draw(figure, ({ expected, real }, uPlot, { forecast, outcome, vehicle_id: ids }) => {
     const top = Math.ceil(Math.max(...forecast, ...outcome) / 5) * 5;
     const right = Math.ceil(Math.max(...forecast) + 0.5);
     // One ascending x for all series: the dots, the diagonal's ends, and the groups' means.
@@ -71,12 +62,7 @@ async function drawScatter(figure) {
         },
       },
     };
-  });
+  }, load);
 }
 
-function drawAll(root) {
-  for (const figure of root.querySelectorAll("[data-chart=scatter]")) drawScatter(figure);
-}
-
-drawAll(document);
-on("replaced", drawAll);
+drawAll({ scatter: drawScatter });

@@ -81,39 +81,31 @@ async function follow(version, isSecond = false) {
   news.textContent = `Updated with newer data: ${before.figure} is ${figure === before.figure ? "still" : "now"} ${figure}, model ${by}.`;
 }
 
-// A vertical line at a price, and then its label: on the side away from the other line, if there is room.
-function drawLine(u, value, other, label, stroke, dash) {
-  if (value < u.scales.x.min || value > u.scales.x.max) return;
-  const { ctx, bbox } = u;
-  const x = u.valToPos(value, "x", true);
-  ctx.save();
-  ctx.strokeStyle = stroke;
-  ctx.lineWidth = 2 * devicePixelRatio;
-  ctx.setLineDash(dash.map((d) => d * devicePixelRatio));
-  ctx.beginPath();
-  ctx.moveTo(x, bbox.top);
-  ctx.lineTo(x, bbox.top + bbox.height);
-  ctx.stroke();
-  ctx.restore();
-}
-
-function drawLabel(u, value, other, label, stroke, dash, row) {
-  if (value < u.scales.x.min || value > u.scales.x.max) return;
-  const { ctx, bbox } = u;
+// Vertical lines at two prices, and then their labels: on the side away from the other line, if there is room.
+function drawPrices({ ctx, bbox, scales, valToPos }, prices) {
   const ratio = devicePixelRatio;
-  const x = u.valToPos(value, "x", true);
-  ctx.save();
-  ctx.font = `600 ${12 * ratio}px ${getComputedStyle(document.body).fontFamily}`;
   const gap = 6 * ratio;
-  const width = ctx.measureText(label).width;
-  const onLeft = value < other ? x - width - gap > bbox.left : x + width + gap > bbox.left + bbox.width;
-  const left = onLeft ? x - gap - width : x + gap;
-  const top = bbox.top + (2 + 16 * row) * ratio;
-  ctx.fillStyle = colour("sheet"); // hides a line that it crosses
-  ctx.fillRect(left - 1, top, width + 2, 16 * ratio);
-  ctx.fillStyle = stroke;
+  const lines = prices.map((line, row) => ({ ...line, row, x: valToPos(line.price, "x", true), other: prices[1 - row].price }));
+  const inside = lines.filter(({ price }) => price >= scales.x.min && price <= scales.x.max);
+  ctx.save();
+  ctx.lineWidth = 2 * ratio;
+  ctx.font = `600 ${12 * ratio}px ${getComputedStyle(document.body).fontFamily}`;
   ctx.textAlign = "left";
-  ctx.fillText(label, left, top + 12 * ratio);
+  for (const { x, stroke, dash } of inside) {
+    ctx.strokeStyle = stroke;
+    ctx.setLineDash(dash.map((d) => d * ratio));
+    ctx.stroke(new Path2D(`M${x} ${bbox.top}v${bbox.height}`));
+  }
+  for (const { x, stroke, label, row, price, other } of inside) {
+    const { width } = ctx.measureText(label);
+    const onLeft = price < other ? x - width - gap > bbox.left : x + width + gap > bbox.left + bbox.width;
+    const left = onLeft ? x - gap - width : x + gap;
+    const top = bbox.top + (2 + 16 * row) * ratio;
+    ctx.fillStyle = colour("sheet"); // hides a line that it crosses
+    ctx.fillRect(left - 1, top, width + 2, 16 * ratio);
+    ctx.fillStyle = stroke;
+    ctx.fillText(label, left, top + 12 * ratio);
+  }
   ctx.restore();
 }
 
@@ -150,10 +142,10 @@ function drawCurve(figure) {
       cursor: { y: false, points: { show: (u, i) => (i === 3 ? undefined : false), size: 10, fill: colour("road") } },
       hooks: {
         ready: [(u) => { plot = u; }],
-        draw: [(u) => {
-          const lines = [[market, now, "market", colour("soft"), [4, 4], 1], [now, market, "now", colour("ink"), [], 0]];
-          for (const part of [drawLine, drawLabel]) for (const line of lines) part(u, ...line);
-        }],
+        draw: [(u) => drawPrices(u, [
+          { price: now, label: "now", stroke: colour("ink"), dash: [] },
+          { price: market, label: "market", stroke: colour("soft"), dash: [4, 4] },
+        ])],
         setCursor: [(u) => { if (u.cursor.idx !== null && u.cursor.event) read(u.cursor.idx); }],
       },
     },

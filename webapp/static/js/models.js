@@ -1,6 +1,5 @@
 // The champion's calibration (mean forecast and mean bookings of groups of cars), and its real errors over time.
-import { colour, draw } from "./chart.js";
-import { on } from "./live.js";
+import { colour, draw, drawAll } from "./chart.js";
 
 const MARGIN_S = 10 * 86400;
 
@@ -52,18 +51,18 @@ function drawBins(figure) {
   const table = figure.querySelector("table");
   const readout = figure.querySelector(".readout");
   const heads = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
+  const rows = [...table.tBodies[0].rows].map((row) => [...row.cells].map((cell) => cell.textContent));
   const bars = figure.dataset.bars !== undefined;
   draw(figure, ({ x, y, target }, uPlot) => {
-    const labels = [...table.tBodies[0].rows].map((row) => row.cells[0].textContent);
     const isNamed = bars && target; // bins of unequal width stand side by side
+    const beside = target ?? x.map(() => 0);
     const low = Math.min(0, ...y);
-    const high = Math.max(0, ...y, ...(target ?? []));
-    const zero = target ?? x.map(() => 0);
+    const high = Math.max(...y, ...beside);
     return {
       x: figure.dataset.x,
       y: figure.dataset.y,
-      xAxis: isNamed ? { space: 60, values: (u, splits) => splits.map((at) => labels[at] ?? "") } : {},
-      data: [x, y, zero],
+      xAxis: isNamed ? { space: 60, values: (u, splits) => splits.map((at) => rows[at]?.[0] ?? "") } : {},
+      data: [x, y, beside],
       options: {
         scales: { x: { time: false, range: (u, from, to) => (isNamed ? [-0.6, x.length - 0.4] : [from - (to - from) / 20, to + (to - from) / 20]) }, y: { range: [low * 1.1, high * 1.1 || 1] } },
         series: [
@@ -74,22 +73,11 @@ function drawBins(figure) {
           { stroke: colour("second"), width: 1.5, dash: [5, 5], points: { show: false } },
         ],
         hooks: {
-          setCursor: [
-            ({ cursor: { idx } }) => {
-              if (idx !== null && idx !== undefined) readout.textContent = [...table.tBodies[0].rows[idx].cells].map((cell, i) => `${heads[i]} ${cell.textContent}`).join(", ");
-            },
-          ],
+          setCursor: [({ cursor: { idx } }) => { if (rows[idx]) readout.textContent = rows[idx].map((text, i) => `${heads[i]} ${text}`).join(", "); }],
         },
       },
     };
   });
 }
 
-function drawAll(root) {
-  for (const figure of root.querySelectorAll("[data-chart=bins]")) drawBins(figure);
-  for (const figure of root.querySelectorAll("[data-chart=matured]")) drawMatured(figure);
-  for (const figure of root.querySelectorAll("[data-chart=calibration]")) drawCalibration(figure);
-}
-
-drawAll(document);
-on("replaced", drawAll);
+drawAll({ bins: drawBins, matured: drawMatured, calibration: drawCalibration });

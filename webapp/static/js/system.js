@@ -67,7 +67,6 @@ function show(times) {
   last.dataset.v = last.textContent;
   last.append(" and more");
   figure.querySelector("tbody").replaceChildren(...rows);
-  figure.querySelector(".plot").replaceChildren();
   draw(figure, ({ time, typed, stored }, uPlot) => {
     const paths = uPlot.paths.stepped({ align: 1, extend: true });
     const line = (name) => ({ stroke: colour(name), width: 2, fill: alpha(name, 0.18), paths, points: { show: false } });
