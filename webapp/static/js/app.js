@@ -38,45 +38,27 @@ function themeSwitch() {
   });
 }
 
+// Sends a form once its question is answered with yes; a risky button is neither the first in line nor the coloured one.
 function showQuestion(form) {
   const { confirm: question, does, button } = form.dataset;
-  const dialog = document.createElement("dialog");
-  const heading = document.createElement("h2");
-  heading.textContent = question;
-  heading.id = "question";
-  dialog.setAttribute("aria-labelledby", "question");
-  const text = document.createElement("p");
-  text.textContent = does;
-  const buttons = document.createElement("form");
-  buttons.method = "dialog";
-  buttons.className = "row";
-  const reason = document.createElement("input");
-  if (form.dataset.reason) {
-    const label = document.createElement("label");
-    Object.assign(reason, { required: true, maxLength: Number(form.dataset.reason), className: "plain", name: "reason" });
-    label.append("Reason, kept in the history", reason);
-    label.className = "field wide";
-    buttons.append(label);
-  }
-  const risky = form.dataset.risky !== undefined; // then neither the first in line nor the coloured one
-  const choices = [["yes", button, `button ${risky ? "risky" : "main"}`], ["", "Cancel", "button"]];
-  for (const [value, label, kind] of risky ? choices.reverse() : choices) {
-    const choice = document.createElement("button");
-    Object.assign(choice, { value, textContent: label, className: kind, formNoValidate: value === "" });
-    buttons.append(choice);
-  }
-  dialog.append(heading, text, buttons);
-  document.body.append(dialog);
-  dialog.addEventListener("close", () => {
-    dialog.remove();
+  const [isRisky, asksReason] = [form.dataset.risky, form.dataset.reason].map((flag) => flag !== undefined);
+  const dialog = document.getElementById("question");
+  const [reason, yes, no] = ["[name=reason]", "[value=yes]", "[formnovalidate]"].map((part) => dialog.querySelector(part));
+  dialog.querySelector("h2").textContent = question;
+  dialog.querySelector("p").textContent = does;
+  reason.parentNode.hidden = reason.disabled = !asksReason;
+  reason.value = "";
+  Object.assign(yes, { textContent: button, className: `button ${isRisky ? "risky" : "main"}` });
+  (isRisky ? no : yes).after(isRisky ? yes : no);
+  dialog.returnValue = "";
+  dialog.onclose = () => {
     if (dialog.returnValue !== "yes") return;
-    const confirmed = document.createElement("input");
-    Object.assign(confirmed, { type: "hidden", name: "confirmed", value: "yes" });
-    reason.hidden = true;
-    form.append(confirmed, reason);
+    for (const [name, value] of Object.entries({ confirmed: "yes", ...(asksReason && { reason: reason.value }) })) {
+      form.append(Object.assign(document.createElement("input"), { type: "hidden", name, value }));
+    }
     for (const press of form.querySelectorAll("button")) press.disabled = true;
     form.submit();
-  });
+  };
   dialog.showModal();
 }
 
