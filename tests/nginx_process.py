@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.ports import free_port
-from tests.promises.system import ROOT, wait_until
+from tests.promises.system import ROOT, started
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 CONF = ROOT / "deploy" / "nginx.conf"
@@ -50,12 +50,8 @@ def documented_nginx(folder: Path, port: int, *, app: str, events: str) -> Itera
         configuration = configuration.replace(installed, str(folder))
     path = folder / "nginx.conf"
     path.write_text(AROUND.format(folder=folder, configuration=configuration))
-    with subprocess.Popen([str(NGINX), "-c", str(path)]) as nginx:
-        try:
-            wait_until(lambda: is_open(port))
-            yield
-        finally:
-            nginx.terminate()
+    with started([str(NGINX), "-c", str(path)], lambda: is_open(port)):
+        yield
 
 
 def is_open(port: int) -> bool:

@@ -1,7 +1,6 @@
 """Servers of the web app, and settings of a system that tests start, for tests that reach inside."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from unittest.mock import patch
 import httpx
 
 from tests.ports import free_ports
-from tests.promises.system import PORTS, ROOT, wait_until
+from tests.promises.system import PORTS, ROOT, started
 from vroom_features.settings import Settings
 
 
@@ -31,9 +30,6 @@ def system_settings(home: Path, data_dir: Path = ROOT / "data") -> Settings:
 def serving(what: str, port: int, environment: Mapping[str, str]) -> Iterator[str]:
     """Run a server of the web app for the time of the block; yield its address once it answers."""
     url = f"http://127.0.0.1:{port}"
-    with subprocess.Popen([sys.executable, "-m", "webapp", what], cwd=ROOT, env=environment) as process:
-        try:
-            wait_until(lambda: httpx.get(f"{url}/health").is_success, timeout_s=60)
-            yield url
-        finally:
-            process.terminate()
+    command = [sys.executable, "-m", "webapp", what]
+    with started(command, lambda: httpx.get(f"{url}/health").is_success, environment=environment):
+        yield url

@@ -46,13 +46,11 @@ def copy_fleet(folder: Path) -> Path:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Read a CSV."""
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
 def write_rows(path: Path, rows: list[dict[str, str]]) -> None:
-    """Write a CSV."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()

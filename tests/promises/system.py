@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -70,6 +70,29 @@ def wait_until(is_so: Callable[[], object], *, timeout_s: float = 30.0) -> None:
         time.sleep(POLL_S)
 
 
+@contextmanager
+def started(
+    command: Sequence[str],
+    is_up: Callable[[], object],
+    *,
+    environment: Mapping[str, str] | None = None,
+    cwd: Path = ROOT,
+    log: Path | None = None,
+) -> Iterator[None]:
+    """Run a server for the time of the block, which begins once it is up."""
+    with (
+        log.open("w") if log else nullcontext() as output,
+        subprocess.Popen(command, cwd=cwd, env=environment, stdout=output, stderr=output) as process,
+    ):
+        try:
+            wait_until(lambda: process.poll() is not None or is_up(), timeout_s=START_TIMEOUT_S)
+            assert process.poll() is None, command
+            yield
+        finally:
+            process.terminate()
+            process.wait(STOP_TIMEOUT_S)
+
+
 def command_environment(**variables: object) -> dict[str, str]:
     """Return the environment of a command as a terminal has it, with these variables."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
@@ -110,7 +133,6 @@ class Web:
 
     @property
     def url(self) -> str:
-        """Address of its pages."""
         return f"http://127.0.0.1:{self.port}"
 
     def get(self, path: str, **options: Any) -> httpx.Response:  # as httpx takes them
@@ -118,7 +140,6 @@ class Web:
         return httpx.get(f"{self.url}{path}", timeout=30, **options)
 
     def post(self, path: str, body: object = None, **options: Any) -> httpx.Response:  # as above
-        """Send JSON."""
         return httpx.post(f"{self.url}{path}", json=body, timeout=30, **options)
 
     def health(self) -> Json:
@@ -126,12 +147,10 @@ class Web:
         return dict(self.get("/health", params={"all": "true"}).raise_for_status().json())
 
     def forecast(self) -> tuple[float, int]:
-        """Return the forecast of `VEHICLE`, and the version that is said to have made it."""
         answer = self.post("/predict", VEHICLE).raise_for_status().json()
         return answer["predicted_reservations"], answer["model_version"]
 
     def save(self, **changes: object) -> int:
-        """Save a vehicle and return its id."""
         return int(self.post("/vehicles", VEHICLE | changes).raise_for_status().json()["vehicle_id"])
 
     def workers(self) -> dict[str, int | None]:
@@ -147,15 +166,7 @@ class Web:
 
 @dataclass
 class System(Web):
-    """Everything that `make run` started.
-
-    Parameters
-    ----------
-    environment : dict of str to str
-        What it was started with.
-    process : subprocess.Popen
-        `make run`.
-    """
+    """Everything that `make run` started, with the environment that it was started in."""
 
     environment: dict[str, str]
     process: "subprocess.Popen[str]"
@@ -171,7 +182,6 @@ class System(Web):
 
     @property
     def output(self) -> str:
-        """What it has printed so far."""
         return "".join(self._lines)
 
     @property
@@ -197,7 +207,6 @@ class System(Web):
 
     @property
     def mlflow(self) -> str:
-        """Address of MLflow."""
         return f"http://127.0.0.1:{self.environment['VROOM_MLFLOW_PORT']}"
 
     @property
@@ -208,18 +217,15 @@ class System(Web):
 
     @cached_property
     def redis(self) -> "redis_py.Redis[bytes]":
-        """A client of its Redis."""
         return redis_py.Redis(port=int(self.environment["VROOM_REDIS_PORT"]), socket_timeout=10)
 
     @cached_property
     def registry(self) -> Any:  # mlflow.MlflowClient, which takes seconds to import
-        """A client of its MLflow."""
         from mlflow import MlflowClient  # noqa: PLC0415 - tests of the stores need none
 
         return MlflowClient(self.mlflow)
 
     def delete(self, path: str) -> httpx.Response:
-        """Delete as the operator."""
         return httpx.delete(f"{self.url}{path}", headers=self.operator, timeout=30)
 
     def champion(self) -> int:
@@ -235,7 +241,6 @@ class System(Web):
         self.post("/reload", headers=self.operator).raise_for_status()
 
     def sql(self, query: str, *values: object) -> list[tuple[Any, ...]]:  # whatever the columns hold
-        """Ask the source database."""
         return query_sqlite(self.home / "vroom.db", query, *values)
 
     def new_arrivals(self) -> set[int]:
@@ -302,7 +307,6 @@ AND NOT EXISTS (SELECT 1 FROM reservations r WHERE r.vehicle_id = v.vehicle_id)
 
 
 def query_sqlite(path: Path, query: str, *values: object) -> list[tuple[Any, ...]]:
-    """Ask a SQLite database."""
     with closing(sqlite3.connect(path, timeout=30)) as connection:
         return connection.execute(query, values).fetchall()
 
@@ -360,11 +364,6 @@ def web_server(
     web, events = free_ports(2)
     changed = {"VROOM_WEB_PORT": web, "VROOM_WEB_EVENTS_PORT": events, "VROOM_WEB_WORKERS": 1} | variables
     own = {**environment, **{name: str(value) for name, value in changed.items()}}
-    with subprocess.Popen(command, cwd=program, env=own) as process:
-        try:
-            server = Web(web)
-            wait_until(lambda: server.health()["status"] != "loading", timeout_s=60)
-            yield server
-        finally:
-            process.terminate()
-            process.wait(STOP_TIMEOUT_S)
+    server = Web(web)
+    with started(command, lambda: server.health()["status"] != "loading", cwd=program, environment=own):
+        yield server

@@ -6,15 +6,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
-import psycopg
 import pytest
-from flask.testing import FlaskClient
 
+from tests.conftest import new_database
 from tests.factories import VEHICLE
 from tests.promises.system import wait_until
 from tests.vroom_features.files import booking_lines, vehicle_line, write_csvs
 from tests.vroom_features.stores import arrive
-from tests.webapp.conftest import OPERATOR, Models, Promote, answer, save
+from tests.webapp.conftest import OPERATOR, Models, Promote, Visitor
 from vroom_features.ingest.seed import seed
 from vroom_features.online.rows import online_row
 from vroom_features.vehicle import VehicleCreate
@@ -27,14 +26,11 @@ def own_settings(request: pytest.FixtureRequest) -> Iterator[dict[str, object]]:
     if request.param == "sqlite":
         yield {}
         return
-    postgres, name = request.getfixturevalue("postgres"), f"t{uuid4().hex}"
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-        yield {"database_url": postgres.replace("/postgres?", f"/{name}?")}
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with new_database(request.getfixturevalue("postgres")) as url:
+        yield {"database_url": url}
 
 
-def test_a_key_saves_one_vehicle_until_it_is_deleted(client: FlaskClient) -> None:
+def test_a_key_saves_one_vehicle_until_it_is_deleted(client: Visitor) -> None:
     key = {"Idempotency-Key": uuid4().hex}
     first, again = (client.post("/vehicles", json=VEHICLE, headers=key) for _ in range(2))
     assert (first.status_code, again.status_code) == (201, 201)
@@ -54,7 +50,7 @@ def test_a_key_saves_one_vehicle_until_it_is_deleted(client: FlaskClient) -> Non
 
 
 def test_a_car_of_an_earlier_release_with_a_thousand_photos_is_still_read(
-    client: FlaskClient, services: Services
+    client: Visitor, services: Services
 ) -> None:
     old = VehicleCreate.model_construct(**VEHICLE | {"num_images": 1_000, "actual_price": 9e6})
     vehicle_id = services.source.save_vehicle(old, saved_at=now()).vehicle.vehicle_id
@@ -65,15 +61,14 @@ def test_a_car_of_an_earlier_release_with_a_thousand_photos_is_still_read(
     services.source.delete_vehicle(vehicle_id)
 
 
-def test_features_are_sent_again_only_when_they_changed(client: FlaskClient, services: Services) -> None:
-    vehicle_id = save(client)
+def test_features_are_sent_again_only_when_they_changed(client: Visitor, services: Services) -> None:
+    vehicle_id = client.save()
     path = f"/vehicles/{vehicle_id}/features"
     etag = client.get(path).headers["ETag"]
     unchanged = client.get(path, headers={"If-None-Match": etag})
     assert (unchanged.status_code, unchanged.data) == (304, b"")
     services.redis.flushdb()
     vehicle = services.source.get_vehicle(vehicle_id)
-    assert vehicle is not None
     services.online.put([online_row(vehicle, materialized_at=datetime(2026, 1, 1, tzinfo=UTC))])
     made_again = client.get(path, headers={"If-None-Match": etag})
     assert (made_again.status_code, made_again.json["source"]) == (200, "online_store")
@@ -81,23 +76,23 @@ def test_features_are_sent_again_only_when_they_changed(client: FlaskClient, ser
 
 
 @pytest.mark.parametrize("path", ["/vehicles?sort=actual_price", "/vehicles/features", "/model"])
-def test_lists_and_model_have_etags(client: FlaskClient, path: str, models: Models, promote: Promote) -> None:
+def test_lists_and_model_have_etags(client: Visitor, path: str, models: Models, promote: Promote) -> None:
     first = client.get(path)
     known = {"If-None-Match": first.headers["ETag"]}
     unchanged = client.get(path, headers=known)
     assert (unchanged.status_code, unchanged.data) == (304, b"")
-    save(client)
+    client.save()
     if path == "/model":
         version = models.register(6.0)
         promote(version)
-        wait_until(lambda: answer(client)[1] == version)
+        wait_until(lambda: client.serves(version))
     changed = client.get(path, headers=known)
     assert changed.status_code == 200
     assert changed.json != first.json
 
 
-def test_a_missing_row_is_written_by_the_next_beat(client: FlaskClient, services: Services) -> None:
-    save(client)
+def test_a_missing_row_is_written_by_the_next_beat(client: Visitor, services: Services) -> None:
+    client.save()
     wait_until(lambda: online_state(services).is_in_sync)
     num_rows = services.source.count_vehicles().new_arrivals
     state = online_state(services)
@@ -108,7 +103,7 @@ def test_a_missing_row_is_written_by_the_next_beat(client: FlaskClient, services
     wait_until(lambda: online_state(services).is_in_sync)
 
 
-def test_the_file_has_each_vehicle_once(client: FlaskClient, services: Services, tmp_path: Path) -> None:
+def test_the_file_has_each_vehicle_once(client: Visitor, services: Services, tmp_path: Path) -> None:
     fleet = [vehicle_line(number) for number in range(1, 2_501)]
     booked = booking_lines([(1_500, 1)])
     seed(services.source, write_csvs(tmp_path / "before", fleet, booked))

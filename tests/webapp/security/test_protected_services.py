@@ -1,22 +1,20 @@
 """MLflow and Prefect that ask who calls, or are not there: sign in, or name what answers instead."""
 
 import os
-import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 from werkzeug.wrappers import Request, Response
 
 from tests.faults import served
-from tests.mlflow_process import serve_mlflow
+from tests.mlflow_process import is_up, serve_mlflow
 from tests.ports import free_port
-from tests.promises.system import wait_until
-from tests.secrets import PASSWORD, USER, assert_nothing_secret
+from tests.promises.system import started
+from tests.secrets import LOGIN, PASSWORD, USER, assert_nothing_secret
 from vroom_model.errors import RegistryError
 from vroom_model.registry.registry import Registry
 from webapp.prefect_client import PrefectClient, WorkflowError
@@ -106,14 +104,13 @@ def test_the_variables_of_mlflow_and_prefect_sign_in(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with served(refuse) as url:
-        with pytest.raises((RegistryError, WorkflowError)) as error:
-            ask(url)
-        with pytest.raises((RegistryError, WorkflowError)):  # what stands in the address comes first
-            ask(url.replace("://", "://own:login@"))
+        for address in (url, url.replace("://", f"://other-{LOGIN}@")):
+            with pytest.raises((RegistryError, WorkflowError)) as error:
+                ask(address)
+            assert_nothing_secret(f"{error.value} {error.value.__cause__}")
     first, second = received
     assert (first and (first.token or (first.username, first.password))) == sent
-    assert (second.username, second.password) == ("own", "login")
-    assert_nothing_secret(f"{error.value} {error.value.__cause__}")
+    assert (second.username, second.password) == (f"other-{USER}", PASSWORD)  # the address comes first
 
 
 @contextmanager
@@ -127,15 +124,8 @@ def serve_prefect(folder: Path, auth_string: str) -> Iterator[str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     }
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with (
-        (folder / "log").open("w") as log,
-        subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT) as server,
-    ):
-        try:
-            wait_until(lambda: httpx.get(f"{url}/api/health").is_success, timeout_s=240)
-            yield url
-        finally:
-            server.terminate()
+    with started(command, lambda: is_up(f"{url}/api"), environment=environment, log=folder / "log"):
+        yield url
 
 
 @pytest.mark.packaging
