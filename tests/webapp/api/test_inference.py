@@ -9,14 +9,13 @@ from itertools import product
 import numpy as np
 import pytest
 from flask import Flask
-from flask.testing import FlaskClient
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 
 from tests.factories import VEHICLE
 from tests.faults import served
 from tests.promises.system import ROOT
-from tests.webapp.conftest import Models
+from tests.webapp.conftest import Models, Visitor
 
 KINDS = {"INT64": np.int64, "FP64": np.float64, "FP32": np.float32, "INT32": np.int32}
 
@@ -87,7 +86,7 @@ def test_what_cannot_be_forecast_is_refused_by_name(
         triton.infer(models.name, tensors, outputs=[InferRequestedOutput(name) for name in outputs])
 
 
-def test_every_refusal_is_one_that_a_client_reads(client: FlaskClient, models: Models) -> None:
+def test_every_refusal_is_one_that_a_client_reads(client: Visitor, models: Models) -> None:
     infer = f"/v2/models/{models.name}/infer"
     refusals = {
         404: client.get("/v2/modles", headers={"Accept": "text/html"}),

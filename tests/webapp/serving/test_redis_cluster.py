@@ -1,12 +1,11 @@
 """The web app on a Redis Cluster: rows, messages and workers' keys, on whichever node they are."""
 
 import pytest
-from flask.testing import FlaskClient
 from limits import parse
 
 from flows.tasks.reports import publish
 from tests.promises.system import wait_until
-from tests.webapp.conftest import Models, answer, save
+from tests.webapp.conftest import Models, Visitor
 from vroom_features.online.redis_client import connect_redis
 from vroom_features.settings import Settings
 from vroom_model.messages import ModelPromoted
@@ -23,8 +22,8 @@ def own_settings(redis_cluster: str) -> dict[str, object]:
     return {"redis_url": redis_cluster, "web_poll_seconds": 60.0}  # seldom, so that messages matter
 
 
-def test_saves_reach_all_nodes_and_are_forecast_from_there(services: Services, client: FlaskClient) -> None:
-    ids = [save(client) for _ in range(12)]
+def test_saves_reach_all_nodes_and_are_forecast_from_there(services: Services, client: Visitor) -> None:
+    ids = [client.save() for _ in range(12)]
     assert all(services.online.get(vehicle_id) is not None for vehicle_id in ids)
     assert client.post("/predict/id", json={"vehicle_id": ids[-1]}).json["source"] == "online_store"
     state = online_state(services)
@@ -41,11 +40,11 @@ def test_workers_are_read_from_all_nodes(services: Services) -> None:
     assert len(services.heartbeat.workers() or []) == 13
 
 
-def test_a_flows_promotion_is_received(settings: Settings, models: Models, client: FlaskClient) -> None:
+def test_a_flows_promotion_is_received(settings: Settings, models: Models, client: Visitor) -> None:
     version = models.register(7.0)
     models.crown(version)
     publish(settings, ModelPromoted(model_name=models.name, version=version))
-    wait_until(lambda: answer(client) == (7.0, version), timeout_s=30)
+    wait_until(lambda: client.answer() == (7.0, version), timeout_s=30)
 
 
 def test_limits_are_counted_for_all_workers_together(redis_cluster: str) -> None:

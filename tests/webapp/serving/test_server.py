@@ -1,6 +1,7 @@
 """The server as it runs for real: granian with two workers, and nginx in front as deploy/nginx.conf says."""
 
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 from tests.factories import VEHICLE
 from tests.nginx_process import documented_nginx, needs_nginx
 from tests.ports import free_port
-from tests.promises.system import Web, command_environment, process_id, wait_until, web_server
+from tests.promises.system import ROOT, Web, command_environment, process_id, wait_until, web_server
 from tests.webapp.conftest import Models, Promote
 from vroom_features.online.store import OnlineStore
 from vroom_features.settings import Settings
@@ -133,12 +134,27 @@ def test_clients_that_drip_their_bodies_delay_nobody_behind_the_documented_proxy
 def test_the_workers_of_a_killed_server_end_and_free_its_port(server: Web) -> None:
     workers = [psutil.Process(process_id(name)) for name in server.workers()]
     (process,) = {worker.parent() for worker in workers}
-    assert process is not None
     process.kill()  # no test after this one has the server
     _, alive = psutil.wait_procs(workers, timeout=60)
     assert alive == []
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{server.url}/health", timeout=10)
+
+
+@pytest.mark.parametrize(
+    ("what", "name", "host", "problem"),
+    [
+        ("app", "VROOM_WEB_PORT", "127.0.0.1", "Address already in use"),
+        ("events", "VROOM_WEB_EVENTS_PORT", "192.0.2.1", "requested address"),
+    ],
+)
+def test_a_server_that_cannot_listen_says_why(what: str, name: str, host: str, problem: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        environment = command_environment(**{"VROOM_WEB_HOST": host, name: taken.getsockname()[1]})
+        command = [sys.executable, "-m", "webapp", what]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert re.fullmatch(rf"VROOM_WEB_HOST, {name}: .*{problem}.*\n", done.stderr)
 
 
 HEAVY = {"mlflow", "pandas", "xgboost", "scipy", "pyarrow", "prefect", "sklearn", "matplotlib", "onnx"}

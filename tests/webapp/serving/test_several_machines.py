@@ -3,14 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from flask import Flask
-from flask.testing import FlaskClient
 
 from tests.factories import VEHICLE
-from tests.promises.system import wait_until
-from tests.webapp.conftest import OPERATOR, copy_cookie, new_client, running_app, sign_in
+from tests.webapp.conftest import OPERATOR, Visitor, copy_cookie, running_app, wait_for_redis
 from vroom_features.settings import Settings
-from webapp.services import Services
 
 
 @pytest.fixture(scope="module")
@@ -20,16 +16,15 @@ def own_settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def other(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
-    """Return an app that shares database, Redis, MLflow and secrets with the module's own, and no folder."""
-    with running_app(settings, home=tmp_path_factory.mktemp("other")) as app:
-        services: Services = app.extensions["vroom"]
-        wait_until(lambda: services.listener.is_subscribed and services.heartbeat.is_redis_up)
-        yield app
+def other(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visitor]:
+    """Return a client of an app that shares all with the module's own but its folder."""
+    with running_app(settings, home=tmp_path_factory.mktemp("other")) as client:
+        wait_for_redis(client.services)
+        yield client
 
 
-def test_what_one_machine_saves_is_known_to_the_other(client: FlaskClient, other: Flask) -> None:
-    here, there = client, new_client(other)
+def test_what_one_machine_saves_is_known_to_the_other(client: Visitor, other: Visitor) -> None:
+    here, there = client, other
     key = {"Idempotency-Key": "once"}
     saved = here.post("/vehicles", json=VEHICLE, headers=key).json
     again = there.post("/vehicles", json=VEHICLE, headers=key)
@@ -45,7 +40,7 @@ def test_what_one_machine_saves_is_known_to_the_other(client: FlaskClient, other
     assert here.get("/vehicles", headers={"If-None-Match": etag}).json["total"] == 0
 
 
-def test_a_sign_in_counts_on_both_machines(client: FlaskClient, other: Flask) -> None:
-    assert new_client(other).get("/audit").status_code == 401
-    sign_in(client)
-    assert copy_cookie(client, other).get("/audit").status_code == 200
+def test_a_sign_in_counts_on_both_machines(client: Visitor, other: Visitor) -> None:
+    assert other.get("/audit").status_code == 401
+    client.sign_in()
+    assert copy_cookie(client, other.application).get("/audit").status_code == 200
