@@ -108,7 +108,7 @@ def test_cookies_and_headers_protect_and_a_browser_stays_with_https_where_it_is_
     behind_a_proxy = {"headers": {"X-Forwarded-Proto": "https"}}
     with running_app(settings, web_tls=tls) as client:
         requests: list[dict[str, Any]] = [{}, behind_a_proxy, {"base_url": "https://localhost"}]
-        answers = [client.get("/sign-in", **request) for request in requests]
+        answers = [client.application.test_client().get("/sign-in", **request) for request in requests]
     told = [answer.headers.get("Strict-Transport-Security") for answer in answers]
     assert told == [None, *["max-age=31556926; includeSubDomains" if tls else None] * 2]
     cookie = {part.strip() for part in answers[-1].headers["Set-Cookie"].split(";")}
