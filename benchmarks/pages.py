@@ -22,7 +22,7 @@ from playwright.sync_api import Browser, StorageState, sync_playwright
 
 from tests.browser.chromium import launch, sign_in
 from tests.browser.site import ROOT, Site, running_site
-from tests.mlflow_process import serve_mlflow
+from tests.processes import serve_mlflow
 
 EMPTY = "/benchmark/empty-page"
 PAGES = (

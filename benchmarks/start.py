@@ -15,8 +15,8 @@ from pathlib import Path
 
 from benchmarks.processes import ROOT, running, wait_for
 from flows.local.up import child_environment
+from tests.processes import system_settings
 from tests.promises.system import VEHICLE
-from tests.whole_system import system_settings
 
 GIVE_UP_S = 300
 

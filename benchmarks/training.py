@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.processes import cost
-from tests.mlflow_process import serve_mlflow
+from tests.processes import serve_mlflow
 from tests.snapshots import SAMPLE
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.ingest.seed import seed

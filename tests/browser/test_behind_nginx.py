@@ -8,8 +8,8 @@ from playwright.sync_api import Browser, BrowserContext, expect
 
 from tests.browser.chromium import TIMEOUT_MS, password_of
 from tests.browser.site import Site, running_site
-from tests.nginx_process import documented_nginx, needs_nginx
 from tests.ports import free_port
+from tests.processes import documented_nginx, needs_nginx
 
 pytestmark = [pytest.mark.packaging, needs_nginx]
 

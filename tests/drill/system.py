@@ -22,9 +22,9 @@ from supervisor.xmlrpc import SupervisorTransport
 from tests.drill import victim
 from tests.drill.traffic import Kept
 from tests.operations import Ended
+from tests.processes import settings_in
 from tests.promises.system import ROOT, running, wait_until
 from tests.promises.system import System as StartedSystem
-from tests.whole_system import settings_in
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.ingest.seed import seed
 from vroom_features.materialize import MaterializeReport, materialize

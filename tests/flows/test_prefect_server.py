@@ -21,8 +21,8 @@ from prefect.states import Pending
 
 from flows.local.lost_runs import create_automation
 from flows.local.up import CONFIG, child_environment
+from tests.processes import system_settings
 from tests.promises.system import ROOT, wait_until
-from tests.whole_system import system_settings
 from vroom_features.settings import Settings
 
 POOL = yaml.safe_load((ROOT / "prefect.yaml").read_text())["definitions"]["pool"]

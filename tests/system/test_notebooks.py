@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.mlflow_process import serve_mlflow
+from tests.processes import serve_mlflow
 from tests.promises.system import ROOT
 from tests.vroom_features.stores import store_fleet
 from vroom_features.offline.snapshots import OfflineStore

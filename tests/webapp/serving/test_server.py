@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from tests.factories import VEHICLE
-from tests.nginx_process import documented_nginx, needs_nginx
 from tests.ports import free_port
+from tests.processes import documented_nginx, needs_nginx
 from tests.promises.system import ROOT, Web, command_environment, process_id, wait_until, web_server
 from tests.webapp.conftest import Models, Promote
 from vroom_features.online.store import OnlineStore
