@@ -16,6 +16,7 @@ from tests.vroom_features.stores import arrive
 from tests.webapp.conftest import OPERATOR, Models, Promote, Visitor
 from vroom_features.ingest.seed import seed
 from vroom_features.online.rows import online_row
+from vroom_features.online.store import Synced
 from vroom_features.vehicle import VehicleCreate
 from webapp.services import Services, now
 from webapp.serving.store_state import online_state
@@ -91,7 +92,9 @@ def test_lists_and_model_have_etags(client: Visitor, path: str, models: Models, 
     assert changed.json != first.json
 
 
-def test_a_missing_row_is_written_by_the_next_beat(client: Visitor, services: Services) -> None:
+def test_a_missing_row_and_those_of_another_database_are_written_by_the_next_beat(
+    client: Visitor, services: Services
+) -> None:
     client.save()
     wait_until(lambda: online_state(services).is_in_sync)
     num_rows = services.source.count_vehicles().new_arrivals
@@ -101,6 +104,11 @@ def test_a_missing_row_is_written_by_the_next_beat(client: Visitor, services: Se
     assert online_state(services).num_missing == 1
     services.heartbeat.beat_soon()
     wait_until(lambda: online_state(services).is_in_sync)
+    services.online.mark_synced(another := Synced("another", 1))
+    services.heartbeat.beat_soon()
+    wait_until(lambda: services.online.synced() != another)
+    assert online_state(services).is_in_sync
+    assert "in sync" in client.page("/feature-stores")
 
 
 def test_the_file_has_each_vehicle_once(client: Visitor, services: Services, tmp_path: Path) -> None:

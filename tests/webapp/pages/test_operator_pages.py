@@ -4,17 +4,14 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.promises.system import wait_until
 from tests.snapshots import SAMPLE
 from tests.webapp.conftest import OPERATOR, Visitor, add_record
 from vroom_features.ingest.seed import seed
 from vroom_features.materialize import materialize
 from vroom_features.offline.snapshots import OfflineStore
-from vroom_features.online.store import Synced
 from vroom_features.online.sync import AuditReport, record_audit
 from webapp.security.sign_in import secret_in
 from webapp.services import Services, now
-from webapp.serving.store_state import online_state
 
 
 def test_snapshots_and_last_audit_are_shown(client: Visitor, services: Services) -> None:
@@ -48,14 +45,6 @@ def test_a_pointer_that_names_no_snapshot_is_shown(client: Visitor, services: Se
         shown = client.page("/feature-stores")
         assert "ValidationError" in shown
         assert shown.rstrip().endswith("</html>")
-
-
-def test_rows_of_another_database_are_replaced(client: Visitor, services: Services) -> None:
-    services.online.mark_synced(Synced("another", 1))
-    services.heartbeat.beat_soon()
-    wait_until(lambda: services.online.synced() != Synced("another", 1))
-    assert online_state(services).is_in_sync
-    assert "in sync" in client.page("/feature-stores")
 
 
 def test_hosts_have_three_pages_and_no_address_of_this_machine_and_operators_all(

@@ -83,6 +83,7 @@ def test_a_connection_that_falls_silent_is_closed_and_the_next_promotion_arrives
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(listener, "PING_INTERVAL_S", 0.2)
+    monkeypatch.setattr(listener, "UNANSWERED_MAX", 1)
     with (
         relay(own_redis.port) as (url, silence),
         running_app(settings, redis_url=ServiceAddress(url)) as client,
