@@ -61,7 +61,7 @@ function show(times) {
     for (const value of sorted) bins[Math.min(NUM_BINS - 1, Math.floor(value / width))] += 1;
     return bins;
   });
-  const figure = document.getElementById("histogram");
+  const figure = document.querySelector("#histogram figure");
   const rows = Array.from({ length: NUM_BINS }, (_, i) => row([written.format(i * width), counts[0][i], counts[1]?.[i] ?? "–"]));
   const last = rows.at(-1).cells[0];
   last.dataset.v = last.textContent;
