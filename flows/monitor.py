@@ -88,13 +88,13 @@ async def vroom_forecast_monitor() -> State[MonitorReport | None]:
         rows = _rows(report)
         if report.has_drifted:
             await announce(settings, "drifted", summary, report.version, features=report.drifted)
-    about = "Drift of new arrivals, and the champion's forecasts against outcomes"
+    about = "Drift of saved cars, and the champion's forecasts against outcomes"
     await keep_table("Monitor", rows, key="monitor", about=about, sentence=summary)
     return Completed(message=summary, data=report)
 
 
 def _rows(report: MonitorReport) -> dict[str, object]:
-    rows: dict[str, object] = {"version": report.version, "new arrivals": report.num_arrivals}
+    rows: dict[str, object] = {"version": report.version, "saved cars": report.num_arrivals}
     for drift in report.features:
         psi = "" if drift.psi is None else f" (PSI {drift.psi:.3f})"
         rows[f"drift of {drift.feature}"] = f"{drift.verdict}{psi}"

@@ -247,10 +247,10 @@ class MonitorReport(Record):
     @property
     def _drift(self) -> str:
         if self.num_arrivals < MIN_ARRIVALS:
-            return f"{self.num_arrivals} new arrivals are too few to judge drift by; it takes {MIN_ARRIVALS}"
+            return f"{self.num_arrivals} saved cars are too few to judge drift by; it takes {MIN_ARRIVALS}"
         if self.drifted:
             return (
-                f"new arrivals differ from the training vehicles in {', '.join(self.drifted)}; "
-                "trust their forecasts less until the CSV files hold vehicles like them to learn from"
+                f"saved cars differ from the training data in {', '.join(self.drifted)}; "
+                "trust their forecasts less until the CSV files hold cars like them to learn from"
             )
-        return f"{self.num_arrivals} new arrivals look like the training vehicles"
+        return f"{self.num_arrivals} saved cars look like the training data"

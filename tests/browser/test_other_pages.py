@@ -138,7 +138,7 @@ def test_the_server_is_measured_from_the_page(window: Window, site: Site) -> Non
         expect(row).to_contain_text("200")
         half, most = (float(row.locator("td").nth(i).inner_text().removesuffix(" ms")) for i in (1, 3))
         assert 0 < half <= most
-    page.get_by_text("Show as a table").click()
+    page.get_by_text("Show as table").click()
     bins = page.locator("#histogram tbody tr")
     expect(bins.last.locator("th")).to_have_text(re.compile(r"^[\d.]+ and more$"))
     for column in (1, 2):

@@ -110,7 +110,7 @@ def test_a_model_is_trained_promoted_forced_rolled_back_and_monitored(
     monitored = str(run(monitor.vroom_forecast_monitor).message)
     assert "price_diff; trust their forecasts less" in monitored
     assert f"on 1,000 vehicles; {LEFT_OUT}" in monitored
-    for row in ("version | 1", f"new arrivals | {MIN_ARRIVALS}", "outcomes: num vehicles | 1000"):
+    for row in ("version | 1", f"saved cars | {MIN_ARRIVALS}", "outcomes: num vehicles | 1000"):
         assert f"| {row} |" in artifact("monitor")
 
     with open_promotions(flow_settings) as promotions:
