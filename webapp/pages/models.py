@@ -18,7 +18,7 @@ from webapp.problems import ProblemError
 from webapp.rendering.templates import stream_page
 from webapp.services import services
 from webapp.serving.current_model import current_model
-from webapp.serving.store_state import current_digest
+from webapp.serving.store_state import current_manifest
 
 NUM_RECORDS = 20
 NUM_POINTS = 100
@@ -121,6 +121,7 @@ def read_history(promotions: PromotionService, offline_store: ServiceAddress) ->
         candidate = None
     is_under_way = bool(records) and not records[0].is_closed
     is_by_hand = champion is not None and not (is_under_way or explains(last_made(records), champion))
+    snapshot = current_manifest(offline_store)
     return History(
         records,
         versions=[(version, Decision.from_tag(version, "decision")) for version in versions],
@@ -130,7 +131,7 @@ def read_history(promotions: PromotionService, offline_store: ServiceAddress) ->
         drift=drift,
         matured=matured[-NUM_POINTS:],
         moved_by_hand=champion.version if champion and is_by_hand else None,
-        snapshot_digest=current_digest(offline_store),
+        snapshot_digest=snapshot.digest if snapshot else None,
     )
 
 

@@ -100,12 +100,12 @@ def feature_unit(name: str) -> str:
     return feature.unit if feature else ""
 
 
-def current_digest(address: ServiceAddress) -> str | None:
-    """Return the digest of the current snapshot; None without one that can be read."""
+def current_manifest(address: ServiceAddress) -> Manifest | None:
+    """Return the manifest of the current snapshot; None without one that can be read."""
     files = files_at(address)
     try:
         snapshot_id = _current_id(files)
-        return Manifest.from_json(snapshot_id, files.read(f"snapshots/{snapshot_id}.json")).digest
+        return Manifest.from_json(snapshot_id, files.read(f"snapshots/{snapshot_id}.json"))
     except (OSError, ValueError, UnreadableSnapshotError):
         return None
 

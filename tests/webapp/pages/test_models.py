@@ -173,13 +173,17 @@ def test_unchanged_data_is_said_at_the_button(
 ) -> None:
     offline = OfflineStore(services.settings.offline_store)
     seed(services.source, SAMPLE)
+    assert "Nothing was saved" not in client.page("/feature-stores")
     materialize(services.source, offline, services.online, now=now())
+    assert "Nothing was saved, changed or booked" in client.page("/feature-stores")
     assert "The data has not changed" not in client.page("/models")
     digest = offline.current().digest
     services.registry.set_tags(champion, {"snapshot_digest": digest})
     assert f"The data has not changed since model {champion} was trained on it." in client.page("/models")
     keep_decision(services, models.register(6.0), champion, snapshot_digest=digest)
     assert "The two were compared on this data already" in client.page("/models")
+    client.save()
+    assert "Nothing was saved" not in client.page("/feature-stores")
 
 
 def test_a_rollback_and_a_promotion_by_hand_need_a_reason(client: Visitor, services: Services) -> None:
