@@ -56,7 +56,7 @@ def test_hosts_have_three_pages_and_no_address_of_this_machine_and_operators_all
     for path in ("/", "/models", "/feature-stores", "/runs", "/system"):
         shown = client.page(path)
         assert not any(f">{name}</a>" in shown for name in names), path
-        assert not any(f'href="{tool}' in shown for tool in tools), path
+        assert not any(tool in shown for tool in tools), path
     client.sign_in()
     assert all(f">{name}</a>" in client.page("/") for name in names)
     assert tools[0] in client.page("/models")
