@@ -8,6 +8,7 @@ from flask import Blueprint, Response, render_template, request
 from vroom_features.addresses import ServiceAddress
 from vroom_features.database.tables import PromotionRecord
 from vroom_features.errors import VroomFeaturesError
+from vroom_features.vehicle import COLUMNS
 from vroom_model.errors import ModelNotFoundError, VroomModelError
 from vroom_model.manifest import ModelManifest
 from vroom_model.records import Decision, Matured, ModelVersion, MonitorReport
@@ -145,7 +146,9 @@ def diagnose() -> str:
         drift = MonitorReport.from_tag(champion, "monitor") if champion else None
     except VroomModelError as exc:  # the rest is the model's own, and needs no registry
         problem = str(exc)
-    return render_template("models/diagnostics.html", model=model, drift=drift, problem=problem)
+    return render_template(
+        "models/diagnostics.html", model=model, drift=drift, problem=problem, columns=COLUMNS
+    )
 
 
 @dataclass(frozen=True, slots=True)

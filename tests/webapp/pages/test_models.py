@@ -142,7 +142,7 @@ def test_versions_are_listed_and_two_compared_on_the_same_cars(
     assert re.search(rf'<th scope="row">{candidate}.*It is better<.*81.2%<', listed, re.DOTALL)
     shown = client.page("/models/compare", a=candidate, b=champion)
     assert "On the same 800 cars" in shown
-    assert re.search(r"321<.*3.10<.*3.40<.*-0.30<.*-0.50 to -0.10<", shown)
+    assert re.search(r"321<.*3.10<.*3.40<.*-0.300<.*-0.500 to -0.100<", shown)
     for query, code in (({"a": 1}, 422), ({"a": "x", "b": 1}, 422), ({"a": champion, "b": 10**6}, 404)):
         assert client.get("/models/compare", query_string=query).status_code == code
 
@@ -152,20 +152,27 @@ def test_diagnostics_show_residuals_and_drift_and_what_an_earlier_release_lacks(
 ) -> None:
     assert "trained by an earlier release, which kept no residuals" in client.page("/models/diagnostics")
     bins = (ResidualBin(value=4.0, residual=-1.25, standard_error=0.1, coverage=0.75, num_rows=60),)
+    choice = ResidualBin(value=0.0, residual=0.5, standard_error=0.1, coverage=0.8, num_rows=30)
     found = Diagnostics(
-        residuals={"forecast": bins, "num_images": bins},
+        residuals={"forecast": bins, "num_images": bins, "technology": (choice,)},
         errors=Histogram(edges=(-1.0, 0.0, 1.0), counts=(10, 20, 25, 5)),
     )
-    reference = {"num_images": Histogram(edges=(2.0,), counts=(30, 30))}
+    reference = {
+        "num_images": Histogram(edges=(2.0, 3.0), counts=(30, 30, 0)),
+        "technology": Histogram(edges=(0.0, 1.0), counts=(20, 40, 0)),
+    }
     version = models.register(5.0, diagnostics=found, reference=reference)
-    drift = FeatureDrift(feature="num_images", psi=0.31, verdict="large drift", counts=(150, 50))
-    keep_report(services, version, features=(drift,))
+    drift = FeatureDrift(feature="num_images", psi=0.31, verdict="large drift", counts=(150, 50, 0))
+    booking = FeatureDrift(feature="technology", psi=0.01, verdict="steady", counts=(50, 150, 0))
+    keep_report(services, version, features=(drift, booking))
     models.crown(version)
     services.listener.refresh()
     shown = client.page("/models/diagnostics")
     for text in ("Residuals by photos", ">−1.2<", ">75.0%<", "0 to 1<", "Photos: PSI 0.31, large drift"):  # noqa: RUF001
         assert text in shown
-    assert re.search("up to 2<.*75.0%<.*50.0%<.*150<", shown)
+    assert re.search("up to 2<.*75.0%<.*50.0%<.*150<.*\n?.*>3<.*25.0%<", shown)
+    assert re.search("In person</th><td[^>]*>\\+0.5<", shown)
+    assert re.search(">In person<.*25.0%<.*33.3%<.*>Instant, by phone<.*75.0%<", shown, re.DOTALL)
 
 
 def test_unchanged_data_is_said_at_the_button(

@@ -54,7 +54,7 @@ function drawBins(figure) {
   const rows = [...table.tBodies[0].rows].map((row) => [...row.cells].map((cell) => cell.textContent));
   const bars = figure.dataset.bars !== undefined;
   draw(figure, ({ x, y, target }, uPlot) => {
-    const isNamed = bars && target; // bins of unequal width stand side by side
+    const isNamed = figure.dataset.named !== undefined; // choices, and bins of unequal width, stand side by side
     const beside = target ?? x.map(() => 0);
     const low = Math.min(0, ...y);
     const high = Math.max(...y, ...beside);
