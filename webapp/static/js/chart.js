@@ -102,6 +102,16 @@ export async function draw(figure, build, load = () => null) {
   render();
 }
 
+// A hook of the library: says the row of the table at the cursor.
+export function showRow(figure) {
+  const table = figure.querySelector("table");
+  const heads = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
+  return ({ cursor: { idx } }) => {
+    const row = table.tBodies[0].rows[idx];
+    if (row) figure.querySelector(".readout").textContent = [...row.cells].map((cell, i) => `${heads[i]} ${cell.textContent}`).join(", ");
+  };
+}
+
 // Draws each chart of the page by its kind, also in a part that is replaced.
 export function drawAll(kinds) {
   const drawIn = (root) => {

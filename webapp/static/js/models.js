@@ -1,28 +1,7 @@
-// The champion's calibration (mean forecast and mean bookings of groups of cars), and its real errors over time.
-import { colour, draw, drawAll } from "./chart.js";
+// The champion's errors: by groups of cars, and real ones over time.
+import { colour, draw, drawAll, showRow } from "./chart.js";
 
 const MARGIN_S = 10 * 86400;
-
-function drawCalibration(figure) {
-  draw(figure, ({ expected, real }) => {
-    const top = Math.ceil(Math.max(...expected, ...real) / 5) * 5;
-    const rows = [...expected.map((x, i) => [x, real[i], null]), [0, null, 0], [top, null, top]].sort((a, b) => a[0] - b[0]);
-    return {
-      x: "Forecast reservations",
-      y: "Booked",
-      data: [0, 1, 2].map((column) => rows.map((row) => row[column])),
-      options: {
-        scales: { x: { time: false, range: [0, top] }, y: { range: [0, top] } },
-        cursor: { show: false },
-        series: [
-          {},
-          { stroke: colour("road"), width: 2, spanGaps: true, points: { show: true, size: 9, fill: colour("road") } },
-          { stroke: colour("edge"), width: 1.5, dash: [5, 5], spanGaps: true, points: { show: false } },
-        ],
-      },
-    };
-  });
-}
 
 function drawMatured(figure) {
   draw(figure, ({ day, error, expected }, uPlot) => ({
@@ -36,7 +15,7 @@ function drawMatured(figure) {
         x: { time: true, range: [day[0] - MARGIN_S, day.at(-1) + MARGIN_S] },
         y: { range: [0, Math.max(...error, ...expected) * 1.2] },
       },
-      cursor: { show: false },
+      hooks: { setCursor: [showRow(figure)] },
       series: [
         {},
         { stroke: colour("road"), width: 2, points: { show: true, size: 9, fill: colour("road") } },
@@ -49,19 +28,17 @@ function drawMatured(figure) {
 // Points or bars over the first column of a table; dashed, what to compare with. A point shows its row of the table.
 function drawBins(figure) {
   const table = figure.querySelector("table");
-  const readout = figure.querySelector(".readout");
-  const heads = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
-  const rows = [...table.tBodies[0].rows].map((row) => [...row.cells].map((cell) => cell.textContent));
+  const labels = [...table.tBodies[0].rows].map((row) => row.cells[0].textContent);
   const bars = figure.dataset.bars !== undefined;
   draw(figure, ({ x, y, target }, uPlot) => {
     const isNamed = figure.dataset.named !== undefined; // choices, and bins of unequal width, stand side by side
-    const beside = target ?? x.map(() => 0);
+    const beside = target ?? (figure.dataset.diagonal === undefined ? x.map(() => 0) : x);
     const low = Math.min(0, ...y);
     const high = Math.max(...y, ...beside);
     return {
       x: figure.dataset.x,
       y: figure.dataset.y,
-      xAxis: isNamed ? { space: 60, values: (u, splits) => splits.map((at) => rows[at]?.[0] ?? "") } : {},
+      xAxis: isNamed ? { space: 60, values: (u, splits) => splits.map((at) => labels[at] ?? "") } : {},
       data: [x, y, beside],
       options: {
         scales: { x: { time: false, range: (u, from, to) => (isNamed ? [-0.6, x.length - 0.4] : [from - (to - from) / 20, to + (to - from) / 20]) }, y: { range: [low * 1.1, high * 1.1 || 1] } },
@@ -72,12 +49,10 @@ function drawBins(figure) {
             : { stroke: colour("road"), width: 2, points: { show: true, size: 8, fill: colour("road") } },
           { stroke: colour("second"), width: 1.5, dash: [5, 5], points: { show: false } },
         ],
-        hooks: {
-          setCursor: [({ cursor: { idx } }) => { if (rows[idx]) readout.textContent = rows[idx].map((text, i) => `${heads[i]} ${text}`).join(", "); }],
-        },
+        hooks: { setCursor: [showRow(figure)] },
       },
     };
   });
 }
 
-drawAll({ bins: drawBins, matured: drawMatured, calibration: drawCalibration });
+drawAll({ bins: drawBins, matured: drawMatured });

@@ -1,5 +1,5 @@
 // Measures this server: a fixed number of requests, one at a time, never in a hidden tab.
-import { alpha, colour, draw } from "./chart.js";
+import { alpha, colour, draw, showRow } from "./chart.js";
 
 const NUM_BINS = 24;
 const place = document.getElementById("latency");
@@ -74,7 +74,7 @@ function show(times) {
       x: "Milliseconds (last step: and more)",
       y: "Answers",
       data: [time, typed, stored],
-      options: { scales: { x: { time: false, range: [0, top] } }, series: [{}, line("road"), line("second")] },
+      options: { scales: { x: { time: false, range: [0, top] } }, series: [{}, line("road"), line("second")], hooks: { setCursor: [showRow(figure)] } },
     };
   });
 }
