@@ -10,6 +10,7 @@ from playwright.sync_api import Page, Route, expect
 from tests.browser.chromium import Window
 from tests.browser.screenshots import SCHEMES
 from tests.browser.site import Site
+from tests.vroom_features.stores import arrive
 from vroom_features.vehicle import EXAMPLE
 
 pytestmark = pytest.mark.browser
@@ -262,7 +263,8 @@ def test_what_would_help_and_the_reasons_agree_with_the_curve(window: Window) ->
     assert figure(page) == at_market
 
 
-def test_a_phone_shows_the_answer_beside_the_form_and_rows_as_cards(window: Window) -> None:
+def test_a_phone_shows_the_answer_beside_the_form_and_rows_as_cards(window: Window, site: Site) -> None:
+    arrive(site.source)
     page = window.open(width=390)
     follow, answer = page.locator(".follow"), page.locator("#answer")
     expect(follow).to_be_in_viewport()
@@ -270,7 +272,7 @@ def test_a_phone_shows_the_answer_beside_the_form_and_rows_as_cards(window: Wind
     follow.click()
     expect(answer).to_be_in_viewport()
     expect(follow).to_be_hidden()
-    for path, name in (("/", "Cars like it"), ("/fleet", "Fleet")):
+    for path, name in (("/", "Cars like it"), ("/fleet", "Fleet"), ("/arrivals", "Saved cars")):
         page.goto(path)
         table = page.get_by_role("region", name=name, exact=True)
         assert table.evaluate("table => table.scrollWidth <= table.clientWidth"), name
