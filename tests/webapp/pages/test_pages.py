@@ -87,6 +87,7 @@ def test_the_fleet_is_sorted_and_narrowed(client: Visitor, services: Services) -
 def test_a_car_of_the_fleet_has_a_page_with_what_it_got_and_others_like_it(
     client: Visitor, services: Services
 ) -> None:
+    assert "Photos 1 photo Parking" in client.words("/fleet/1")
     said, vehicle, model = client.words("/fleet/12"), services.source.get_vehicle(12), services.slot.current
     assert f"Booked in 364 days {vehicle.num_reservations} Forecast for 364 days 5.0" in said
     found = services.fleet.similar(model, vehicle.model_dump(), but=12)
