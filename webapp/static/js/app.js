@@ -43,7 +43,7 @@ function showQuestion(form) {
   const { confirm: question, does, button } = form.dataset;
   const [isRisky, asksReason] = [form.dataset.risky, form.dataset.reason].map((flag) => flag !== undefined);
   const dialog = document.getElementById("question");
-  const [reason, yes, no] = ["[name=reason]", "[value=yes]", "[formnovalidate]"].map((part) => dialog.querySelector(part));
+  const [reason, yes, no] = ["[name=reason]", "[value=yes]", "[type=button]"].map((part) => dialog.querySelector(part));
   dialog.querySelector("h2").textContent = question;
   dialog.querySelector("p").textContent = does;
   reason.parentNode.hidden = reason.disabled = !asksReason;
@@ -51,6 +51,7 @@ function showQuestion(form) {
   Object.assign(yes, { textContent: button, className: `button ${isRisky ? "risky" : "main"}` });
   (isRisky ? no : yes).after(isRisky ? yes : no);
   dialog.returnValue = "";
+  no.onclick = () => dialog.close(); // not a submit button, which Enter in the reason's field would press
   dialog.onclose = () => {
     if (dialog.returnValue !== "yes") return;
     for (const [name, value] of Object.entries({ confirmed: "yes", ...(asksReason && { reason: reason.value }) })) {
