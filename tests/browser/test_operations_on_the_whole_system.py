@@ -15,6 +15,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.chromium import Window
 from tests.browser.conftest import WindowOf
+from tests.browser.test_other_pages import never_reloaded
 from tests.conftest import REAL_FLEET
 from tests.promises.system import VEHICLE, System, wait_until
 
@@ -27,15 +28,16 @@ def window(window_of: WindowOf, system: System) -> Window:
     return window_of(system)
 
 
-def press(button: str, *pages: Page, reason: str = "") -> None:
+def press(button: str, *pages: Page, confirm: str = "", reason: str = "") -> None:
     """Press a button of an action and confirm; on several pages almost at once."""
+    confirm = confirm or button
     for page in pages:
         page.get_by_role("button", name=button, exact=True).click()
     for page in pages:
         if reason:
-            page.get_by_role("dialog").get_by_role("button", name=button).click()  # refused without a reason
+            page.get_by_role("dialog").get_by_role("button", name=confirm).click()  # refused without a reason
             page.get_by_role("dialog").get_by_label("Reason").fill(reason)
-        page.get_by_role("dialog").get_by_role("button", name=button).click()
+        page.get_by_role("dialog").get_by_role("button", name=confirm).click()
     for page in pages:
         page.wait_for_url("**#operations")
 
@@ -84,7 +86,9 @@ def test_materialize_takes_the_new_csvs_in_and_its_run_is_listed(window: Window,
     with worker_held(system):
         press("Materialize", page)
         expect(row_of(page, "Materialize").locator(".tag").first).to_have_text(re.compile("scheduled|late"))
+        expect(row_of(page, "Materialize")).to_contain_text("waiting for a worker")
     name = ended(page, "Materialize").get_by_role("link").inner_text().removesuffix(" in Prefect")
+    expect(page.get_by_text("Nothing was saved, changed or booked since the last time.")).to_be_visible()
     online = page.get_by_role("region", name="Online store")
     expect(online).to_contain_text("all rows correct")
     expect(online).to_contain_text("in sync")
@@ -104,6 +108,8 @@ def test_training_starts_once_for_two_who_press_and_open_pages_go_over_to_its_mo
         press("Train a model", first, second)
         for page in (first, second):
             expect(page.get_by_role("button", name="Train a model")).to_be_disabled()
+    under_way = re.compile(r"[A-Z][a-z ]+, for .+ so far")  # a step in words
+    expect(row_of(first, "Train a model")).to_contain_text(under_way, timeout=RUN_TIMEOUT_MS)
     row = ended(first, "Train a model")
     expect(row).to_contain_text("Version 2 is better than champion 1")
     prefect = row.get_by_role("link", name="in Prefect")
@@ -121,6 +127,16 @@ def test_training_starts_once_for_two_who_press_and_open_pages_go_over_to_its_mo
     assert on_the_street > elsewhere + 6
 
 
+def test_a_check_for_drift_shows_on_the_open_page_what_it_found(window: Window) -> None:
+    page = window.open("/models", signed_in=True)
+    expect(page.get_by_text("Not checked yet.")).to_be_visible()
+    press("Check for drift", page)
+    with never_reloaded(page):
+        ended(page, "Check for drift")
+        expect(page.get_by_text("saved cars, checked")).to_be_visible()
+        expect(page.get_by_text("Not checked yet.")).to_have_count(0)
+
+
 def test_a_rollback_brings_the_champion_before_back_once_and_then_fails_with_its_reason(
     window: Window, system: System
 ) -> None:
@@ -136,3 +152,11 @@ def test_a_rollback_brings_the_champion_before_back_once_and_then_fails_with_its
     page.reload()
     message = ended(page, "Roll back", "failed").locator(".outcome")
     expect(message).to_have_text("There is no earlier champion to go back to")
+
+
+def test_a_version_is_promoted_by_hand_for_a_reason(window: Window, system: System) -> None:
+    page = window.open("/models", signed_in=True)
+    press("Promote model 2", page, confirm="Promote it", reason="vans are back")
+    expect(ended(page, "Promote the candidate")).to_contain_text("vans are back")
+    expect(page.locator("#model-chip")).to_have_text("Model 2")
+    wait_until(lambda: system.serves(2))

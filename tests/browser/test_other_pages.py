@@ -68,7 +68,8 @@ def test_an_open_list_follows_what_a_host_saves_and_an_operator_deletes(window: 
     operator.keyboard.press("Escape")
     expect(delete).to_be_focused()
     operator.keyboard.press("Enter")
-    dialog.get_by_role("button", name="Cancel").press("Enter")
+    expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()
+    operator.keyboard.press("Enter")
     expect(delete).to_be_focused()
     assert site.source.get_vehicle(int(vehicle_id)) is not None
     operator.keyboard.press("Enter")
@@ -138,6 +139,8 @@ def test_the_server_is_measured_from_the_page(window: Window, site: Site) -> Non
         expect(row).to_contain_text("200")
         half, most = (float(row.locator("td").nth(i).inner_text().removesuffix(" ms")) for i in (1, 3))
         assert 0 < half <= most
+    page.locator("#histogram .u-over").hover()
+    expect(page.locator("#histogram .readout")).to_contain_text("From, ms ")
     page.get_by_text("Show as table").click()
     bins = page.locator("#histogram tbody tr")
     expect(bins.last.locator("th")).to_have_text(re.compile(r"^[\d.]+ and more$"))
