@@ -32,9 +32,11 @@ PAGES = (
     "/arrivals",
     "/fleet",
     "/models",
+    "/models/diagnostics",
     "/feature-stores",
     "/runs",
     "/system",
+    "/system/audit",
     "/docs",
 )
 PAINT = """() => new Promise((done) => new PerformanceObserver((seen) => {
