@@ -1,4 +1,4 @@
-"""Logs and metrics: every request is logged and counted, and ``/metrics`` is for Prometheus.
+"""Logs and metrics: every request is logged and counted.
 
 The workers of one server share a folder of memory-mapped counters, ``PROMETHEUS_MULTIPROC_DIR``, so that any
 of them answers with the sums over all.
@@ -16,7 +16,6 @@ import psutil
 import structlog
 from flask import Flask, Response, g, has_request_context, request
 from prometheus_client import (
-    CONTENT_TYPE_LATEST,
     REGISTRY,
     CollectorRegistry,
     Counter,
@@ -75,10 +74,9 @@ QUIET_ROUTES = frozenset({"/health", "/metrics", "/v2/health/live", "/v2/health/
 
 
 def install(app: Flask) -> None:
-    """Log and count the requests of this app, and serve ``/metrics``."""
+    """Log and count the requests of this app."""
     app.before_request(_start)
     app.after_request(_end)
-    app.add_url_rule("/metrics", "metrics", _metrics)
 
 
 def _start() -> None:
@@ -102,7 +100,8 @@ def _end(response: Response) -> Response:
     return response
 
 
-def _metrics() -> Response:
+def read_metrics() -> bytes:
+    """Return the metrics of all workers of this server, as Prometheus reads them."""
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     registry = REGISTRY
     if folder is not None:
@@ -112,7 +111,7 @@ def _metrics() -> Response:
                 multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+    return generate_latest(registry)
 
 
 def configure_logs(settings: Settings) -> None:

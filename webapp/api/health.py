@@ -1,19 +1,25 @@
-"""GET /health: the state of this worker, or of all; GET /events: where their event streams are."""
+"""GET /health and /metrics: the state of this worker, or of all; GET /events: where event streams are."""
 
 from collections import Counter
 from typing import Literal
 
 from flask import Response
 from flask_openapi3 import Tag
+from flask_openapi3.types import ResponseDict
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ConfigDict, Field
 
 from webapp.api.openapi import ValidatedBlueprint
+from webapp.observability import read_metrics
 from webapp.problems import Problem
 from webapp.security.headers import events_url
 from webapp.services import services
 from webapp.serving.worker_heartbeat import WorkerState
 
 health_api = ValidatedBlueprint("health_api", __name__, abp_tags=[Tag(name="state")])
+EXPOSITION: ResponseDict = {
+    200: {"description": "text exposition", "content": {"text/plain": {"schema": {"type": "string"}}}}
+}
 
 
 class HealthQuery(BaseModel):
@@ -79,3 +85,9 @@ def health(query: HealthQuery) -> HealthDocument:
 def events() -> Response:
     """Redirect to the event streams: model-swapped, vehicle-saved, vehicle-materialized, run-finished."""
     return Response(status=307, headers={"Location": events_url(services().settings)})
+
+
+@health_api.get("/metrics", operation_id="metrics", responses=EXPOSITION)
+def metrics() -> Response:
+    """Return every metric of every worker, for Prometheus."""
+    return Response(read_metrics(), content_type=CONTENT_TYPE_LATEST)

@@ -108,12 +108,11 @@ def index() -> list[dict[str, str]]:
 
 @inference_api.get("/models/<name>")
 @inference_api.get("/models/<name>/versions/<version>")
-def metadata(name: str, version: str | None = None) -> dict[str, object]:
+def model(name: str, version: str | None = None) -> dict[str, object]:
     """Describe the model that serves."""
-    model = _model(name, version)
     return {
         "name": name,
-        "versions": [str(model.version)],
+        "versions": [str(_model(name, version).version)],
         "platform": "onnxruntime_onnx",
         "inputs": [
             {"name": column, "datatype": "INT64" if COLUMNS[column].is_whole else "FP64", "shape": [-1]}
@@ -133,7 +132,7 @@ def model_ready(name: str, version: str | None = None) -> dict[str, object]:
 @inference_api.post("/models/<name>/infer")
 @inference_api.post("/models/<name>/versions/<version>/infer")
 def infer(name: str, version: str | None = None) -> Response:
-    """Forecast up to 1,000 vehicles."""
+    """Forecast up to 1,000 vehicles: one tensor a column, in JSON or in the binary extension."""
     model = _model(name, version)
     header_length = request.headers.get(HEADER_LENGTH, type=int)
     try:

@@ -6,15 +6,18 @@ JSON bodies are validated in strict mode (``"45"`` and ``true`` are no numbers),
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from inspect import getdoc
+from typing import Any, TypeVar
 
 import orjson
 from flask import Response, request
 from flask_openapi3 import APIBlueprint, Info, OpenAPI
 from flask_openapi3.types import SecuritySchemesDict
+from flask_openapi3.utils import parse_rule
 from pydantic import BaseModel, ValidationError
 
-from webapp.api.inference import InferenceRequest
+from webapp.api import inference
+from webapp.api.inference import InferenceRequest, inference_api
 from webapp.problems import CONTENT_TYPE as PROBLEM_TYPE
 from webapp.problems import Problem, ProblemError, invalid
 from webapp.security.owners import require_owner
@@ -23,8 +26,7 @@ from webapp.security.sign_in import require_operator, require_saver
 Document = dict[str, Any]
 Model = type[BaseModel]
 Guard = Callable[[], object]
-P = ParamSpec("P")
-R = TypeVar("R")
+View = TypeVar("View", bound=Callable[..., object])
 
 REF = "#/components/schemas/{model}"
 PROBLEM_REF = {"$ref": REF.format(model="Problem")}
@@ -36,25 +38,25 @@ SECURITY_SCHEMES: SecuritySchemesDict = {
         "description": "the operator's password as a bearer token",
     }
 }
-MODEL = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
-VERSION = {"name": "version", "in": "path", "required": True, "schema": {"type": "string"}}
 INFERENCE_TAG = {
     "name": "inference protocol",
     "description": 'Open Inference Protocol v2 (REST); errors are {"error": text}, as its clients expect',
 }
+INFERENCE_BODY = {
+    "required": True,
+    "content": {
+        "application/json": {"schema": {"$ref": REF.format(model="InferenceRequest")}},
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+    },
+}
 
 
-def guarded_by(guard: Guard) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator that calls a guard before the view; the guard raises to refuse."""
+def guarded_by(guard: Guard) -> Callable[[View], View]:
+    """Return a decorator for views of a `ValidatedBlueprint`: the guard raises to refuse the request."""
 
-    def decorate(view: Callable[P, R]) -> Callable[P, R]:
-        @wraps(view)
-        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-            guard()
-            return view(*args, **kwargs)
-
-        guarded.guard = guard  # type: ignore[attr-defined]  # for ValidatedBlueprint, which calls it earlier
-        return guarded
+    def decorate(view: View) -> View:
+        view.guard = guard  # type: ignore[attr-defined]
+        return view
 
     return decorate
 
@@ -75,11 +77,7 @@ class ValidatedBlueprint(APIBlueprint):
         func, header, _cookie, path, query, _form, body, *_args, **_kwargs
     ) -> Callable[..., Any]:
         """Return the view with its inputs checked."""
-        inputs: dict[str, Model] = {
-            name: model for name, model in (("path", path), ("query", query), ("header", header)) if model
-        }
         guard: Guard | None = getattr(func, "guard", None)
-        work = func.__wrapped__ if guard else func
 
         @wraps(func)
         def view(**kwargs: Any) -> Response:
@@ -87,13 +85,17 @@ class ValidatedBlueprint(APIBlueprint):
                 guard()
             checked: dict[str, BaseModel] = {}
             try:
-                for name, model in inputs.items():
-                    checked[name] = model.model_validate(_given(name, kwargs))
+                if path:
+                    checked["path"] = path.model_validate(kwargs)
+                if query:
+                    checked["query"] = query.model_validate(request.args.to_dict())
+                if header:
+                    checked["header"] = header.model_validate(dict(request.headers))
+                if body:
+                    checked["body"] = _read_json(body)
             except ValidationError as exc:
                 raise invalid(exc) from exc
-            if body is not None:
-                checked["body"] = read_json(body)
-            answer = work(**checked)
+            answer = func(**checked)
             if isinstance(answer, Response):
                 return answer
             content = answer.model_dump_json() if isinstance(answer, BaseModel) else orjson.dumps(answer)
@@ -102,30 +104,11 @@ class ValidatedBlueprint(APIBlueprint):
         return view
 
 
-def _given(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
-    if name == "path":
-        return kwargs
-    if name == "query":
-        return request.args.to_dict()
-    return dict(request.headers.items())
-
-
-def read_json(model: Model) -> BaseModel:
-    """Return this request's JSON body as the model.
-
-    Raises
-    ------
-    ProblemError
-        415 for another content type, 400 for what is no JSON, 422 for what the model refuses.
-    """
+def _read_json(model: Model) -> BaseModel:
     if not request.is_json:
-        raise ProblemError(
-            415, "Not JSON", f"send Content-Type: application/json, not {request.mimetype or 'none'}"
-        )
-    try:
-        return model.model_validate_json(request.get_data(cache=False), strict=True)
-    except ValidationError as exc:
-        raise invalid(exc) from exc
+        problem = f"send Content-Type: application/json, not {request.mimetype or 'none'}"
+        raise ProblemError(415, "Not JSON", problem)
+    return model.model_validate_json(request.get_data(cache=False), strict=True)
 
 
 def unless_known(document: Callable[[], BaseModel], revision: str) -> Response:
@@ -159,10 +142,35 @@ class VroomOpenAPI(OpenAPI):
         for operations in document["paths"].values():
             for operation in operations.values():
                 _name_problems(operation)
-        document["paths"] |= _other_paths()
+        document["paths"] |= self._inference_paths()
         document["tags"].append(INFERENCE_TAG)
         schema = InferenceRequest.model_json_schema(ref_template=REF)
         document["components"]["schemas"] |= schema.pop("$defs", {}) | {"InferenceRequest": schema}
+
+    def _inference_paths(self) -> Document:
+        """Return the paths of the inference protocol, which has no documents for flask-openapi3 to read."""
+        paths: Document = {}
+        for rule in self.url_map.iter_rules():
+            if not rule.endpoint.startswith(f"{inference_api.name}."):
+                continue
+            view, arguments = self.view_functions[rule.endpoint], rule.arguments
+            schema = {"type": "array" if view is inference.index else "object"}
+            operation: Document = {
+                "operationId": f"v2_{view.__name__}{'_version' if 'version' in arguments else ''}",
+                "summary": getdoc(view),
+                "tags": [INFERENCE_TAG["name"]],
+                "parameters": [
+                    {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+                    for name in sorted(arguments)
+                ],
+                "responses": {
+                    "200": {"description": "OK", "content": {"application/json": {"schema": schema}}}
+                },
+            }
+            if view is inference.infer:
+                operation["requestBody"] = INFERENCE_BODY
+            paths[parse_rule(rule.rule)] = {"get" if "GET" in (rule.methods or ()) else "post": operation}
+        return paths
 
     def openapi_view(self) -> Response:
         """Describe the API, with the prefix that a proxy gave it."""
@@ -184,55 +192,3 @@ def _name_problems(operation: Document) -> None:
         if PROBLEM_REF in (schema, schema.get("items")):
             content.clear()
             content[PROBLEM_TYPE] = {"schema": PROBLEM_REF}
-
-
-def _answers(description: str, *, media: str = "application/json", kind: str = "object") -> Document:
-    return {"200": {"description": description, "content": {media: {"schema": {"type": kind}}}}}
-
-
-def _other_paths() -> Document:
-    """Return the paths whose views flask-openapi3 does not know: metrics, and the inference protocol."""
-
-    def operation(name: str, summary: str, *parameters: Document, **more: Any) -> Document:
-        tags = [INFERENCE_TAG["name"]]
-        found = {"operationId": name, "summary": summary, "tags": tags, "parameters": list(parameters)}
-        return found | {"responses": _answers("OK")} | more
-
-    body = {
-        "required": True,
-        "content": {
-            "application/json": {"schema": {"$ref": REF.format(model="InferenceRequest")}},
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-        },
-    }
-    infer = "Forecast up to 1,000 vehicles: one tensor a column, in JSON or in the binary extension."
-    index = _answers("OK", kind="array")
-    return {
-        "/metrics": {
-            "get": {
-                "operationId": "metrics",
-                "summary": "Every metric of every worker, for Prometheus.",
-                "tags": ["state"],
-                "responses": _answers("text exposition", media="text/plain", kind="string"),
-            }
-        },
-        "/v2": {"get": operation("v2_server", "Describe this server.")},
-        "/v2/health/live": {"get": operation("v2_live", "Answer while this process runs.")},
-        "/v2/health/ready": {"get": operation("v2_ready", "Report whether there is a model.")},
-        "/v2/repository/index": {"post": operation("v2_index", "List the models.", responses=index)},
-        **{
-            path: {verb: operation(f"v2_{name}{'_version' if found else ''}", summary, MODEL, *found, **more)}
-            for version, found in (("", ()), ("/versions/{version}", (VERSION,)))
-            for path, verb, name, summary, more in (
-                (f"/v2/models/{{name}}{version}", "get", "model", "Describe the model that serves.", {}),
-                (
-                    f"/v2/models/{{name}}{version}/ready",
-                    "get",
-                    "model_ready",
-                    "Report whether it serves.",
-                    {},
-                ),
-                (f"/v2/models/{{name}}{version}/infer", "post", "infer", infer, {"requestBody": body}),
-            )
-        },
-    }
