@@ -4,12 +4,11 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import AliasPath, BaseModel, ConfigDict, Field, ValidationError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from vroom_features.addresses import ServiceAddress, prefect_headers, refusal
@@ -46,55 +45,21 @@ class _MissingError(WorkflowError): ...
 class _BusyError(WorkflowError): ...
 
 
-@dataclass(frozen=True, slots=True)
-class ModelLink:
+class ModelLink(NamedTuple):
     """Where MLflow shows a model, as the flow run recorded it."""
 
     text: str
     url: str
 
 
-@dataclass(frozen=True, slots=True)
-class FlowRun:
-    """A run of a flow.
+class Step(BaseModel):
+    """A task or subflow of a run, as Prefect reports it."""
 
-    Parameters
-    ----------
-    id, name, flow : str
-        Prefect's id and name of the run, and the flow's name.
-    state, state_type : str
-        As Prefect shows it, and its kind: ``COMPLETED``, ``FAILED``, ``RUNNING``, ...
-    message : str
-        What the run reports of its outcome.
-    models : tuple of ModelLink
-        The MLflow runs of the model versions that it made or compared.
-    """
-
-    id: str
+    model_config = ConfigDict(frozen=True)
     name: str
-    flow: str
-    state: str
-    state_type: str
-    message: str
-    started_at: datetime | None
-    ended_at: datetime | None
-    duration_s: float
-    url: str
-    models: tuple[ModelLink, ...] = ()
-
-    @property
-    def is_active(self) -> bool:
-        """True until it has ended."""
-        return self.state_type in ACTIVE
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A task or subflow of a run."""
-
-    name: str
-    state: str
-    state_type: str
+    state: str = Field("Scheduled", validation_alias=AliasPath("state", "name"))
+    state_type: str = Field("SCHEDULED", validation_alias=AliasPath("state", "type"))
+    """``COMPLETED``, ``FAILED``, ``RUNNING``, ..."""
 
     @property
     def words(self) -> str:
@@ -102,39 +67,37 @@ class Step:
 
         Examples
         --------
-        >>> Step("compare_and_promote-1c2", "Running", "RUNNING").words
+        >>> Step(name="compare_and_promote-1c2").words
         'Compare and promote'
         """
         name, _, _ = self.name.removeprefix("vroom_forecast_").rpartition("-")
         return (name or self.name).replace("_", " ").capitalize()
 
 
-class _State(BaseModel):
-    type: str = "SCHEDULED"
-    name: str | None = None
-    message: str | None = None
+class FlowRun(Step):
+    """A run of a flow, as Prefect reports it, with the flow's name and what the run recorded of models."""
 
-
-class _Run(BaseModel):
-    # Of a flow run or a task run, what is read here.
     id: str
-    name: str
-    flow_id: str = ""
-    state: _State | None = None
-    start_time: datetime | None = None
-    end_time: datetime | None = None
-    estimated_run_time: float = 0.0
+    message: str | None = Field(None, validation_alias=AliasPath("state", "message"))
+    started_at: datetime | None = Field(None, validation_alias="start_time")
+    duration_s: float = Field(0.0, validation_alias="estimated_run_time")
+    flow: str
+    url: str
+    models: tuple[ModelLink, ...]
+
+    @property
+    def is_active(self) -> bool:
+        """True until it has ended."""
+        return self.state_type in ACTIVE
+
+
+Reported = TypeVar("Reported", bound=Step)
 
 
 class PrefectClient:
     """Start and follow the deployments of prefect.yaml.
 
-    Every method raises `WorkflowError` when Prefect does not answer as expected.
-
-    Parameters
-    ----------
-    address : str or ServiceAddress
-        Of the Prefect server, without ``/api``.
+    Methods raise `WorkflowError` when Prefect, whose pages are at the address, does not answer as expected.
     """
 
     def __init__(self, address: str | ServiceAddress, *, timeout_s: float = 5.0) -> None:
@@ -167,13 +130,7 @@ class PrefectClient:
         return self._flow_run(made, flow)
 
     def run(self, run_id: str) -> FlowRun:
-        """Return a run.
-
-        Raises
-        ------
-        RunNotFoundError
-            If there is no such run, or no longer.
-        """
+        """Return a run; `RunNotFoundError` if there is none, or no longer."""
         try:
             found = self._call("GET", f"/flow_runs/{run_id}")
         except _MissingError as exc:
@@ -204,14 +161,9 @@ class PrefectClient:
     def steps(self, run_id: str) -> list[Step]:
         """Return the tasks and subflows of a run, in the order they began."""
         body = {"flow_runs": {"id": {"any_": [run_id]}}, "limit": 50, "sort": "EXPECTED_START_TIME_ASC"}
-        found = [self._read(task) for task in self._call("POST", "/task_runs/filter", body)]
-        return [
-            Step(task.name, (task.state or _State()).name or "", (task.state or _State()).type)
-            for task in found
-        ]
+        return [self._read(Step, task) for task in self._call("POST", "/task_runs/filter", body)]
 
     def close(self) -> None:
-        """Close the connection."""
         self._http.close()
 
     def _filter(
@@ -245,29 +197,15 @@ class PrefectClient:
     def _flow_run(
         self, answer: Mapping[str, object], flow: str, models: tuple[ModelLink, ...] = ()
     ) -> FlowRun:
-        run = self._read(answer)
-        state = run.state or _State()
-        return FlowRun(
-            id=run.id,
-            name=run.name,
-            flow=flow,
-            state=state.name or "Scheduled",
-            state_type=state.type,
-            message=state.message or "",
-            started_at=run.start_time,
-            ended_at=run.end_time,
-            duration_s=run.estimated_run_time,
-            url=f"{self._address}/runs/flow-run/{run.id}",
-            models=models,
-        )
+        url = f"{self._address}/runs/flow-run/{answer.get('id')}"
+        return self._read(FlowRun, {**answer, "flow": flow, "url": url, "models": models})
 
-    def _read(self, answer: Mapping[str, object]) -> _Run:
+    def _read(self, kind: type[Reported], answer: Mapping[str, object]) -> Reported:
         try:
-            return _Run.model_validate(answer)
+            return kind.model_validate(answer)
         except ValidationError as exc:
-            raise WorkflowError(
-                f"Prefect at {self._address} sent what is not a run: {exc.error_count()} errors"
-            ) from exc
+            problem = f"Prefect at {self._address} sent what is not a run: {exc.error_count()} errors"
+            raise WorkflowError(problem) from exc
 
     @retry(
         retry=retry_if_exception_type(_BusyError),
