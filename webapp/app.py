@@ -33,7 +33,7 @@ from webapp.prefect_client import PrefectClient
 from webapp.rendering import compression, templates
 from webapp.security import headers, sign_in
 from webapp.security.rate_limits import ClientLimit, Counter
-from webapp.security.sign_in import csrf, read_credentials
+from webapp.security.sign_in import csrf, read_operator
 from webapp.services import Services
 from webapp.serving.alerts import AlertWatch
 from webapp.serving.current_model import ModelSlot
@@ -135,7 +135,7 @@ def open_services(settings: Settings) -> Services:
         audit_log=AuditLog(source.engine, source.address),
         fleet=FleetOverview(source),
         load_explainer=lru_cache(maxsize=1)(lambda ref: Explainer.load(cache.fetch(ref))),
-        operator=read_credentials(settings),
+        operator=read_operator(settings),
         worker=worker,
     )
     heartbeat.start()

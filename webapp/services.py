@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vroom_model.serving.explain import Explainer
     from webapp.prefect_client import PrefectClient
     from webapp.security.rate_limits import ClientLimit, Counter
-    from webapp.security.sign_in import Credentials
+    from webapp.security.sign_in import Operator
     from webapp.serving.alerts import AlertWatch
     from webapp.serving.current_model import ModelSlot
     from webapp.serving.fleet_overview import FleetOverview
@@ -49,7 +49,7 @@ class Services:
     fleet: "FleetOverview"
     load_explainer: "Callable[[ChampionRef], Explainer]"
     """Reads a model's files once; an error is not kept."""
-    operator: "Credentials"
+    operator: "Operator"
     worker: str
     """This worker's name: host and process id."""
 

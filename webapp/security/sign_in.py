@@ -13,8 +13,8 @@ import os
 import secrets
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from flask import Flask, g, request, session
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
@@ -37,8 +37,7 @@ csrf = CSRFProtect()
 login_manager = LoginManager()
 
 
-@dataclass(frozen=True, slots=True)
-class Secret:
+class Secret(NamedTuple):
     """A secret, and whether this call made it."""
 
     value: str
@@ -48,21 +47,12 @@ class Secret:
 class SecretFileError(Exception):
     """A file that should hold a secret holds none."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(
-            f"{path} holds no secret, which is ASCII text: write one into it, or delete it to have one made"
-        )
-
 
 def secret_in(path: Path) -> Secret:
     """Return the secret kept in a file, made now if there is none.
 
-    Of several processes that start at once, one makes it and all return the same.
-
-    Raises
-    ------
-    SecretFileError
-        If the file is empty, or holds what no header can carry.
+    Of several processes that start at once, one makes it and all return the same.  `SecretFileError` if the
+    file is empty, or holds what no header can carry.
     """
     try:
         return Secret(_read(path), is_new=False)
@@ -86,44 +76,35 @@ def secret_in(path: Path) -> Secret:
 def _read(path: Path) -> str:
     secret = path.read_bytes().strip()
     if not secret or not secret.isascii():
-        raise SecretFileError(path)
+        raise SecretFileError(
+            f"{path} holds no secret, which is ASCII text: write one into it, or delete it to have one made"
+        )
     return secret.decode()
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """The operator's password, and the identity of whoever signed in with it."""
+class Operator(UserMixin):  # type: ignore[misc]  # flask-login is not typed
+    """The one user, whose id is made of the password: a new password ends every session."""
 
-    password: str
-
-    @property
-    def identity(self) -> str:
-        """What a cookie names; a new password ends every session."""
-        return hashlib.sha256(b"operator:" + self.password.encode()).hexdigest()
+    def __init__(self, password: str) -> None:
+        self._password = password.encode()
+        self.id = hashlib.sha256(b"operator:" + self._password).hexdigest()
 
     def is_password(self, given: str) -> bool:
         """Compare in constant time."""
-        return bool(given) and hmac.compare_digest(given.encode(), self.password.encode())
+        return bool(given) and hmac.compare_digest(given.encode(), self._password)
 
 
-def read_credentials(settings: Settings) -> Credentials:
-    """Return the operator's password, and print a sign-in link when it was made just now."""
+def read_operator(settings: Settings) -> Operator:
+    """Return the operator, and print a sign-in link if the password was made just now."""
     if given := settings.operator_password.get_secret_value():
-        return Credentials(given)
+        return Operator(given)
     path = settings.home / "operator-password"
     secret = secret_in(path)
     if secret.is_new:
         token = secret_in(settings.sign_in_token).value
         link = f"{settings.web_url}/sign-in?token={token}"
         logger.warning("operator sign-in link, good once: %s (password in %s)", link, path)
-    return Credentials(secret.value)
-
-
-class Operator(UserMixin):  # type: ignore[misc]  # flask-login is not typed
-    """The one user."""
-
-    def __init__(self, identity: str) -> None:
-        self.id = identity
+    return Operator(secret.value)
 
 
 def install(app: Flask, settings: Settings) -> None:
@@ -148,21 +129,16 @@ def load_operator(identity: str) -> Operator | None:
     """Return the operator if the cookie is of today's password, not too old, and was not signed out."""
     age_s = now().timestamp() - session.get(SIGNED_IN_AT, 0.0)
     is_current = 0 <= age_s < services().settings.web_session_hours * 3600
-    if not is_current or not hmac.compare_digest(identity, services().operator.identity):
+    operator = services().operator
+    if not is_current or not hmac.compare_digest(identity, operator.id):
         return None
     session_id = session.get(SESSION_ID, "")
     is_over = not session_id or services().audit_log.holds(action=SIGN_OUT, subject=session_id)
-    return None if is_over else Operator(identity)
+    return None if is_over else operator
 
 
 def is_operator() -> bool:
-    """Return whether the operator sent this request, by cookie or by bearer token.
-
-    Raises
-    ------
-    ProblemError
-        If a bearer token came and is wrong, or this client guesses too often.
-    """
+    """Return whether the operator sent this request, by cookie or by bearer token; a wrong token is a 401."""
     token = bearer_token()
     if token is None:
         return bool(current_user.is_authenticated)
@@ -176,12 +152,7 @@ def is_operator() -> bool:
 def require_operator(*, changes: bool = True, who: str = "the signed-in operator") -> None:
     """Raise unless the operator sent this request; a cookie needs its CSRF token as well.
 
-    Parameters
-    ----------
-    changes : bool
-        Whether this request changes something, if its method allows: it is recorded in the audit log before.
-    who : str
-        Who may, in words.
+    What changes something, if its method allows, is recorded in the audit log before.
     """
     if not is_operator():
         raise ProblemError(401, "Sign-in needed", f"only {who} may do this", WWW_Authenticate="Bearer")
@@ -206,31 +177,26 @@ def require_saver() -> None:
 
 
 def sign_in_by_password(given: str) -> bool:
-    """Sign the operator in if this is the password; return whether it is.
-
-    Raises
-    ------
-    ProblemError
-        If this client guesses too often.
-    """
-    is_right = _is_right(lambda: services().operator.is_password(given))
-    if is_right:
-        _start_session("password")
-    return is_right
+    """Sign the operator in if this is the password; 429 if this client guesses too often."""
+    return _sign_in("password", lambda: services().operator.is_password(given))
 
 
 def sign_in_by_link(token: str) -> bool:
-    """Sign the operator in if this is the token of a link that was printed lately, and use it up.
+    """Sign the operator in if a link of this token was printed lately, and use it up; 429 as above."""
+    return _sign_in("link", lambda: _use_link(token))
 
-    Raises
-    ------
-    ProblemError
-        If this client guesses too often.
-    """
-    is_right = _is_right(lambda: _use_link(token))
-    if is_right:
-        _start_session("link")
-    return is_right
+
+def _sign_in(how: str, is_right: Callable[[], bool]) -> bool:
+    if not _is_right(is_right):
+        return False
+    session_id = secrets.token_hex(8)
+    _record(how, SIGN_IN, session_id)
+    session.clear()  # the CSRF token of the visitor's session ends with it
+    session[SESSION_ID] = session_id
+    session[SIGNED_IN_AT] = now().timestamp()
+    login_user(services().operator)
+    logger.info("operator signed in from %s", request.remote_addr)
+    return True
 
 
 def sign_out() -> None:
@@ -239,16 +205,6 @@ def sign_out() -> None:
         _record("cookie", SIGN_OUT, session[SESSION_ID])
     logout_user()
     session.clear()
-
-
-def _start_session(how: str) -> None:
-    session_id = secrets.token_hex(8)
-    _record(how, SIGN_IN, session_id)
-    session.clear()  # the CSRF token of the visitor's session ends with it
-    session[SESSION_ID] = session_id
-    session[SIGNED_IN_AT] = now().timestamp()
-    login_user(Operator(services().operator.identity))
-    logger.info("operator signed in from %s", request.remote_addr)
 
 
 def _is_right(compare: Callable[[], bool]) -> bool:
