@@ -109,15 +109,7 @@ def open_services(settings: Settings) -> Services:
         online=online,
         finish_promotion=promotions.finish,
     )
-    listener = ModelListener(
-        registry,
-        cache,
-        slot,
-        redis_url=settings.redis,
-        channel=ModelPromoted.channel_of(settings.redis_prefix),
-        on_swap=heartbeat.beat_soon,
-        poll_interval_s=settings.web_poll_seconds,
-    )
+    listener = ModelListener(settings, registry, cache, slot, on_swap=heartbeat.beat_soon)
     services = Services(
         settings=settings,
         source=source,

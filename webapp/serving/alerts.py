@@ -51,12 +51,10 @@ class AlertWatch:
         self._thread: threading.Thread | None = None
 
     def start(self, app: Services) -> None:
-        """Start the thread."""
         self._thread = threading.Thread(target=self._run, args=(app,), name="alerts", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the thread."""
         self._stopping.set()
         if self._thread:
             self._thread.join(timeout=10)
@@ -88,14 +86,12 @@ class AlertWatch:
 
 
 def _post(app: Services, alert: Alert) -> None:
-    key = f"{app.online.prefix}:alert:{alert.kind}"
-
     def claim() -> bool:
+        key = f"{app.online.prefix}:alert:{alert.kind}"
         return bool(app.redis.set(key, alert.text, nx=True, ex=POSTED_FOR_S))
 
-    if (
-        app.settings.webhook_url and app.heartbeat.try_redis(claim) is not False
-    ):  # without Redis each worker posts
+    # Without Redis each worker posts.
+    if app.settings.webhook_url and app.heartbeat.try_redis(claim) is not False:
         asyncio.run(post(app.settings, {"event": "alert", "text": alert.text, "kind": alert.kind}))
 
 

@@ -17,9 +17,9 @@ from redis.client import PubSub
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from vroom_features.addresses import ServiceAddress
 from vroom_features.messages import MessageError
 from vroom_features.online.redis_client import describe, node_url
+from vroom_features.settings import Settings
 from vroom_model.errors import BrokenModelError, VroomModelError
 from vroom_model.messages import ModelPromoted
 from vroom_model.records import ChampionRef
@@ -39,46 +39,30 @@ UNANSWERED_MAX = 3
 """A connection with more unanswered pings is closed; TCP would wait for a quarter of an hour."""
 
 
-class ModelListener:
+class ModelListener(threading.Thread):
     """Follow the champion: subscribe, read the registry, load and check the new model, swap.
 
-    Parameters
-    ----------
-    registry : Registry
-        Names the champion.
-    cache : ModelCache
-        Downloads models and keeps their files.
-    slot : ModelSlot
-        Takes the loaded model.
-    redis_url : str or ServiceAddress
-        Where messages come from.
-    channel : str
-        On which the promotions of this deployment are announced.
-    on_swap : callable
-        Called after every swap.
-    poll_interval_s : float
-        How often the registry is read at least.
+    ``on_swap`` is called after every swap.
     """
 
     def __init__(
         self,
+        settings: Settings,
         registry: Registry,
         cache: ModelCache,
         slot: ModelSlot,
         *,
-        redis_url: str | ServiceAddress,
-        channel: str = ModelPromoted.channel,
         on_swap: Callable[[], None],
-        poll_interval_s: float,
     ) -> None:
+        super().__init__(name="model-listener", daemon=True)
         self._registry = registry
         self._cache = cache
         self._slot = slot
-        self._channel = channel
+        self._channel = ModelPromoted.channel_of(settings.redis_prefix)
         self._on_swap = on_swap
-        self._poll_interval_s = poll_interval_s
+        self._poll_interval_s = settings.web_poll_seconds
         self._redis = redis.Redis.from_url(
-            node_url(redis_url),
+            node_url(settings.redis),
             socket_timeout=REDIS_TIMEOUT_S,
             socket_connect_timeout=REDIS_TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),
@@ -88,20 +72,14 @@ class ModelListener:
         self._next_poll = 0.0
         self._is_refresh_due = False
         self._refreshing = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="model-listener", daemon=True)
         self._remembered: ChampionRef | None = None
         self.is_subscribed = False
         self.problem = ""
 
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
     def stop(self) -> None:
-        """Stop the thread and close the connection."""
         self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join(timeout=10)
+        if self.is_alive():
+            self.join(timeout=10)
         self._redis.close()
 
     def refresh(self) -> None:
@@ -153,7 +131,15 @@ class ModelListener:
                 if not was_kept:
                     raise
                 predictor = self._open(ref)
-            self._swap(ref, predictor)
+            model = LoadedModel(predictor=predictor, ref=ref, since=now())
+            previous = self._slot.swap(model)
+        metrics.SWAPS.labels("ok").inc()
+        metrics.MODEL_VERSION.set(ref.version)
+        metrics.MODEL_SINCE.set(model.since.timestamp())
+        logger.info(
+            "champion swapped model_version=%s previous=%s", ref.version, previous and previous.version
+        )
+        self._on_swap()
 
     def _open(self, ref: ChampionRef) -> Predictor:
         """Fetch and verify; a broken copy is discarded, so that the next try downloads it again."""
@@ -164,17 +150,6 @@ class ModelListener:
             metrics.SWAPS.labels("broken").inc()
             self._cache.discard(ref)
             raise
-
-    def _swap(self, ref: ChampionRef, predictor: Predictor) -> None:
-        model = LoadedModel(predictor=predictor, ref=ref, since=now())
-        previous = self._slot.swap(model)
-        metrics.SWAPS.labels("ok").inc()
-        metrics.MODEL_VERSION.set(ref.version)
-        metrics.MODEL_SINCE.set(model.since.timestamp())
-        logger.info(
-            "champion swapped model_version=%s previous=%s", ref.version, previous and previous.version
-        )
-        self._on_swap()
 
     def _restore(self) -> None:
         """Load the last model that served on this machine, while the registry names none."""
@@ -188,7 +163,7 @@ class ModelListener:
             logger.warning("last good model not restored model_version=%s: %s", ref.version, exc)
         self._slot.problem = problem
 
-    def _run(self) -> None:
+    def run(self) -> None:
         while not self._stopping.is_set():
             try:
                 with self._redis.pubsub() as pubsub:  # type: ignore[no-untyped-call]  # of redis-py

@@ -44,18 +44,12 @@ class WorkerState(BaseModel):
     seen_at: datetime
 
 
-class WorkerHeartbeat:
+class WorkerHeartbeat(threading.Thread):
     """Register this worker in Redis, and keep the online store up to date.
 
-    Parameters
-    ----------
-    client : redis.Redis or ClusterClient
-        With short time-outs.
-    source, online : SourceStore, OnlineStore
-        The online store is synced with each beat, for another program may have written to the database.  It
-        is claimed first: two servers that share a Redis by mistake do not empty it in turns.
-    finish_promotion : callable
-        Finishes a change of champion that was cut off; called with each beat.
+    With each beat the store is synced, for another program may have written to the database, and a change of
+    champion that was cut off is finished.  The store is claimed first: two servers that share a Redis by
+    mistake do not empty it in turns.
     """
 
     def __init__(
@@ -69,6 +63,7 @@ class WorkerHeartbeat:
         online: OnlineStore,
         finish_promotion: Callable[[], None],
     ) -> None:
+        super().__init__(name="heartbeat", daemon=True)
         self._redis = client
         self._key = f"{online.prefix}:worker:"
         self._slot = slot
@@ -82,22 +77,17 @@ class WorkerHeartbeat:
         self._stopping = False
         self._wake = threading.Event()
         self._needs_resync = True
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self.is_redis_up = False
         self.problem = "it was not called yet"
         self.refused: dict[str, str] = {}
         """What Redis does not let its user do, by the call; the rest goes on."""
 
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
     def stop(self) -> None:
         """Stop the thread, and remove this worker from Redis."""
         self._stopping = True
         self._wake.set()
-        if self._thread.ident is not None:
-            self._thread.join(timeout=10)
+        if self.is_alive():
+            self.join(timeout=10)
         with suppress(RedisError):  # the key expires by itself
             self._redis.delete(self._key + self._worker)
 
@@ -114,23 +104,23 @@ class WorkerHeartbeat:
 
     def try_redis(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:
         """Return what a call to the store returns; None while Redis cannot be used, or forbids this call."""
-        if self.is_redis_up:
-            name = getattr(call, "__name__", "")
-            try:
-                answer = call(*args, **kwargs)
-            except OnlineStoreError as exc:
-                if isinstance(exc.__cause__, NoPermissionError):
-                    if name not in self.refused:
-                        logger.warning("not allowed, the rest goes on: %s", exc)
-                    self.refused[name] = str(exc)
-                else:
-                    logger.warning("online store not in use: %s", exc)
-                    self.problem = str(exc)
-                    self.mark_stale()
+        if not self.is_redis_up:
+            return None
+        name = getattr(call, "__name__", "")
+        try:
+            answer = call(*args, **kwargs)
+        except OnlineStoreError as exc:
+            if isinstance(exc.__cause__, NoPermissionError):
+                if name not in self.refused:
+                    logger.warning("not allowed, the rest goes on: %s", exc)
+                self.refused[name] = str(exc)
             else:
-                self.refused.pop(name, None)
-                return answer
-        return None
+                logger.warning("online store not in use: %s", exc)
+                self.problem = str(exc)
+                self.mark_stale()
+            return None
+        self.refused.pop(name, None)
+        return answer
 
     def publish(self, message: Message) -> bool:
         """Send a message; False if Redis did not take it, so that its receivers find out by polling."""
@@ -143,10 +133,8 @@ class WorkerHeartbeat:
             return None
         states = []
         for value in values:
-            try:
+            with suppress(ValidationError):  # expired meanwhile, or not ours
                 states.append(WorkerState.model_validate_json(value or b""))
-            except ValidationError:  # expired meanwhile, or not ours
-                continue
         return sorted(states, key=lambda state: state.worker)
 
     def _read_workers(self) -> list[bytes | str | None]:
@@ -164,7 +152,7 @@ class WorkerHeartbeat:
             seen_at=now(),
         )
 
-    def _run(self) -> None:
+    def run(self) -> None:
         while not self._stopping:
             self._wake.clear()
             for duty in (self._sync_store, self._finish_promotions):
@@ -193,10 +181,8 @@ class WorkerHeartbeat:
         # If this worker's own key is gone, Redis was emptied or not reachable for long.
         if before is None:
             self._needs_resync = True
-        full, self._needs_resync = (
-            self._needs_resync,
-            False,
-        )  # before the sync: what is missed meanwhile counts
+        full = self._needs_resync
+        self._needs_resync = False  # before the sync: what is missed meanwhile counts
         try:
             report = sync(self._source, self._online, as_of=now(), full=full)
         except BaseException:
