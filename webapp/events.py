@@ -59,27 +59,15 @@ HELLO = b"retry: 2000\n\n"
 
 
 class Broadcast:
-    """Send every message to every stream; a stream that is too slow is closed, and its client reconnects.
-
-    Parameters
-    ----------
-    redis_url : str or ServiceAddress
-        Where messages come from.
-    prefix : str
-        Of the deployment's channels.
-    """
+    """Send every message to every stream; a stream that is too slow is closed, and its client reconnects."""
 
     def __init__(self, redis_url: str | ServiceAddress, prefix: str = PREFIX) -> None:
         self._redis_url = redis_url
         self._kinds = {kind.channel_of(prefix): channel for channel, (_, kind) in EVENTS.items()}
         self._problem = ""
-        self._queues: set[asyncio.Queue[bytes | None]] = set()
+        self.queues: set[asyncio.Queue[bytes | None]] = set()
+        """One for each open stream."""
         self.is_subscribed = False
-
-    @property
-    def num_streams(self) -> int:
-        """How many streams are open."""
-        return len(self._queues)
 
     async def run(self) -> None:
         """Follow the channels until cancelled, and reconnect when the connection to Redis breaks."""
@@ -114,9 +102,9 @@ class Broadcast:
                     self._send(encode(self._kinds[message["channel"].decode()], message["data"]))
 
     def _send(self, event: bytes) -> None:
-        for queue in tuple(self._queues):
+        for queue in tuple(self.queues):
             if queue.full():
-                self._queues.discard(queue)
+                self.queues.discard(queue)
                 queue.get_nowait()
                 queue.put_nowait(None)
             else:
@@ -125,7 +113,7 @@ class Broadcast:
     async def stream(self) -> AsyncIterator[bytes]:
         """Yield events as they come, and comments between, so that a closed connection is noticed."""
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUE_MAX)
-        self._queues.add(queue)
+        self.queues.add(queue)
         try:
             yield HELLO
             while True:
@@ -137,7 +125,7 @@ class Broadcast:
                     return
                 yield event
         finally:
-            self._queues.discard(queue)
+            self.queues.discard(queue)
 
 
 def refuse_foreign_hosts(app: ASGIApp, is_trusted: Callable[[str | None], bool]) -> ASGIApp:
@@ -155,13 +143,7 @@ def refuse_foreign_hosts(app: ASGIApp, is_trusted: Callable[[str | None], bool])
 
 
 def encode(channel: str, payload: bytes) -> bytes:
-    """Return a message as a server-sent event.
-
-    Raises
-    ------
-    MessageError
-        If it is not what its channel carries.
-    """
+    """Return a message as a server-sent event; MessageError if it is not what its channel carries."""
     name, kind = EVENTS[channel]
     return f"event: {name}\ndata: {kind.decode(payload).encode()}\n\n".encode()
 
@@ -192,7 +174,7 @@ def create_events_app(settings: Settings | None = None) -> Starlette:
         return StreamingResponse(broadcast.stream(), media_type="text/event-stream", headers=headers)
 
     async def health(_request: Request) -> Response:
-        state = {"status": "ok" if broadcast.is_subscribed else "degraded", "streams": broadcast.num_streams}
+        state = {"status": "ok" if broadcast.is_subscribed else "degraded", "streams": len(broadcast.queues)}
         return JSONResponse(state)
 
     return Starlette(

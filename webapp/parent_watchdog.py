@@ -16,13 +16,7 @@ KILL_STREAMS_AFTER_S = 1
 
 
 def watch_parent(*, kill_after_s: float) -> None:
-    """Stop this worker when its server is killed.
-
-    Parameters
-    ----------
-    kill_after_s : float
-        How long it may take to stop by itself.
-    """
+    """Stop this worker when its server is killed, by force if it does not stop by itself in time."""
     parent = multiprocessing.parent_process()
     if parent is None:  # no server started it
         return

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from flask import current_app
 
 from vroom_features.database.audit_log import AuditLog
+from vroom_features.database.queries import StoredVehicle
 from vroom_features.database.vehicles import SourceStore
+from vroom_features.errors import VehicleNotFoundError
 from vroom_features.online.redis_client import RedisClient
 from vroom_features.online.store import OnlineStore
 from vroom_features.settings import Settings
@@ -52,6 +54,12 @@ class Services:
     operator: "Operator"
     worker: str
     """This worker's name: host and process id."""
+
+    def vehicle(self, vehicle_id: int) -> StoredVehicle:
+        """Return a stored vehicle, or raise VehicleNotFoundError."""
+        if (vehicle := self.source.get_vehicle(vehicle_id)) is None:
+            raise VehicleNotFoundError(vehicle_id)
+        return vehicle
 
     def close(self) -> None:
         """Stop the threads and close the connections."""

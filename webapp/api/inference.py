@@ -40,7 +40,7 @@ DTYPES: dict[str, "np.dtype[Any]"] = {
 
 
 class TensorError(ValueError):
-    """An inference request is not what the protocol defines."""
+    """An inference request is not what the protocol defines, or asks for no output there is."""
 
 
 class InputTensor(BaseModel):
@@ -179,13 +179,7 @@ def _check_vehicles(tensors: dict[str, Array]) -> dict[str, Array]:
 
 
 def read_request(body: bytes, header_length: int | None) -> tuple[InferenceRequest, dict[str, Array]]:
-    """Return a request and its tensors, each as an array of shape (n_rows,).
-
-    Raises
-    ------
-    TensorError
-        If it is not what the protocol defines.
-    """
+    """Return a request and its tensors, each as an array of shape (n_rows,)."""
     head, tail = (body, b"") if header_length is None else (body[:header_length], body[header_length:])
     try:
         request = InferenceRequest.model_validate_json(head)
@@ -237,13 +231,7 @@ def _from_json(data: list[Any], dtype: "np.dtype[Any]", num_rows: int) -> Array:
 def write_response(
     header: Mapping[str, Any], outputs: Mapping[str, Array], request: InferenceRequest
 ) -> tuple[bytes, int | None]:
-    """Return the body of an answer, and the length of its JSON part if tensors follow it as bytes.
-
-    Raises
-    ------
-    TensorError
-        If the request names an output that does not exist, or one twice.
-    """
+    """Return the body of an answer, and the length of its JSON part if tensors follow it as bytes."""
     is_binary = bool(request.parameters.get("binary_data_output"))
     wanted = request.outputs or [
         OutputRequest(name=name, parameters={"binary_data": is_binary}) for name in outputs

@@ -8,12 +8,12 @@ from flask_openapi3 import Tag
 from flask_openapi3.types import ResponseDict
 from pydantic import BaseModel, ConfigDict, Field
 
+from vroom_features.database.queries import BIGGEST_ID
 from webapp.api.openapi import OPERATOR, ValidatedBlueprint, operator_required
 from webapp.prefect_client import FlowRun
 from webapp.problems import Problem
 from webapp.services import services
 from webapp.serving.current_model import reload_everywhere
-from webapp.serving.vehicles import ID_MAX
 
 operations_api = ValidatedBlueprint("operations_api", __name__, abp_tags=[Tag(name="operations")])
 REFUSALS: ResponseDict = {401: Problem, 403: Problem}
@@ -47,7 +47,7 @@ class AuditQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     limit: int = Field(default=100, ge=1, le=1_000)
-    before: int | None = Field(default=None, ge=1, le=ID_MAX, description="only lines before this id")
+    before: int | None = Field(default=None, ge=1, le=BIGGEST_ID, description="only lines before this id")
 
 
 class AuditDocument(BaseModel):

@@ -9,7 +9,6 @@ from flask_openapi3.types import ResponseDict
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from vroom_features.database.queries import SORTS, StoredVehicle
-from vroom_features.errors import VehicleNotFoundError
 from vroom_features.online.rows import VIEW_ID, OnlineRow, online_row
 from vroom_features.vehicle import COLUMNS, VehicleBase, VehicleCreate, VehicleName
 from vroom_features.watch import Watch
@@ -26,16 +25,10 @@ from webapp.security.owners import may_change
 from webapp.services import now, services
 from webapp.serving import vehicles
 from webapp.serving.current_model import WatchDocument
-from webapp.serving.vehicles import ID_MAX, VehicleDocument
+from webapp.serving.vehicles import VehicleDocument, VehicleKey
 
 vehicles_api = ValidatedBlueprint("vehicles_api", __name__, abp_tags=[Tag(name="vehicles")])
 REFUSALS: ResponseDict = dict.fromkeys((400, 401, 404, 409, 415, 422), Problem)
-
-
-class VehiclePath(BaseModel):
-    """A vehicle's key, in a path."""
-
-    vehicle_id: int = Field(gt=0, le=ID_MAX)
 
 
 class PageQuery(BaseModel):
@@ -149,15 +142,8 @@ def _vehicle_document(vehicle: StoredVehicle, watch: Watch | None) -> StoredVehi
 
 
 def _features_document(row: OnlineRow, source: Literal["online_store", "database"]) -> FeaturesDocument:
-    return FeaturesDocument(
-        vehicle_id=row.vehicle_id,
-        features=row.features,
-        view=row.view,
-        attributes=row.attributes,
-        source=source,
-        row_version=row.row_version,
-        materialized_at=row.materialized_at if source == "online_store" else None,
-    )
+    document = FeaturesDocument(**row._asdict(), source=source)
+    return document if source == "online_store" else document.model_copy(update={"materialized_at": None})
 
 
 @vehicles_api.get("/vehicles", responses={200: VehiclePageDocument, 304: None, 422: Problem})
@@ -201,7 +187,7 @@ def save_vehicle(header: SaveHeader, body: VehicleDocument) -> Response:
     responses={204: None, **dict.fromkeys((401, 403, 404, 409, 422), Problem)},
 )
 @operator_required
-def delete_vehicle(path: VehiclePath) -> Response:
+def delete_vehicle(path: VehicleKey) -> Response:
     """Delete a vehicle that was typed in."""
     vehicles.delete(services(), path.vehicle_id)
     return Response(status=204)
@@ -212,11 +198,9 @@ def delete_vehicle(path: VehiclePath) -> Response:
     security=[{}, *OPERATOR],
     responses={200: OwnVehicleDocument, 304: None, **dict.fromkeys((401, 404), Problem)},
 )
-def get_vehicle(path: VehiclePath) -> Response:
+def get_vehicle(path: VehicleKey) -> Response:
     """Return a vehicle as its owner has it, with the ETag that a change needs."""
-    vehicle = services().source.get_vehicle(path.vehicle_id)
-    if vehicle is None:
-        raise VehicleNotFoundError(path.vehicle_id)
+    vehicle = services().vehicle(path.vehicle_id)
     response = _own(vehicle, is_named=may_change(vehicle))
     response.make_conditional(request)
     return response
@@ -228,7 +212,7 @@ def get_vehicle(path: VehiclePath) -> Response:
     responses={200: OwnVehicleDocument, **REFUSALS, **dict.fromkeys((403, 412, 428), Problem)},
 )
 @owner_required
-def change_vehicle(path: VehiclePath, header: ChangeHeader, body: ChangeDocument) -> Response:
+def change_vehicle(path: VehicleKey, header: ChangeHeader, body: ChangeDocument) -> Response:
     """Change a vehicle that was typed in, if it is still as If-Match says; a new watch may begin."""
     if header.if_match is None:
         raise ProblemError(
@@ -279,16 +263,13 @@ def list_features(query: PageQuery) -> Response:
 @vehicles_api.get(
     "/vehicles/<int:vehicle_id>/features", responses={200: FeaturesDocument, 304: None, 404: Problem}
 )
-def vehicle_features(path: VehiclePath) -> Response:
+def vehicle_features(path: VehicleKey) -> Response:
     """Return a vehicle's features, from the online store when it holds them."""
     app = services()
     row = app.heartbeat.try_redis(app.online.get, path.vehicle_id)
     source: Literal["online_store", "database"] = "online_store"
     if row is None:
-        vehicle = app.source.get_vehicle(path.vehicle_id)
-        if vehicle is None:
-            raise VehicleNotFoundError(path.vehicle_id)
-        row, source = online_row(vehicle, materialized_at=now()), "database"
+        row, source = online_row(app.vehicle(path.vehicle_id), materialized_at=now()), "database"
     response = Response(_features_document(row, source).model_dump_json(), content_type="application/json")
     response.add_etag()
     response.make_conditional(request)

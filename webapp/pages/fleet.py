@@ -11,7 +11,6 @@ from werkzeug.wrappers import Response
 
 from vroom_features.database.queries import VehicleFilter
 from vroom_features.database.vehicles import SourceStore
-from vroom_features.errors import VehicleNotFoundError
 from vroom_features.vehicle import COLUMNS
 from vroom_features.view import VEHICLE_VIEW
 from webapp.rendering.formats import scale_top
@@ -19,7 +18,6 @@ from webapp.rendering.listing import read_page
 from webapp.services import services
 from webapp.serving.current_model import LoadedModel, current_model
 from webapp.serving.fleet_rows import FleetRow, fleet_rows
-from webapp.serving.vehicles import ID_MAX
 
 SORTS = {
     "vehicle_id": "Car",
@@ -143,9 +141,7 @@ def show() -> str:
 def car(vehicle_id: int) -> str | Response:
     """Show a vehicle of the fleet beside the forecast that did not learn from it, and similar ones."""
     source, model = services().source, current_model()
-    vehicle = source.get_vehicle(vehicle_id) if vehicle_id <= ID_MAX else None
-    if vehicle is None:
-        raise VehicleNotFoundError(vehicle_id)
+    vehicle = services().vehicle(vehicle_id)
     if not vehicle.is_fleet:
         return redirect(url_for("forecast.show", vehicle_id=vehicle_id))
     (row,) = fleet_rows(source, source.watch(), model, [vehicle])

@@ -12,7 +12,7 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from vroom_features.database.queries import StoredVehicle
-from vroom_features.errors import StaleVehicleError, VehicleNotFoundError
+from vroom_features.errors import StaleVehicleError
 from vroom_features.vehicle import COLUMNS, VehicleCreate
 from vroom_model.errors import VroomModelError
 from vroom_model.serving.explain import Explanation
@@ -53,9 +53,7 @@ def show() -> Response:
     if asked is not None:
         if not asked.isdecimal() or len(asked) > NUM_ID_DIGITS_MAX:
             raise ProblemError(404, "No such vehicle", "a car number has digits only")
-        vehicle = services().source.get_vehicle(int(asked))
-        if vehicle is None:
-            raise VehicleNotFoundError(int(asked))
+        vehicle = services().vehicle(int(asked))
         values = values | {name: plain(getattr(vehicle, name)) for name in COLUMNS}
     return _page(read_entry(values | request.args.to_dict()))
 
@@ -93,7 +91,7 @@ def submit() -> Response:
 
 def _change(entry: Entry, vehicle: VehicleCreate) -> Response:
     """Change the stored vehicle that the form began with, unless it was changed meanwhile."""
-    before = owners.require_owner(min(request.form.get("vehicle_id", 0, type=int), vehicles.ID_MAX))
+    before = owners.require_owner(request.form.get("vehicle_id", 0, type=int))
     versions = (request.form.get("version", ""),)
     try:
         after = vehicles.change(services(), before.vehicle_id, vehicle, versions=versions)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from flask import Blueprint, Response, render_template, request
 
@@ -29,41 +30,24 @@ bp = Blueprint("models", __name__)
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What the registry and the database say of models.
-
-    Parameters
-    ----------
-    records : sequence of PromotionRecord
-        The last promotions and rollbacks.
-    versions : sequence of (ModelVersion, Decision or None)
-        The newest versions, each with the last decision about it.
-    champion : ModelVersion or None
-    candidate : ModelVersion or None
-        None without one, or while it is the champion.
-    decision : Decision or None
-        Of the gate about the candidate; None before the comparison.
-    drift : MonitorReport or None
-        The last check of the champion.
-    matured : tuple of Matured
-        Real errors of the champion over time.
-    moved_by_hand : int or None
-        The champion, if it is another one than the last record names.
-    snapshot_digest : str or None
-        Of the current snapshot.
-    problem : str
-        Why the registry cannot be read.
-    """
+    """What the registry and the database say of models."""
 
     records: Sequence[PromotionRecord]
+    """The last promotions and rollbacks."""
     versions: Sequence[tuple[ModelVersion, Decision | None]] = ()
+    """The newest, each with the last decision about it."""
     champion: ModelVersion | None = None
     candidate: ModelVersion | None = None
+    """None while it is the champion, too."""
     decision: Decision | None = None
+    """Of the gate about the candidate."""
     drift: MonitorReport | None = None
     matured: tuple[Matured, ...] = ()
     moved_by_hand: int | None = None
+    """The champion, if it is another one than the last record names."""
     snapshot_digest: str | None = None
     problem: str = ""
+    """Why the registry cannot be read."""
 
     @property
     def disabled_actions(self) -> dict[str, str]:
@@ -151,8 +135,7 @@ def diagnose() -> str:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Compared:
+class Compared(NamedTuple):
     """A version beside another: what its manifest says of it."""
 
     version: ModelVersion

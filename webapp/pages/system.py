@@ -2,12 +2,12 @@
 
 from flask import Blueprint, render_template, request, url_for
 
+from vroom_features.database.queries import BIGGEST_ID
 from vroom_features.database.tables import AuditEntry
 from vroom_features.vehicle import COLUMNS
 from webapp.pages.operations import ACTIONS
 from webapp.security.sign_in import SIGN_IN, SIGN_OUT, require_operator
 from webapp.services import services
-from webapp.serving.vehicles import ID_MAX
 
 NUM_REQUESTS = 200
 NUM_ENTRIES = 50
@@ -51,7 +51,7 @@ def audit() -> str:
     done, client = request.args.get("done", ""), request.args.get("client", "").strip()
     found = services().audit_log.entries(
         limit=NUM_ENTRIES + 1,
-        before=min(request.args.get("before", ID_MAX, type=int), ID_MAX),
+        before=min(request.args.get("before", BIGGEST_ID, type=int), BIGGEST_ID),
         actions=DONE.get(done, ()),
         client=client,
     )

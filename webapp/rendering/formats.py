@@ -143,23 +143,9 @@ def _in_utc(moment: datetime) -> datetime:
 
 
 FILTERS = {
-    function.__name__: function
-    for function in (
-        count,
-        whole,
-        two_digits,
-        rough,
-        signed,
-        percent,
-        size,
-        duration,
-        sentence,
-        plain,
-        share,
-        iso,
-        seconds,
-        utc,
-        feature_name,
-        feature_unit,
-    )
+    **{each.__name__: each for each in (count, whole, two_digits, rough, signed, percent, size, duration)},
+    **{
+        each.__name__: each
+        for each in (sentence, plain, share, iso, seconds, utc, feature_name, feature_unit)
+    },
 }

@@ -24,13 +24,7 @@ class WholeRequest(Request):
 
     @cached_property
     def stream(self) -> IO[bytes]:
-        """Return the body; werkzeug would silently cut one that comes in chunks at the limit.
-
-        Raises
-        ------
-        RequestEntityTooLarge
-            If it is longer than ``MAX_CONTENT_LENGTH``.
-        """
+        """Return the body; werkzeug would silently cut one that comes in chunks at the limit."""
         if self.content_length is not None:
             return super().stream
         body = super().stream.read()
@@ -62,10 +56,7 @@ def _events_source(settings: Settings) -> str:
 def install(app: Flask, settings: Settings, *, style_source: str) -> None:
     """Set headers and cookie flags, and refuse foreign hosts and origins.
 
-    Parameters
-    ----------
-    style_source : str
-        Source of styles for the content security policy.
+    ``style_source`` is the source of styles for the content security policy.
     """
     app.request_class = WholeRequest
     app.config.update(

@@ -84,15 +84,7 @@ def may_change(vehicle: StoredVehicle) -> bool:
 
 
 def require_owner(vehicle_id: int, *, changes: bool = True) -> StoredVehicle:
-    """Return the vehicle for its owner or the operator; a cookie needs its CSRF token to change something.
-
-    Raises
-    ------
-    ProblemError
-        For everybody else.
-    VehicleNotFoundError
-        If there is none.
-    """
+    """Return the vehicle for its owner or the operator; a cookie needs its CSRF token to change something."""
     vehicle = services().source.get_vehicle(vehicle_id)
     if vehicle is not None and owns(vehicle):
         if request.method not in SAFE_METHODS:

@@ -30,12 +30,9 @@ Answer = TypeVar("Answer")
 
 
 class Counter:
-    """Counts that all workers share through Redis; while it is not reachable each worker counts for itself.
+    """Counts that all workers share through Redis.
 
-    Parameters
-    ----------
-    retry_s : float
-        How long Redis is not called after it failed.
+    While it is not reachable each worker counts for itself, and Redis is called again after ``retry_s``.
     """
 
     def __init__(
@@ -98,14 +95,8 @@ class ClientLimit:
     """Count forecasts per client address: each vehicle of a batch, each answer of the forecast page.
 
     A forecast takes microseconds and a call to Redis a hundred, so a worker takes a hundredth of the limit at
-    a time from the shared count.
-
-    Parameters
-    ----------
-    settings : Settings
-        If they set no limit, there is none on loopback and a generous one elsewhere.
-    counter : Counter
-        Shared by all workers.
+    a time from the shared count.  Without a limit in the settings there is none on loopback, and a generous
+    one elsewhere.
     """
 
     def __init__(self, settings: Settings, counter: Counter) -> None:
@@ -117,13 +108,7 @@ class ClientLimit:
         self._lock = threading.Lock()
 
     def wait_s(self, environ: dict[str, Any], num_forecasts: int = 1) -> int:
-        """Count the forecasts of a request, each once.
-
-        Returns
-        -------
-        int
-            After how many seconds the client may try again; 0: it is allowed.
-        """
+        """Count the forecasts of a request, each once; return after how many seconds to try again, or 0."""
         if self._item is None:
             return 0
         counted, wait_s = environ.get(COUNTED, (0, 0))

@@ -2,8 +2,9 @@
 
 import logging
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 import orjson
@@ -37,31 +38,28 @@ class WatchDocument(BaseModel):
         return cls(days=watch.days, first_day=watch.first_day, last_day=watch.complete_through)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LoadedModel:
-    """A model that serves, and since when.
-
-    ``watch`` is what its forecasts count; None for a model of an earlier release.  ``watch_json`` is the
-    same in the form of `WatchDocument`, written once, for it is in every answer.
-    """
+    """A model that serves, and since when."""
 
     predictor: "Predictor"
     ref: "ChampionRef"
     since: datetime
-    watch: Watch | None = field(init=False)
-    watch_json: orjson.Fragment = field(init=False)
-
-    def __post_init__(self) -> None:
-        watch = self.predictor.manifest.snapshot.watch
-        document = WatchDocument.of(watch)
-        object.__setattr__(self, "watch", watch)
-        content = document.model_dump_json() if document else b"null"
-        object.__setattr__(self, "watch_json", orjson.Fragment(content))
 
     @property
     def version(self) -> int:
-        """The registered version."""
         return self.ref.version
+
+    @cached_property
+    def watch(self) -> Watch | None:
+        """What its forecasts count; None for a model of an earlier release."""
+        return self.predictor.manifest.snapshot.watch
+
+    @cached_property
+    def watch_json(self) -> orjson.Fragment:
+        """The same as a `WatchDocument`, written once, for it is in every answer."""
+        document = WatchDocument.of(self.watch)
+        return orjson.Fragment(document.model_dump_json() if document else b"null")
 
 
 class ModelSlot:
@@ -93,13 +91,7 @@ def current_model() -> LoadedModel | None:
 
 
 def require_model(num_forecasts: int = 1) -> LoadedModel:
-    """Return the model that serves, for a request of so many forecasts.
-
-    Raises
-    ------
-    ProblemError
-        429 when this client asked too often, 503 while there is no model.
-    """
+    """Return the model that serves, for so many forecasts; else 429 for this client, or 503."""
     app = services()
     if wait_s := app.limit.wait_s(request.environ, num_forecasts):
         raise too_often(wait_s)
@@ -110,13 +102,11 @@ def require_model(num_forecasts: int = 1) -> LoadedModel:
 
 
 def too_often(wait_s: int) -> ProblemError:
-    """Return the refusal of a client that asked for too many forecasts."""
     detail = f"this client asks for more forecasts than {services().limit.rule}"
     return ProblemError(429, "Too many requests", detail, Retry_After=str(wait_s))
 
 
 def no_model() -> ProblemError:
-    """Return the refusal while there is no model."""
     detail = services().slot.problem or "no champion yet: train and promote a model, and this works at once"
     return ProblemError(503, "No model yet", detail, Retry_After="2")
 

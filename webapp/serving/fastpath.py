@@ -33,15 +33,7 @@ ECHO = {"predicted_reservations": 1.0, "model_version": 1}
 
 
 class FastPath:
-    """Answer forecasts, and pass every other request on.
-
-    Parameters
-    ----------
-    app : WSGI application
-        Answers every other request, and refuses a client over its limit.
-    services : Services
-        With the model and the limit.
-    """
+    """Answer forecasts, and pass every other request on."""
 
     def __init__(self, app: WSGIApplication, services: Services) -> None:
         self._app = app
@@ -58,7 +50,6 @@ class FastPath:
         self._key = VehicleKey.__pydantic_validator__.validate_json
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request."""
         path: str = environ["PATH_INFO"]
         answer = self._answers.get(path)
         if answer is None or environ["REQUEST_METHOD"] != "POST":

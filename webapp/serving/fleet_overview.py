@@ -83,14 +83,8 @@ class SimilarVehicle:
 class FleetOverview:
     """Forecasts of the fleet, or of an even sample of a large one, cached per model and state of the fleet.
 
-    Each is by boosters that did not learn from the vehicle.
-
-    Parameters
-    ----------
-    source : SourceStore
-        Holds the fleet.
-    refresh_interval_s : float
-        How long forecasts are used at least, while vehicles keep changing.
+    Each is by boosters that did not learn from the vehicle, and is used for ``refresh_interval_s`` at least,
+    while vehicles keep changing.
     """
 
     def __init__(self, source: SourceStore, *, refresh_interval_s: float = REFRESH_INTERVAL_S) -> None:

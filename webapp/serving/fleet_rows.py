@@ -16,25 +16,17 @@ from webapp.serving.vehicles import columns_of
 
 @dataclass(frozen=True, slots=True)
 class FleetRow:
-    """A vehicle with its bookings, and its forecast by boosters that did not learn from it.
-
-    Parameters
-    ----------
-    vehicle : StoredVehicle
-    forecast : Forecast, optional
-        For a watch of the model; None without one.
-    num_in_watch, days_watched, watch_days : int, optional
-        Bookings so far in so many days, of the days of a watch; None while there is no watch.
-    scale : float
-        What turns reservations per watch of the model into those per watch of the fleet.
-    """
+    """A vehicle with its bookings, and its forecast by boosters that did not learn from it."""
 
     vehicle: StoredVehicle
     forecast: Forecast | None
+    """For a watch of the model; None without one."""
     num_in_watch: int | None = None
+    """Bookings so far; this and the next two are None while there is no watch."""
     days_watched: int | None = None
     watch_days: int | None = None
     scale: float = 1.0
+    """What turns reservations per watch of the model into those per watch of the fleet."""
 
     @property
     def training_label(self) -> int | None:

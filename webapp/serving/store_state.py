@@ -3,10 +3,9 @@
 Snapshots are listed by their manifests, which are JSON: pyarrow would take more memory than a model.
 """
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-from pydantic import BaseModel
 
 from vroom_features.addresses import ServiceAddress
 from vroom_features.errors import UnreadableSnapshotError
@@ -30,12 +29,6 @@ class SnapshotState(Manifest):
     num_bytes: int | None = None
 
 
-class CurrentState(BaseModel):
-    """Which snapshot is the current one."""
-
-    snapshot: str
-
-
 @dataclass(frozen=True, slots=True)
 class OfflineState:
     """The offline store: its snapshots, newest first, and what could not be read."""
@@ -47,23 +40,16 @@ class OfflineState:
 
 @dataclass(frozen=True, slots=True)
 class OnlineState:
-    """The online store; without numbers while it is not reachable.
-
-    Parameters
-    ----------
-    num_rows, num_missing : int, optional
-        Rows it holds, and new arrivals without one; a negative number counts rows too many.
-    num_checked, num_fresh : int
-        The newest arrivals that were checked, and how many of their rows are up to date.
-    used_bytes : int, optional
-        Memory of the whole Redis server, if its user may ask.
-    """
+    """The online store; without numbers while it is not reachable."""
 
     num_rows: int | None = None
     num_missing: int | None = None
+    """New arrivals without a row; a negative number counts rows too many."""
     num_checked: int = 0
+    """Of the newest arrivals."""
     num_fresh: int = 0
     used_bytes: int | None = None
+    """Memory of the whole Redis server, if its user may ask."""
     audit: LastAudit | None = None
     problem: str = ""
     warning: str = ""
@@ -111,7 +97,10 @@ def current_manifest(address: ServiceAddress) -> Manifest | None:
 
 
 def _current_id(files: Files) -> str:
-    return CurrentState.model_validate_json(files.read("current.json")).snapshot
+    try:
+        return str(json.loads(files.read("current.json"))["snapshot"])
+    except (KeyError, TypeError) as exc:
+        raise UnreadableSnapshotError("current", f"current.json does not name it: {exc!r}") from exc
 
 
 def offline_state(address: ServiceAddress) -> OfflineState:

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model
 
 from vroom_features.database.history import change_vehicle, erase_vehicle, withdraw_vehicle
-from vroom_features.database.queries import SavedVehicle, StoredVehicle
-from vroom_features.errors import NotDeletableError, VehicleNotFoundError
+from vroom_features.database.queries import BIGGEST_ID, SavedVehicle, StoredVehicle
+from vroom_features.errors import NotDeletableError
 from vroom_features.messages import Message, VehicleDeleted, VehicleSaved
 from vroom_features.online.rows import VIEW_ID, online_row
 from vroom_features.vehicle import EXAMPLE, VehicleCreate
@@ -22,7 +22,6 @@ from webapp.serving.current_model import WATCH_OF_MODEL, LoadedModel, WatchDocum
 
 logger = logging.getLogger(__name__)
 BATCH_MAX = 1_000
-ID_MAX = 2**63 - 1
 
 _FIELDS: dict[str, Any] = {
     name: (field.annotation, field) for name, field in VehicleCreate.model_fields.items()
@@ -45,7 +44,7 @@ class VehicleKey(BaseModel):
     """A vehicle's key, as JSON."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"vehicle_id": 1}})
-    vehicle_id: int = Field(gt=0, le=ID_MAX)
+    vehicle_id: int = Field(gt=0, le=BIGGEST_ID)
 
 
 class BatchDocument(RootModel[Annotated[list[VehicleDocument], Field(min_length=1, max_length=BATCH_MAX)]]):
@@ -112,22 +111,14 @@ def forecast_document(
 
 
 def predict_stored(app: Services, model: LoadedModel, vehicle_id: int) -> dict[str, Any]:
-    """Forecast from the online store; from the database when the store has no such row or is not reachable.
-
-    Raises
-    ------
-    VehicleNotFoundError
-        If there is no such vehicle.
-    """
+    """Forecast from the online store; from the database if the store has no such row or is not reachable."""
     row = app.heartbeat.try_redis(app.online.get, vehicle_id)
     if row is not None and row.view == VIEW_ID:
         _HIT.inc()
         known = row.features | row.attributes
         document = forecast_document(model, known, model.predictor.predict_features(known))
         return {"vehicle_id": vehicle_id, "source": "online_store", **document}
-    vehicle = app.source.get_vehicle(vehicle_id)
-    if vehicle is None:
-        raise VehicleNotFoundError(vehicle_id)
+    vehicle = app.vehicle(vehicle_id)
     (_STALE if row is not None else _MISS if app.heartbeat.is_redis_up else _AWAY).inc()
     document = forecast_document(model, vehicle.model_dump())
     return {"vehicle_id": vehicle_id, "source": "database", **document}
@@ -160,12 +151,7 @@ def save(
 ) -> SavedVehicle:
     """Save a vehicle in the database, then in the online store, which is synced later if it misses the save.
 
-    Raises
-    ------
-    IdempotencyConflictError
-        If the key came before with another vehicle.
-    SourceStoreError
-        If the vehicle is not saved.
+    Errors are those of ``SourceStore.save_vehicle``.
     """
     moment = now()
     saved = app.source.save_vehicle(
@@ -195,7 +181,7 @@ def change(
 
     Arguments and errors are those of `vroom_features.database.history.change_vehicle`.
     """
-    moment, kept = now(), _forecast_to_keep(app, vehicle)
+    moment = now()
     changed = change_vehicle(
         app.source,
         vehicle_id,
@@ -203,7 +189,7 @@ def change(
         changed_at=moment,
         name=name,
         versions=versions,
-        saved_forecast=kept,
+        saved_forecast=_forecast_to_keep(app, vehicle),
     )
     logger.info("vehicle changed vehicle_id=%s", vehicle_id)
     rows = [online_row(changed, materialized_at=moment)] if changed.is_new_arrival else []
@@ -219,21 +205,10 @@ def withdraw(app: Services, vehicle_id: int) -> None:
 
 
 def delete(app: Services, vehicle_id: int, *, erase_booked: bool = False) -> None:
-    """Delete a vehicle that was typed in, and its features.
+    """Delete a vehicle that was typed in; errors are those of ``SourceStore.delete_vehicle``.
 
-    Parameters
-    ----------
-    app : Services
-    vehicle_id : int
-    erase_booked : bool
-        Of one that was booked the row stays, as models learn from it: withdrawn, without its name and owner.
-
-    Raises
-    ------
-    VehicleNotFoundError
-        If there is none.
-    NotDeletableError
-        If it belongs to the CSV fleet, or was booked.
+    With ``erase_booked`` a booked one is no error: its row stays, as models learn from it, withdrawn and
+    without its name and owner.
     """
     try:
         row_version = app.source.delete_vehicle(vehicle_id)
