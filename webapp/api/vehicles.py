@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from vroom_features.database.queries import SORTS, StoredVehicle
 from vroom_features.online.rows import VIEW_ID, OnlineRow, online_row
-from vroom_features.vehicle import COLUMNS, VehicleBase, VehicleCreate, VehicleName
+from vroom_features.vehicle import VehicleBase, VehicleCreate, VehicleName
 from vroom_features.watch import Watch
 from webapp.api.openapi import (
     OPERATOR,
@@ -227,10 +227,8 @@ def change_vehicle(path: VehicleKey, header: ChangeHeader, body: ChangeDocument)
 
 def _own(vehicle: StoredVehicle, *, is_named: bool) -> Response:
     """Return the vehicle; its version is of its name too, which nobody else shall guess by it."""
-    names = (*COLUMNS, "vehicle_id", "source", "saved_at", "watch_start", "withdrawn_at")
-    document = OwnVehicleDocument.model_construct(
-        **{name: getattr(vehicle, name) for name in names}, name=vehicle.name if is_named else None
-    )
+    known = {name: getattr(vehicle, name) for name in OwnVehicleDocument.model_fields}
+    document = OwnVehicleDocument.model_construct(**known | {"name": vehicle.name if is_named else None})
     response = Response(document.model_dump_json(), content_type="application/json")
     response.vary.update(("Authorization", "Cookie"))
     response.cache_control.private = response.cache_control.no_cache = True

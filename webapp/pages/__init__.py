@@ -24,19 +24,8 @@ from webapp.security.headers import events_url
 from webapp.services import services
 from webapp.serving.current_model import current_model
 
-BLUEPRINTS = (
-    forecast.bp,
-    my_cars.bp,
-    arrivals.bp,
-    fleet.bp,
-    models.bp,
-    feature_stores.bp,
-    runs.bp,
-    system.bp,
-    operations.bp,
-    docs.bp,
-    sign_in.bp,
-)
+PAGES = (forecast, my_cars, arrivals, fleet, models, feature_stores, runs, system, operations, docs, sign_in)
+BLUEPRINTS = tuple(page.bp for page in PAGES)
 FOR_HOSTS = (("forecast", "Forecast"), ("my_cars", "My cars"), ("fleet", "Fleet"))
 FOR_OPERATORS = (
     ("arrivals", "Saved cars"),

@@ -41,7 +41,6 @@ def show() -> str:
 
 @bp.post("/<int:vehicle_id>/delete")
 def delete(vehicle_id: int) -> Response | str:
-    """Delete a vehicle that was saved here, after it was confirmed."""
     confirmed = is_confirmed()
     require_operator(changes=confirmed)
     if not confirmed:

@@ -109,7 +109,6 @@ class Query:
         }
 
     def link(self, endpoint: str = "fleet.show", **changes: Any) -> str:
-        """Return the address of this list, with something changed."""
         here = {"q": self.search or None, **self.chosen, "sort": self.sort, "order": self.order}
         return url_for(endpoint, **(here | changes))
 
@@ -153,7 +152,6 @@ def car(vehicle_id: int) -> str | Response:
 
 @bp.get("/fleet.csv")
 def download() -> Response:
-    """Return the list as a file, in the same order."""
     lines = csv_lines(services().source, Query.read(request.args), current_model())
     name = {"Content-Disposition": "attachment; filename=fleet.csv"}
     return Response(lines, content_type="text/csv; charset=utf-8", headers=name)

@@ -104,7 +104,6 @@ def rename(vehicle_id: int) -> Response | tuple[str, int]:
 
 @bp.post("/<int:vehicle_id>/withdraw")
 def withdraw(vehicle_id: int) -> Response | str:
-    """Take a car off, after it was confirmed."""
     owners.require_owner(vehicle_id, changes=is_confirmed())
     if not is_confirmed():
         return render_template("operations/confirm.html", action=withdrawal(vehicle_id))
@@ -115,7 +114,6 @@ def withdraw(vehicle_id: int) -> Response | str:
 
 @bp.post("/<int:vehicle_id>/delete")
 def delete(vehicle_id: int) -> Response | str:
-    """Delete a car for good, after it was confirmed."""
     vehicle = owners.require_owner(vehicle_id, changes=is_confirmed())
     if not is_confirmed():
         return render_template("operations/confirm.html", action=deletion(vehicle_id))

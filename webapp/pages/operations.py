@@ -114,7 +114,6 @@ def is_confirmed() -> bool:
 
 @bp.post("/<name>")
 def start(name: str) -> Response | str:
-    """Start an action."""
     return _start(ACTIONS.get(name), {})
 
 
@@ -125,7 +124,6 @@ def promote_version(version: int) -> Response | str:
 
 
 def _start(action: Action | None, parameters: dict[str, object]) -> Response | str:
-    """Start an action after it was confirmed, with a reason where one is asked for."""
     reason = request.form.get("reason", "").strip()
     is_ready = action is not None and is_confirmed() and (bool(reason) or not action.asks_reason)
     require_operator(changes=is_ready)
@@ -143,7 +141,6 @@ def _start(action: Action | None, parameters: dict[str, object]) -> Response | s
 
 @bp.post("/reload")
 def reload() -> Response:
-    """Read the registry now instead of at the next poll."""
     require_operator()
     model = reload_everywhere()
     if problem := services().slot.problem:

@@ -46,7 +46,6 @@ def show() -> str:
 
 @bp.get("/audit")
 def audit() -> str:
-    """List what the operator did, newest first."""
     require_operator()
     done, client = request.args.get("done", ""), request.args.get("client", "").strip()
     found = services().audit_log.entries(

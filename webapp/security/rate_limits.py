@@ -68,7 +68,6 @@ class Counter:
         return max(self.wait_s(item, "guess", client) for item in GUESSES)
 
     def count_guess(self, client: str) -> None:
-        """Count a wrong password or token."""
         for item in GUESSES:
             self.hit(item, "guess", client)
 

@@ -54,23 +54,22 @@ def secret_in(path: Path) -> Secret:
     Of several processes that start at once, one makes it and all return the same.  `SecretFileError` if the
     file is empty, or holds what no header can carry.
     """
-    try:
+    if path.exists():
         return Secret(_read(path), is_new=False)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
     try:
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(24))
             file.flush()
             os.fsync(file.fileno())  # or a power cut could leave an empty file under its name
-        try:
-            path.hardlink_to(name)  # fails where a rename would overwrite the other process's secret
-        except FileExistsError:
-            return Secret(_read(path), is_new=False)
+        path.hardlink_to(name)  # fails where a rename would overwrite the other process's secret
+        is_new = True
+    except FileExistsError:
+        is_new = False
     finally:
         Path(name).unlink()
-    return Secret(_read(path), is_new=True)
+    return Secret(_read(path), is_new)
 
 
 def _read(path: Path) -> str:
@@ -108,7 +107,6 @@ def read_operator(settings: Settings) -> Operator:
 
 
 def install(app: Flask, settings: Settings) -> None:
-    """Set up sessions, CSRF tokens and sign-in."""
     app.config.update(
         SECRET_KEY=settings.secret_key.get_secret_value() or secret_in(settings.home / "secret-key").value,
         WTF_CSRF_TIME_LIMIT=None,  # as long as the session: a page may stay open
@@ -171,7 +169,6 @@ def may_save() -> bool:
 
 
 def require_saver() -> None:
-    """Raise unless this request may save a vehicle."""
     if not _is_saving_open():
         require_operator(changes=False)  # the vehicle's row itself has the time of the save
 

@@ -146,7 +146,7 @@ def online_state(app: Services) -> OnlineState:
 
     heartbeat = app.heartbeat
     return heartbeat.try_redis(read) or OnlineState(
-        problem=heartbeat.problem or heartbeat.refused.get("read", "")
+        problem=heartbeat.problem or "; ".join(heartbeat.refused.values())
     )
 
 
