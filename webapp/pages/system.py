@@ -48,9 +48,10 @@ def show() -> str:
 def audit() -> str:
     require_operator()
     done, client = request.args.get("done", ""), request.args.get("client", "").strip()
+    before = request.args.get("before", type=int)
     found = services().audit_log.entries(
         limit=NUM_ENTRIES + 1,
-        before=min(request.args.get("before", BIGGEST_ID, type=int), BIGGEST_ID),
+        before=before if before and 0 < before < BIGGEST_ID else None,
         actions=DONE.get(done, ()),
         client=client,
     )
