@@ -86,7 +86,7 @@ def submit() -> Response:
     )
     vehicle_id = saved.vehicle.vehicle_id
     flash(f"Saved as car {vehicle_id}." if saved.created else f"Car {vehicle_id} was saved already.", "good")
-    return owners.keep(redirect(url_for("my_cars.show", saved=vehicle_id), 303), owner)
+    return owners.with_cookie(redirect(url_for("my_cars.show", saved=vehicle_id), 303), owner)
 
 
 def _change(entry: Entry, vehicle: VehicleCreate) -> Response:

@@ -65,7 +65,7 @@ def show() -> Response:
             link=partial(url_for, "my_cars.show", q=search or None),
         )
     )
-    return owners.keep(response, owner) if owner else response
+    return owners.with_cookie(response, owner) if owner else response
 
 
 @bp.get("/<int:vehicle_id>")
@@ -143,7 +143,7 @@ def revoke() -> Response | str:
     if owner := owners.current_owner():
         new = secrets.token_hex(16)
         move_vehicles(services().source, owners.hash_of(owner), owners.hash_of(new))
-        owners.keep(response, new)
+        owners.with_cookie(response, new)
         flash("The private link no longer works.", "good")
     return response
 
@@ -167,7 +167,7 @@ def take(token: str) -> Response | str:
         move_vehicles(services().source, owners.hash_of(mine), owners.hash_of(owner))
     session.pop(LINK, None)
     flash("These cars are in this browser now, too.", "good")
-    return owners.keep(redirect(url_for(".show"), 303), owner)
+    return owners.with_cookie(redirect(url_for(".show"), 303), owner)
 
 
 def withdrawal(vehicle_id: int) -> Action:

@@ -6,7 +6,6 @@ from webapp.prefect_client import FlowRun, WorkflowError
 from webapp.rendering.templates import stream_page
 from webapp.services import services
 
-NUM_RUNS = 30
 bp = Blueprint("runs", __name__)
 
 
@@ -18,6 +17,6 @@ def show() -> Response:
 def read_runs() -> tuple[list[FlowRun], str]:
     """Return the last runs; or none, and why."""
     try:
-        return services().prefect.recent(limit=NUM_RUNS), ""
+        return services().prefect.recent(), ""
     except WorkflowError as exc:
         return [], str(exc)

@@ -59,8 +59,8 @@ def owner_to_save(form_key: str) -> str:
     return hmac.digest(_key(), seed.encode(), "sha256").hex()[:32]
 
 
-def keep(response: Response, owner: str) -> Response:
-    """Give the browser its owner's cookie, for as long as it can be kept."""
+def with_cookie(response: Response, owner: str) -> Response:
+    """Give the browser its owner's cookie, for as long as browsers keep one."""
     response.set_cookie(
         _cookie_name(),
         token_of(owner),

@@ -142,16 +142,6 @@ class WorkerHeartbeat(threading.Thread):
             keys = self._redis.scan_iter(match=f"{self._key}*", count=1000)
             return [self._redis.get(key) for key in keys]  # one by one: they may be on several nodes
 
-    def _state(self) -> WorkerState:
-        model = self._slot.current
-        return WorkerState(
-            worker=self._worker,
-            model_version=model.version if model else None,
-            since=model.since if model else None,
-            problem=self._slot.problem,
-            seen_at=now(),
-        )
-
     def run(self) -> None:
         while not self._stopping:
             self._wake.clear()
@@ -175,9 +165,17 @@ class WorkerHeartbeat(threading.Thread):
 
     def _beat(self) -> None:
         self._online.refuse_another(self._source.last_change().database_id, claim=True)
+        model = self._slot.current
+        state = WorkerState(
+            worker=self._worker,
+            model_version=model.version if model else None,
+            since=model.since if model else None,
+            problem=self._slot.problem,
+            seen_at=now(),
+        )
         with translated():
-            state = self._state().model_dump_json()
-            before = self._redis.set(self._key + self._worker, state, ex=BEAT_TTL_S, get=True)
+            key = self._key + self._worker
+            before = self._redis.set(key, state.model_dump_json(), ex=BEAT_TTL_S, get=True)
         # If this worker's own key is gone, Redis was emptied or not reachable for long.
         if before is None:
             self._needs_resync = True
@@ -197,7 +195,6 @@ class WorkerHeartbeat(threading.Thread):
             CAUGHT_UP.inc(report.num_changed)
             logger.info("online store caught up num_rows=%s", report.num_changed)
             self.publish(VehicleMaterialized(vehicle_ids=(), materialized_at=now()))
-        model = self._slot.current
         if model is not None and model is not self._announced:
             loaded = ModelLoaded(model_name=self._model_name, version=model.version, worker=self._worker)
             self._announced = model if self.publish(loaded) else None
