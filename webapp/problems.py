@@ -17,6 +17,7 @@ from vroom_features.errors import (
     StaleVehicleError,
     VehicleNotFoundError,
 )
+from vroom_model.errors import BrokenModelError, ModelNotFoundError, RegistryError
 from webapp.prefect_client import RunNotFoundError, WorkflowError
 
 logger = logging.getLogger(__name__)
@@ -121,6 +122,9 @@ def install(app: Flask) -> None:
         (NotChangeableError, 409, "This vehicle cannot be changed"),
         (StaleVehicleError, 412, "Changed meanwhile"),
         (IdempotencyConflictError, 409, "Idempotency key already used"),
+        (ModelNotFoundError, 404, "No such version"),
+        (RegistryError, 503, "The registry cannot be read"),
+        (BrokenModelError, 503, "The model cannot be read"),
         (RunNotFoundError, 404, "No such run"),
         (WorkflowError, 503, "Prefect cannot start the run"),
     ):

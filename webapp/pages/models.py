@@ -10,7 +10,7 @@ from vroom_features.addresses import ServiceAddress
 from vroom_features.database.tables import PromotionRecord
 from vroom_features.errors import VroomFeaturesError
 from vroom_features.vehicle import COLUMNS
-from vroom_model.errors import ModelNotFoundError, VroomModelError
+from vroom_model.errors import VroomModelError
 from vroom_model.manifest import ModelManifest
 from vroom_model.records import Decision, Matured, ModelVersion, MonitorReport
 from vroom_model.registry.matured import read_matured
@@ -149,13 +149,8 @@ def compare() -> str:
     if None in numbers:
         raise ProblemError(422, "Which versions?", "name two versions, as in /models/compare?a=3&b=2")
     registry = services().registry
-    try:
-        versions = [registry.version(number) for number in numbers if number is not None]
-        first, second = (Compared(version, registry.manifest(version)) for version in versions)
-    except ModelNotFoundError as exc:
-        raise ProblemError(404, "No such version", str(exc)) from exc
-    except VroomModelError as exc:
-        raise ProblemError(503, "The registry cannot be read", str(exc)) from exc
+    versions = [registry.version(number) for number in numbers if number is not None]
+    first, second = (Compared(version, registry.manifest(version)) for version in versions)
     decisions = [Decision.from_tag(each.version, "decision") for each in (first, second)]
     pair = {first.version.version, second.version.version}
     made = [d for d in decisions if d and {d.candidate_version, d.champion_version} == pair and d.segments]
