@@ -9,7 +9,7 @@ from vroom_features.view import VEHICLE_VIEW
 from webapp.api.openapi import ValidatedBlueprint
 from webapp.services import services
 from webapp.serving.current_model import WatchDocument
-from webapp.serving.store_state import feature_unit, offline_state
+from webapp.serving.store_state import current_manifest, feature_unit
 
 stores_api = ValidatedBlueprint("stores_api", __name__, abp_tags=[Tag(name="vehicles")])
 
@@ -54,15 +54,14 @@ def stores() -> StoresDocument:
     """Describe both stores and the feature view."""
     app = services()
     num_online = app.heartbeat.try_redis(app.online.count_rows)
-    snapshots = offline_state(app.settings.offline_store).snapshots
-    num_offline = next((snapshot.num_rows for snapshot in snapshots if snapshot.is_current), None)
+    snapshot = current_manifest(app.settings.offline_store)
     features = [
         FeatureDocument(name=feature.name, unit=feature_unit(feature.name), sources=list(feature.sources))
         for feature in VEHICLE_VIEW.features
     ]
     return StoresDocument(
         watch=WatchDocument.of(app.source.watch()),
-        offline_store=_store(str(app.settings.offline_store), num_offline),
+        offline_store=_store(str(app.settings.offline_store), snapshot.num_rows if snapshot else None),
         online_store=_store("redis", num_online),
         feature_view=ViewDocument(
             name=VEHICLE_VIEW.name,

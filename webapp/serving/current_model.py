@@ -1,11 +1,10 @@
 """The model that serves: one reference, replaced as a whole, and read once by each request."""
 
-import logging
 import threading
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import orjson
 from flask import g, request
@@ -13,14 +12,11 @@ from pydantic import BaseModel, Field
 
 from vroom_features.watch import Watch
 from vroom_model.messages import ModelPromoted
+from vroom_model.records import ChampionRef
+from vroom_model.serving.predictor import Predictor
 from webapp.problems import ProblemError
 from webapp.services import services
 
-if TYPE_CHECKING:
-    from vroom_model.records import ChampionRef
-    from vroom_model.serving.predictor import Predictor
-
-logger = logging.getLogger(__name__)
 WATCH_OF_MODEL = "the days that the model learned from; null for a model of an earlier release"
 
 
@@ -42,8 +38,8 @@ class WatchDocument(BaseModel):
 class LoadedModel:
     """A model that serves, and since when."""
 
-    predictor: "Predictor"
-    ref: "ChampionRef"
+    predictor: Predictor
+    ref: ChampionRef
     since: datetime
 
     @property
