@@ -4,6 +4,7 @@ Snapshots are listed by their manifests, which are JSON: pyarrow would take more
 """
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -88,33 +89,34 @@ def feature_unit(name: str) -> str:
 
 def current_manifest(address: ServiceAddress) -> Manifest | None:
     """Return the manifest of the current snapshot; None without one that can be read."""
-    files = files_at(address)
     try:
-        snapshot_id = _current_id(files)
-        return Manifest.from_json(snapshot_id, files.read(f"snapshots/{snapshot_id}.json"))
+        return _current(files_at(address))
     except (OSError, ValueError, UnreadableSnapshotError):
         return None
 
 
-def _current_id(files: Files) -> str:
+def _current(files: Files) -> Manifest:
     try:
-        return str(json.loads(files.read("current.json"))["snapshot"])
-    except (KeyError, TypeError) as exc:
+        snapshot_id = str(json.loads(files.read("current.json"))["snapshot"])
+    except (KeyError, TypeError, ValueError) as exc:
         raise UnreadableSnapshotError("current", f"current.json does not name it: {exc!r}") from exc
+    return Manifest.from_json(snapshot_id, files.read(f"snapshots/{snapshot_id}.json"))
 
 
 def offline_state(address: ServiceAddress) -> OfflineState:
     """Return what the offline store holds."""
     files, location = files_at(address), str(address)
+    found: list[SnapshotState] = []
     try:
         names = [name for name in files.names("snapshots") if name.endswith(".json")]
         if not names:
             return OfflineState(location=location)
-        current = _current_id(files)
-        found = [
-            SnapshotState.from_json(name.removesuffix(".json"), files.read(f"snapshots/{name}"))
-            for name in names
-        ]
+        current = _current(files).id
+        for name in names:
+            # One may be swept meanwhile, or of another release.
+            with suppress(FileNotFoundError, UnreadableSnapshotError):
+                content = files.read(f"snapshots/{name}")
+                found.append(SnapshotState.from_json(name.removesuffix(".json"), content))
     except (OSError, ValueError, UnreadableSnapshotError) as exc:
         return OfflineState(location=location, problem=f"{type(exc).__name__}: {exc}")
     found.sort(key=lambda snapshot: snapshot.created_at, reverse=True)
