@@ -142,10 +142,6 @@ def _in_utc(moment: datetime) -> datetime:
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-FILTERS = {
-    **{each.__name__: each for each in (count, whole, two_digits, rough, signed, percent, size, duration)},
-    **{
-        each.__name__: each
-        for each in (sentence, plain, share, iso, seconds, utc, feature_name, feature_unit)
-    },
-}
+NUMBERS = (count, whole, two_digits, rough, signed, percent, size, duration, plain, share)
+OTHERS = (sentence, iso, seconds, utc, feature_name, feature_unit)
+FILTERS = {each.__name__: each for each in (*NUMBERS, *OTHERS)}
