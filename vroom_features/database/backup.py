@@ -41,26 +41,9 @@ class State:
 
 
 def back_up(url: str | ServiceAddress, to: Path | str) -> State:
-    """Write a backup of a database that may be in use.
+    """Write a backup of a database that may be in use, and return what it holds.
 
-    Parameters
-    ----------
-    url : str or ServiceAddress
-        As for ``SourceStore.open``.
-    to : Path or str
-        The file to make, readable by its owner alone; it appears whole or not at all.
-
-    Returns
-    -------
-    State
-        What the backup holds.
-
-    Raises
-    ------
-    BackupError
-        If the file exists, or the copy is not sound.
-    SourceStoreError
-        If the database cannot be read.
+    The file, which must not exist, is readable by its owner alone, and appears whole or not at all.
     """
     if (to := Path(to)).exists():
         raise BackupError(f"{to} exists already; give another name")
@@ -83,24 +66,9 @@ def restore(url: str | ServiceAddress, origin: Path | str, *, force: bool = Fals
     """Replace a database by a backup.
 
     It is one transaction: a program that has the database open sees the old one or the new one.  The result
-    counts as another database, so that the next materialization fills both stores again.
-
-    Parameters
-    ----------
-    url : str or ServiceAddress
-        As for ``SourceStore.open``; there need not be a database yet.
-    origin : Path or str
-        What ``back_up`` made.
-    force : bool
-        Go on where the database has changes that the backup lacks, is another one, or is damaged; a damaged
-        SQLite file is moved aside.
-
-    Raises
-    ------
-    BackupError
-        If the backup is not sound, or changes would be lost.
-    SourceStoreError
-        If the database cannot be written.
+    counts as another database, so that the next materialization fills both stores again.  ``force`` goes on
+    where the database has changes that the backup lacks, is another one, or is damaged; a damaged SQLite file
+    is moved aside.
     """
     if not (origin := Path(origin)).is_file():
         raise BackupError(f"there is no backup {origin}")
@@ -165,19 +133,17 @@ def _restore_file(target: Path, origin: Path, state: State, identity: str, *, fo
         else:
             if not force:
                 _refuse_loss(found, state)
+    else:
+        move_aside(target)  # its journal would be applied to the restored one
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=target.parent) as folder:
         prepared = Path(folder) / target.name
-        copy_to_one_file(origin, prepared)
-        with closing(open_database(prepared)) as connection:
-            connection.execute(identity)
+        copy_to_one_file(origin, prepared, sql=identity)
         _state_of_file(prepared)
         if target.exists():
-            with closing(open_database(prepared)) as source, closing(open_database(target)) as destination:
-                copy_pages(source, destination)
+            copy_database(prepared, target)
         else:
-            with replaced_whole(target) as new:
-                copy_to_one_file(prepared, new)
+            prepared.rename(target)
 
 
 def open_database(path: Path) -> sqlite3.Connection:
@@ -200,7 +166,7 @@ def checked_database(path: Path) -> Iterator[sqlite3.Connection]:
         raise DamagedDatabaseError(path, str(exc)) from exc
 
 
-def copy_pages(source: sqlite3.Connection, to: sqlite3.Connection) -> None:
+def copy_database(source: Path, to: Path) -> None:
     """Copy every page in one step, which is one moment of the source and one transaction of the target."""
     deadline = time.monotonic() + LOCK_TIMEOUT_S
 
@@ -208,19 +174,20 @@ def copy_pages(source: sqlite3.Connection, to: sqlite3.Connection) -> None:
         if time.monotonic() > deadline:
             raise sqlite3.OperationalError("database is locked")
 
-    source.backup(to, progress=wait)
-
-
-def copy_to_one_file(source: Path, to: Path) -> None:
-    """Copy a database with what is in its journal to a file that needs no journal."""
     to.touch(0o600)
     with closing(open_database(source)) as connection, closing(open_database(to)) as copy:
-        copy_pages(connection, copy)
-        copy.execute("PRAGMA journal_mode=DELETE")
+        connection.backup(copy, progress=wait)
+
+
+def copy_to_one_file(source: Path, to: Path, *, sql: str = "") -> None:
+    """Copy a database with what is in its journal to a file that needs no journal, and change it there."""
+    copy_database(source, to)
+    with closing(open_database(to)) as copy:
+        copy.executescript(f"PRAGMA journal_mode=DELETE; {sql}")
 
 
 def move_aside(path: Path) -> None:
-    """Rename a damaged database and its journal."""
+    """Rename a damaged database and its journal, as far as they are there."""
     suffix = f".damaged-{time.time_ns()}"
     for name in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
         if name.exists():

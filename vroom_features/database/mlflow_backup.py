@@ -3,17 +3,11 @@
 import shutil
 import tarfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from vroom_features.database.backup import (
-    checked_database,
-    copy_pages,
-    copy_to_one_file,
-    move_aside,
-    open_database,
-)
+from vroom_features.database.backup import checked_database, copy_database, copy_to_one_file, move_aside
 from vroom_features.database.durable import replaced_whole
 from vroom_features.errors import BackupError, DamagedDatabaseError
 
@@ -67,10 +61,7 @@ def restore_mlflow(origin: Path | str, folder: Path | str) -> None:
                 _versions(target)
             except DamagedDatabaseError:
                 move_aside(target)
-        if not target.exists():
-            target.touch(mode=0o600)
-        with closing(open_database(unpacked / DATABASE)) as source, closing(open_database(target)) as to:
-            copy_pages(source, to)
+        copy_database(unpacked / DATABASE, target)
 
 
 @contextmanager
