@@ -24,7 +24,8 @@ from distributed import Client, LocalCluster
 
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.ingest.seed import seed
-from vroom_features.materialize import MapRanges, Range, WrittenPart, make_ranges, materialize
+from vroom_features.materialize import MapRanges, Range, make_ranges, materialize
+from vroom_features.offline.files import Part
 from vroom_features.offline.snapshots import OfflineStore
 
 app = App()
@@ -73,14 +74,14 @@ def run(way: str, source: SourceStore, folder: Path, map_ranges: MapRanges | Non
     return tuple(part.sha256 for part in offline.current().parts)
 
 
-def on_threads(url: str, root: str, ranges: Sequence[Range]) -> Iterator[WrittenPart]:
+def on_threads(url: str, root: str, ranges: Sequence[Range]) -> Iterator[Part]:
     """Make parts on two threads."""
     with ThreadPoolExecutor(2) as pool:
         for made in pool.map(lambda span: make_ranges(url, root, [span]), ranges):
             yield from made
 
 
-def on_workers(client: Client, url: str, root: str, ranges: Sequence[Range]) -> Iterator[WrittenPart]:
+def on_workers(client: Client, url: str, root: str, ranges: Sequence[Range]) -> Iterator[Part]:
     """Make parts on the workers of a cluster."""
     for future in [client.submit(make_ranges, url, root, [span]) for span in ranges]:
         yield from future.result()

@@ -13,7 +13,14 @@ from datetime import datetime
 from sqlalchemy import Connection, select
 
 from vroom_features.addresses import ServiceAddress
-from vroom_features.database.queries import count_recent, deletions, get_recent, get_watch, state, vehicles
+from vroom_features.database.queries import (
+    LastChange,
+    count_recent,
+    deletions,
+    get_last_change,
+    get_recent,
+    vehicles,
+)
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import NoSnapshotError, OfflineStoreError, UnreadableSnapshotError
 from vroom_features.offline.files import Part
@@ -34,17 +41,11 @@ from vroom_features.view import VEHICLE_VIEW
 from vroom_features.watch import Watch
 
 Range = tuple[int, int]
-MapRanges = Callable[[ServiceAddress, ServiceAddress, Sequence[Range]], Iterable["WrittenPart"]]
+MapRanges = Callable[[ServiceAddress, ServiceAddress, Sequence[Range]], Iterable[Part]]
 """Makes the parts of ranges in other processes, from the addresses of the database and the offline store."""
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenPart:
-    """A part, and the change number and the watch of the database that was read."""
-
-    part: Part
-    change_number: int
-    watch: Watch | None
+Plan = Sequence[tuple[Range, Part | None]]
+"""Every range of ids with the part to reuse, or None where it must be made."""
+EVERYTHING: Plan = (((LOWEST, HIGHEST), None),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,60 +109,48 @@ def materialize(
         If a store cannot be used.  The previous snapshot stays whole, and the next run continues.
     """
     if as_of is not None:
-        return _materialize_past(source, offline, now, as_of, partition_vehicles, keep_snapshots)
+        if as_of > now:
+            raise OfflineStoreError(f"expected a moment that is past, got {as_of.isoformat()}")
+        online = map_ranges = None
     if online is not None:
         wait_for_store(source, online)
     with offline.writer_lock():
-        previous = _current(offline)
-        damaged = previous.damaged() if previous else set()
-        elsewhere: dict[Range, WrittenPart] = {}
+        previous = _current(offline) if as_of is None else None
+        plan: Plan = EVERYTHING
+        seen: LastChange | None = None
+        if previous is not None and previous.is_of_view:
+            damaged = previous.damaged()
+            plan = [((p.low, p.high), None if i in damaged else p) for i, p in enumerate(previous.parts)]
+            seen = LastChange(previous.database_id, previous.change_number, previous.watch)
+        old = {part for _, part in plan if part}
         if map_ranges is not None:
             with source.reading() as connection:
-                plan = _plan(connection, previous, damaged, partition_vehicles)
-                wanted = [span for span, part in plan if part is None]
-            made = map_ranges(source.address, offline.root, wanted)
-            elsewhere = {(m.part.low, m.part.high): m for m in made}
-        parts, num_written = [], 0
+                plan = _updated(connection, plan, seen, partition_vehicles)
+                seen = get_last_change(connection)
+            wanted = [span for span, part in plan if part is None]
+            made = {(p.low, p.high): p for p in map_ranges(source.address, offline.root, wanted)}
+            plan = [(span, part or made.get(span)) for span, part in plan]
         with source.reading() as connection:
-            change_number = _change_number(connection)
-            for span, part in _plan(connection, previous, damaged, partition_vehicles):
-                if part is None:
-                    found = elsewhere.get(span)
-                    is_current = found and not _changed(connection, found, change_number)
-                    part = found.part if found and is_current else _make_part(connection, offline, *span)
-                    num_written += 1
-                parts.append(part)
-            snapshot = _snapshot(connection, offline, parts, now)
+            plan = _updated(connection, plan, seen, partition_vehicles)
+            parts = [part or _make_part(connection, offline, *span, as_of=as_of) for span, part in plan]
+            snapshot = _snapshot(connection, offline, parts, now, as_of)
+        num_written = sum(part not in old for _, part in plan)
         if previous is not None and previous.digest == snapshot.digest and not num_written:
             # Only new arrivals changed, if anything.
             snapshot = replace(snapshot, id=previous.id, created_at=previous.created_at)
-        if snapshot == previous:
-            offline.link(snapshot)  # a store of an earlier release has no such folder
-        else:
+        if snapshot != previous:
             offline.publish(snapshot)
             offline.sweep(keep_snapshots)
         filled = fill(source, online, as_of=now) if online else FillReport()
-    return _report(snapshot, num_written, filled)
-
-
-def _materialize_past(
-    source: SourceStore,
-    offline: OfflineStore,
-    now: datetime,
-    as_of: datetime,
-    partition_vehicles: int,
-    keep_snapshots: int,
-) -> MaterializeReport:
-    if as_of > now:
-        raise OfflineStoreError(f"expected a moment that is past, got {as_of.isoformat()}")
-    with offline.writer_lock():
-        with source.reading() as connection:
-            spans = split_ids(connection, LOWEST, HIGHEST, partition_vehicles)
-            parts = [_make_part(connection, offline, *span, as_of=as_of) for span in spans]
-            snapshot = _snapshot(connection, offline, parts, now, as_of=as_of)
-        offline.publish(snapshot)
-        offline.sweep(keep_snapshots)
-    return _report(snapshot, len(parts), FillReport())
+    return MaterializeReport(
+        snapshot_id=snapshot.id,
+        digest=snapshot.digest,
+        num_fleet=snapshot.num_rows,
+        num_labels=snapshot.num_labels,
+        num_parts=len(parts),
+        num_parts_written=num_written,
+        **asdict(filled),
+    )
 
 
 def _snapshot(
@@ -169,11 +158,10 @@ def _snapshot(
     offline: OfflineStore,
     parts: Sequence[Part],
     now: datetime,
-    as_of: datetime | None = None,
+    as_of: datetime | None,
 ) -> Snapshot:
     """Return the snapshot of these parts."""
-    found = connection.execute(select(state.c.database_id, state.c.change_number)).one()
-    watch = _watch(connection, as_of)
+    last, watch = get_last_change(connection), _watch(connection, as_of)
     recent = count_recent(connection, watch) if watch and as_of else get_recent(connection)
     num_rows = sum(part.num_rows for part in parts)
     digest = digest_of((part.sums for part in parts), num_rows, watch=watch)
@@ -183,9 +171,9 @@ def _snapshot(
         num_rows=num_rows,
         digest=digest,
         created_at=now,
-        source=f"database {found.database_id} at change {found.change_number}",
-        database_id=found.database_id,
-        change_number=found.change_number,
+        source=f"database {last.database_id} at change {last.number}",
+        database_id=last.database_id,
+        change_number=last.number,
         watch_days=watch.days if watch else None,
         complete_through=watch.complete_through if watch else None,
         num_booked_last=recent.last if recent else None,
@@ -196,27 +184,13 @@ def _snapshot(
     )
 
 
-def _report(snapshot: Snapshot, num_written: int, filled: FillReport) -> MaterializeReport:
-    return MaterializeReport(
-        snapshot_id=snapshot.id,
-        digest=snapshot.digest,
-        num_fleet=snapshot.num_rows,
-        num_labels=snapshot.num_labels,
-        num_parts=len(snapshot.parts),
-        num_parts_written=num_written,
-        **asdict(filled),
-    )
-
-
 def make_ranges(
     database: str | ServiceAddress, root: str | ServiceAddress, ranges: Sequence[Range]
-) -> list[WrittenPart]:
+) -> list[Part]:
     """Make the parts of some ranges, in another process or on another machine."""
     offline = OfflineStore(root)
     with closing(SourceStore.open(database)) as source, source.reading() as connection:
-        change_number = _change_number(connection)
-        watch = get_watch(connection)
-        return [WrittenPart(_make_part(connection, offline, *span), change_number, watch) for span in ranges]
+        return [_make_part(connection, offline, *span) for span in ranges]
 
 
 def _make_part(
@@ -231,12 +205,8 @@ def _make_part(
 
 
 def _watch(connection: Connection, as_of: datetime | None) -> Watch | None:
-    watch = get_watch(connection)
+    watch = get_last_change(connection).watch
     return watch.ending_by(as_of) if watch and as_of else watch
-
-
-def _change_number(connection: Connection) -> int:
-    return int(connection.execute(select(state.c.change_number)).scalar_one())
 
 
 def _current(offline: OfflineStore) -> Snapshot | None:
@@ -247,46 +217,26 @@ def _current(offline: OfflineStore) -> Snapshot | None:
         return None
 
 
-def _plan(
-    connection: Connection, previous: Snapshot | None, damaged: set[int], size: int
-) -> Iterator[tuple[Range, Part | None]]:
-    """Yield every range of ids with the part to reuse, or None where it must be made."""
-    database_id, change_number = connection.execute(select(state.c.database_id, state.c.change_number)).one()
-    view = (VEHICLE_VIEW.name, VEHICLE_VIEW.version, VEHICLE_VIEW.columns)
-    if (
-        previous is None
-        or previous.database_id != database_id
-        or previous.change_number > change_number  # an older copy of the database was put back
-        or previous.watch != get_watch(connection)
-        or (previous.view_name, previous.view_version, previous.columns) != view
-    ):
-        for span in split_ids(connection, LOWEST, HIGHEST, size):
-            yield span, None
-        return
-    touched = set(damaged)
-    if previous.change_number != change_number:
-        lows = [part.low for part in previous.parts]
-        touched |= {bisect_right(lows, i) - 1 for i in _changed_ids(connection, previous.change_number)}
-    for number, part in enumerate(previous.parts):
-        if number not in touched:
-            yield (part.low, part.high), part
-            continue
-        for span in split_ids(connection, part.low, part.high, size):
-            yield span, None
+def _updated(connection: Connection, plan: Plan, seen: LastChange | None, size: int) -> Plan:
+    """Return a plan of an earlier moment without the parts that changed since, in ranges of a size."""
+    now = get_last_change(connection)
+    changed: set[int] = set()
+    if seen is None or replace(seen, number=now.number) != now or seen.number > now.number:
+        plan = EVERYTHING  # of a lower number is an older copy of the database that was put back
+    elif seen != now:
+        lows = [low for (low, _), _ in plan]
+        changed = {bisect_right(lows, i) - 1 for i in _changed_ids(connection, seen.number)}
+    updated: list[tuple[Range, Part | None]] = []
+    for number, (span, part) in enumerate(plan):
+        if part is None or number in changed:
+            updated += [(each, None) for each in split_ids(connection, *span, size)]
+        else:
+            updated.append((span, part))
+    return updated
 
 
-def _changed_ids(connection: Connection, since: int, low: int = LOWEST, high: int = HIGHEST) -> Iterator[int]:
+def _changed_ids(connection: Connection, since: int) -> Iterator[int]:
     """Yield the ids of vehicles that changed, were booked or were deleted after a change number."""
     for table in (vehicles, deletions):
         query = select(table.c.vehicle_id).where(table.c.row_version > since)
-        yield from connection.execute(query.where(table.c.vehicle_id.between(low, high))).scalars()
-
-
-def _changed(connection: Connection, made: WrittenPart, change_number: int) -> bool:
-    """Return whether a vehicle in a part's range, or the watch of all, changed since it was made."""
-    if made.change_number == change_number:
-        return False
-    if made.watch != get_watch(connection):
-        return True
-    ids = _changed_ids(connection, made.change_number, made.part.low, made.part.high)
-    return next(ids, None) is not None
+        yield from connection.execute(query).scalars()

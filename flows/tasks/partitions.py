@@ -13,7 +13,8 @@ from prefect import get_run_logger, task
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from vroom_features.addresses import ServiceAddress
-from vroom_features.materialize import Range, WrittenPart, make_ranges
+from vroom_features.materialize import Range, make_ranges
+from vroom_features.offline.files import Part
 
 FEW_RANGES = 3
 """The process that has the database open computes so many faster than threads do."""
@@ -46,7 +47,7 @@ def load_dask(address: str) -> ModuleType:
 
 
 @task(name="make_partitions", retries=2, retry_delay_seconds=[1, 5])
-def make_partitions(database: ServiceAddress, root: ServiceAddress, ranges: list[Range]) -> list[WrittenPart]:
+def make_partitions(database: ServiceAddress, root: ServiceAddress, ranges: list[Range]) -> list[Part]:
     """Compute the parts of some ranges; a repeated task writes the same files again."""
     written = make_ranges(database, root, ranges)
     get_run_logger().info("wrote %d parts", len(written))
@@ -74,7 +75,7 @@ class PartitionRunner:
 
     def __call__(
         self, database: ServiceAddress, root: ServiceAddress, ranges: Sequence[Range]
-    ) -> Iterable[WrittenPart]:
+    ) -> Iterable[Part]:
         """Compute the parts of many ranges, and none of a few: those are left to the caller."""
         if len(ranges) <= FEW_RANGES:
             return

@@ -17,7 +17,8 @@ from vroom_features import num_reservations
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import NoSnapshotError, OfflineStoreError, SkewError
 from vroom_features.ingest.seed import seed
-from vroom_features.materialize import WrittenPart, make_ranges, materialize
+from vroom_features.materialize import make_ranges, materialize
+from vroom_features.offline.files import Part
 from vroom_features.offline.partition import check_skew
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.view import VEHICLE_VIEW
@@ -175,14 +176,14 @@ def test_a_failing_lock_is_a_clear_error(seeded: SourceStore, offline: OfflineSt
         run(seeded, offline)
 
 
-def shuffled(url: str, root: str, ranges: Sequence[tuple[int, int]]) -> Iterable[WrittenPart]:
+def shuffled(url: str, root: str, ranges: Sequence[tuple[int, int]]) -> Iterable[Part]:
     """Make parts elsewhere and out of order."""
     for span in sorted(ranges, key=lambda span: -span[0] % 7):
         yield from make_ranges(url, root, [span])
 
 
 def test_parts_from_elsewhere_are_equal(seeded: SourceStore, offline: OfflineStore, tmp_path: Path) -> None:
-    def then_changed(url: str, root: str, ranges: Sequence[tuple[int, int]]) -> Iterable[WrittenPart]:
+    def then_changed(url: str, root: str, ranges: Sequence[tuple[int, int]]) -> Iterable[Part]:
         parts = list(shuffled(url, root, ranges))
         seed(seeded, write_csvs(tmp_path / "new", CHANGED, BOOKED))
         return parts

@@ -1,10 +1,11 @@
-"""A count is a label only when the watch is over: L, D, watch starts, history, and snapshots of the past."""
+"""A count is a label only when the watch is over; and whether the last bookings were lost."""
 
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,6 @@ from tests.vroom_features.watched import FIRST, L, at, counts_in, rows_of, save,
 from vroom_features.database.history import change_vehicle, withdraw_vehicle
 from vroom_features.database.queries import VehicleFilter
 from vroom_features.database.vehicles import SourceStore
-from vroom_features.database.watched import count_in_watch
 from vroom_features.errors import (
     NotChangeableError,
     NotDeletableError,
@@ -28,7 +28,7 @@ from vroom_features.ingest.seed import seed
 from vroom_features.materialize import make_ranges
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.online.store import OnlineStore
-from vroom_features.watch import Watch, midnight
+from vroom_features.watch import RecentBookings, Watch, midnight
 
 
 def test_a_bad_row_of_a_vehicle_makes_no_watch_shorter(source: SourceStore, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_vehicles_life_is_that_of_the_table_in_the_docs(
     watch = source.watch()
     assert watch is not None
     asked = [1, 2, 3, arrival, under_watch, booked, never_booked]
-    assert count_in_watch(source, watch, asked) == {1: 6, 3: 1, under_watch: 1, booked: 1}
+    assert source.count_in_watch(watch, asked) == {1: 6, 3: 1, under_watch: 1, booked: 1}
     where = VehicleFilter(is_watch_over=False)
     listed = source.list_vehicles(kind="fleet", where=where, sort="watch_start").items
     assert [v.vehicle_id for v in listed if v.is_under_watch] == [3, under_watch]
@@ -105,7 +105,7 @@ def test_the_batch_makes_the_labels_of_the_pure_function(
     if watch:
         known = {int(i): n for i, n in zip(vehicles["vehicle_id"], label, strict=True) if n is not pd.NA}
         with closing(SourceStore.open(f"sqlite:///{folder / 'vroom.db'}")) as source:
-            counted = count_in_watch(source, watch, list(known))
+            counted = source.count_in_watch(watch, list(known))
         assert {vehicle_id: counted.get(vehicle_id, 0) for vehicle_id in known} == known
 
 
@@ -244,3 +244,51 @@ def test_a_deletion_leaves_no_history(source: SourceStore) -> None:
     assert rows(source, "SELECT * FROM vehicle_history") == []
     with pytest.raises(VehicleNotFoundError):
         withdraw_vehicle(source, vehicle_id, withdrawn_at=at(4))
+
+
+@pytest.mark.parametrize(
+    ("last", "before", "is_problem"),
+    [
+        (300, 600, True),
+        (451, 600, False),  # 24.8 % less than before
+        (449, 600, True),
+        (900, 600, False),
+        (13, 26, False),  # half of a month of 50 vehicles: it may be chance
+        (27, 54, False),
+        (29, 60, True),
+        (0, 10, True),
+        (0, 0, False),
+    ],
+)
+def test_bookings_are_lost_if_more_are_missing_than_may_and_than_chance_takes(
+    last: int, before: int, is_problem: bool
+) -> None:
+    problem = RecentBookings(last, before).problem(0.25)
+    assert (problem is not None) == is_problem
+    assert problem is None or f"booked {last} times" in problem
+
+
+def test_chance_alone_is_hardly_ever_a_problem() -> None:
+    rng = np.random.default_rng(0)
+    for mean in (5, 26, 100, 400):
+        counts = rng.poisson(mean, (4_000, 2)).tolist()
+        assert sum(RecentBookings(*pair).problem(0.25) is not None for pair in counts) <= 12  # 0.3 %
+
+
+@on_both
+def test_a_month_of_which_half_is_lost_is_seen_and_a_fleet_that_grows_is_no_rise(
+    source: SourceStore, offline: OfflineStore, online: OnlineStore, tmp_path: Path
+) -> None:
+    often = [(1, day) for day in range(1, 101) for _ in range(2)]  # twice a day, for 100 days
+    seed_days(source, tmp_path, [1], often)
+    run(source, offline, online)
+    assert offline.current().recent == RecentBookings(60, 60)
+    withdrawn = save(source, 1)
+    grown = [(vehicle_id, day) for vehicle_id in (1, 2, withdrawn) for day in range(101, 131)]
+    withdraw_vehicle(source, withdrawn, withdrawn_at=at(130))
+    seed_days(source, tmp_path, [1, 2], [*often, *grown])
+    run(source, offline, online)
+    found = offline.current().recent
+    assert found == RecentBookings(30, 60)  # of vehicle 1: the others were not there all the time
+    past = run(source, offline, as_of=at(101, 0))
+    assert offline.snapshot(past.snapshot_id).recent == RecentBookings(60, 60)

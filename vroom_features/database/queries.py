@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from sqlalchemy import (
     Select,
     String,
     and_,
+    case,
     cast,
     exists,
     extract,
@@ -28,13 +29,14 @@ from sqlalchemy import (
 )
 from sqlmodel import Field
 
-from vroom_features.database.tables import TABLES
+from vroom_features.database.tables import MICROSECOND, TABLES
 from vroom_features.errors import VehicleNotFoundError
 from vroom_features.features import is_observed
 from vroom_features.vehicle import COLUMNS, VehicleBase
 from vroom_features.watch import RecentBookings, Watch
 
 BIGGEST_ID = 2**63 - 1
+DAY = timedelta(days=1)
 Kind = Literal["fleet", "new"]
 """Vehicles with a known outcome, or new arrivals."""
 
@@ -131,10 +133,14 @@ class VehicleCounts:
 
 @dataclass(frozen=True, slots=True)
 class LastChange:
-    """A database and the number of its last change."""
+    """A database, the number of its last change, and its watch.
+
+    That is None while no booking of a csv vehicle is known.
+    """
 
     database_id: str
     number: int
+    watch: Watch | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +159,12 @@ class Changes:
 
 vehicles, reservations, history = TABLES["vehicles"], TABLES["reservations"], TABLES["vehicle_history"]
 state, deletions, keys = TABLES["database_state"], TABLES["deletions"], TABLES["idempotency_keys"]
-is_counted = or_(
+_is_counted = or_(
     vehicles.c.source == "csv",
     vehicles.c.watch_start == vehicles.c.saved_at,
-    reservations.c.created_at >= vehicles.c.watch_start,
+    reservations.c.created_at >= vehicles.c.watch_start,  # those before a change began a new watch are not
 )
-"""Bookings before a change that began a new watch count no more."""
-_is_its = and_(reservations.c.vehicle_id == vehicles.c.vehicle_id, is_counted)
+_is_its = and_(reservations.c.vehicle_id == vehicles.c.vehicle_id, _is_counted)
 num_reservations = func.nullif(select(func.count()).where(_is_its).scalar_subquery(), 0)
 is_watch_over = func.coalesce(
     vehicles.c.watch_start < select(state.c.over_before).scalar_subquery(), false()
@@ -217,9 +222,10 @@ def get_existing(connection: Connection, vehicle_id: int) -> StoredVehicle:
     return found
 
 
-def get_watch(connection: Connection) -> Watch | None:
-    """Return the watch; None while no booking of a csv vehicle is known."""
-    return Watch.known(*connection.execute(select(state.c.watch_days, state.c.complete_through)).one())
+def get_last_change(connection: Connection) -> LastChange:
+    found = connection.execute(select(state)).one()
+    watch = Watch.known(found.watch_days, found.complete_through)
+    return LastChange(found.database_id, found.change_number, watch)
 
 
 def count_recent(connection: Connection, watch: Watch) -> RecentBookings:
@@ -232,6 +238,19 @@ def count_recent(connection: Connection, watch: Watch) -> RecentBookings:
     is_there = or_(vehicles.c.withdrawn_at.is_(None), vehicles.c.withdrawn_at >= end)
     last, before = connection.execute(query.where(vehicles.c.watch_start < first, is_there)).one()
     return RecentBookings(last, before)
+
+
+def is_in_watch(connection: Connection, watch: Watch) -> ColumnElement[bool]:
+    """Return whether a booking was made in the watch of its vehicle, and through D.
+
+    :mod:`vroom_features.offline.partition` counts the same for training.
+    """
+    at = reservations.c.created_at
+    since = microseconds(connection, at) - microseconds(connection, vehicles.c.watch_start)
+    # The watch of a csv vehicle ends at D, and starts a day before its first day.
+    is_in_last = and_(at >= watch.end - watch.length, since >= DAY // MICROSECOND)
+    is_in_first = since.between(0, watch.length // MICROSECOND - 1)
+    return and_(at < watch.end, case((vehicles.c.source == "csv", is_in_last), else_=is_in_first))
 
 
 def get_recent(connection: Connection) -> RecentBookings | None:

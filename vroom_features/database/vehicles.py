@@ -1,7 +1,7 @@
 """The source database: SQLite or PostgreSQL, by URL."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -34,12 +34,7 @@ from vroom_features.watch import Watch
 class SourceStore:
     """Vehicles and reservations in a database.
 
-    Parameters
-    ----------
-    engine : sqlalchemy.Engine
-        Of a database that has the schema; ``SourceStore.open`` makes both.
-    address : ServiceAddress
-        Of the database, for error messages.
+    ``SourceStore.open`` makes the engine, of a database that has the schema.
     """
 
     def __init__(self, engine: Engine, address: ServiceAddress) -> None:
@@ -93,9 +88,8 @@ class SourceStore:
         Parameters
         ----------
         vehicle : VehicleCreate
-            Validated before.
         saved_at : datetime
-            The moment, with its zone.
+            With its zone.
         idempotency_key : str, optional
             A second save with the same key returns the first one's vehicle.
         owner_hash : str, optional
@@ -117,7 +111,8 @@ class SourceStore:
             if idempotency_key is not None:
                 query = select(keys).where(keys.c.key == idempotency_key)
                 if found := connection.execute(query).first():
-                    if not _is_same(json.loads(found.body), values):
+                    body = json.loads(found.body)  # it lacks the columns that came later
+                    if any(values[name] != value for name, value in body.items() if name in values):
                         raise IdempotencyConflictError(idempotency_key)
                     return SavedVehicle(queries.get_existing(connection, found.vehicle_id), created=False)
             row_version = queries.next_change(connection)
@@ -131,12 +126,7 @@ class SourceStore:
             return SavedVehicle(queries.get_existing(connection, vehicle_id), created=True)
 
     def delete_vehicle(self, vehicle_id: int) -> int:
-        """Delete a vehicle of the web form that was never booked.
-
-        Returns
-        -------
-        int
-            The deletion's row version, for ``OnlineStore.delete``.
+        """Delete a vehicle of the web form that was never booked; return the row version of the deletion.
 
         Raises
         ------
@@ -179,22 +169,9 @@ class SourceStore:
         page: int = 1,
         page_size: int = 50,
     ) -> VehiclePage:
-        """Return one page of the vehicles, sorted and counted by the database.
+        """Return one page, from 1 on, of the vehicles; ``search`` is the beginning of an id.
 
-        Parameters
-        ----------
-        kind : {'fleet', 'new'}, optional
-            Only fleet vehicles, or only new arrivals.
-        search : str
-            The first digits of an id; empty for all.
-        where : VehicleFilter, optional
-            More conditions.
-        sort : str
-            A key of ``queries.SORTS``; ties are in the order of ids.
-        descending : bool
-            Largest first.
-        page, page_size : int
-            From 1.
+        ``sort`` is a key of ``queries.SORTS``; ties are in the order of ids.
         """
         if sort not in queries.SORTS or page < 1 or page_size < 1:
             raise ValueError(
@@ -232,6 +209,20 @@ class SourceStore:
             query = queries.count_vehicles().where(queries.is_new_arrival)
             return int(connection.execute(query).scalar_one())
 
+    def count_in_watch(self, watch: Watch, vehicle_ids: Sequence[int]) -> dict[int, int]:
+        """Return how often vehicles were booked in their watches, by id; one without a booking is left out.
+
+        Of a vehicle whose watch is over that is the training label; of another, what is known of it so far.
+        """
+        with self.reading() as connection:
+            query = (
+                select(vehicles.c.vehicle_id, func.count().label("counted"))
+                .join(reservations, reservations.c.vehicle_id == vehicles.c.vehicle_id)
+                .where(vehicles.c.vehicle_id.in_(vehicle_ids), queries.is_in_watch(connection, watch))
+                .group_by(vehicles.c.vehicle_id)
+            )
+            return {row.vehicle_id: row.counted for row in connection.execute(query)}
+
     def count_vehicles(self) -> VehicleCounts:
         with self.reading() as connection:
             fleet, new = (func.count().filter(kind) for kind in (queries.is_fleet, queries.is_new_arrival))
@@ -243,12 +234,7 @@ class SourceStore:
     def changes_since(self, row_version: int, *, after: int = 0, limit: int = 10_000) -> Changes:
         """Return which vehicles of the web form changed after a change number, all seen at one moment.
 
-        Parameters
-        ----------
-        row_version : int
-            A change number; 0 returns everything.
-        after, limit : int
-            At most ``limit`` vehicles, in the order of ids, with ids above ``after``.
+        They are at most ``limit``, in the order of ids, with ids above ``after``.
         """
         changed = (
             queries.select_vehicles()
@@ -274,20 +260,13 @@ class SourceStore:
 
     def watch(self) -> Watch | None:
         """Return the watch; None while no booking of a csv vehicle is known."""
-        with self.reading() as connection:
-            return queries.get_watch(connection)
+        return self.last_change().watch
 
     def last_change(self) -> LastChange:
         with self.reading() as connection:
-            row = connection.execute(select(state)).one()
-            return LastChange(row.database_id, row.change_number)
+            return queries.get_last_change(connection)
 
     def revision(self) -> str:
         """Return a text that differs after any change of a vehicle or a booking."""
         last = self.last_change()
         return f"{last.database_id}-{last.number}"
-
-
-def _is_same(saved: Mapping[str, object], vehicle: Mapping[str, object]) -> bool:
-    """Return whether a vehicle is the one that was saved, in the columns that there were then."""
-    return all(vehicle[name] == value for name, value in saved.items() if name in vehicle)

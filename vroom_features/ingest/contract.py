@@ -26,18 +26,11 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def read_cell(cell: str, kind: Kind) -> int | float | None:
-    """Return the value of a cell; None when it is not of this kind.
+    """Return the value of a cell; None if it is not of this kind.
 
-    Parameters
-    ----------
-    cell : str
-        A number, or a date and time of ISO 8601, in UTC unless it has a zone; white space around it is
-        ignored.
-    kind : type
-        ``int``, ``float``, or ``datetime``, which becomes microseconds since 1970.
+    A ``datetime`` is of ISO 8601, in UTC unless it has a zone, and becomes microseconds since 1970.  White
+    space around a value is ignored.
 
-    Examples
-    --------
     >>> [read_cell(cell, int) for cell in ("12", " 7 ", "0x1F", "seven")]
     [12, 7, None, None]
     >>> read_cell("1970-01-01T02:00+01:00", datetime)
@@ -115,19 +108,10 @@ class Problem:
 class CheckedFile:
     """The rows of a file.
 
-    Parameters
-    ----------
-    columns : DataFrame
-        The good rows; its index is the line of each in the file.
-    problems : list of Problem
-        Why the first ``PROBLEMS_KEPT`` of the ``num_bad`` bad rows are bad.
-    bad_ids : array
-        ``vehicle_id`` of each row that breaks the contract, where it can be read; ``num_without_id`` counts
-        the rows where it cannot, or whose width is wrong.
-    num_rows_in_file : int
-        Good and bad rows.
-    notes : list of str
-        How the file was read, where it is not in the plain form.
+    The index of ``columns``, the good rows, is the line of each in the file.  ``problems`` says why the first
+    ``PROBLEMS_KEPT`` of the ``num_bad`` bad rows are bad.  ``bad_ids`` has the ``vehicle_id`` of each bad row
+    where it can be read; ``num_without_id`` counts the others.  ``notes`` say how the file was read, where it
+    is not in the plain form.
     """
 
     columns: pd.DataFrame
@@ -174,38 +158,32 @@ def write_quarantine(path: Path, file: CheckedFile, folder: Path, max_bad_share:
         If they are more than ``max_bad_share`` of the file's rows, or the folder cannot be written.
     """
     target = folder / f"{path.name.removesuffix('.gz').removesuffix('.csv')}.rejected.csv"
+    problems = sorted(file.problems, key=lambda problem: problem.line)
     try:
-        first = _write_rows(file, target)
+        if not problems:
+            if target.is_file():
+                target.unlink()
+            return []
+        folder.mkdir(parents=True, exist_ok=True)
+        with target.open("w", newline="", encoding="utf-8") as list_file:
+            writer = csv.writer(list_file)
+            writer.writerow(["line", "column", "value", "reason"])
+            writer.writerows(map(astuple, problems))
     except OSError as exc:
         raise DataContractError(
             f"{path}: the list of its {file.num_bad} bad rows cannot be written: {exc}."
             f" Nothing was taken; make {folder} a folder that can be written"
         ) from exc
-    if not file.num_bad:
-        return []
     if file.num_bad > max_bad_share * file.num_rows_in_file:
+        most = Counter((problem.column, problem.reason) for problem in problems)
+        ((column, reason), number), *_ = most.most_common(1)
+        first = next(each for each in problems if (each.column, each.reason) == (column, reason))
         raise DataContractError(
             f"{path}: {file.num_bad} of {file.num_rows_in_file} rows break the data contract, more than"
-            f" {max_bad_share:.1%} (VROOM_MAX_BAD_SHARE); nothing was taken. {first}. All of them: {target}"
+            f" {max_bad_share:.1%} (VROOM_MAX_BAD_SHARE); nothing was taken. {number:,} like line"
+            f" {first.line}: {column} {first.value[:80]!r}: {reason}. All of them: {target}"
         )
     return [target]
-
-
-def _write_rows(file: CheckedFile, target: Path) -> str:
-    """Write the list, and return the first row of its most frequent reason as a sentence."""
-    if not file.num_bad:
-        if target.is_file():
-            target.unlink()
-        return ""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("w", newline="", encoding="utf-8") as list_file:
-        writer = csv.writer(list_file)
-        writer.writerow(["line", "column", "value", "reason"])
-        problems = sorted(file.problems, key=lambda problem: problem.line)
-        writer.writerows(map(astuple, problems))
-    (why, number), *_ = Counter((problem.column, problem.reason) for problem in problems).most_common(1)
-    first = next(problem for problem in problems if (problem.column, problem.reason) == why)
-    return f"{number:,} like line {first.line}: {first.column} {first.value[:80]!r}: {first.reason}"
 
 
 def sort_out_unknown(file: CheckedFile, known_ids: list[Array], vehicles: CheckedFile) -> int:

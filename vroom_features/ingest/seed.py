@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import func, select, update
 
 from vroom_features.database.bulk import read_frame
 from vroom_features.database.queries import (
     count_recent,
     count_vehicles,
-    get_watch,
+    get_last_change,
     reservations,
     state,
     vehicles,
@@ -34,14 +34,13 @@ from vroom_features.ingest.contract import (
 )
 from vroom_features.ingest.csv_files import Progress, check_file, file_sha256, find_csv
 from vroom_features.ingest.upsert import (
-    Removal,
     compare_bookings,
-    refuse_mass_removal,
+    mass_removal,
     remove_vehicles,
     upsert_vehicles,
     write_bookings,
 )
-from vroom_features.ingest.watch import ToldWatch, WatchUpdate, booked_days
+from vroom_features.ingest.watch import WatchUpdate, booked_days
 from vroom_features.settings import MAX_BAD_SHARE, MAX_REMOVED_RESERVATION_SHARE, MAX_REMOVED_VEHICLE_SHARE
 from vroom_features.watch import Watch
 
@@ -132,11 +131,15 @@ def seed(
     SourceStoreError
         If the database cannot be written; it is unchanged.
     """
-    told, data_dir = ToldWatch(watch_days, complete_through), Path(data_dir)
+
+    def told(watch: Watch) -> Watch:
+        return Watch(watch_days or watch.days, complete_through or watch.complete_through)
+
+    data_dir = Path(data_dir)
     vehicle_path, reservation_path = (find_csv(data_dir, name) for name in FILES)
     digest = digest_of(data_dir)
     watch = source.watch()
-    if digest == last_seed(source) and (watch is None or told.applied_to(watch) == watch):
+    if digest == last_seed(source) and (watch is None or told(watch) == watch):
         return _unchanged(source)
     vehicle_file = check_file(vehicle_path, VEHICLE_COLUMNS, progress=progress)
     booking_file = check_file(reservation_path, RESERVATION_COLUMNS, progress=progress)
@@ -144,13 +147,15 @@ def seed(
     is_sqlite = source.engine.dialect.name == "sqlite"
     quarantine = (Path(str(source.engine.url.database)).parent if is_sqlite else data_dir) / "quarantine"
     with source.writing() as connection:
-        from_form = _ids(connection, "ui")
+        of_form = select(vehicles.c.vehicle_id).where(vehicles.c.source == "ui")
+        from_form = pd.Index(read_frame(connection, of_form)["vehicle_id"])
         wanted = _in_order(vehicle_file, from_form, vehicle_path)
         rejected = write_quarantine(vehicle_path, vehicle_file, quarantine, max_bad_share)
-        version = connection.execute(select(state.c.change_number)).scalar_one() + 1
+        last = get_last_change(connection)
+        version = last.number + 1
         days = booked_days(booking_file.columns, wanted.index.union(pd.Index(vehicle_file.bad_ids)))
         is_first = connection.execute(select(reservations.c.vehicle_id).limit(1)).first() is None
-        new_watch = WatchUpdate.plan(get_watch(connection), days, told, is_first=is_first)
+        new_watch = WatchUpdate.plan(last.watch, days, told, is_first=is_first)
         fleet = upsert_vehicles(connection, wanted, version, watch_start=new_watch.start)
         is_kept = vehicle_file.may_have_bad_rows(fleet.absent.to_numpy())
         known = [ids.to_numpy() for ids in (wanted.index, from_form, fleet.absent[is_kept])]
@@ -165,11 +170,16 @@ def seed(
         if not allow_removals:
             num_vehicles = fleet.num_updated + fleet.num_unchanged + len(fleet.absent)
             rows = pd.DataFrame({"vehicle_id": removed_vehicles})
-            refuse_mass_removal(
-                data_dir,
-                Removal("vehicle", rows, num_vehicles, max_removed_vehicle_share),
-                Removal("reservation", removed, bookings.num_stored, max_removed_reservation_share),
+            too_many = (
+                mass_removal("vehicle", rows, num_vehicles, max_removed_vehicle_share),
+                mass_removal("reservation", removed, bookings.num_stored, max_removed_reservation_share),
             )
+            if problem := "; and ".join(filter(None, too_many)):  # a file may have been cut short
+                raise DataContractError(
+                    f"the files in {data_dir} lack {problem}. Nothing was changed."
+                    " Give the whole files; if these rows are to go, run python -m vroom_features seed"
+                    " --allow-removals, or the flow vroom_forecast_materialize with allow_removals=true"
+                )
         if len(removed) == bookings.num_stored:  # another fleet
             new_watch = WatchUpdate.plan(new_watch.before, days, told, is_first=True)
         write_bookings(connection, bookings.added, removed, version, is_first=is_first, progress=progress)
@@ -228,9 +238,8 @@ def _unchanged(source: SourceStore) -> SeedReport:
     with source.reading() as connection:
         num_vehicles = connection.execute(count_vehicles().where(vehicles.c.source == "csv")).scalar_one()
         num_bookings = connection.execute(select(func.count()).select_from(reservations)).scalar_one()
-        watch = get_watch(connection)
     return SeedReport(
-        vehicles_unchanged=num_vehicles, reservations_unchanged=num_bookings, **_of_watch(watch)
+        vehicles_unchanged=num_vehicles, reservations_unchanged=num_bookings, **_of_watch(source.watch())
     )
 
 
@@ -239,11 +248,6 @@ def _of_watch(watch: Watch | None) -> dict[str, Any]:
     if watch is None:
         return {}
     return {"watch_days": watch.days, "complete_through": watch.complete_through.isoformat()}
-
-
-def _ids(connection: Connection, source: str) -> pd.Index:
-    query = select(vehicles.c.vehicle_id).where(vehicles.c.source == source)
-    return read_frame(connection, query).set_index("vehicle_id").index
 
 
 def _in_order(file: CheckedFile, from_form: pd.Index, path: Path) -> pd.DataFrame:

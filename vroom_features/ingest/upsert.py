@@ -7,7 +7,6 @@ where a vehicle has several bookings of one moment.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,6 @@ from sqlalchemy import Connection, delete, exists, select, tuple_, update
 from vroom_features.database.bulk import append, read_frame, staged
 from vroom_features.database.queries import deletions, microseconds, reservations, vehicles
 from vroom_features.database.tables import EPOCH, MICROSECOND
-from vroom_features.errors import DataContractError
 from vroom_features.ingest.csv_files import Progress
 from vroom_features.vehicle import COLUMNS
 
@@ -136,53 +134,19 @@ def _stored_bookings(connection: Connection, low: int, high: int) -> pd.DataFram
     return read_frame(connection, query.where(reservations.c.vehicle_id.between(low, high)))
 
 
-@dataclass(frozen=True, slots=True)
-class Removal:
-    """Rows that a seed is about to remove.
-
-    Parameters
-    ----------
-    noun : str
-        ``vehicle`` or ``reservation``.
-    rows : DataFrame
-        With ``vehicle_id``, and for reservations ``created_at``.
-    num_stored : int
-        Rows that the database has.
-    max_share : float
-        Share of them that may be removed.
-    """
-
-    noun: str
-    rows: pd.DataFrame
-    num_stored: int
-    max_share: float
-
-    @property
-    def is_too_large(self) -> bool:
-        return len(self.rows) > self.max_share * self.num_stored
-
-    def __str__(self) -> str:
-        first = self.rows[:NUM_EXAMPLES]
-        examples = [f"vehicle {vehicle_id}" for vehicle_id in first["vehicle_id"]]
-        if "created_at" in first:
-            moments = pd.to_datetime(first["created_at"], unit="us")
-            examples = [f"{e} at {m.isoformat()}" for e, m in zip(examples, moments, strict=True)]
-        return (
-            f"{len(self.rows):,} of the {self.num_stored:,} {self.noun}s in the database"
-            f" ({len(self.rows) / self.num_stored:.1%}, VROOM_MAX_REMOVED_{self.noun.upper()}_SHARE allows"
-            f" {self.max_share:.1%}), such as {', '.join(examples)}"
-        )
-
-
-def refuse_mass_removal(data_dir: Path, *removals: Removal) -> None:
-    """Raise DataContractError when more would be removed than may: a file may have been cut short."""
-    too_large = [str(removal) for removal in removals if removal.is_too_large]
-    if too_large:
-        raise DataContractError(
-            f"the files in {data_dir} lack {'; and '.join(too_large)}. Nothing was changed. Give the whole"
-            " files; if these rows are to go, run python -m vroom_features seed --allow-removals, or the flow"
-            " vroom_forecast_materialize with allow_removals=true"
-        )
+def mass_removal(noun: str, rows: pd.DataFrame, num_stored: int, max_share: float) -> str:
+    """Return which rows, vehicles or bookings, a seed would remove beyond a share; empty if it would not."""
+    if len(rows) <= max_share * num_stored:
+        return ""
+    first = rows[:NUM_EXAMPLES]
+    examples = [f"vehicle {vehicle_id}" for vehicle_id in first["vehicle_id"]]
+    if "created_at" in first:
+        moments = pd.to_datetime(first["created_at"], unit="us")
+        examples = [f"{e} at {m.isoformat()}" for e, m in zip(examples, moments, strict=True)]
+    return (
+        f"{len(rows):,} of the {num_stored:,} {noun}s in the database ({len(rows) / num_stored:.1%},"
+        f" VROOM_MAX_REMOVED_{noun.upper()}_SHARE allows {max_share:.1%}), such as {', '.join(examples)}"
+    )
 
 
 def write_bookings(

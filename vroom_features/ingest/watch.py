@@ -1,5 +1,6 @@
 """What a seed learns about the watch: its length, the day through which bookings are complete, its starts."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Self
@@ -14,18 +15,6 @@ from vroom_features.watch import Watch, midnight
 Days = tuple[date, date]
 
 
-@dataclass(frozen=True, slots=True)
-class ToldWatch:
-    """What the operator says of the watch; None leaves it to the bookings."""
-
-    days: int | None = None
-    complete_through: date | None = None
-
-    def applied_to(self, watch: Watch) -> Watch:
-        """Return a watch with what was told instead of what was found."""
-        return Watch(self.days or watch.days, self.complete_through or watch.complete_through)
-
-
 def booked_days(bookings: pd.DataFrame, vehicle_ids: pd.Index) -> Days | None:
     """Return the first and the last day (UTC) of the bookings of these vehicles; None without any."""
     moments = bookings.loc[bookings["vehicle_id"].isin(vehicle_ids), "created_at"]
@@ -37,16 +26,10 @@ def booked_days(bookings: pd.DataFrame, vehicle_ids: pd.Index) -> Days | None:
 
 @dataclass(frozen=True, slots=True)
 class WatchUpdate:
-    """The watch before and after a seed.
+    """The watch before and after a seed, None while no booking of a csv vehicle is known.
 
-    Parameters
-    ----------
-    before, after : Watch or None
-        None while no booking of a csv vehicle is known.
-    start : datetime or None
-        Where the watch starts of csv vehicles that the seed adds, or of all of them at the first one.
-    is_first : bool
-        Whether this is the first seed of the csv vehicles that there are now.
+    ``start`` is where the watch starts of csv vehicles that the seed adds, or of all of them where it
+    ``is_first``: the first seed of the csv vehicles that there are now.
     """
 
     before: Watch | None
@@ -59,16 +42,18 @@ class WatchUpdate:
         return bool(self.before and self.after and self.before.days != self.after.days)
 
     @classmethod
-    def plan(cls, before: Watch | None, days: Days | None, told: ToldWatch, *, is_first: bool) -> Self:
-        """Return what the days of the csv vehicles' bookings say.
+    def plan(
+        cls, before: Watch | None, days: Days | None, told: Callable[[Watch], Watch], *, is_first: bool
+    ) -> Self:
+        """Return what the days of the csv vehicles' bookings say, as changed by what the operator told.
 
         At the first seed a watch is as long as they are; after it, only a later last day is learned.
         """
         if before is None or (is_first and days is not None):
-            found = days and told.applied_to(Watch((days[1] - days[0]).days + 1, days[1]))
+            found = days and told(Watch((days[1] - days[0]).days + 1, days[1]))
             return cls(before, found, found.start if found else None, is_first=True)
         last = max(days[1], before.complete_through) if days else before.complete_through
-        after = told.applied_to(Watch(before.days, last))
+        after = told(Watch(before.days, last))
         return cls(before, after, midnight(before.complete_through), is_first=False)
 
     def write(self, connection: Connection, version: int) -> int:

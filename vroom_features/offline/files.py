@@ -3,18 +3,17 @@
 Both are light: a web worker reads manifests without pyarrow.
 """
 
-import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 from uuid import uuid4
 
 import fsspec
-from pydantic import AwareDatetime, ConfigDict, ValidationError, create_model
+from pydantic import AwareDatetime, ConfigDict, TypeAdapter, ValidationError
 
 from vroom_features.addresses import ENCODE, ServiceAddress
 from vroom_features.database.durable import replaced_whole
@@ -150,10 +149,6 @@ def files_at(root: ServiceAddress) -> Files:
     return RemoteFiles(root) if "://" in root.url else LocalFiles(Path(root.url))
 
 
-FORMAT = 2
-"""Version of the manifest's shape."""
-
-
 @dataclass(frozen=True)
 class Part:
     """The fleet vehicles of one range of ids, ``low`` to ``high``, both included.
@@ -180,9 +175,11 @@ class Manifest:
     ``database_id`` and ``change_number`` identify the state of the database that it was made from.
     ``watch_days`` and ``complete_through`` are its watch, None while no booking is known; the numbers booked
     are its ``recent`` bookings.  ``as_of`` is set where it is a past state: what was saved, held and booked
-    before that moment.
+    before that moment.  ``format`` is the version of the manifest's shape.
     """
 
+    __pydantic_config__: ClassVar = ConfigDict(strict=True, extra="forbid")
+    format: Literal[2] = 2
     id: str
     num_rows: int
     digest: str
@@ -201,6 +198,12 @@ class Manifest:
     parts: tuple[Part, ...]
 
     @property
+    def is_of_view(self) -> bool:
+        """Whether it has the features of this program's view."""
+        view = (VEHICLE_VIEW.name, VEHICLE_VIEW.version, VEHICLE_VIEW.columns)
+        return (self.view_name, self.view_version, self.columns) == view
+
+    @property
     def watch(self) -> Watch | None:
         return Watch.known(self.watch_days, self.complete_through)
 
@@ -217,23 +220,20 @@ class Manifest:
         return sum(part.num_labels for part in self.parts)
 
     def to_json(self) -> bytes:
-        values = {each.name: getattr(self, each.name) for each in fields(Manifest)}
-        values |= {"parts": [asdict(part) for part in self.parts]}
-        return json.dumps({"format": FORMAT} | values, indent=1, default=lambda day: day.isoformat()).encode()
+        return _MANIFEST.dump_json(self, indent=1)
 
     @classmethod
     def from_json(cls, snapshot_id: str, content: bytes, **more: Any) -> Self:  # fields of a subclass
         """Read a manifest; UnreadableSnapshotError if it is damaged or of another release."""
         try:
-            found = dict(_DOCUMENT.model_validate_json(content))
+            found = _MANIFEST.validate_json(content)
         except ValidationError as exc:
             first = exc.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or "manifest"
             raise UnreadableSnapshotError(snapshot_id, f"{where}: {first['msg']}") from exc
-        if found["id"] != snapshot_id:
-            raise UnreadableSnapshotError(snapshot_id, f"its manifest is of {found['id']!r}")
-        return cls(**{name: value for name, value in found.items() if name != "format"}, **more)
+        if found.id != snapshot_id:
+            raise UnreadableSnapshotError(snapshot_id, f"its manifest is of {found.id!r}")
+        return cls(**vars(found), **more)
 
 
-_FIELDS: dict[str, Any] = {each.name: each.type for each in fields(Manifest)} | {"format": Literal[FORMAT]}
-_DOCUMENT = create_model("Manifest", __config__=ConfigDict(strict=True, extra="forbid"), **_FIELDS)
+_MANIFEST = TypeAdapter(Manifest)

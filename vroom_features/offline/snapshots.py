@@ -212,10 +212,10 @@ class OfflineStore:
         with self._translated():
             self.files.write(f"snapshots/{snapshot.id}.json", snapshot.to_json())
             if snapshot.as_of is None:
-                self.link(snapshot)
+                self._link(snapshot)
                 self.files.write("current.json", json.dumps({"snapshot": snapshot.id}).encode())
 
-    def link(self, snapshot: Snapshot) -> None:
+    def _link(self, snapshot: Snapshot) -> None:
         """Make ``current/`` the files of a snapshot, in a local folder on a file system that has links."""
         if isinstance(self.files, LocalFiles):
             try:

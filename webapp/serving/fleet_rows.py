@@ -7,7 +7,6 @@ import numpy as np
 
 from vroom_features.database.queries import StoredVehicle
 from vroom_features.database.vehicles import SourceStore
-from vroom_features.database.watched import count_in_watch
 from vroom_features.watch import Watch, watch_scale
 from vroom_model.serving.predictor import Forecast
 from webapp.serving.current_model import LoadedModel
@@ -53,7 +52,7 @@ def fleet_rows(
     forecasts = _predict_unseen(model, vehicles) if model and vehicles else [None] * len(vehicles)
     if watch is None:
         return [FleetRow(*each) for each in zip(vehicles, forecasts, strict=True)]
-    counted = count_in_watch(source, watch, [vehicle.vehicle_id for vehicle in vehicles])
+    counted = source.count_in_watch(watch, [vehicle.vehicle_id for vehicle in vehicles])
     return [
         FleetRow(
             vehicle=vehicle,
