@@ -4,12 +4,12 @@ Each returns the value as it is used, or raises ValueError.  No message repeats 
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from pydantic import SecretStr
+from pydantic import AfterValidator, SecretStr
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -37,10 +37,13 @@ HEADER_TEXT = re.compile(r"([!-~]([ -~]*[!-~])?)?")
 """Empty, or text that an HTTP header carries unchanged."""
 
 
+def unless_empty(check: Callable[[ServiceAddress], ServiceAddress]) -> AfterValidator:
+    """Return the validator of a setting that may be empty."""
+    return AfterValidator(lambda address: check(address) if address else address)
+
+
 def check_redis(address: ServiceAddress) -> ServiceAddress:
     """Write the scheme as Redis's, also Valkey's; refuse what its client would overlook or not understand."""
-    if not address:
-        return address
     scheme, separator, rest = address.url.partition("://")
     scheme = re.sub("^valkey", "redis", scheme.lower())
     address = ServiceAddress(f"{scheme}{separator}{rest}")
@@ -65,8 +68,6 @@ def check_redis(address: ServiceAddress) -> ServiceAddress:
 
 
 def check_database(address: ServiceAddress) -> ServiceAddress:
-    if not address:
-        return address
     expected = "expected sqlite:///path/to/file.db or postgresql://user:password@host:5432/name"
     try:
         parsed = make_url(address.url)
@@ -107,7 +108,7 @@ def absolute(path: str) -> str:
 
 
 def check_offline(address: ServiceAddress) -> ServiceAddress:
-    if not address or "://" in address.url:
+    if "://" in address.url:
         return address
     if scheme := re.match(r"[a-z][a-z0-9+.-]+:(?=/)", address.url):
         raise ValueError(f"write {scheme[0]}// before the bucket or host, or name a folder")
@@ -115,8 +116,6 @@ def check_offline(address: ServiceAddress) -> ServiceAddress:
 
 
 def check_server(address: ServiceAddress) -> ServiceAddress:
-    if not address:
-        return address
     _split(address, ("http", "https"), "http://host:5000")
     if address.is_unclear:
         raise ValueError(f"an @ comes after the host; {ENCODE}")
@@ -124,14 +123,15 @@ def check_server(address: ServiceAddress) -> ServiceAddress:
 
 
 def check_webhook(secret: SecretStr) -> SecretStr:
-    check_server(ServiceAddress(secret.get_secret_value()))
+    if url := secret.get_secret_value():
+        check_server(ServiceAddress(url))
     return secret
 
 
 def check_dask(address: ServiceAddress) -> ServiceAddress:
     if str(address) != address.url:  # Dask would log the rest
         raise ValueError("Dask takes no user, password or query; expected an address as tcp://host:8786")
-    if address and not DASK.fullmatch(address.url):
+    if not DASK.fullmatch(address.url):
         raise ValueError("expected the address of a scheduler as tcp://host:8786, or local:4")
     return address
 

@@ -23,6 +23,7 @@
     └── SkewError                   batch and request compute a feature differently
 """
 
+import copyreg
 from collections.abc import Iterable
 from typing import Any
 
@@ -32,13 +33,7 @@ class VroomFeaturesError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By default Python would call the subclass with the message alone, when Dask sends an error.
-        return _rebuild, (type(self), self.args, vars(self))
-
-
-def _rebuild(kind: type[VroomFeaturesError], args: tuple[Any, ...], fields: dict[str, Any]) -> Any:
-    error = kind.__new__(kind, *args)
-    vars(error).update(fields)
-    return error
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]  # untyped
 
 
 class SettingsError(VroomFeaturesError):

@@ -25,23 +25,19 @@ from vroom_features.environment import prepare_environment
 from vroom_features.errors import SettingsError
 
 MAX_BAD_SHARE = 0.01
-"""A file with a larger share of bad rows is refused."""
 MAX_REMOVED_VEHICLE_SHARE = 0.05
-"""A seed that would remove a larger share of the CSV vehicles in the database is refused."""
 MAX_REMOVED_RESERVATION_SHARE = 0.10
-"""A seed that would remove a larger share of the reservations in the database is refused."""
 PARTITION_VEHICLES = 131_072
-"""Vehicles read, computed and written at a time; a run's memory grows with it."""
 KEEP_SNAPSHOTS = 5
 SAMPLE_DIR = Path(__file__).with_name("sample")
 ENV_FILE = ".env"
 
 Share = Annotated[float, Field(ge=0, le=1)]
-DatabaseAddress = Annotated[ServiceAddress, AfterValidator(checks.check_database)]
-OfflineAddress = Annotated[ServiceAddress, AfterValidator(checks.check_offline)]
-RedisAddress = Annotated[ServiceAddress, AfterValidator(checks.check_redis)]
-ServerAddress = Annotated[ServiceAddress, AfterValidator(checks.check_server)]
-DaskAddress = Annotated[ServiceAddress, AfterValidator(checks.check_dask)]
+DatabaseAddress = Annotated[ServiceAddress, checks.unless_empty(checks.check_database)]
+OfflineAddress = Annotated[ServiceAddress, checks.unless_empty(checks.check_offline)]
+RedisAddress = Annotated[ServiceAddress, checks.unless_empty(checks.check_redis)]
+ServerAddress = Annotated[ServiceAddress, checks.unless_empty(checks.check_server)]
+DaskAddress = Annotated[ServiceAddress, checks.unless_empty(checks.check_dask)]
 WebhookAddress = Annotated[SecretStr, AfterValidator(checks.check_webhook)]
 """Secret as a whole, for its path is most often a password."""
 BindAddress = Annotated[str, AfterValidator(checks.check_bind_address)]

@@ -129,7 +129,7 @@ def test_search_finds_ids_by_their_first_digits(source: SourceStore) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("", "Could not parse"),
+        ("", "it is no address of a database; expected sqlite"),
         ("mysql://x/y", "database mysql://x/y: mysql is no database that is known here"),
         ("sqlite:////proc/nowhere/vroom.db", "database sqlite:////proc/nowhere/vroom.db: .*No such file"),
     ],

@@ -227,9 +227,11 @@ def _mlflow_part(backup: Path) -> Path:
 
 def _online(url: str | None) -> OnlineStore | None:
     """Return the online store; None for an empty URL."""
+    if url == "":
+        return None
     with _refused("--redis-url"):
         address = read_settings().redis if url is None else check_redis(ServiceAddress(url))
-    return OnlineStore.connect(address, read_settings().redis_prefix) if address else None
+    return OnlineStore.connect(address, read_settings().redis_prefix)
 
 
 @contextmanager

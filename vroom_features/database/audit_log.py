@@ -23,10 +23,7 @@ class AuditLog:
     def record(self, happened_at: datetime, **what: str) -> None:
         """Write a line: ``actor``, ``action``, ``subject``, ``client``, ``request_id`` and ``reason``.
 
-        Raises
-        ------
-        SourceStoreError
-            If it is not written; then the action must not be done.
+        If that is an error, the action must not be done.
         """
         line = {name: value[: _LENGTHS[name]] for name, value in what.items()}
         with translated(self._address), writing(self._engine) as connection:
@@ -35,18 +32,7 @@ class AuditLog:
     def entries(
         self, *, limit: int = 100, before: int | None = None, actions: Collection[str] = (), client: str = ""
     ) -> list[AuditEntry]:
-        """Return lines, newest first.
-
-        Parameters
-        ----------
-        limit : int
-        before : int, optional
-            Only lines older than the one of this id.
-        actions : collection of str, optional
-            Only lines of these actions.
-        client : str, optional
-            Only lines of this network address.
-        """
+        """Return lines, newest first: older than the id ``before``, of these actions and network address."""
         query = select(_entries).order_by(_entries.c.id.desc()).limit(limit)
         if before is not None:
             query = query.where(_entries.c.id < before)

@@ -48,9 +48,9 @@ def change_vehicle(
     source : SourceStore
     vehicle_id : int
     vehicle : VehicleCreate
-        Validated before; equal values change nothing.
+        Equal values change nothing.
     changed_at : datetime
-        The moment, with its zone.
+        With its zone.
     name : str, optional
         Another name; empty for none.  The old one is not kept.
     versions : container of str, optional
@@ -112,13 +112,7 @@ def rename_vehicle(source: SourceStore, vehicle_id: int, name: str) -> None:
 
 
 def erase_vehicle(source: SourceStore, vehicle_id: int, *, erased_at: datetime) -> int:
-    """Withdraw a vehicle whose bookings must stay, and erase its owner and its name for good.
-
-    Returns
-    -------
-    int
-        The row version, for ``OnlineStore.delete``.
-    """
+    """Withdraw a vehicle whose bookings must stay, erase its owner and name, and return its row version."""
     with source.writing() as connection:
         found = _get_saved(connection, vehicle_id)
         row_version = queries.next_change(connection)

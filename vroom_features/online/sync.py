@@ -121,23 +121,21 @@ def sync(source: SourceStore, online: OnlineStore, *, as_of: datetime, full: boo
     # After the store's: else another sync between them looks like a later history.
     last = source.last_change()
     target = Synced(last.database_id, last.number)
-    full = full or synced is None or synced.database_id != target.database_id
-    is_ours = synced is not None and (synced.database_id, synced.view) == (target.database_id, target.view)
-    if not full and (synced == target or not is_ours):
+    since, problem = 0, ""
+    if synced is None:
+        full = True
+    elif synced.database_id != target.database_id:
+        problem = "the online store held the features of another database, so it is filled anew"
+    elif synced.change_number > target.change_number:
+        problem = "the database was put back to an earlier change, so the online store is filled anew"
+    elif not full and (synced == target or synced.view != target.view):
         return SyncReport()
-    since = synced.change_number if synced is not None and is_ours else 0
-    if synced is not None and synced.database_id != target.database_id:
-        logger.warning("the online store held the features of another database, so it is filled anew")
+    elif synced.view == target.view:
+        since = synced.change_number
+    if problem:
+        logger.warning(problem)
         online.clear()
-    elif since > last.number:
-        logger.warning(
-            "the database was put back to an earlier change, so the online store is filled anew"
-            " change=%d synced=%d",
-            last.number,
-            since,
-        )
-        online.clear()
-        since = 0
+        full = True
     written, removed = _apply_changes(source, online, since, as_of) if since != last.number else (0, 0)
     if full and _needs_repair(source, online):
         for differences in _differences(source, online, as_of):
