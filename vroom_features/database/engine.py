@@ -202,11 +202,7 @@ def promotion_lock(
     """Let one process at a time change the champion; the lock ends with the process.
 
     It is a file next to a SQLite database; an advisory lock on PostgreSQL, which is lost with its connection.
-
-    Raises
-    ------
-    LockTimeoutError
-        If another process held it for so long.
+    If another process holds it for so long, that is a LockTimeoutError.
     """
     busy = LockTimeoutError(f"another promotion or rollback is under way since {timeout_s:g} s; try again")
     with ExitStack() as held:

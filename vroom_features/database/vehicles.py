@@ -128,12 +128,7 @@ class SourceStore:
     def delete_vehicle(self, vehicle_id: int) -> int:
         """Delete a vehicle of the web form that was never booked; return the row version of the deletion.
 
-        Raises
-        ------
-        VehicleNotFoundError
-            If there is none.
-        NotDeletableError
-            If it came from a CSV file, or was booked.
+        It is a NotDeletableError if it came from a CSV file, or was booked.
         """
         with self.writing() as connection:
             bookings = exists().where(reservations.c.vehicle_id == vehicle_id)

@@ -152,10 +152,7 @@ class CheckedFile:
 def write_quarantine(path: Path, file: CheckedFile, folder: Path, max_bad_share: float) -> list[Path]:
     """Write the bad rows of a CSV to a list, and return its path; delete an old list when there are none.
 
-    Raises
-    ------
-    DataContractError
-        If they are more than ``max_bad_share`` of the file's rows, or the folder cannot be written.
+    It is a DataContractError if they are more than ``max_bad_share`` of the file's rows.
     """
     target = folder / f"{path.name.removesuffix('.gz').removesuffix('.csv')}.rejected.csv"
     problems = sorted(file.problems, key=lambda problem: problem.line)

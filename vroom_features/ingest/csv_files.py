@@ -56,13 +56,7 @@ def find_csv(folder: Path, name: str) -> Path:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's content, unzipped.
-
-    Raises
-    ------
-    DataContractError
-        If the file cannot be read, or unpacks to more than a CSV of its size could hold.
-    """
+    """Return the SHA-256 of a file's content, unzipped; DataContractError for a gzip bomb."""
     digest, num_bytes = hashlib.sha256(), 0
     with _opened(path) as file:
         max_bytes = max(UNZIPPED_ALWAYS_BYTES, UNZIPPED_RATIO_MAX * path.stat().st_size)
@@ -94,10 +88,7 @@ def _opened(path: Path) -> Iterator[io.BufferedReader | gzip.GzipFile]:
 def check_file(path: Path, columns: Sequence[Column], *, progress: Progress | None = None) -> CheckedFile:
     """Read these columns of a file, and check them against the contract.
 
-    Raises
-    ------
-    DataContractError
-        If it is no CSV with these columns, or a row of it goes over more than one line.
+    It is a DataContractError if they are not there, or a row goes over more than one line.
     """
     with _opened(path) as file, open_text(path, file) as text:
         size = path.stat().st_size

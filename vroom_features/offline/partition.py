@@ -127,13 +127,7 @@ def _booked_before(query: Select[Any], as_of: datetime | None) -> Select[Any]:
 
 
 def fleet_rows(partition: pd.DataFrame, *, watch: Watch | None = None) -> pd.DataFrame:
-    """Return the offline rows of a partition: its fleet vehicles with features, attributes, count and label.
-
-    Raises
-    ------
-    SkewError
-        If the request path computes a sampled vehicle differently.
-    """
+    """Return the offline rows of a partition: its fleet vehicles, with features, count and label."""
     count = observed_count(partition["num_booked"], partition["source"])
     label = outcome(partition["num_in_watch"], partition["watch_start"], watch)
     is_fleet = count.notna() | label.notna()
@@ -154,7 +148,7 @@ def fleet_rows(partition: pd.DataFrame, *, watch: Watch | None = None) -> pd.Dat
 
 
 def check_skew(vehicles: pd.DataFrame, features: pd.DataFrame) -> None:
-    """Compute some vehicles again as for a request, and compare bit for bit."""
+    """Compute some vehicles again as for a request, and compare bit for bit; SkewError if one differs."""
     num = len(vehicles)
     for i in np.unique(np.linspace(0, num - 1, min(num, SKEW_SAMPLE)).astype(int)).tolist():
         single = VEHICLE_VIEW.compute({name: vehicles[name].iloc[i].item() for name in VEHICLE_VIEW.sources})

@@ -150,14 +150,9 @@ class OfflineStore:
         self.files = files_at(self.root)
 
     def current(self) -> Snapshot:
-        """Return the latest snapshot.
+        """Return the latest snapshot; NoSnapshotError if nothing was materialized yet.
 
-        Raises
-        ------
-        NoSnapshotError
-            If nothing was materialized yet.
-        UnreadableSnapshotError
-            If it or ``current.json`` is lost, damaged or of another release.
+        If it or ``current.json`` is damaged or of another release, that is an UnreadableSnapshotError.
         """
         with self._translated():
             try:
@@ -183,13 +178,7 @@ class OfflineStore:
             return [n.removesuffix(".json") for n in self.files.names("snapshots") if n.endswith(".json")]
 
     def snapshot(self, snapshot_id: str) -> Snapshot:
-        """Return one snapshot.
-
-        Raises
-        ------
-        UnreadableSnapshotError
-            If there is none, it was swept, or it is damaged or of another release.
-        """
+        """Return one snapshot; UnreadableSnapshotError if it is lost, damaged or of another release."""
         with self._translated():
             try:
                 content = self.files.read(f"snapshots/{_checked_id(snapshot_id)}.json")
@@ -227,12 +216,7 @@ class OfflineStore:
     def as_of(self, moment: datetime) -> Snapshot:
         """Return the snapshot that was current at a moment (with its zone).
 
-        Raises
-        ------
-        NoSnapshotError
-            If there is none at all.
-        UnreadableSnapshotError
-            If it was swept; the oldest that is kept is named.
+        If it was swept, that is an UnreadableSnapshotError, which names the oldest that is kept.
         """
         published = [s for s in self.snapshots() if s.as_of is None]
         if not published:

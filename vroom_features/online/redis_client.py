@@ -46,13 +46,7 @@ RedisClient = redis.Redis | ClusterClient
 
 
 def connect_redis(url: str | ServiceAddress, **options: Any) -> RedisClient:  # as redis-py takes them
-    """Return a client; a cluster's connects now, one server's at its first command.
-
-    Raises
-    ------
-    redis.RedisError
-        If no node of a cluster answers.
-    """
+    """Return a client; a cluster's connects now, one server's at its first command."""
     address = ServiceAddress(url)
     if _CLUSTER not in address.url:
         return redis.Redis.from_url(address.url, **options)

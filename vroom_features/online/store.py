@@ -110,13 +110,7 @@ class OnlineStore:
             return cls(connect_redis(url, **timeouts), prefix)
 
     def get(self, vehicle_id: int) -> OnlineRow | None:
-        """Return a vehicle's row, or None when the store has none.
-
-        Raises
-        ------
-        OnlineStoreError
-            If Redis does not answer, or has something else in the row's place.
-        """
+        """Return a vehicle's row, or None when the store has none; OnlineStoreError if it cannot be read."""
         with translated():
             value = cast("bytes | None", self.client.hget(self._rows[_bucket(vehicle_id)], str(vehicle_id)))
         return None if value is None else decode(vehicle_id, value)

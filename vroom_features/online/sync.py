@@ -97,23 +97,10 @@ class Difference:
 def sync(source: SourceStore, online: OnlineStore, *, as_of: datetime, full: bool) -> SyncReport:
     """Make the online store equal to the database; rows saved meanwhile have a higher version and stay.
 
-    Parameters
-    ----------
-    source : SourceStore
-    online : OnlineStore
-    as_of : datetime
-        The rows' ``materialized_at``.
-    full : bool
-        False applies what changed since the last time, and does nothing to a store of another view.  True
-        replaces the rows of such a store, and compares every row if their number is wrong or the last audit
-        found a difference.  A store without a recorded change, or of another database, is always synced in
-        full, and one of later changes than the database has, which an older copy was put in the place of, is
-        filled anew.
-
-    Raises
-    ------
-    SourceStoreError, OnlineStoreError
-        If one of them cannot be used; call again later.
+    Not ``full`` applies what changed since the last time, and does nothing to a store of another view.
+    ``full`` replaces the rows of such a store, and compares every row if their number is wrong or the last
+    audit found a difference.  A store without a recorded change is always synced in full; one of another
+    database, or of later changes than it has, is filled anew.  ``as_of`` is the rows' ``materialized_at``.
     """
     if full:
         online.drop_foreign_keys()
