@@ -31,6 +31,7 @@ from vroom_features.online.sync import audit as audit_store
 from vroom_features.settings import read_settings
 from vroom_features.watch import end_of_past_day
 
+STARTED = time.perf_counter()
 app = App(
     name="vroom", version_flags=[], help="Seed the source database, write both stores, audit and back up."
 )
@@ -65,9 +66,8 @@ def seed(
     as_json: Json = False,
 ) -> None:
     """Write vehicles.csv and reservations.csv to the database."""
-    started = time.perf_counter()
     settings = read_settings()
-    with closing(SourceStore.open(_database(db))) as source, _progress(quiet=as_json) as progress:
+    with closing(SourceStore.open(_database(db))) as source, _progress() as progress:
         report = seed_database(
             source,
             data_dir or settings.data_dir,
@@ -82,7 +82,7 @@ def seed(
     state = "unchanged, the database was up to date" if report.is_unchanged else "done"
     if report.has_new_length:
         state += "; a watch has another length, so materialize and train a new model"
-    _print("seed", state, asdict(report), started, as_json=as_json)
+    _print("seed", state, asdict(report), as_json=as_json)
 
 
 @app.command
@@ -105,7 +105,6 @@ def materialize(
     as_json: Json = False,
 ) -> None:
     """Compute the features; write the fleet to the offline store and new arrivals to the online store."""
-    started = time.perf_counter()
     settings = read_settings()
     now = datetime.now(UTC)
     moment = end_of_past_day(as_of, now) if as_of else None
@@ -129,20 +128,19 @@ def materialize(
         state = f"done, but {report.num_online_missing} new arrivals are missing in Redis"
     else:
         state = "done"
-    _print("materialize", state, asdict(report), started, as_json=as_json)
+    _print("materialize", state, asdict(report), as_json=as_json)
 
 
 @app.command
 def audit(*, db: Db = None, redis_url: RedisUrl = None, as_json: Json = False) -> int:
     """Compare every online row with the pure functions on the database; exit with 1 if any differs."""
-    started = time.perf_counter()
     online = _online(redis_url)
     if online is None:
         raise VroomFeaturesError("audit needs the online store; give --redis-url")
     with closing(_existing_source(db)) as source:
         report = audit_store(source, online, as_of=datetime.now(UTC))
     state = "clean" if report.is_clean else "rows differ; run materialize and audit again"
-    _print("audit", state, asdict(report), started, as_json=as_json)
+    _print("audit", state, asdict(report), as_json=as_json)
     return 0 if report.is_clean else 1
 
 
@@ -154,19 +152,16 @@ def backup(
     as_json: Json = False,
 ) -> None:
     """Copy the source database while it is in use, and with it the embedded MLflow, unless --db is given."""
-    started = time.perf_counter()
-    mlflow = _embedded_mlflow(db)
+    mlflow, part = _embedded_mlflow(db), _mlflow_part(to)
     state = backups.back_up(_database(db), to)
     if mlflow is not None and (mlflow / DATABASE).is_file():
         try:
-            back_up_mlflow(mlflow, _mlflow_part(to))
+            back_up_mlflow(mlflow, part)
         except BaseException:
             to.unlink()  # both parts or none
             raise
-    report = asdict(state) | {
-        "mlflow": str(_mlflow_part(to)) if _mlflow_part(to).exists() else "not in this backup"
-    }
-    _print("backup", f"{to} is made and read back", report, started, as_json=as_json)
+    report = asdict(state) | {"mlflow": str(part) if part.exists() else "not in this backup"}
+    _print("backup", f"{to} is made and read back", report, as_json=as_json)
 
 
 @app.command
@@ -178,23 +173,22 @@ def restore(
     as_json: Json = False,
 ) -> None:
     """Replace the database by a backup; then run materialize, which fills both stores again."""
-    started = time.perf_counter()
-    mlflow = _embedded_mlflow(db) if _mlflow_part(origin).exists() else None
+    part = _mlflow_part(origin)
+    mlflow = _embedded_mlflow(db) if part.exists() else None
     if mlflow is not None and not force:
-        refuse_loss(_mlflow_part(origin), mlflow)
+        refuse_loss(part, mlflow)
     state = backups.restore(_database(db), origin, force=force)
     if mlflow is not None:
-        restore_mlflow(_mlflow_part(origin), mlflow)
-    report = asdict(state) | {"mlflow": str(_mlflow_part(origin)) if mlflow else "not restored"}
-    _print("restore", "done, now run materialize", report, started, as_json=as_json)
+        restore_mlflow(part, mlflow)
+    report = asdict(state) | {"mlflow": str(part) if mlflow else "not restored"}
+    _print("restore", "done, now run materialize", report, as_json=as_json)
 
 
 @app.command
 def upgrade(*, db: Db = None, as_json: Json = False) -> None:
     """Upgrade the database's schema, as every program does that opens it."""
-    started = time.perf_counter()
     SourceStore.open(_database(db)).close()
-    _print("upgrade", "done", {"schema_version": SCHEMA_VERSION}, started, as_json=as_json)
+    _print("upgrade", "done", {"schema_version": SCHEMA_VERSION}, as_json=as_json)
 
 
 def _database(db: str | None) -> ServiceAddress:
@@ -244,9 +238,9 @@ def _refused(option: str) -> Iterator[None]:
 
 
 @contextmanager
-def _progress(*, quiet: bool) -> Iterator[Any]:
+def _progress() -> Iterator[Any]:
     """Yield a function that draws the progress of a step on a terminal."""
-    if quiet or not sys.stderr.isatty():
+    if not sys.stderr.isatty():
         yield None
         return
     with Progress(console=Console(stderr=True), transient=True) as bars:
@@ -260,9 +254,9 @@ def _progress(*, quiet: bool) -> Iterator[Any]:
         yield show
 
 
-def _print(command: str, state: str, report: dict[str, Any], started: float, *, as_json: bool) -> None:
+def _print(command: str, state: str, report: dict[str, Any], *, as_json: bool) -> None:
     """Print the report of a command, for a program or for people."""
-    seconds = round(time.perf_counter() - started, 3)
+    seconds = round(time.perf_counter() - STARTED, 3)
     if as_json:
         line = json.dumps({"command": command, "state": state, **report, "seconds": seconds})
         sys.stdout.write(f"{line}\n")
