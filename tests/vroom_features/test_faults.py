@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from sqlite3 import connect
@@ -11,9 +10,8 @@ from threading import Timer
 
 import pytest
 
-from tests.factories import make_vehicle
 from tests.vroom_features.files import write_csvs
-from tests.vroom_features.stores import BOOKED, CHANGED, FLEET, NOW, arrive, audited, ids_in, run
+from tests.vroom_features.stores import BOOKED, CHANGED, FLEET, arrive, audited, ids_in, run
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import NoSnapshotError, OnlineStoreError, SourceStoreError
 from vroom_features.ingest.seed import seed
@@ -131,12 +129,3 @@ def test_what_redis_drops_is_not_reported_as_there(
         online.client.config_set("maxmemory-policy", "noeviction")
     assert report.online_warning.startswith("Redis drops keys when it is full (maxmemory-policy allkeys-lru)")
     assert run(seeded, offline, online).num_online == 150
-
-
-def test_saves_wait_for_a_seed_and_both_are_there(seeded: SourceStore, tmp_path: Path) -> None:
-    files = write_csvs(tmp_path / "new", CHANGED, BOOKED)
-    with ThreadPoolExecutor(2) as pool:
-        saves = [pool.submit(seeded.save_vehicle, make_vehicle(), saved_at=NOW) for _ in range(20)]
-        assert seed(seeded, files).vehicles_updated == 1
-        ids = {job.result().vehicle.vehicle_id for job in saves}
-    assert len(ids) == seeded.count_vehicles().new_arrivals == 20
