@@ -123,7 +123,7 @@ def materialize(
             plan = [((p.low, p.high), None if i in damaged else p) for i, p in enumerate(previous.parts)]
             seen = LastChange(previous.database_id, previous.change_number, previous.watch)
         old = {part for _, part in plan if part}
-        if map_ranges is not None:
+        if map_ranges is not None:  # what changes while others make parts is made again below
             with source.reading() as connection:
                 plan = _updated(connection, plan, seen, partition_vehicles)
                 seen = get_last_change(connection)
