@@ -14,7 +14,6 @@ app.command(
     name="up",
     help="Start every service, run the main job once, and serve until Ctrl-C.",
 )
-app.command("flows.local.redis_server:become_redis", name="redis", help="Become the embedded Redis server.")
 app.command(
     "flows.local.first_run:start_first_run",
     name="first-run",

@@ -14,8 +14,10 @@ from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import VroomFeaturesError
 from vroom_features.settings import Settings, read_settings
 
-STEPS = ("vroom_forecast_materialize", "vroom_forecast_pipeline")
-IN_WORDS = ("Reading the CSV files and computing features", "Training a model and comparing it")
+STEPS = {
+    "vroom_forecast_materialize": "Reading the CSV files and computing features",
+    "vroom_forecast_pipeline": "Training a model and comparing it",
+}
 STEP_TIMEOUT_S: float | None = None
 """Each flow has a time limit of its own, and a lost run is set to Crashed."""
 
@@ -26,14 +28,9 @@ def start_first_run() -> int:
 
 
 async def first_run(settings: Settings, console: Console) -> bool:
-    """Create the automation, run materialize and the pipeline, and print what each did.
+    """Create the automation, run the steps up to one that fails, and return whether all completed.
 
     If the database has the sample and another folder of CSVs is set, its files replace the whole sample.
-
-    Returns
-    -------
-    bool
-        Whether every step completed; a step after a failed one is not started.
     """
 
     def fail(reason: str) -> bool:
@@ -46,8 +43,8 @@ async def first_run(settings: Settings, console: Console) -> bool:
     except VroomFeaturesError as exc:
         return fail(f"the main job failed: {exc}")
     await create_automation()
-    parameters = {STEPS[0]: {"allow_removals": True}} if replaces_sample else {}
-    for step, text in zip(STEPS, IN_WORDS, strict=True):
+    parameters = {"vroom_forecast_materialize": {"allow_removals": True}} if replaces_sample else {}
+    for step, text in STEPS.items():
         with waiting_for(settings, console, text):
             try:
                 run = await arun_deployment(
@@ -59,9 +56,7 @@ async def first_run(settings: Settings, console: Console) -> bool:
             except ObjectNotFound:
                 return fail(f"{step} is not deployed; run: prefect deploy --all")
         state = run.state
-        if state is None or not state.is_final():
-            return fail(f"{step} failed: it did not end in time")
-        if not state.is_completed():
-            return fail(f"{step} failed: {state.message}")
+        if state is None or not state.is_completed():
+            return fail(f"{step} failed: {(state and state.message) or 'it did not end in time'}")
         console.print(f"{step}: {state.message or 'completed'}", highlight=False, soft_wrap=True)
     return True

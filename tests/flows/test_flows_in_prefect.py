@@ -235,7 +235,7 @@ async def parameters_asked_for() -> dict[str, Any]:
     """Return the parameters of the main job's first run; nobody is there to run it."""
     async with get_client() as client:
         flow = await client.create_flow(materialize.vroom_forecast_materialize)
-        await client.create_deployment(flow, first_run.STEPS[0])
+        await client.create_deployment(flow, materialize.vroom_forecast_materialize.name)
         assert not await first_run.first_run(Settings(), Console(quiet=True))
         (newest,) = await client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1)
     return newest.parameters

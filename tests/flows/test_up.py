@@ -84,7 +84,8 @@ def test_the_programs_start_again_however_they_ended_and_no_path_has_the_name_of
     programs = [config[name] for name in config.sections() if name.startswith("program:")]
     assert [program.get("autorestart") for program in programs] == ["true"] * 6
     assert config["program:worker"]["command"] == " ".join(["prefect", *WORKER])  # as `vroom worker`
-    assert [program.name for program in programs if "directory" not in program] == ["program:mlflow"]
+    at_home = [program.name for program in programs if "directory" not in program]
+    assert at_home == ["program:redis", "program:mlflow"]
     assert "VROOM_HOME)" not in CONFIG.read_text()
 
 
