@@ -1,17 +1,17 @@
 """Seed the source database from the CSVs, then compute the features and write both stores."""
 
-from asyncio import to_thread
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from prefect import State, flow, get_run_logger, task
+from prefect import State, flow, get_run_logger
 from prefect.states import Completed
 
 from flows.tasks.endings import ENDS, fails_in_a_sentence
 from flows.tasks.partitions import PartitionRunner
-from flows.tasks.promotions import is_worth_repeating
+from flows.tasks.promotions import library_task
 from flows.tasks.reports import counted, keep_table, publish
 from vroom_features.database.audit_log import AuditLog
 from vroom_features.database.vehicles import SourceStore
@@ -25,12 +25,11 @@ from vroom_features.settings import SAMPLE_DIR, Settings, read_settings
 from vroom_features.watch import end_of_past_day
 
 
-@task(retries=2, retry_delay_seconds=[1, 5], timeout_seconds=1800, retry_condition_fn=is_worth_repeating)
-async def seed_source(
+@library_task(timeout_s=1800)
+def seed_source(
     settings: Settings,
-    data_dir: Path,
+    data_dir: Path | str | None,
     *,
-    is_asked_for: bool = True,
     allow_removals: bool = False,
     complete_through: date | None = None,
 ) -> SeedReport | None:
@@ -38,13 +37,14 @@ async def seed_source(
 
     Returns None, and reads nothing, if nobody named this folder and its sample would replace another fleet.
     """
+    folder = Path(data_dir or settings.data_dir)
+    is_asked_for = data_dir or settings.is_data_dir_set
     with closing(SourceStore.open(settings.source_database)) as source:
-        if not is_asked_for and await to_thread(is_sample_over_fleet, source, data_dir):
+        if not is_asked_for and is_sample_over_fleet(source, folder):
             return None
-        report = await to_thread(
-            seed,
+        report = seed(
             source,
-            data_dir,
+            folder,
             max_bad_share=settings.max_bad_share,
             max_removed_vehicle_share=settings.max_removed_vehicle_share,
             max_removed_reservation_share=settings.max_removed_reservation_share,
@@ -52,24 +52,22 @@ async def seed_source(
             watch_days=settings.watch_days or None,
             complete_through=complete_through,
         )
-    get_run_logger().info("read %s: %s", data_dir, report)
+    get_run_logger().info("read %s: %s", folder, report)
     return report
 
 
-@task(retries=2, retry_delay_seconds=[1, 5], timeout_seconds=3600, retry_condition_fn=is_worth_repeating)
-async def write_stores(settings: Settings, now: datetime) -> MaterializeReport:
-    """Write the offline and the online store; a repeated task writes the same."""
-    offline = OfflineStore(settings.offline_store)
-    online = OnlineStore.connect(settings.redis, settings.redis_prefix)
+@library_task(timeout_s=3600)
+def write_stores(settings: Settings, now: datetime, as_of: datetime | None = None) -> MaterializeReport:
+    """Write both stores, or the snapshot of a past moment beside the others; repeated it writes the same."""
     with closing(SourceStore.open(settings.source_database)) as source:
         oldest = now - timedelta(days=settings.keep_audit_days)
         AuditLog(source.engine, source.address).delete_old(older_than=oldest)
-        report = await to_thread(
-            materialize,
+        report = materialize(
             source,
-            offline,
-            online,
+            OfflineStore(settings.offline_store),
+            None if as_of else OnlineStore.connect(settings.redis, settings.redis_prefix),
             now=now,
+            as_of=as_of,
             partition_vehicles=settings.partition_vehicles,
             keep_snapshots=settings.keep_snapshots,
             map_ranges=PartitionRunner(str(settings.dask_address)),
@@ -78,39 +76,16 @@ async def write_stores(settings: Settings, now: datetime) -> MaterializeReport:
     return report
 
 
-@task(retries=2, retry_delay_seconds=[1, 5], timeout_seconds=3600, retry_condition_fn=is_worth_repeating)
-async def write_past_snapshot(settings: Settings, as_of: datetime, now: datetime) -> MaterializeReport:
-    """Write the snapshot of a past moment beside the others; a repeated task writes the same."""
-    offline = OfflineStore(settings.offline_store)
-    with closing(SourceStore.open(settings.source_database)) as source:
-        report = await to_thread(
-            materialize,
-            source,
-            offline,
-            None,
-            now=now,
-            as_of=as_of,
-            partition_vehicles=settings.partition_vehicles,
-            keep_snapshots=settings.keep_snapshots,
-        )
-    get_run_logger().info("wrote %s", report)
-    return report
-
-
-@task(retries=2, retry_delay_seconds=[1, 5], timeout_seconds=1800)
-async def audit_online(settings: Settings, as_of: datetime) -> AuditReport:
+@library_task(timeout_s=1800)
+def audit_online(settings: Settings, as_of: datetime) -> AuditReport:
     """Compare every online row with the pure functions, and keep the result."""
-    report = await to_thread(_audit_online, settings, as_of)
-    get_run_logger().info("compared the online store with the database: %s", report)
-    return report
-
-
-def _audit_online(settings: Settings, as_of: datetime) -> AuditReport:
     with (
         closing(OnlineStore.connect(settings.redis, settings.redis_prefix)) as online,
         closing(SourceStore.open(settings.source_database)) as source,
     ):
-        return audit(source, online, as_of=as_of)
+        report = audit(source, online, as_of=as_of)
+    get_run_logger().info("compared the online store with the database: %s", report)
+    return report
 
 
 def holds_sample(source: SourceStore) -> bool:
@@ -157,25 +132,19 @@ async def vroom_forecast_materialize(
     settings = read_settings()
     if as_of is not None:
         now = datetime.now(UTC)
-        past = await write_past_snapshot(settings, end_of_past_day(as_of, now), now)
+        past = await write_stores(settings, now, end_of_past_day(as_of, now))
         about = "The last snapshot of a past day"
         await keep_table(f"The end of {as_of}", asdict(past), key="materialize-past", about=about)
         return Completed(message=f"snapshot {past.snapshot_id} of the end of {as_of}: {_fleet(past)}")
-    folder = Path(data_dir) if data_dir else settings.data_dir
-    is_asked_for = bool(data_dir) or settings.is_data_dir_set
     seeded = await seed_source(
-        settings,
-        folder,
-        is_asked_for=is_asked_for,
-        allow_removals=allow_removals,
-        complete_through=complete_through,
+        settings, data_dir, allow_removals=allow_removals, complete_through=complete_through
     )
     now = datetime.now(UTC)
     written = await write_stores(settings, now)
     publish(settings, VehicleMaterialized(vehicle_ids=(), materialized_at=now))
     audited = await audit_online(settings, datetime.now(UTC))
     report = {
-        "read from": folder if seeded else "nothing",
+        "read from": data_dir or settings.data_dir if seeded else "nothing",
         **(asdict(seeded) if seeded else {}),
         **asdict(written),
         "online rows that differ": audited.num_differences,
@@ -186,41 +155,42 @@ async def vroom_forecast_materialize(
 
 
 def _summary(seeded: SeedReport | None, written: MaterializeReport) -> str:
-    if seeded is None:
-        read = (
-            "the fleet is kept, for the sample replaces it only by"
-            " `python -m vroom_features seed --allow-removals`"
-        )
-    elif seeded.is_unchanged:
-        read = "the database was up to date"
-    else:
-        read = (
-            f"vehicles: {seeded.vehicles_added:,} added, {seeded.vehicles_updated:,} updated, "
-            f"{seeded.vehicles_removed:,} removed, {seeded.vehicles_quarantined:,} quarantined; "
-            f"reservations: {seeded.reservations_added:,} added, {seeded.reservations_removed:,} removed, "
-            f"{seeded.reservations_quarantined:,} quarantined"
-        )
-    if seeded and (seeded.vehicles_kept or seeded.reservations_kept):
-        vehicles = counted(seeded.vehicles_kept, "vehicle")
-        read += (
-            f"; {vehicles} and {counted(seeded.reservations_kept, 'reservation')} kept because of bad rows"
-        )
-    if seeded and seeded.reservations_set_aside:
-        bookings = counted(seeded.reservations_set_aside, "reservation")
-        read += f"; {bookings} set aside until the row of their vehicle is right"
-    if seeded and seeded.has_new_watch:
-        matured = counted(seeded.vehicles_matured, "vehicle")
-        read += f"; bookings are complete through {seeded.complete_through}: the watch of {matured} ended"
-    if seeded and seeded.has_new_length:
-        read += f"; a watch is {seeded.watch_days} days long now, so train a new model"
-    if seeded and seeded.assumed:
-        read += f"; {'; '.join(seeded.assumed)}"
     stores = "the stores were up to date" if written.is_unchanged else f"snapshot {written.snapshot_id}"
     online = counted(written.num_online or 0, "new arrival")
     if written.num_online_missing:
         online += f", {counted(written.num_online_missing, 'new arrival')} missing in Redis"
-    warning = f"; {written.online_warning}" if written.online_warning else ""
-    return f"{read}; {stores}: {_fleet(written)}, {online}{warning}"
+    parts = [*_read(seeded), f"{stores}: {_fleet(written)}, {online}", written.online_warning]
+    return "; ".join(filter(None, parts))
+
+
+def _read(seeded: SeedReport | None) -> Iterator[str]:
+    """Yield what was done with the rows of the files."""
+    if seeded is None:
+        command = "python -m vroom_features seed --allow-removals"
+        yield f"the fleet is kept, for the sample replaces it only by `{command}`"
+        return
+    if seeded.is_unchanged:
+        yield "the database was up to date"
+    else:
+        yield (
+            f"vehicles: {seeded.vehicles_added:,} added, {seeded.vehicles_updated:,} updated, "
+            f"{seeded.vehicles_removed:,} removed, {seeded.vehicles_quarantined:,} quarantined"
+        )
+        yield (
+            f"reservations: {seeded.reservations_added:,} added, {seeded.reservations_removed:,} removed, "
+            f"{seeded.reservations_quarantined:,} quarantined"
+        )
+    if seeded.vehicles_kept or seeded.reservations_kept:
+        bookings = counted(seeded.reservations_kept, "reservation")
+        yield f"{counted(seeded.vehicles_kept, 'vehicle')} and {bookings} kept because of bad rows"
+    if number := seeded.reservations_set_aside:
+        yield f"{counted(number, 'reservation')} set aside until the row of their vehicle is right"
+    if seeded.has_new_watch:
+        matured = counted(seeded.vehicles_matured, "vehicle")
+        yield f"bookings are complete through {seeded.complete_through}: the watch of {matured} ended"
+    if seeded.has_new_length:
+        yield f"a watch is {seeded.watch_days} days long now, so train a new model"
+    yield from seeded.assumed
 
 
 def _fleet(written: MaterializeReport) -> str:

@@ -1,16 +1,15 @@
 """Monitor the champion: drift of new arrivals, and forecasts against outcomes where a watch is over."""
 
-from asyncio import to_thread
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
-from prefect import State, flow, get_run_logger, task
+from prefect import State, flow, get_run_logger
 from prefect.states import Completed
 
 from flows.tasks.endings import ENDS, fails_in_a_sentence
-from flows.tasks.promotions import is_worth_repeating, open_promotions
+from flows.tasks.promotions import library_task, open_promotions
 from flows.tasks.reports import LEFT_OUT, NEXT_MATURES, announce, keep_table, left_out
 from vroom_features.database.queries import StoredVehicle
 from vroom_features.database.vehicles import SourceStore
@@ -19,20 +18,15 @@ from vroom_features.settings import Settings, read_settings
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.evaluation.drift import monitor
 from vroom_model.records import MIN_ARRIVALS, MonitorReport
-from vroom_model.registry.matured import keep_matured
 
 NUM_ARRIVALS_MAX = 10_000
 """The latest so many are compared."""
 ARRIVAL_DAYS = 30
 
 
-@task(retries=2, retry_delay_seconds=[2, 10], timeout_seconds=600, retry_condition_fn=is_worth_repeating)
-async def check_drift(settings: Settings, as_of: datetime) -> MonitorReport | None:
+@library_task(timeout_s=600)
+def check_drift(settings: Settings, as_of: datetime) -> MonitorReport | None:
     """Compare; a repeated task finds the same."""
-    return await to_thread(_check_drift, settings, as_of)
-
-
-def _check_drift(settings: Settings, as_of: datetime) -> MonitorReport | None:
     snapshot = OfflineStore(settings.offline_store).current()
     with closing(SourceStore.open(settings.source_database)) as source:
         latest = source.list_vehicles(sort="vehicle_id", descending=True, page_size=NUM_ARRIVALS_MAX).items
@@ -52,7 +46,7 @@ def _check_drift(settings: Settings, as_of: datetime) -> MonitorReport | None:
         )
         promotions.registry.set_tags(champion.version, {"monitor": report.model_dump_json()})
         if report.matured:
-            keep_matured(promotions.registry, champion, report.matured, at=as_of)
+            promotions.registry.keep_matured(champion, report.matured, at=as_of)
     get_run_logger().info(
         "read snapshot %s and %d arrivals; wrote the tag monitor of version %d",
         snapshot.id,

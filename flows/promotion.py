@@ -1,13 +1,12 @@
 """Compare a candidate with the champion, and promote it if it is better."""
 
-from asyncio import to_thread
 from datetime import UTC, datetime
 
-from prefect import State, flow, get_run_logger, task
+from prefect import State, flow, get_run_logger
 from prefect.states import Completed
 
 from flows.tasks.endings import ENDS, fails_in_a_sentence
-from flows.tasks.promotions import is_worth_repeating, open_promotions
+from flows.tasks.promotions import library_task, open_promotions
 from flows.tasks.reports import Announced, announce, report_outcome
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.settings import Settings, read_settings
@@ -15,17 +14,11 @@ from vroom_model.evaluation.gate import PromotionRules
 from vroom_model.records import Outcome
 
 
-@task(retries=2, retry_delay_seconds=[2, 10], timeout_seconds=600, retry_condition_fn=is_worth_repeating)
-async def compare_and_promote(
+@library_task(timeout_s=600)
+def compare_and_promote(
     settings: Settings, version: int | None, force_reason: str | None, as_of: datetime
 ) -> Outcome:
     """Decide and act; repeated with the same time it is the same promotion."""
-    return await to_thread(_compare_and_promote, settings, version, force_reason, as_of)
-
-
-def _compare_and_promote(
-    settings: Settings, version: int | None, force_reason: str | None, as_of: datetime
-) -> Outcome:
     snapshot = OfflineStore(settings.offline_store).current()
     get_run_logger().info("read snapshot %s with %d labels", snapshot.id, snapshot.num_labels)
     rules = PromotionRules(

@@ -1,25 +1,20 @@
 """Make the previous champion serve again."""
 
-from asyncio import to_thread
 from datetime import UTC, datetime
 
-from prefect import State, flow, task
+from prefect import State, flow
 from prefect.states import Completed
 
 from flows.tasks.endings import ENDS, fails_in_a_sentence
-from flows.tasks.promotions import is_worth_repeating, open_promotions
+from flows.tasks.promotions import library_task, open_promotions
 from flows.tasks.reports import announce, report_outcome
 from vroom_features.settings import Settings, read_settings
 from vroom_model.records import Outcome
 
 
-@task(retries=2, retry_delay_seconds=[2, 10], timeout_seconds=600, retry_condition_fn=is_worth_repeating)
-async def roll_back(settings: Settings, reason: str, as_of: datetime) -> Outcome:
+@library_task(timeout_s=600)
+def roll_back(settings: Settings, reason: str, as_of: datetime) -> Outcome:
     """Move the alias back by one promotion; repeated with the same time it is the same rollback."""
-    return await to_thread(_roll_back, settings, reason, as_of)
-
-
-def _roll_back(settings: Settings, reason: str, as_of: datetime) -> Outcome:
     with open_promotions(settings) as promotions:
         return promotions.rollback(as_of=as_of, reason=reason)
 

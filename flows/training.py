@@ -1,17 +1,16 @@
 """Train on the current snapshot and register the result as candidate."""
 
-from asyncio import to_thread
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from prefect import State, flow, get_run_logger, task
+from prefect import State, flow, get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.tasks.endings import ENDS, fails_in_a_sentence
 from flows.tasks.partitions import load_dask
-from flows.tasks.promotions import delete_old_versions, is_worth_repeating
+from flows.tasks.promotions import delete_old_versions, library_task
 from flows.tasks.reports import LEFT_OUT, NEXT_MATURES, keep_table, left_out, link_model
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_features.settings import Settings, read_settings
@@ -22,13 +21,9 @@ if TYPE_CHECKING:
     from vroom_model.training.train import Fit
 
 
-@task(retries=2, retry_delay_seconds=[2, 10], timeout_seconds=3600, retry_condition_fn=is_worth_repeating)
-async def train_and_register(settings: Settings, seed: int, as_of: datetime) -> "Registered":
+@library_task(timeout_s=3600)
+def train_and_register(settings: Settings, seed: int, as_of: datetime) -> "Registered":
     """Train and register; the same snapshot and seed make no second version."""
-    return await to_thread(_train_and_register, settings, seed, as_of)
-
-
-def _train_and_register(settings: Settings, seed: int, as_of: datetime) -> "Registered":
     from vroom_model.training.register import train_candidate  # noqa: PLC0415 - 1.3 s and 111 MB, for `prefect deploy` too
 
     snapshot = OfflineStore(settings.offline_store).current()
@@ -96,6 +91,6 @@ async def vroom_forecast_training(seed: int = 0) -> State[int]:
     }
     about = "The model version of the last training, its snapshot and its out-of-fold errors"
     await keep_table("Trained", report, key="training", about=about)
-    await link_model(settings, number)
+    await link_model(settings, number, registered.version.run_id)
     await delete_old_versions(settings)
     return Completed(message=message, data=number)

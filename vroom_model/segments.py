@@ -10,17 +10,11 @@ SEGMENTS = (
     "priced over 30 % above market, many photos",
 )
 MIN_ROWS = 30
-"""The coverage of a segment of fewer vehicles is mostly chance, and is not stated."""
+"""The figures of a segment of fewer vehicles are mostly chance: it is not judged, nor its coverage stated."""
 
 
 def segment_of(price_ratio: Any, num_images: Any) -> Any:  # floats or arrays
-    """Return the index into ``SEGMENTS`` of a vehicle, or of each of many.
-
-    Parameters
-    ----------
-    price_ratio : float, or ndarray of shape (n_vehicles,)
-        Owner's price over market price.
-    num_images : same kind and shape
+    """Return the index into ``SEGMENTS`` of a vehicle, or of each of many, by owner's over market price.
 
     Examples
     --------

@@ -1,12 +1,12 @@
-"""Tasks on the history of promotions and the model versions, and which failures are tried again."""
+"""How flows call the libraries: in a task, which is tried again where that may help."""
 
 from asyncio import to_thread
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing, contextmanager
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
-from prefect import State, Task, get_run_logger, task
-from prefect.client.schemas.objects import TaskRun
+from prefect import Task, get_run_logger, task
 
 from flows.tasks.partitions import ClusterError
 from flows.tasks.reports import publish
@@ -44,10 +44,29 @@ REFUSALS = (
 )
 """A second try ends in the same error."""
 
+P = ParamSpec("P")
+T = TypeVar("T")
 
-def is_worth_repeating(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Return whether another try of a failed task may succeed: Prefect's ``retry_condition_fn``."""
-    return not isinstance(state.data, REFUSALS)
+
+def library_task(
+    *, timeout_s: float, retries: int = 2
+) -> Callable[[Callable[P, T]], Task[P, Coroutine[Any, Any, T]]]:
+    """Decorate a function so that it is a task, done on a thread: its flow sends heartbeats meanwhile."""
+
+    def decorate(body: Callable[P, T]) -> Task[P, Coroutine[Any, Any, T]]:
+        @task(
+            retries=retries,
+            retry_delay_seconds=[2.0, 10.0][:retries],
+            timeout_seconds=timeout_s,
+            retry_condition_fn=lambda _task, _run, state: not isinstance(state.data, REFUSALS),
+        )
+        @wraps(body)
+        async def on_a_thread(*args: P.args, **kwargs: P.kwargs) -> T:
+            return await to_thread(body, *args, **kwargs)
+
+        return on_a_thread
+
+    return decorate
 
 
 @contextmanager
@@ -65,20 +84,16 @@ def open_promotions(settings: Settings) -> Iterator[PromotionService]:
         )
 
 
-@task(timeout_seconds=600)
-async def delete_old_versions(settings: Settings) -> None:
+@library_task(timeout_s=600, retries=0)
+def delete_old_versions(settings: Settings) -> None:
     """Delete old model versions; if that fails, the next training tries again."""
     logger = get_run_logger()
     try:
-        if deleted := await to_thread(_delete_old_versions, settings):
-            logger.info("deleted old model versions %s", deleted)
+        with open_promotions(settings) as promotions:
+            # Without history any version may have been champion: no promotion yet, or it is lost.
+            if needed := {record.version for record in promotions.history()}:
+                keep = settings.keep_model_versions
+                deleted = promotions.registry.delete_old_versions(keep=keep, needed=needed)
+                logger.info("deleted old model versions %s", deleted)
     except (SourceStoreError, RegistryError) as exc:
         logger.warning("old model versions are not deleted: %s", exc)
-
-
-def _delete_old_versions(settings: Settings) -> list[int]:
-    with open_promotions(settings) as promotions:
-        needed = {record.version for record in promotions.history()}
-        if not needed:  # no promotion yet, or the history is lost: then any version may have been champion
-            return []
-        return promotions.registry.delete_old_versions(keep=settings.keep_model_versions, needed=needed)

@@ -1,7 +1,6 @@
 """Reports of a run: artifacts and events of Prefect, the webhook, messages over Redis."""
 
 import logging
-from asyncio import to_thread
 from collections.abc import Mapping
 from datetime import date
 from typing import Literal
@@ -13,9 +12,7 @@ from prefect.events import emit_event
 from vroom_features.messages import Message
 from vroom_features.online.redis_client import describe, node_url
 from vroom_features.settings import Settings
-from vroom_model.errors import VroomModelError
 from vroom_model.records import Outcome
-from vroom_model.registry.registry import Registry
 from vroom_model.webhook import post
 
 logger = logging.getLogger(__name__)
@@ -71,28 +68,19 @@ async def report_outcome(settings: Settings, outcome: Outcome, *, title: str, ke
         rows |= {LEFT_OUT: decision.num_left_out, NEXT_MATURES: decision.next_matures}
     about = f"The last decision of {key}, and the numbers it rests on"
     await keep_table(title, rows, key=key, about=about, sentence=message)
-    await link_model(settings, decision.candidate_version)
+    await link_model(settings, decision.candidate_version, decision.candidate_run_id)
     return message
 
 
-async def link_model(settings: Settings, version: int) -> None:
-    """Link the MLflow run of a model version; a run that is done does not fail for a link."""
-
-    def run_id() -> str:
-        with Registry(settings.mlflow, settings.model_name) as registry:
-            return registry.version(version).run_id
-
-    try:
-        link = f"{settings.mlflow}/#/runs/{await to_thread(run_id)}"
-    except VroomModelError as exc:
-        logger.warning("no link to model version %s: %s", version, exc)
-        return
-    await acreate_link_artifact(
-        link=link,
-        link_text=f"model {version} in MLflow",
-        key=MODEL_LINK_KEY,
-        description="The MLflow run of the model version that this run is about",
-    )
+async def link_model(settings: Settings, version: int, run_id: str | None) -> None:
+    """Link the MLflow run of a model version."""
+    if run_id:  # decisions of earlier releases name none
+        await acreate_link_artifact(
+            link=f"{settings.mlflow}/#/runs/{run_id}",
+            link_text=f"model {version} in MLflow",
+            key=MODEL_LINK_KEY,
+            description="The MLflow run of the model version that this run is about",
+        )
 
 
 async def announce(settings: Settings, event: Announced, text: str, version: int, **details: object) -> None:

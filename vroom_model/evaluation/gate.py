@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ from vroom_features.offline.snapshots import Snapshot
 from vroom_model.errors import BrokenModelError
 from vroom_model.evaluation.metrics import Evaluation, score
 from vroom_model.records import Decision, ModelVersion, SegmentGain
-from vroom_model.segments import SEGMENTS
+from vroom_model.segments import MIN_ROWS, SEGMENTS
 from vroom_model.serving.predictor import Predictor
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,6 @@ class PromotionRules(BaseModel):
         allow_inf_nan=False,
         description="share by which the error of a price segment may rise",
     )
-    segment_min_rows: int = Field(default=30, ge=1, description="smaller segments are not judged")
     max_bias: float = Field(
         default=0.25, gt=0, description="share of the mean outcome by which forecasts may be off on average"
     )
@@ -63,30 +63,19 @@ def compare(
     load: Callable[[ModelVersion], Predictor],
     rules: PromotionRules | None = None,
 ) -> Decision:
-    """Score a version and the champion on a snapshot, and decide.
+    """Score a version and the champion, if there is one, on the same vehicles out of fold, and decide.
 
-    Parameters
-    ----------
-    chosen : ModelVersion
-        The one that may become champion.
-    champion : ModelVersion or None
-        A broken one counts as none.
-    snapshot : Snapshot
-        Both are scored on its vehicles whose watch is over, out of fold.
-    load : callable
-        Returns a version's predictor, or raises BrokenModelError.
-    rules : PromotionRules, optional
+    ``load`` returns a version's predictor, or raises BrokenModelError; a broken champion counts as none.
     """
-    known = {"champion_version": champion.version if champion else None, "candidate_run_id": chosen.run_id}
     number = chosen.version
+    known = {"champion_version": champion.version if champion else None, "candidate_run_id": chosen.run_id}
+    refused = partial(Decision, promote=False, candidate_version=number, **known)
     if champion and champion.version == number:
-        reason = f"version {number} is champion already"
-        return Decision(promote=False, reason=reason, candidate_version=number, champion_version=number)
+        return refused(reason=f"version {number} is champion already")
     try:
         candidate = score(load(chosen), snapshot)
     except BrokenModelError as exc:
-        reason = f"version {number} cannot be used: {exc.problem}; train again"
-        return Decision(promote=False, reason=reason, candidate_version=number).model_copy(update=known)
+        return refused(reason=f"version {number} cannot be used: {exc.problem}; train again")
     try:
         rival = score(load(champion), snapshot) if champion else None
     except BrokenModelError as exc:
@@ -158,17 +147,15 @@ def decide(
         num_left_out=candidate.num_left_out,
         next_matures=candidate.next_matures,
         snapshot_digest=candidate.snapshot_digest,
-        segments=tuple(_segment_gains(candidate, champion, rules)) if champion else (),
+        segments=tuple(_segment_gains(candidate, champion)) if champion else (),
     )
 
 
-def _segment_gains(
-    candidate: Evaluation, champion: Evaluation, rules: PromotionRules
-) -> Iterator[SegmentGain]:
+def _segment_gains(candidate: Evaluation, champion: Evaluation) -> Iterator[SegmentGain]:
     for number, segment in enumerate(SEGMENTS):
         rows = candidate.segments == number
         num_vehicles = int(rows.sum())
-        if num_vehicles < rules.segment_min_rows:
+        if num_vehicles < MIN_ROWS:
             continue
         ours, theirs = candidate.errors[rows], champion.errors[rows]
         difference = float((ours - theirs).mean())
@@ -231,7 +218,7 @@ def _objection(candidate: Evaluation, champion: Evaluation | None, rules: Promot
             f"{champion.trained_mean_label:.2f} that champion {champion.version} learned from; "
             "reservations seem to be missing, so check reservations.csv and materialize again"
         )
-    for gain in _segment_gains(candidate, champion, rules):
+    for gain in _segment_gains(candidate, champion):
         if gain.candidate_mae > (1 + rules.segment_margin) * gain.champion_mae:
             return (
                 f"{name} is worse for vehicles {gain.segment}: error {gain.candidate_mae:.3f} against "
