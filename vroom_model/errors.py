@@ -25,21 +25,15 @@ class VroomModelError(Exception):
 
 
 class BrokenModelError(VroomModelError):
-    """A model directory is incomplete, altered, or not made for this program."""
-
-    def __init__(self, directory: Path, problem: str) -> None:
-        self.directory = directory
+    def __init__(self, model: Path | str, problem: str) -> None:
         self.problem = problem
-        super().__init__(f"the model in {directory} cannot be used: {problem}")
+        super().__init__(f"{model} cannot be used: {problem}")
 
 
-class TrainingDataError(VroomModelError):
-    """A snapshot cannot be learned from."""
+class TrainingDataError(VroomModelError): ...
 
 
 class BaselineError(VroomModelError):
-    """A trained model is no better than forecasting the mean of the labels for every vehicle."""
-
     def __init__(self, rmse: float, baseline_rmse: float) -> None:
         super().__init__(
             f"the model's out-of-fold root mean squared error {rmse:.3f} does not beat the mean's "
@@ -49,37 +43,28 @@ class BaselineError(VroomModelError):
 
 
 class MissingValueError(VroomModelError):
-    """A vehicle to forecast or explain has a missing or infinite value."""
-
     def __init__(self, broken: Mapping[str, object]) -> None:
         self.columns = tuple(broken)
         got = ", ".join(f"{value} in {name}" for name, value in broken.items())
         super().__init__(f"expected a finite number in each column, got {got}; fill in what is missing")
 
 
-class RegistryError(VroomModelError):
-    """The model registry cannot be reached, or answers with an error."""
+class RegistryError(VroomModelError): ...
 
 
-class ModelNotFoundError(RegistryError):
-    """The registry has no such model version."""
+class ModelNotFoundError(RegistryError): ...
 
 
-class AlreadyExistsError(RegistryError):
-    """The registry has what was to be created."""
+class AlreadyExistsError(RegistryError): ...
 
 
-class WriteCollisionError(RegistryError):
-    """The registry's database refused a write."""
+class WriteCollisionError(RegistryError): ...
 
 
-class PromotionRaceError(VroomModelError):
-    """Other promotions came first, each time this one was decided."""
+class PromotionRaceError(VroomModelError): ...
 
 
-class ReasonError(VroomModelError):
-    """A person's reason is missing, or longer than what is kept with a decision."""
+class ReasonError(VroomModelError): ...
 
 
-class RollbackError(VroomModelError):
-    """There is no earlier champion to go back to."""
+class RollbackError(VroomModelError): ...

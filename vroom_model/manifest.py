@@ -8,11 +8,11 @@ import hashlib
 from collections.abc import Iterable
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from vroom_features.view import VEHICLE_VIEW, FeatureView
 from vroom_features.watch import Watch
@@ -22,6 +22,7 @@ MANIFEST_NAME = "manifest.json"
 METRICS = ("mae", "mae_standard_error", "bias", "baseline_mae", "coverage", "mean_width", "mean_label")
 """Metrics that are needed to judge a model."""
 SERVING_NAME = "serving.onnx"
+FileName = Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")]  # inside the directory
 
 
 def fold_file(fold: int) -> str:
@@ -205,7 +206,7 @@ class ModelManifest(Part):
     feature_importances: tuple[Importance, ...]
     reference: dict[str, Histogram]
     libraries: dict[str, str]
-    files: dict[str, str]
+    files: dict[FileName, str]
     """SHA-256 of each other file of the directory."""
     probes: tuple[Probe, ...]
 
@@ -231,6 +232,19 @@ class ModelManifest(Part):
         return hashlib.sha256(data).hexdigest()
 
     @classmethod
+    def parse(cls, data: bytes, *, model: Path | str, sha256: str | None = None) -> Self:
+        """Return a manifest; BrokenModelError if it differs from the registry's checksum, or is none."""
+        if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+            raise BrokenModelError(model, f"{MANIFEST_NAME} differs from the checksum in the registry")
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            problem = f"{MANIFEST_NAME} has {exc.error_count()} errors, first {place}: {first['msg']}"
+            raise BrokenModelError(model, problem) from exc
+
+    @classmethod
     def read(cls, directory: Path | str, *, sha256: str | None = None) -> Self:
         """Read and verify a model directory: the manifest, every file's checksum, and the features.
 
@@ -245,40 +259,22 @@ class ModelManifest(Part):
         BrokenModelError
             If a file is missing or altered, or this program does not compute one of the features.
         """
-        directory = Path(directory)
-        try:
-            data = (directory / MANIFEST_NAME).read_bytes()
-        except OSError as exc:
-            raise BrokenModelError(directory, f"{MANIFEST_NAME} cannot be read: {exc}") from exc
-        if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-            raise BrokenModelError(directory, f"{MANIFEST_NAME} differs from the checksum in the registry")
-        try:
-            manifest = cls.model_validate_json(data)
-        except ValidationError as exc:
-            problem = f"{MANIFEST_NAME} has {exc.error_count()} errors, first {_first(exc)}"
-            raise BrokenModelError(directory, problem) from exc
-        manifest._verify(directory)
-        return manifest
-
-    def _verify(self, directory: Path) -> None:
+        manifest = cls.parse(_read(directory, MANIFEST_NAME), model=directory, sha256=sha256)
         computed = ViewRef.of(VEHICLE_VIEW).features
-        if unknown := [feature for feature in self.view.features if feature not in computed]:
+        if unknown := [feature for feature in manifest.view.features if feature not in computed]:
             problem = f"it takes {', '.join(unknown)}; this program computes {', '.join(computed)}"
             raise BrokenModelError(directory, problem)
-        for name, sha256 in self.files.items():
-            if Path(name).name != name:
-                raise BrokenModelError(directory, f"file name {name!r} is outside the directory")
-            try:
-                data = (directory / name).read_bytes()
-            except OSError as exc:
-                raise BrokenModelError(directory, f"{name} cannot be read: {exc}") from exc
-            if hashlib.sha256(data).hexdigest() != sha256:
+        for name, expected in manifest.files.items():
+            if hashlib.sha256(_read(directory, name)).hexdigest() != expected:
                 raise BrokenModelError(directory, f"{name} differs from its checksum in the manifest")
-        wanted = {SERVING_NAME, *(fold_file(fold) for fold in range(self.num_folds))}
-        if missing := wanted - set(self.files):
+        wanted = {SERVING_NAME, *map(fold_file, range(manifest.num_folds))}
+        if missing := wanted - set(manifest.files):
             raise BrokenModelError(directory, f"the manifest lists no {sorted(missing)}")
+        return manifest
 
 
-def _first(exc: ValidationError) -> str:
-    error = exc.errors()[0]
-    return f"{'.'.join(map(str, error['loc']))}: {error['msg']}"
+def _read(directory: Path | str, name: str) -> bytes:
+    try:
+        return Path(directory, name).read_bytes()
+    except OSError as exc:
+        raise BrokenModelError(directory, f"{name} cannot be read: {exc}") from exc

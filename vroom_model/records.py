@@ -6,7 +6,6 @@ The web app imports this module, so it imports neither pandas nor XGBoost.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -47,11 +46,8 @@ class ModelVersion:
     @property
     def ref(self) -> ChampionRef:
         """What is needed to fetch and verify its files; BrokenModelError without a checksum."""
-        try:
-            sha256 = self.tags["manifest_sha256"]
-        except KeyError as exc:
-            where = Path(f"run {self.run_id}")
-            raise BrokenModelError(where, f"version {self.version} lacks the tag manifest_sha256") from exc
+        if (sha256 := self.tags.get("manifest_sha256")) is None:
+            raise BrokenModelError(f"version {self.version}", "it lacks the tag manifest_sha256")
         return ChampionRef(self.version, self.run_id, sha256, self.tags.get("bundle_path", "bundle"))
 
 

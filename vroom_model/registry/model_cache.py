@@ -9,8 +9,6 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from vroom_model.errors import BrokenModelError, ModelNotFoundError, RegistryError
 from vroom_model.manifest import MANIFEST_NAME, ModelManifest
 from vroom_model.records import ChampionRef
@@ -33,12 +31,7 @@ class ModelCache:
     def fetch(self, ref: ChampionRef) -> Path:
         """Return the model directory of this version, downloaded and verified if it is not there.
 
-        Raises
-        ------
-        RegistryError
-            If MLflow does not return the files, or they cannot be stored.
-        BrokenModelError
-            If a file is missing, or differs from its checksum.
+        RegistryError if MLflow or the disk cannot be used; BrokenModelError if a file is missing or altered.
         """
         directory = self._directory(ref)
         if directory.is_dir():
@@ -48,8 +41,16 @@ class ModelCache:
             with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self.cache_dir) as name:
                 aside = Path(name) / "bundle"
                 aside.mkdir()
-                self._download(ref, aside)
-                _rename(aside, directory)
+                content, manifest = fetch_manifest(self._api, ref)
+                (aside / MANIFEST_NAME).write_bytes(content)
+                for file in manifest.files:
+                    (aside / file).write_bytes(_artifact(self._api, ref, file))
+                ModelManifest.read(aside, sha256=ref.manifest_sha256)
+                try:
+                    aside.rename(directory)
+                except OSError:
+                    if not directory.is_dir():  # no other process was faster
+                        raise
             self._prune(keep=directory)
         except OSError as exc:
             raise RegistryError(
@@ -66,13 +67,7 @@ class ModelCache:
         shutil.rmtree(self._directory(ref), ignore_errors=True)
 
     def remember(self, ref: ChampionRef) -> None:
-        """Write to disk that this version serves, for a start while MLflow cannot be reached.
-
-        Raises
-        ------
-        RegistryError
-            If the disk refuses.
-        """
+        """Write to disk that this version serves, for a start while MLflow cannot be reached."""
         try:
             with tempfile.TemporaryDirectory(prefix=".last-", dir=self.cache_dir) as name:
                 aside = Path(name) / LAST_GOOD
@@ -95,16 +90,6 @@ class ModelCache:
         identity = f"{ref.run_id}:{ref.bundle_path}:{ref.manifest_sha256}"
         return self.cache_dir / f"{ref.version}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
-    def _download(self, ref: ChampionRef, directory: Path) -> None:
-        """Download the manifest, then the files that it lists, and no other."""
-        content, manifest = fetch_manifest(self._api, ref)
-        (directory / MANIFEST_NAME).write_bytes(content)
-        for name in manifest.files:
-            if Path(name).name != name:
-                raise BrokenModelError(directory, f"file name {name!r} is outside the directory")
-            (directory / name).write_bytes(_artifact(self._api, ref, name))
-        ModelManifest.read(directory, sha256=ref.manifest_sha256)
-
     def _prune(self, *, keep: Path) -> None:
         """Delete all but the newest few models, and half fetched ones that killed processes left."""
         kept = {keep, *([self._directory(good)] if (good := self.last_good()) else [])}
@@ -119,38 +104,16 @@ class ModelCache:
 
 
 def fetch_manifest(api: MlflowApi, ref: ChampionRef) -> tuple[bytes, ModelManifest]:
-    """Return the manifest of a version as it is in MLflow, verified by its checksum in the registry.
-
-    Raises
-    ------
-    BrokenModelError
-        If it is missing, differs from its checksum, or is none.
-    """
-    version = Path(f"version {ref.version}")
+    """Return the manifest of a version as it is in MLflow, or BrokenModelError."""
+    model = f"version {ref.version}"
     if not FOLDER.fullmatch(ref.bundle_path):
-        raise BrokenModelError(version, f"bundle_path {ref.bundle_path[:80]!r} is outside the model's run")
+        raise BrokenModelError(model, f"bundle_path {ref.bundle_path[:80]!r} is outside the model's run")
     content = _artifact(api, ref, MANIFEST_NAME)
-    if hashlib.sha256(content).hexdigest() != ref.manifest_sha256:
-        raise BrokenModelError(
-            version, f"{MANIFEST_NAME} in MLflow differs from the checksum in the registry"
-        )
-    try:
-        return content, ModelManifest.model_validate_json(content)
-    except ValidationError as exc:
-        raise BrokenModelError(version, f"{MANIFEST_NAME} has {exc.error_count()} errors") from exc
+    return content, ModelManifest.parse(content, model=model, sha256=ref.manifest_sha256)
 
 
 def _artifact(api: MlflowApi, ref: ChampionRef, name: str) -> bytes:
     try:
         return api.artifact(ref.run_id, ref.bundle_path, name)
     except ModelNotFoundError as exc:
-        raise BrokenModelError(Path(f"version {ref.version}"), str(exc)) from exc
-
-
-def _rename(aside: Path, directory: Path) -> None:
-    """Move a whole folder into place; another process may have been faster."""
-    try:
-        aside.rename(directory)
-    except OSError:
-        if not directory.is_dir():
-            raise
+        raise BrokenModelError(f"version {ref.version}", str(exc)) from exc
