@@ -11,7 +11,6 @@ from tests.snapshots import WATCH, FrameSnapshot
 from tests.vroom_model.champions import AS_OF, Champions
 from vroom_model.evaluation.metrics import score
 from vroom_model.records import MIN_MATURED, Matured
-from vroom_model.registry.matured import keep_matured, read_matured
 from vroom_model.serving.predictor import Predictor
 
 D = date(2025, 3, 31)
@@ -70,6 +69,6 @@ def test_points_are_kept_with_the_version_one_a_day_that_is_complete(champions: 
     again = points[0].model_copy(update={"mae": 2.5})
     few = Matured(complete_through=D, num_vehicles=3)
     for minute, point in enumerate([points[2], points[0], again, again, points[1], few]):
-        keep_matured(registry, version, point, at=AS_OF + timedelta(minutes=minute))
-    assert read_matured(registry, version) == (again, *points[1:])
-    assert read_matured(registry, replace(version, run_id="0" * 32)) == ()
+        registry.keep_matured(version, point, at=AS_OF + timedelta(minutes=minute))
+    assert registry.matured(version) == (again, *points[1:])
+    assert registry.matured(replace(version, run_id="0" * 32)) == ()

@@ -26,15 +26,7 @@ COLLISIONS = frozenset({"BAD_REQUEST", "TEMPORARILY_UNAVAILABLE"})
 
 
 class MlflowApi:
-    """An MLflow server.
-
-    Parameters
-    ----------
-    address : str or ServiceAddress
-        Such as ``http://127.0.0.1:5000``.
-    timeout_s : float
-        Longest silence of the server.
-    """
+    """An MLflow server; ``timeout_s`` is its longest silence."""
 
     def __init__(self, address: str | ServiceAddress, *, timeout_s: float = 30.0) -> None:
         self.address = ServiceAddress(address)
@@ -53,15 +45,7 @@ class MlflowApi:
         return self._answer("GET", f"{API}/{path}", params=params)
 
     def post(self, path: str, body: object) -> dict[str, Any]:  # a parsed JSON object
-        """Send a POST request.
-
-        Raises
-        ------
-        AlreadyExistsError
-            If what is to be created is there already.
-        RegistryError
-            If MLflow cannot be reached or refuses.
-        """
+        """Send a POST request; AlreadyExistsError, or RegistryError if MLflow is away or refuses."""
         return self._answer("POST", f"{API}/{path}", json=body)
 
     @retry(

@@ -46,7 +46,7 @@ class PromotionService:
     ----------
     registry : Registry
     source : SourceStore
-        The database with the history.
+        It has the history.
     publish : callable
         Sends the message to the web workers after the alias has moved, perhaps twice for one change.
     cache_dir : Path or str, optional
@@ -88,7 +88,6 @@ class PromotionService:
         Parameters
         ----------
         snapshot : Snapshot
-            Both are scored on its vehicles whose watch is over, out of fold.
         as_of : datetime
             Time of the decision, with a time zone; a call with the same time is the same promotion.
         version : int, optional

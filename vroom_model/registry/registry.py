@@ -1,15 +1,15 @@
 """The model registry: versions, aliases and tags of one registered model in MLflow."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from vroom_features.addresses import ServiceAddress
 from vroom_model.errors import ModelNotFoundError, RegistryError
 from vroom_model.manifest import ModelManifest
-from vroom_model.records import ModelVersion
+from vroom_model.records import Matured, ModelVersion
 from vroom_model.registry.mlflow_api import MlflowApi
 from vroom_model.registry.model_cache import ModelCache, fetch_manifest
 
@@ -17,19 +17,13 @@ Alias = Literal["candidate", "champion"]
 TAG_MAX = 5_000
 """Longest tag value that is written; MLflow's own limit depends on its database."""
 PAGE_SIZE = 200
+MATURED = {name: f"matured/{name}" for name in ("num_vehicles", "mae", "bias", "coverage")}
+"""Metrics of a version's run: its real errors over time, where a step is D in days since ``DAY_0``."""
+DAY_0 = date(1970, 1, 1)
 
 
 class Registry:
-    """A registered model in MLflow.
-
-    Parameters
-    ----------
-    address : str or ServiceAddress
-        Of the MLflow server, such as ``http://127.0.0.1:5000``.
-    model_name : str
-    timeout_s : float
-        As ``MlflowApi`` takes it.
-    """
+    """A registered model of the MLflow server at an address, such as ``http://127.0.0.1:5000``."""
 
     def __init__(self, address: str | ServiceAddress, model_name: str, *, timeout_s: float = 30.0) -> None:
         self.address = ServiceAddress(address)
@@ -90,18 +84,9 @@ class Registry:
                 return found
 
     def download(self, version: ModelVersion, directory: Path | str) -> Path:
-        """Fetch and verify a version's model directory, and return it.
+        """Fetch and verify a version's model directory, if it is not in this folder yet, and return it.
 
-        Parameters
-        ----------
-        version : ModelVersion
-        directory : Path or str
-            Folder of downloaded models; one that is there is not fetched again.
-
-        Raises
-        ------
-        BrokenModelError
-            If a file is missing, or differs from its checksum.
+        BrokenModelError if a file is missing, or differs from its checksum.
         """
         return ModelCache(self.api, directory).fetch(version.ref)
 
@@ -119,6 +104,33 @@ class Registry:
         for key, value in tags.items():
             body = {"name": self.model_name, "version": str(version), "key": key, "value": value[:TAG_MAX]}
             self.api.put("model-versions/set-tag", body)
+
+    def keep_matured(self, version: ModelVersion, matured: Matured, *, at: datetime) -> None:
+        """Keep a version's real error, if it has one; a later one of the same D replaces it."""
+        if matured.mae is None:
+            return
+        when = {"timestamp": int(at.timestamp() * 1000), "step": (matured.complete_through - DAY_0).days}
+        metrics = [{"key": key, "value": getattr(matured, name), **when} for name, key in MATURED.items()]
+        self.api.put("runs/log-batch", {"run_id": version.run_id, "metrics": metrics})
+
+    def matured(self, version: ModelVersion) -> tuple[Matured, ...]:
+        """Return the real errors of a version, the earliest first; none if its run is gone."""
+        with suppress(ModelNotFoundError):
+            figures = {name: dict(self._points(version, key)) for name, key in MATURED.items()}
+            return tuple(
+                Matured.model_validate(
+                    {name: points[step] for name, points in figures.items()}
+                    | {"complete_through": DAY_0 + timedelta(days=step)}
+                )
+                for step in sorted(set.intersection(*map(set, figures.values())))
+            )
+        return ()
+
+    def _points(self, version: ModelVersion, key: str) -> Iterator[tuple[int, float]]:
+        """Yield a metric's steps and values, of one step the latest last."""
+        answer = self.api.get("metrics/get-history", run_id=version.run_id, metric_key=key)
+        for entry in sorted(answer.get("metrics", []), key=lambda entry: int(entry["timestamp"])):
+            yield int(entry["step"]), float(entry["value"])
 
     def delete(self, version: ModelVersion) -> None:
         """Delete a version after its run, logged model and files; whatever is gone already is skipped.
@@ -144,16 +156,9 @@ class Registry:
             self.api.delete(f"logged-models/{model_id}", {})
 
     def delete_old_versions(self, *, keep: int, needed: Container[int]) -> list[int]:
-        """Delete versions, and return their numbers.
+        """Delete all versions but the newest so many, these, and those with an alias; return their numbers.
 
         A version is deleted after its files and its run, so an interrupted deletion is continued next time.
-
-        Parameters
-        ----------
-        keep : int
-            The newest so many are kept.
-        needed : container of int
-            So are these, and those with an alias.
         """
         old = self.versions()[keep:]
         if old:  # MLflow's search returns versions without their aliases

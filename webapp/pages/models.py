@@ -13,7 +13,6 @@ from vroom_features.vehicle import COLUMNS
 from vroom_model.errors import VroomModelError
 from vroom_model.manifest import ModelManifest
 from vroom_model.records import Decision, Matured, ModelVersion, MonitorReport
-from vroom_model.registry.matured import read_matured
 from vroom_model.registry.promotion import PromotionService, explains, last_made
 from webapp.pages.operations import PROMOTE_VERSION, RELOAD, read_progress
 from webapp.problems import ProblemError
@@ -99,7 +98,7 @@ def read_history(promotions: PromotionService, offline_store: ServiceAddress) ->
         drift = MonitorReport.from_tag(champion, "monitor") if champion else None
         matured: tuple[Matured, ...] = ()
         if champion and drift and drift.matured:
-            matured = read_matured(promotions.registry, champion)
+            matured = promotions.registry.matured(champion)
     except (VroomModelError, VroomFeaturesError) as exc:
         return History(records, problem=str(exc))
     if candidate and champion and candidate.version == champion.version:

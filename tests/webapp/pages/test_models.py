@@ -14,7 +14,6 @@ from vroom_features.materialize import materialize
 from vroom_features.offline.snapshots import OfflineStore
 from vroom_model.manifest import Diagnostics, Histogram, ResidualBin, SnapshotRef
 from vroom_model.records import FeatureDrift, Matured, Outcomes, SegmentGain
-from vroom_model.registry.matured import keep_matured
 from vroom_model.segments import SEGMENTS
 from webapp.services import Services, now
 
@@ -65,7 +64,7 @@ def test_the_real_errors_are_charted_beside_that_of_the_training(
     assert 'id="matured"' not in client.page("/models")
     registry, few = services.registry, Matured(complete_through=date(2025, 3, 31), num_vehicles=29)
     enough = few.model_copy(update={"num_vehicles": 41, "mae": 1.57, "bias": -1.25, "coverage": 0.615})
-    keep_matured(registry, registry.version(champion), enough, at=AS_OF)
+    registry.keep_matured(registry.version(champion), enough, at=AS_OF)
     for matured, text in (
         (few, "29 matured since the training, too few"),
         (enough.model_copy(update={"is_worse": True}), "Worse than in training"),
