@@ -26,8 +26,8 @@ lint: install-dev ## formatting, lint, types, import rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-drill: install-dev ## break the running system in every way we know (ONLY=words selects, SOAK=30m also watches it for long)
-	@$(BIN)/python -m tests.drill $(if $(ONLY),--only "$(ONLY)") $(if $(SOAK),--soak "$(SOAK)")
+drill: install-dev ## break the running system in every way we know (ONLY=words selects, SOAK=30m watches it for long instead)
+	@$(BIN)/python -m $(if $(SOAK),benchmarks.soak "$(SOAK)",tests.drill $(if $(ONLY),--only "$(ONLY)"))
 
 side-by-side: install-dev ## measure two commits in turns (BASE=revision, HEAD=revision, ONLY=words selects)
 	@$(BIN)/python -m benchmarks.side_by_side $(BASE) $(HEAD) $(if $(ONLY),--only $(ONLY))

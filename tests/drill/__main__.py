@@ -3,18 +3,15 @@
 import signal
 import sys
 import time
-from datetime import timedelta
 from typing import Annotated
 
 from cyclopts import App, Parameter
 from rich.console import Console
 
-from tests.drill import data, report, services, soak  # noqa: F401 - data and services add their cases
+from tests.drill import data, report, services  # noqa: F401 - data and services add their cases
 from tests.drill.case import CASES, chosen
+from tests.drill.report import REPORT
 from tests.drill.system import now, running_system
-from tests.promises.system import ROOT
-
-REPORT = ROOT / "docs" / "drill.md"
 
 app = App(
     name="python -m tests.drill", help="Break the running system, and check that it keeps its promises."
@@ -26,9 +23,6 @@ console = Console(width=None if sys.stdout.isatty() else 180, highlight=False, s
 def drill(
     *,
     only: Annotated[str, Parameter(help="words; run the cases whose group or name holds one")] = "",
-    soak_for: Annotated[
-        timedelta | None, Parameter(name="--soak", help="instead, watch the system for so long: 90s, 30m, 2h")
-    ] = None,
 ) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything is stopped
     cases = chosen(CASES, only)
@@ -38,11 +32,6 @@ def drill(
         return 2
     console.print("Starting the system")
     with running_system() as system:
-        if soak_for:
-            samples = soak.soak(system, soak_for.total_seconds(), console.print)
-            soak.keep(REPORT, samples, now(), f"make drill SOAK={soak_for.total_seconds():.0f}s")
-            console.print(*(problems := soak.problems(samples)), sep="\n", style="red")
-            return 1 if problems else 0
         num_survived = 0
         for case in cases:
             began = time.monotonic()

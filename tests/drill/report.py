@@ -7,7 +7,9 @@ from datetime import datetime
 from pathlib import Path
 
 from tests.drill.case import Result
+from tests.promises.system import ROOT
 
+REPORT = ROOT / "docs" / "drill.md"
 DRILL, SOAK = "## Faults", "## Soak"
 EXPLAINED = """
 A run of some faults (`ONLY=`) renews their rows alone; each row says when it was tried (UTC), and

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.drill import promises, report, soak
+from benchmarks import soak
+from tests.drill import promises, report
 from tests.drill.__main__ import CASES
 from tests.drill.case import Case, Fault, Result, chosen
 from tests.drill.system import System, attached, now

@@ -1,16 +1,22 @@
-"""A long run of the same traffic, and what it costs: memory, handles, threads, disk; flat, or bounded."""
+"""A long run of the same traffic, and what it costs: memory, handles, threads, disk; flat, or bounded.
 
+``python -m benchmarks.soak 30m`` runs the drill's system for so long, and keeps the result in docs/drill.md.
+"""
+
+import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import psutil
+from cyclopts import App
 
 from tests.drill import report
 from tests.drill.case import check_what_came_of_it, settle
-from tests.drill.system import System, write_fleet
+from tests.drill.system import System, now, running_system, write_fleet
 from tests.drill.traffic import Traffic
 
 NUM_SAMPLES = 20
@@ -29,6 +35,17 @@ materialized by the deployment, and the champion changes. Memory is PSS. The dat
 and MLflow hold their history and grow with it until their retention takes it back.
 """
 Sample = dict[str, float]
+app = App(name="python -m benchmarks.soak", help="Watch the system for so long: 90s, 30m, 2h.")
+
+
+@app.default
+def main(duration: timedelta) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything is stopped
+    with running_system() as system:
+        samples = soak(system, duration.total_seconds(), print)
+    keep(report.REPORT, samples, now(), f"make drill SOAK={duration.total_seconds():.0f}s")
+    print(*(found := problems(samples)), sep="\n")
+    return 1 if found else 0
 
 
 def soak(system: System, duration_s: float, show: Callable[[str], None]) -> list[Sample]:
@@ -112,3 +129,7 @@ def keep(path: Path, samples: Sequence[Sample], at: datetime, command: str) -> N
 Limits, after a quarter of the time to warm up: {limits}, database {BYTES_A_SAVE_MAX} bytes a save.
 """
     report.write(path, report.SOAK, text, list(samples[0]), [list(sample.values()) for sample in samples])
+
+
+if __name__ == "__main__":
+    sys.exit(app())
