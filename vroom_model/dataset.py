@@ -7,6 +7,7 @@ so these vehicles are left out.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,60 +34,41 @@ PRICE, NUM_IMAGES = "price_diff", "num_images"
 """Forecasts never rise with the first; segments depend on the second."""
 WATCH_START = "watch_start"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-ARRAYS = (
-    *("vehicle_ids", "features", "labels", "attributes"),
-    *("price_ratio", "segments", "folds", "watch_starts"),
-)
-"""Fields of a data set with one value a vehicle."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The vehicles of a snapshot that have a label, as arrays, in order of their ids.
-
-    Parameters
-    ----------
-    vehicle_ids : ndarray of shape (n_vehicles,)
-    inputs : tuple of str
-        Names of the features.
-    features : ndarray of shape (n_vehicles, n_features), float32
-        Columns as ``inputs``.
-    labels : ndarray of shape (n_vehicles,)
-        Reservations in the watch.
-    attributes : ndarray of shape (n_vehicles, n_attributes)
-        The view's attributes, in its order.
-    price_ratio : ndarray of shape (n_vehicles,)
-        Owner's price over market price.
-    segments : ndarray of shape (n_vehicles,)
-        Index into ``SEGMENTS`` of each vehicle.
-    folds : ndarray of shape (n_vehicles,)
-        The fold of each vehicle.
-    watch_starts : ndarray of shape (n_vehicles,), datetime64[us]
-        Since when each vehicle was watched (UTC).
-    num_left_out : int
-        Vehicles of the snapshot that are under watch.
-    next_matures : date or None
-        The day at which the first of these will have a label.
-    """
+    """The vehicles of a snapshot that have a label: arrays with one row a vehicle, in order of their ids."""
 
     vehicle_ids: npt.NDArray[np.int64]
     inputs: tuple[str, ...]
+    """Names of the features."""
     features: npt.NDArray[np.float32]
+    """Columns as ``inputs``."""
     labels: npt.NDArray[np.float64]
+    """Reservations in the watch."""
     attributes: npt.NDArray[np.float64]
+    """Columns as the view's attributes."""
     price_ratio: npt.NDArray[np.float64]
+    """Owner's price over market price."""
     segments: npt.NDArray[np.int64]
+    """Index into ``SEGMENTS``."""
     folds: npt.NDArray[np.int64]
     watch_starts: npt.NDArray[np.datetime64]
+    """In UTC."""
     num_left_out: int = 0
+    """Vehicles of the snapshot that are under watch."""
     next_matures: date | None = None
+    """The day at which the first of these will have a label."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> "Dataset":
         """Return some of the vehicles."""
-        return replace(self, **{name: getattr(self, name)[rows] for name in ARRAYS})
+        arrays = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        taken: dict[str, Any] = {name: array[rows] for name, array in arrays.items()}
+        return replace(self, **taken)
 
 
 def as_snapshot(data: "Snapshot | pd.DataFrame", *, created_at: datetime = EPOCH) -> Snapshot:
@@ -129,16 +111,7 @@ def load_dataset(
 ) -> Dataset:
     """Read the vehicles of a snapshot that have a label into arrays, at most about ``max_rows`` of them.
 
-    Parameters
-    ----------
-    snapshot : Snapshot
-        Of the offline store.
-    inputs : sequence of str
-        Names of the features; by default those of the next training.
-    num_folds : int, default 5
-        Folds to divide the vehicles into.
-    max_rows : int
-        A larger fleet is sampled by a stable hash of the vehicle id: the same vehicles every time.
+    A larger fleet is sampled by a stable hash of the vehicle id: the same vehicles every time.
 
     Raises
     ------

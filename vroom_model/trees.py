@@ -43,13 +43,7 @@ class Ensemble:
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """Read a squared-error booster that XGBoost saved as JSON.
-
-        Raises
-        ------
-        ValueError
-            If the document is another one, or has splits on categories or several outputs.
-        """
+        """Read a squared-error booster that XGBoost saved as JSON; ValueError if the document is another."""
         try:
             learner = json.loads(data)["learner"]
             model = learner["gradient_booster"]["model"]

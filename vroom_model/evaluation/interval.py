@@ -20,12 +20,11 @@ their long tail above: half would make ranges wider, and their coverage differ m
 
 
 def fit_lines(forecast: Array, labels: Array, *, coverage: float) -> IntervalLines:
-    """Fit and calibrate the lines, with slopes of at least 0.
+    """Fit and calibrate the lines to out-of-fold forecasts and outcomes, with slopes of at least 0.
 
     Parameters
     ----------
     forecast, labels : ndarray of shape (n_vehicles,)
-        Out-of-fold forecasts, and outcomes.
     coverage : float
         Share of outcomes inside the range, such as 0.8.
     """
@@ -47,16 +46,7 @@ def fit_lines(forecast: Array, labels: Array, *, coverage: float) -> IntervalLin
 
 
 def out_of_fold_ranges(raw: Array, dataset: Dataset, *, coverage: float) -> Forecasts:
-    """Return out-of-fold forecasts with ranges; the lines of each fold are fitted on the other folds.
-
-    Parameters
-    ----------
-    raw : ndarray of shape (n_vehicles,)
-        Out-of-fold forecasts.
-    dataset : Dataset
-    coverage : float
-        Share of outcomes inside the range.
-    """
+    """Return out-of-fold forecasts with ranges; the lines of each fold are fitted on the other folds."""
     forecast, low, high = (np.empty(len(dataset)) for _ in range(3))
     clipped = np.maximum(raw, 0.0)
     for fold in np.unique(dataset.folds):

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from vroom_model.segments import SEGMENTS
 from vroom_model.serving.predictor import Forecasts, Predictor, with_range
 
 Array = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.bool_] | slice
 PredictFold = Callable[[int, npt.NDArray[Any]], Array]
 """Takes the number of a fold and a feature matrix; returns raw forecasts of that fold's booster."""
 SHUFFLES = 10
@@ -67,7 +66,7 @@ def overall_metrics(forecasts: Forecasts, dataset: Dataset) -> dict[str, float]:
     labels = dataset.labels
     residual = forecasts.predicted_reservations - labels
     median, mean = baseline(dataset, np.median), baseline(dataset, np.mean)
-    figures = _figures(forecasts, dataset, np.full(len(dataset), fill_value=True))
+    figures = _figures(forecasts, dataset, slice(None))
     return {
         "mae": figures["mae"],
         "mae_standard_error": float(np.abs(residual).std() / np.sqrt(len(dataset))),
@@ -167,46 +166,30 @@ class Evaluation:
     """A model version's out-of-fold scores on the vehicles of a snapshot that have a label, in order of ids.
 
     Everything is per watch of the snapshot, also for a model of another length of watch.
-
-    Parameters
-    ----------
-    version : int
-        Its number in the registry.
-    snapshot_digest : str
-        Evaluations of one digest can be compared.
-    labels, forecast : ndarray of shape (n_vehicles,)
-        The outcome, extreme ones limited, and the forecast of the booster that never saw the vehicle.
-    segments : ndarray of shape (n_vehicles,)
-        Index into ``SEGMENTS``.
-    baseline : ndarray of shape (n_vehicles,)
-        The forecast by the mean of the other folds.
-    trained_mean_label : float
-        Mean outcome of the vehicles that it was trained on.
-    metrics : mapping
-        Overall figures, with ranges as they are served.
-    num_left_out : int
-        Vehicles of the snapshot that are under watch.
-    next_matures : date or None
-        The day at which the first of these will have a label.
-    recent : RecentBookings or None
-        Of the snapshot.
-    matured : Matured or None
-        The error on vehicles whose watch ended since the training, as they were served; None for a model of
-        an earlier release, which did not know its watch.
     """
 
     version: int
     snapshot_digest: str
+    """Evaluations of one digest can be compared."""
     labels: Array
+    """The outcomes, extreme ones limited."""
     forecast: Array
+    """Each by the booster that never saw the vehicle."""
     segments: npt.NDArray[np.int64]
+    """Index into ``SEGMENTS``."""
     baseline: Array
+    """The forecast by the mean of the other folds."""
     trained_mean_label: float
+    """Mean outcome of the vehicles that the version was trained on."""
     metrics: Mapping[str, float]
+    """Overall figures, with ranges as they are served."""
     num_left_out: int = 0
+    """Vehicles of the snapshot that are under watch."""
     next_matures: date | None = None
+    """The day at which the first of these will have a label."""
     recent: RecentBookings | None = None
     matured: Matured | None = None
+    """None for a model of an earlier release, which did not know its watch."""
 
     @property
     def errors(self) -> Array:
@@ -221,7 +204,7 @@ def score(predictor: Predictor, snapshot: Snapshot | pd.DataFrame) -> Evaluation
     ----------
     predictor : Predictor
     snapshot : Snapshot or DataFrame
-        May be older or newer than the model's own; a frame as ``as_snapshot`` takes it.
+        Of any age; a frame as ``as_snapshot`` takes it.
 
     Raises
     ------
@@ -231,8 +214,8 @@ def score(predictor: Predictor, snapshot: Snapshot | pd.DataFrame) -> Evaluation
     snapshot = as_snapshot(snapshot)
     manifest = predictor.manifest
     if missing := manifest.missing_metrics:
-        where = Path(f"version {predictor.version}")
-        raise BrokenModelError(where, f"its manifest lacks metrics: {', '.join(missing)}")
+        problem = f"its manifest lacks metrics: {', '.join(missing)}"
+        raise BrokenModelError(f"version {predictor.version}", problem)
     dataset, _ = limit_labels(
         load_dataset(snapshot, inputs=manifest.view.columns, num_folds=manifest.num_folds)
     )
@@ -267,7 +250,7 @@ def _matured(manifest: ModelManifest, snapshot: Snapshot, dataset: Dataset, by_f
         return Matured(**known)
     forecasts = with_range(by_fold[rows].mean(axis=1), manifest.interval)
     labels = dataset.labels[rows] / watch_scale(trained, now)
-    figures = _figures(forecasts, replace(dataset.take(rows), labels=labels), np.ones(len(labels), np.bool_))
+    figures = _figures(forecasts, replace(dataset.take(rows), labels=labels), slice(None))
     spread = np.abs(forecasts.predicted_reservations - labels).std() / np.sqrt(len(labels))
     chance = CHANCE * np.hypot(spread, manifest.metrics["mae_standard_error"])
     return Matured(

@@ -35,16 +35,13 @@ CENT = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """What one feature adds to the forecast, in reservations, and its value in words.
-
-    ``compared`` is what the training vehicles have on average, with which the contribution compares; empty
-    for a model of an earlier release.
-    """
+    """What one feature adds to the forecast, in reservations, and its value in words."""
 
     feature: str
     contribution: float
     fact: str
     compared: str = ""
+    """What the training vehicles have on average; empty for a model of an earlier release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +116,7 @@ class Explainer:
 
     @classmethod
     def load(cls, directory: Path | str) -> Self:
-        """Read and verify the fold boosters of a model directory.
-
-        Raises
-        ------
-        BrokenModelError
-            If a file is missing or altered, or is no booster.
-        """
+        """Read the fold boosters of a model directory; BrokenModelError if they cannot be used."""
         directory = Path(directory)
         manifest = ModelManifest.read(directory)
         try:
@@ -138,13 +129,7 @@ class Explainer:
         return cls(TreeShap(boosters), manifest)
 
     def explain(self, vehicle: Mapping[str, float]) -> Explanation:
-        """Explain a vehicle's forecast from its raw columns.
-
-        Raises
-        ------
-        MissingValueError
-            If a value is missing or infinite.
-        """
+        """Explain a vehicle's forecast from its raw columns; MissingValueError without one of them."""
         features = compute_features(self._view, vehicle)
         values = np.array(list(features.values()), dtype=np.float32)
         contributions = self._shap.contributions(values)

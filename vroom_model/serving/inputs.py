@@ -14,13 +14,7 @@ MOST = float(np.finfo(np.float32).max)
 
 
 def compute_features(view: FeatureView, vehicle: Mapping[str, float]) -> dict[str, float]:
-    """Compute the features of one vehicle from its raw columns, all of them finite.
-
-    Raises
-    ------
-    MissingColumnsError, MissingValueError
-        If a column is not there, or its value is missing or infinite.
-    """
+    """Compute a vehicle's features; MissingColumnsError or MissingValueError if one is not there."""
     check_row(view.sources, vehicle)
     features = view.compute(vehicle)
     check_row(features, features)

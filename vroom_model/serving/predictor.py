@@ -38,9 +38,8 @@ class Forecast:
 
     def times(self, factor: float) -> "Forecast":
         """Return the forecast of so many times the days, or of an income."""
-        return Forecast(
-            self.predicted_reservations * factor, self.low * factor, self.high * factor, self.coverage
-        )
+        value = self.predicted_reservations * factor
+        return Forecast(value, self.low * factor, self.high * factor, self.coverage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +53,8 @@ class Forecasts:
 
     def times(self, factor: float) -> "Forecasts":
         """Return the forecasts of so many times the days."""
-        return Forecasts(
-            self.predicted_reservations * factor, self.low * factor, self.high * factor, self.coverage
-        )
+        values = self.predicted_reservations * factor
+        return Forecasts(values, self.low * factor, self.high * factor, self.coverage)
 
     def __iter__(self) -> Iterator[Forecast]:
         rows = (self.predicted_reservations.tolist(), self.low.tolist(), self.high.tolist())
@@ -84,15 +82,8 @@ def with_range(raw: Array, lines: IntervalLines) -> Forecasts:
 class Predictor:
     """A verified model.  It is immutable: threads may share it.
 
-    Whatever forecasts raises MissingValueError for a missing or infinite value.
-
-    Attributes
-    ----------
-    version : int
-        Its number in the registry.
-    manifest : ModelManifest
-    view : FeatureView
-        The features that the model takes, in its order.
+    Whatever forecasts raises MissingColumnsError without a column, and MissingValueError for a value that is
+    missing, infinite or no number.  ``view`` has the features that the model takes, in its order.
     """
 
     def __init__(self, session: ort.InferenceSession, manifest: ModelManifest, *, version: int) -> None:
@@ -101,10 +92,7 @@ class Predictor:
         self._session = session
         self.view = VEHICLE_VIEW.select(manifest.view.columns)
         self._columns = self.view.columns
-        lines = manifest.interval
-        self._coverage = lines.coverage
-        self._low = (lines.low_intercept, lines.low_slope)
-        self._high = (lines.high_intercept, lines.high_slope)
+        self._lines = manifest.interval
         covered = {each.segment: each.coverage for each in manifest.segments if each.num_rows >= MIN_ROWS}
         self._ranges = tuple(
             (name, seen.low, seen.high) for name, seen in manifest.ranges.items() if name in self.view.sources
@@ -121,9 +109,8 @@ class Predictor:
         ----------
         directory : Path or str
         version : int
-            Its number in the registry.
         manifest_sha256 : str, optional
-            Checksum of its manifest, from the registry.
+            From the registry.
 
         Raises
         ------
@@ -152,10 +139,10 @@ class Predictor:
         by_fold: list[float] = self._session.run(None, {"features": row})[0][0].tolist()
         raw = sum(by_fold) / len(by_fold)
         # As with_range, in plain Python: requests take this path, and NumPy is slower for one number.
-        forecast = max(raw, 0.0)
-        low = min(max(self._low[0] + self._low[1] * forecast, 0.0), forecast)
-        high = max(self._high[0] + self._high[1] * forecast, forecast)
-        return Forecast(forecast, low, high, self._coverage)
+        forecast, lines = max(raw, 0.0), self._lines
+        low = min(max(lines.low_intercept + lines.low_slope * forecast, 0.0), forecast)
+        high = max(lines.high_intercept + lines.high_slope * forecast, forecast)
+        return Forecast(forecast, low, high, lines.coverage)
 
     def segment(self, vehicle: Mapping[str, float]) -> tuple[str, float | None]:
         """Return the segment of a vehicle, by its raw columns, and the share of outcomes inside its ranges.
@@ -192,11 +179,6 @@ class Predictor:
         -------
         DataFrame of shape (n_vehicles, 3)
             ``predicted_reservations``, ``low`` and ``high`` on the index of ``frame``.
-
-        Raises
-        ------
-        MissingColumnsError, MissingValueError
-            If a column is missing, or has a value that is missing, infinite or no number.
         """
         columns = {name: _numbers(name, frame[name]) for name in self.view.sources if name in frame}
         forecasts = self.predict_many(columns)
@@ -217,20 +199,18 @@ class Predictor:
         Parameters
         ----------
         columns : mapping of str to array of shape (n_vehicles,)
-            Their raw columns.
-        vehicle_ids : array of shape (n_vehicles,)
-            They say which booster never saw a vehicle.
-        was_trained_on : array of shape (n_vehicles,)
-            Which vehicles the model may have learned from; others are forecast by all boosters, as new ones.
+            Raw columns.
+        vehicle_ids, was_trained_on : array of shape (n_vehicles,)
+            The ids, and which of them the model may have learned from; others are forecast by all boosters.
         """
         by_fold = self.predict_by_fold(self._matrix(columns))
         unseen = out_of_fold(by_fold, fold_of(vehicle_ids, self.manifest.num_folds))
         raw = np.where(was_trained_on, unseen, by_fold.mean(axis=1))
-        return with_range(raw, self.manifest.interval)
+        return with_range(raw, self._lines)
 
     def predict_matrix(self, features: npt.NDArray[Any]) -> Forecasts:
         """Forecast many vehicles from a feature matrix of shape (n_vehicles, n_features)."""
-        return with_range(self.predict_by_fold(features).mean(axis=1), self.manifest.interval)
+        return with_range(self.predict_by_fold(features).mean(axis=1), self._lines)
 
     def predict_by_fold(self, features: npt.NDArray[Any]) -> Array:
         """Return every fold booster's raw forecast of every vehicle: (n_vehicles, n_folds)."""

@@ -25,30 +25,18 @@ MIN_GAIN = 0.05
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
-    """A vehicle's forecast at other prices; the first four fields have one value a price.
-
-    Parameters
-    ----------
-    prices : tuple of float
-        From the lowest to the highest price ratio in the training data, times the market price; ``price_now``
-        is one of them if it is ``inside``.
-    forecast, low, high : tuple of float
-        Reservations; none of them rises with the price.
-    market_price : float
-        The recommended price.
-    price_now : float
-        The owner's price.
-    inside : bool
-        Whether ``price_now`` is within the prices of the training data.
-    """
+    """A vehicle's forecast at other prices; none of the forecasts rises with the price."""
 
     prices: tuple[float, ...]
+    """From the lowest to the highest price ratio in the training data, times the market price."""
     forecast: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
     market_price: float
     price_now: float
+    """The owner's price, one of ``prices`` if it is inside."""
     inside: bool
+    """Whether the owner's price is within the prices of the training data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +49,7 @@ class Change:
 
 
 def what_if(predictor: Predictor, vehicle: Mapping[str, float]) -> WhatIf:
-    """Forecast a vehicle, given by its raw columns, at other prices than its ``actual_price``.
-
-    Raises
-    ------
-    MissingValueError
-        If a value is missing or infinite.
-    """
+    """Forecast a vehicle, given by its raw columns, at other prices than its ``actual_price``."""
     check_row(dict.fromkeys((*predictor.view.sources, "actual_price", "recommended_price")), vehicle)
     market_price = float(vehicle["recommended_price"])
     lowest, highest = (ratio * market_price for ratio in predictor.manifest.price_ratio)

@@ -45,17 +45,11 @@ class TrainingParams(BaseModel):
 
 @dataclass(frozen=True)
 class FoldBooster:
-    """The booster of one fold.
-
-    Parameters
-    ----------
-    booster : xgboost.Booster
-    features : tuple of bool
-        Which columns it was trained on; the others were masked with 0, so it never splits on them.
-    """
+    """The booster of one fold."""
 
     booster: xgb.Booster
     features: tuple[bool, ...]
+    """Which columns it was trained on; the others were masked with 0, so it never splits on them."""
 
     def predict(self, features: npt.NDArray[np.float32]) -> Array:
         """Return raw forecasts, of shape (n_vehicles,)."""

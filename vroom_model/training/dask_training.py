@@ -25,19 +25,9 @@ def fit_on_dask(
 ) -> tuple[FoldBooster, ...]:
     """Fit one booster per fold, each worker reading parts of the snapshot.
 
-    The same snapshot, parameters and seed give the same boosters, bit for bit, on the same number of workers
-    and threads; other numbers add in another order and round otherwise.
-
-    Parameters
-    ----------
-    client : distributed.Client
-        Of a cluster whose workers can read the offline store.
-    snapshot : Snapshot
-        Of the offline store.
-    params : TrainingParams
-    inputs : sequence of str
-        Names of the features.
-    seed : int
+    The workers must be able to read the offline store.  The same snapshot, parameters and seed give the same
+    boosters, bit for bit, on the same number of workers and threads; other numbers add in another order and
+    round otherwise.
     """
     boosters = []
     for fold in range(params.num_folds):

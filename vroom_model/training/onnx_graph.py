@@ -15,17 +15,7 @@ OPSET, ML_OPSET, IR_VERSION = 17, 3, 8
 
 
 def write_graph(boosters: Iterable[Ensemble], num_features: int, path: Path | str) -> None:
-    """Write the ONNX graph ``features -> folds``, of shape (n_vehicles, n_folds).
-
-    Parameters
-    ----------
-    boosters : iterable of Ensemble
-        One per fold.
-    num_features : int
-        Columns of the input.
-    path : Path or str
-        The same boosters give the same bytes.
-    """
+    """Write the ONNX graph ``features -> folds``; the same boosters give the same bytes."""
     ensembles = list(boosters)
     trees = [tree for ensemble in ensembles for tree in ensemble.trees]
     fold_of_tree = [fold for fold, ensemble in enumerate(ensembles) for _ in ensemble.trees]

@@ -64,30 +64,26 @@ class TrainingRun:
 
     def record(self, trained: TrainedModel, tags: Mapping[str, str]) -> tuple[str, str]:
         """Record everything about a model, and return the address of its files and the card."""
-        with _translated(self.address):
-            return self._record(trained, tags)
-
-    def _record(self, trained: TrainedModel, tags: Mapping[str, str]) -> tuple[str, str]:
         manifest = trained.manifest
         params = {name: str(value) for name, value in _params(manifest).items()}
         dataset = _dataset(manifest)
         context = InputTag(mlflow_tags.MLFLOW_DATASET_CONTEXT, "training")
-        self.client.log_inputs(self.id, [DatasetInput(dataset, [context])])
-        model = self.client.create_logged_model(
-            self.experiment_id, "vroom-forecast", source_run_id=self.id, tags=dict(tags), params=params
-        )
-        now = _now()
-        self.client.log_batch(
-            self.id,
-            [
-                Metric(name, value, now, 0, model.model_id, dataset.name, dataset.digest, self.id)
-                for name, value in _metrics(manifest).items()
-            ],
-            [Param(name, value) for name, value in params.items()],
-            [RunTag(name, value) for name, value in tags.items()],
-        )
-        self.client.log_outputs(self.id, [LoggedModelOutput(model.model_id, 0)])
-        with TemporaryDirectory(prefix="vroom-artifacts-") as name:
+        with _translated(self.address), TemporaryDirectory(prefix="vroom-artifacts-") as name:
+            self.client.log_inputs(self.id, [DatasetInput(dataset, [context])])
+            model = self.client.create_logged_model(
+                self.experiment_id, "vroom-forecast", source_run_id=self.id, tags=dict(tags), params=params
+            )
+            now = _now()
+            self.client.log_batch(
+                self.id,
+                [
+                    Metric(name, value, now, 0, model.model_id, dataset.name, dataset.digest, self.id)
+                    for name, value in _metrics(manifest).items()
+                ],
+                [Param(name, value) for name, value in params.items()],
+                [RunTag(name, value) for name, value in tags.items()],
+            )
+            self.client.log_outputs(self.id, [LoggedModelOutput(model.model_id, 0)])
             folder = Path(name)
             (folder / CARD).mkdir()
             card = write_card(manifest, folder / CARD)
@@ -98,8 +94,8 @@ class TrainingRun:
             for part in (trained.directory, folder / "model"):
                 self.client.log_artifacts(self.id, str(part), BUNDLE)
                 self.client.log_model_artifacts(model.model_id, str(part))
-        self.client.finalize_logged_model(model.model_id, "READY")
-        return f"{self.client.get_run(self.id).info.artifact_uri}/{BUNDLE}", card
+            self.client.finalize_logged_model(model.model_id, "READY")
+            return f"{self.client.get_run(self.id).info.artifact_uri}/{BUNDLE}", card
 
 
 @contextmanager
@@ -112,29 +108,19 @@ def open_run(
 ) -> Iterator[TrainingRun]:
     """Open a run for the time of the block; after an error it has failed, and its description is the reason.
 
-    Parameters
-    ----------
-    registry : Registry
-        The experiment has the name of its model.
-    name : str
-        Of the run.
-    tags : mapping of str to str, optional
-        Besides those of the client: user, source and commit.
-    system_metrics : bool
-        Whether to record the load of processor, memory, disk and network.
-
-    Raises
-    ------
-    RegistryError
-        If MLflow cannot be used.
+    It is in the experiment of the model's name, with the client's tags (user, source and commit) and these.
+    ``system_metrics`` records the load of processor, memory, disk and network.
     """
     address, experiment = registry.address, registry.model_name
     client = mlflow.MlflowClient(str(address))  # it repeats the address in errors
     with _credentials(address):
         with _translated(address):
             experiment_id = _experiment(client, experiment)
-            run_id = _create_run(client, experiment_id, name, tags or {})
-        run = TrainingRun(address, client, experiment_id, run_id)
+            known = resolve_tags(dict(tags or {}))
+            if commit := known.get(mlflow_tags.MLFLOW_GIT_COMMIT) or get_git_commit(__file__):
+                known[mlflow_tags.MLFLOW_GIT_COMMIT] = commit
+            run_id = client.create_run(experiment_id, tags=known, run_name=name).info.run_id
+        run = TrainingRun(address, client, experiment_id, str(run_id))
         try:
             with _system_metrics(run.id, address) if system_metrics else nullcontext():
                 yield run
@@ -168,13 +154,6 @@ def _end(registry: Registry, run_id: str, status: str) -> None:
 
 def _now() -> int:
     return int(time.time() * 1000)
-
-
-def _create_run(client: mlflow.MlflowClient, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
-    known = resolve_tags(dict(tags))
-    if commit := known.get(mlflow_tags.MLFLOW_GIT_COMMIT) or get_git_commit(__file__):
-        known[mlflow_tags.MLFLOW_GIT_COMMIT] = commit
-    return str(client.create_run(experiment_id, tags=known, run_name=name).info.run_id)
 
 
 @contextmanager

@@ -50,15 +50,13 @@ def train_candidate(
     registry : Registry
     snapshot, as_of, params, seed, fit
         As ``train`` takes them.
-    tags : mapping of str to str, optional
-        More tags of the run, such as who or what started it.
-    system_metrics : bool
-        Whether to record the load of the machine meanwhile.
+    tags, system_metrics
+        More tags of the run, such as what started it, and whether to record the load of the machine.
 
     Raises
     ------
     TrainingDataError, BaselineError, RegistryError
-        As ``train`` and ``register_candidate`` do.  The run has failed then, and its description says why.
+        The run has failed then, and its description says why.
     """
     snapshot = as_snapshot(snapshot, created_at=as_of)
     engine: Engine | None = "elsewhere" if fit else None
@@ -78,11 +76,7 @@ def train_candidate(
 def register_candidate(registry: Registry, trained: TrainedModel) -> Registered:
     """Record a trained model as a run, register it, and make it the candidate.
 
-    Parameters
-    ----------
-    registry : Registry
-    trained : TrainedModel
-        The whole directory is uploaded, and a model card with its plots.
+    The whole directory is uploaded, and a model card with its plots.
 
     Raises
     ------

@@ -103,9 +103,9 @@ def train(
     Parameters
     ----------
     snapshot : Snapshot or DataFrame
-        Of the offline store, or vehicles with the label; see ``as_snapshot``.
+        A frame as ``as_snapshot`` takes it.
     directory : Path or str
-        Where to write; created if it is missing.
+        Created if it is missing.
     as_of : datetime
         Time of the training, with a time zone; it goes into the manifest and changes nothing else.
     params : TrainingParams, optional
@@ -197,15 +197,14 @@ def _probes(boosters: tuple[FoldBooster, ...], dataset: Dataset, lines: Interval
     order = np.argsort(dataset.price_ratio, kind="stable")
     rows = dataset.features[order[np.linspace(0, len(dataset) - 1, NUM_PROBES).astype(int)]]
     raw = predict_by_fold(boosters, rows).mean(axis=1)
-    forecasts = with_range(raw, lines)
     return tuple(
         Probe(
-            features=dict(zip(dataset.inputs, map(float, row), strict=True)),
-            forecast=float(forecasts.predicted_reservations[i]),
-            low=float(forecasts.low[i]),
-            high=float(forecasts.high[i]),
+            features=dict(zip(dataset.inputs, row, strict=True)),
+            forecast=forecast.predicted_reservations,
+            low=forecast.low,
+            high=forecast.high,
         )
-        for i, row in enumerate(rows)
+        for row, forecast in zip(rows.tolist(), with_range(raw, lines), strict=True)
     )
 
 
