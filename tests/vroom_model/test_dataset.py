@@ -17,8 +17,6 @@ from vroom_model.evaluation.drift import monitor
 from vroom_model.evaluation.gate import decide
 from vroom_model.evaluation.metrics import score
 from vroom_model.folds import fold_of, in_sample
-from vroom_model.manifest import SnapshotRef
-from vroom_model.records import Decision, MonitorReport
 from vroom_model.serving.predictor import Predictor
 from vroom_model.training import train as training
 from vroom_model.training.train import train
@@ -95,13 +93,6 @@ def test_gate_and_monitor_judge_by_vehicles_whose_watch_is_over_alone(
     assert report.outcomes.mae == pytest.approx(metrics["mae"])
     assert report.outcomes.held == pytest.approx(metrics["coverage"], abs=0.02)
     assert report.outcomes.mean_outcome == pytest.approx(metrics["mean_label"])
-
-
-def test_records_of_earlier_releases_are_read_as_none_left_out() -> None:
-    snapshot = SnapshotRef(id="s", digest="0" * 64, num_rows=7, created_at=AS_OF)
-    decision = Decision(promote=True, reason="better", candidate_version=2)
-    report = MonitorReport(version=2, as_of=AS_OF, num_arrivals=0, features=(), outcomes=None)
-    assert [record.num_left_out for record in (snapshot, decision, report)] == [0] * 3
 
 
 def test_models_of_another_length_of_watch_are_compared_by_rates_per_day(

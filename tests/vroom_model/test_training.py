@@ -14,9 +14,10 @@ from tests.vroom_model.champions import AS_OF, WEAK, Champions, trained_model
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.dataset import load_dataset
 from vroom_model.errors import TrainingDataError
+from vroom_model.evaluation.diagnostics import diagnostics
 from vroom_model.evaluation.metrics import score
 from vroom_model.manifest import MANIFEST_NAME, ModelManifest
-from vroom_model.serving.predictor import Predictor
+from vroom_model.serving.predictor import Forecasts, Predictor
 from vroom_model.training.boosting import TrainingParams
 from vroom_model.training.model_card import CALIBRATION_NAME, CARD_NAME, SEGMENTS_NAME, card_text, write_card
 from vroom_model.training.register import register_candidate
@@ -187,3 +188,18 @@ def test_one_extreme_car_moves_no_forecast_of_the_others(fleet: FrameSnapshot) -
         for each in (model, plain)
     )
     assert np.abs(forecasts - expected).max() < 3
+
+
+def test_residuals_and_coverage_are_those_of_each_group_of_vehicles(fleet: FrameSnapshot) -> None:
+    dataset = load_dataset(fleet)
+    photos = dataset.features[:, dataset.inputs.index("num_images")]
+    forecast = dataset.labels + np.where(photos == 3, 2.0, -1.0)
+    ranged = Forecasts(forecast, forecast - 1.5, forecast + 1.5, 0.8)
+    found = diagnostics(ranged, dataset)
+    bins = found.residuals["num_images"]
+    assert [bin.value for bin in bins] == [1, 2, 3, 4, 5]
+    assert [bin.residual for bin in bins] == pytest.approx([-1, -1, 2, -1, -1])
+    assert [bin.coverage for bin in bins] == [1, 1, 0, 1, 1]
+    assert all(sum(bin.num_rows for bin in each) == len(dataset) for each in found.residuals.values())
+    assert sum(found.errors.counts) == len(dataset)
+    assert len(found.errors.counts) == len(found.errors.edges) + 1
