@@ -57,15 +57,7 @@ def make_partitions(database: ServiceAddress, root: ServiceAddress, ranges: list
 class PartitionRunner:
     """Computes parts on a Prefect task runner; ``materialize`` takes it as ``map_ranges``.
 
-    Parameters
-    ----------
-    dask_address : str
-        The setting ``VROOM_DASK_ADDRESS``; empty for threads alone.
-
-    Raises
-    ------
-    ClusterError
-        If Dask cannot be used.
+    An empty address means threads alone; ClusterError if Dask is set and cannot be used.
     """
 
     def __init__(self, dask_address: str) -> None:

@@ -1,6 +1,6 @@
 """How good a model is on vehicles that its boosters never saw."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
@@ -27,8 +27,8 @@ from vroom_model.serving.predictor import Forecasts, Predictor, with_range
 
 Array = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.bool_] | slice
-PredictFold = Callable[[int, npt.NDArray[Any]], Array]
-"""Takes the number of a fold and a feature matrix; returns raw forecasts of that fold's booster."""
+Predict = Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]
+"""Takes a feature matrix; returns the raw forecasts of a booster."""
 SHUFFLES = 10
 NUM_POINTS = 10
 DEVIANCE_FLOOR = 0.01
@@ -133,32 +133,36 @@ def calibration(forecasts: Forecasts, dataset: Dataset) -> tuple[CalibrationPoin
     )
 
 
-def importances(predict_fold: PredictFold, dataset: Dataset, *, seed: int) -> tuple[Importance, ...]:
+def importances(predict: Sequence[Predict], dataset: Dataset, *, seed: int) -> tuple[Importance, ...]:
     """Return out-of-fold permutation importance, the most important feature first.
 
-    Each feature is shuffled within each fold; the spread is the standard deviation over the shuffles.
+    Each feature is shuffled within each fold, whose booster predicts it; the spread is the standard deviation
+    over the shuffles.
     """
     rng = np.random.default_rng(seed)
-    folds = [(int(fold), dataset.take(dataset.folds == fold)) for fold in np.unique(dataset.folds)]
-
-    def error(shuffled_column: int | None = None) -> float:
-        total = 0.0
-        for fold, part in folds:
-            features = part.features
-            if shuffled_column is not None:
-                features = features.copy()
-                features[:, shuffled_column] = rng.permutation(features[:, shuffled_column])
-            total += float(np.abs(predict_fold(fold, features) - part.labels).sum())
-        return total / len(dataset)
-
-    plain = error()
-    found = []
-    for column, name in enumerate(dataset.inputs):
-        rises = np.array([error(column) for _ in range(SHUFFLES)]) - plain
-        found.append(
-            Importance(feature=name, mae_increase=float(rises.mean()), spread=float(rises.std(ddof=1)))
-        )
+    total = np.zeros((len(dataset.inputs), SHUFFLES))
+    for fold, predict_fold in enumerate(predict):
+        part = dataset.take(dataset.folds == fold)
+        total += [rises.sum(axis=1) for rises in rises_when_shuffled(predict_fold, part, rng, SHUFFLES)]
+    found = [
+        Importance(feature=name, mae_increase=float(rises.mean()), spread=float(rises.std(ddof=1)))
+        for name, rises in zip(dataset.inputs, total / len(dataset), strict=True)
+    ]
     return tuple(sorted(found, key=lambda importance: -importance.mae_increase))
+
+
+def rises_when_shuffled(
+    predict: Predict, dataset: Dataset, rng: np.random.Generator, times: int
+) -> Iterator[Array]:
+    """Yield by how much each vehicle's absolute error rises with a feature shuffled: (times, n_vehicles)."""
+    error = np.abs(predict(dataset.features) - dataset.labels)
+    for column in range(len(dataset.inputs)):
+        rises = np.empty((times, len(dataset)))
+        for number in range(times):
+            shuffled = dataset.features.copy()
+            shuffled[:, column] = rng.permutation(shuffled[:, column])
+            rises[number] = np.abs(predict(shuffled) - dataset.labels) - error
+        yield rises
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from vroom_features.offline.snapshots import Snapshot
 from vroom_features.view import VEHICLE_VIEW
 from vroom_model.dataset import PRICE, Dataset, read_blocks
+from vroom_model.evaluation.metrics import rises_when_shuffled
 from vroom_model.folds import NUM_FOLDS
 
 Array = npt.NDArray[np.float64]
@@ -122,25 +123,15 @@ def _choose_features(dataset: Dataset, params: TrainingParams, *, seed: int) -> 
         rows = (dataset.folds != one) & (dataset.folds != other)
         booster = _fit(dataset, rows, (True,) * num_features, params, seed=seed)
         for scored, user in ((one, other), (other, one)):
-            rises[user].append(_rise_when_shuffled(booster, dataset.take(dataset.folds == scored), rng))
+            part = dataset.take(dataset.folds == scored)
+            found = rises_when_shuffled(booster.inplace_predict, part, rng, SHUFFLES)
+            rises[user].append(np.column_stack([each.mean(axis=0) for each in found]))
     chosen = []
     for rise in map(np.concatenate, rises):
         standard_error = rise.std(axis=0) / np.sqrt(len(rise))
         helps = rise.mean(axis=0) > params.select_above_se * standard_error
         chosen.append(tuple(bool(h) or name == PRICE for name, h in zip(dataset.inputs, helps, strict=True)))
     return chosen
-
-
-def _rise_when_shuffled(booster: xgb.Booster, dataset: Dataset, rng: np.random.Generator) -> Array:
-    """Return by how much each vehicle's absolute error rises with each feature shuffled."""
-    error = np.abs(booster.inplace_predict(dataset.features) - dataset.labels)
-    rise = np.zeros(dataset.features.shape)
-    for column in range(len(dataset.inputs)):
-        for _ in range(SHUFFLES):
-            shuffled = dataset.features.copy()
-            shuffled[:, column] = rng.permutation(shuffled[:, column])
-            rise[:, column] += np.abs(booster.inplace_predict(shuffled) - dataset.labels) - error
-    return rise / SHUFFLES
 
 
 class TrainingBatches(xgb.DataIter):

@@ -165,7 +165,7 @@ def train(
         segments=segment_metrics(ranges, dataset),
         calibration=calibration(ranges, dataset),
         diagnostics=diagnostics(ranges, dataset),
-        feature_importances=importances(lambda fold, rows: boosters[fold].predict(rows), dataset, seed=seed),
+        feature_importances=importances([booster.predict for booster in boosters], dataset, seed=seed),
         reference=_reference(dataset),
         libraries=_libraries(),
         files=files,
