@@ -26,6 +26,9 @@ DOCUMENTS = sorted(
 TROUBLE = (ROOT / "docs" / "troubleshooting.md").read_text()
 PACKAGES = ("vroom_features", "vroom_model", "webapp", "flows")
 SEEN = [cells[0] for line in TROUBLE.splitlines() if len(cells := line.strip("| ").split(" | ")) == 3]
+TESTS = set(
+    re.findall(r"def (test_\w+)", "".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py")))
+)
 NO_HISTORY = [path for path in DOCUMENTS if path.name not in {"CHANGELOG.md", "RESULTS.md"}]
 
 
@@ -62,6 +65,7 @@ def test_settings_files_and_commands_exist(document: Path) -> None:
     assert [path for path in paths if not (path.with_suffix(".py").exists() or path.is_dir())] == []
     assert set(re.findall(r"python -m vroom_features ([a-z-]+)", text)) - feature_commands() == set()
     assert set(re.findall(r"prefect deployment run \w+/(\w+)", text)) - deployments() == set()
+    assert set(re.findall(r"`(test_\w+)[`[]", text)) - TESTS == set()
 
 
 def feature_commands() -> set[str]:
