@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -69,13 +68,16 @@ def compare(
     """
     number = chosen.version
     known = {"champion_version": champion.version if champion else None, "candidate_run_id": chosen.run_id}
-    refused = partial(Decision, promote=False, candidate_version=number, **known)
+
+    def refused(reason: str) -> Decision:
+        return Decision(promote=False, reason=reason, candidate_version=number).model_copy(update=known)
+
     if champion and champion.version == number:
-        return refused(reason=f"version {number} is champion already")
+        return refused(f"version {number} is champion already")
     try:
         candidate = score(load(chosen), snapshot)
     except BrokenModelError as exc:
-        return refused(reason=f"version {number} cannot be used: {exc.problem}; train again")
+        return refused(f"version {number} cannot be used: {exc.problem}; train again")
     try:
         rival = score(load(champion), snapshot) if champion else None
     except BrokenModelError as exc:
