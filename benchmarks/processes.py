@@ -91,15 +91,22 @@ def wait_for(
 ) -> None:
     """Return once the address answers, to a POST if there is a body, with this status in its document."""
     until = time.monotonic() + timeout_s
-    while time.monotonic() < until:
-        try:
-            answer = httpx.request("GET" if body is None else "POST", url, json=body, timeout=5)
-            if answer.is_success and (status is None or answer.json()["status"] == status):
-                return
-        except httpx.HTTPError:
-            pass  # not up yet
-        time.sleep(0.01)
+    with httpx.Client(timeout=5) as client:  # one for all: to make one takes longer than to ask
+        while time.monotonic() < until:
+            try:
+                answer = client.request("GET" if body is None else "POST", url, json=body)
+                if answer.is_success and (status is None or answer.json()["status"] == status):
+                    return
+            except httpx.HTTPError:
+                pass  # not up yet
+            time.sleep(0.01)
     raise TimeoutError(f"{url} did not answer as it should within {timeout_s:.0f} s")
+
+
+def cpu_s(process: psutil.Process) -> float:
+    """Return the processor time that a process and all that it started used so far."""
+    everyone = [process, *process.children(recursive=True)]
+    return float(sum(sum(member.cpu_times()[:2]) for member in everyone))
 
 
 def pss_mb(process: psutil.Process) -> float:

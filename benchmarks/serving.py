@@ -2,7 +2,7 @@
 
 Starts Redis, MLflow and the web app with two workers, trains and registers two models, and drives the app
 with wrk (Debian's package `wrk`).  The echo route takes the same short way as `/predict`, parses the same
-body and returns a constant; the Flask echo is a view that does so.  `mlflow models serve` has the same graph.
+body and returns a constant; the Flask echo is a view that does so.
 """
 
 import argparse
@@ -20,12 +20,11 @@ import httpx
 import redis
 
 from benchmarks.load import Load, median, post, post_and_check, post_ids, wrk
-from benchmarks.processes import pss_mb
-from benchmarks.serving_stack import Stack, mlflow_models_serve, stack
+from benchmarks.processes import cpu_s, pss_mb
+from benchmarks.serving_stack import Stack, stack
 from tests.promises.system import VEHICLE
 from vroom_model.messages import ModelLoaded, ModelPromoted
 
-FEATURES = [[1.0, 4.0, 0.0, 120.0, -5.0]]
 NUM_STORED = 500
 NUM_STREAMS = 200
 NUM_SWAPS = 50
@@ -134,11 +133,11 @@ def main() -> int:
         print(f"start to healthy      {app.start_s:6.2f} s")
         print(f"memory at start       {pss_mb(app.process):6.0f} MB PSS, server and {WORKERS} workers")
         loads = measure(app, seconds=options.seconds, rounds=options.rounds)
-        cpu = app.cpu_s()
+        cpu = cpu_s(app.process)
         checked = wrk(
             f"{app.url}/predict", post(json.dumps(VEHICLE)), connections=16, seconds=options.seconds
         )
-        cpu_us = (app.cpu_s() - cpu) / checked.num_requests * 1e6
+        cpu_us = (cpu_s(app.process) - cpu) / checked.num_requests * 1e6
         answers = {}
         for version in (app.versions[1], app.versions[0]):
             app.registry.set_alias("champion", version)
@@ -162,14 +161,8 @@ def main() -> int:
         swaps(app, num_swaps=NUM_UNHEARD, pause_s=0, promoted=unheard, is_told=False)
         print(f"memory after the load {pss_mb(app.process):6.0f} MB PSS")
         print(f"CPU of one /predict   {cpu_us:6.0f} us\n")
-        bundle_load = {}
-        with mlflow_models_serve(app.bundle) as url:
-            script = post(json.dumps({"inputs": FEATURES}))
-            for connections in (1, 16):
-                name = f"mlflow models serve, {connections} connection(s)"
-                bundle_load[name] = wrk(url, script, connections=connections, seconds=options.seconds)
-    show(loads | bundle_load | {f"/predict while {len(promoted)} swaps, 16 connections": under})
-    summary(loads, bundle_load, promoted, under)
+    show(loads | {f"/predict while {len(promoted)} swaps, 16 connections": under})
+    summary(loads, promoted, under)
     print(
         f"promote to all {WORKERS} workers swapped, {len(unheard)} times without the message: "
         f"p50 {statistics.median(unheard) / 1000:.1f} s, max {max(unheard) / 1000:.1f} s"
@@ -177,15 +170,12 @@ def main() -> int:
     return 0 if len(promoted) == NUM_SWAPS and under.num_failed == 0 else 1
 
 
-def summary(loads: dict[str, Load], theirs: dict[str, Load], promoted: list[float], under: Load) -> None:
+def summary(loads: dict[str, Load], promoted: list[float], under: Load) -> None:
     """Print the ratios that are promised."""
     echo, stored = loads["echo, 1 connection"].p50_ms, loads["/predict/id, 1 connection"].p50_ms
     ours, ours16 = loads["/predict, 1 connection"], loads["/predict, 16 connections"]
-    one, sixteen = theirs.values()
     print(f"\n/predict p50 against echo: {ours.p50_ms / echo:.2f} x")
     print(f"/predict/id p50 against echo: {stored / echo:.2f} x")
-    print(f"throughput against mlflow models serve, 16 connections: {ours16.per_s / sixteen.per_s:.0f} x")
-    print(f"p50 of mlflow models serve against /predict, 1 connection: {one.p50_ms / ours.p50_ms:.0f} x")
     print(
         f"promote to all {WORKERS} workers swapped, {len(promoted)} times under load: "
         f"p50 {statistics.median(promoted):.0f} ms, max {max(promoted):.0f} ms"

