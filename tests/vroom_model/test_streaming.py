@@ -1,6 +1,9 @@
 """Boosters of large fleets: fitted in batches, from a stored snapshot, and on a Dask cluster."""
 
+import os
+import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from tests.promises.system import wait_until
 from tests.snapshots import FrameSnapshot
 from tests.vroom_features.stores import seed_with_booked_arrivals, store_fleet
 from tests.vroom_model.champions import AS_OF, WEAK, trained_model
@@ -112,3 +116,36 @@ def test_a_dask_cluster_makes_the_same_bytes_wherever_its_workers_read(
 
     assert learned(placed=True) == expected[0]
     assert learned(placed=False) != expected[0]  # else this test would show nothing
+
+
+@pytest.mark.filterwarnings("ignore")  # as above
+@pytest.mark.timeout(120, func_only=True)  # XGBoost's other workers wait longer for a lost one
+def test_a_dask_cluster_trains_again_at_once_after_a_worker_was_killed_in_training(
+    client: "Client", stored: Snapshot
+) -> None:
+    from vroom_model.training.dask_training import fit_on_dask  # noqa: PLC0415  # an optional extra
+
+    expected = raw(fit_on_dask(client, stored, ALL_FEATURES, seed=0))
+    pids, in_training = client.run(os.getpid), list[str]()
+
+    def is_in_training() -> bool:
+        processing = client.processing().items()
+        in_training[:] = [address for address, keys in processing if any(map(is_of_training, keys))]
+        return bool(in_training)
+
+    def kill_a_worker() -> None:
+        wait_until(is_in_training)
+        os.kill(pids[in_training[0]], signal.SIGKILL)
+
+    with ThreadPoolExecutor(1) as pool:
+        killed = pool.submit(kill_a_worker)
+        with pytest.raises((ValueError, RuntimeError)):
+            fit_on_dask(client, stored, ALL_FEATURES, seed=0)
+        killed.result()
+    client.wait_for_workers(2)
+    assert raw(fit_on_dask(client, stored, ALL_FEATURES, seed=0)) == expected
+
+
+def is_of_training(key: object) -> bool:
+    """Whether a task of Dask is XGBoost's training of one worker."""
+    return str(key).startswith("fn-")

@@ -27,7 +27,8 @@ def fit_on_dask(
 
     The workers must be able to read the offline store.  The same snapshot, parameters and seed give the same
     boosters, bit for bit, on the same number of workers and threads; other numbers add in another order and
-    round otherwise.
+    round otherwise.  If it fails, as when a worker is lost, the workers are restarted: XGBoost leaves the
+    others waiting for the lost one, for minutes or for good, and another try would wait for them.
     """
     boosters = []
     for fold in range(params.num_folds):
@@ -35,7 +36,12 @@ def fit_on_dask(
         place(client, matrix)
         num_rows = snapshot.num_labels * (params.num_folds - 1) // params.num_folds
         settings = booster_params(params, inputs=inputs, num_rows=num_rows, seed=seed)
-        trained = dxgb.train(client, settings, matrix, num_boost_round=params.num_rounds)
+        try:
+            trained = dxgb.train(client, settings, matrix, num_boost_round=params.num_rounds)
+        except Exception:
+            left = matrix.worker_map.keys() & client.scheduler_info(n_workers=-1)["workers"].keys()
+            client.restart_workers(list(left), raise_for_error=False)
+            raise
         boosters.append(FoldBooster(trained["booster"], (True,) * len(inputs)))
     return tuple(boosters)
 
