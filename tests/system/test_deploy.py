@@ -7,12 +7,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.promises.system import ROOT, VEHICLE, wait_until
+from tests.promises.system import ROOT, VEHICLE, Json, wait_until
 from tests.system.containers import HOST, OURS, VARIABLES, Containers, started
 from tests.system.images import DEPLOY, compose, machine, stages
 
@@ -80,13 +81,16 @@ def test_the_alerts_are_valid_and_fire() -> None:
     assert tested == {rule["alert"] for rule in rules}
 
 
+def panel_expressions() -> list[str]:
+    """Return what the dashboard asks Prometheus."""
+    panels = json.loads((MONITORING / "grafana.json").read_text())["panels"]
+    return [target["expr"] for panel in panels for target in panel["targets"]]
+
+
 def selectors() -> Iterator[tuple[str, str]]:
     """Yield each metric that an alert or the dashboard reads, with its labels."""
     rules = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"][0]["rules"]
-    panels = json.loads((MONITORING / "grafana.json").read_text())["panels"]
-    expressions = [rule["expr"] for rule in rules]
-    expressions += [target["expr"] for panel in panels for target in panel["targets"]]
-    for expression in expressions:
+    for expression in [*(rule["expr"] for rule in rules), *panel_expressions()]:
         yield from re.findall(r"\b(vroom_\w+)(?:\{([^}]*)\})?", expression)
 
 
@@ -94,24 +98,19 @@ def selectors() -> Iterator[tuple[str, str]]:
 def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
     if os.geteuid() != 0 or shutil.which("unshare") is None or shutil.which("apt-get") is None:
         pytest.skip("images are built by root on Debian alone: it takes namespaces and packages")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):  # tests go without; installing does not
-            patch.delenv(name, raising=False)
-            if (kept := os.environ.get(f"TESTS_{name}")) is not None:
-                patch.setenv(name, kept)
-        with machine(tmp_path_factory.mktemp("deploy")) as made:
-            containers = Containers(made)
-            hosts = f"127.0.0.1 localhost {' '.join(containers.services)}\n"
-            for image in (*dict.fromkeys(map(containers.image, OURS)), "others"):
-                if image == "others":
-                    containers.prepare_others()
-                else:
-                    made.build(image)
-                made.run("sh", "-c", f"echo '{hosts}' >{made.root(image)}/etc/hosts")
-            for name in OURS:
-                containers.mount_volumes(name)
-            with containers.stack:
-                yield containers
+    with machine(tmp_path_factory.mktemp("deploy")) as made:
+        containers = Containers(made)
+        hosts = f"127.0.0.1 localhost {' '.join(containers.services)}\n"
+        for image in (*dict.fromkeys(map(containers.image, OURS)), "others"):
+            if image == "others":
+                containers.prepare_others()
+            else:
+                made.build(image)
+            made.run("sh", "-c", f"echo '{hosts}' >{made.root(image)}/etc/hosts")
+        for name in OURS:
+            containers.mount_volumes(name)
+        with containers.stack:
+            yield containers
 
 
 @pytest.mark.timeout(2400)
@@ -172,3 +171,39 @@ def test_alerts_and_dashboard_read_metrics_that_are_there(containers: Containers
     for metric, given in selectors():
         assert metric in labels
         assert set(re.findall(r"(\w+)=", given)) <= labels[metric], metric
+
+
+@pytest.mark.timeout(600)
+def test_prometheus_has_data_for_every_panel_and_an_alert_when_the_web_app_is_stopped(
+    containers: Containers,
+) -> None:
+    def answer(what: str, *options: str) -> Json:
+        address = "http://prometheus:9090"
+        found: Json = containers.json(f"/api/v1/{what}", *options, address=address)["data"]
+        return found
+
+    def has_numbers(expression: str) -> bool:
+        found = answer("query", "-G", "--data-urlencode", f"query={expression}")["result"]
+        return bool(found) and all(series["value"][1] != "NaN" for series in found)
+
+    def rules() -> list[Json]:
+        return list(answer("rules")["groups"][0]["rules"])
+
+    body = ["-H", "Content-Type: application/json", "-d", json.dumps(VEHICLE)]
+    empty = panel_expressions()
+
+    def is_on_every_panel() -> bool:
+        containers.json("/predict", *body)  # rates are of what is asked between two scrapes
+        empty[:] = [expression for expression in empty if not has_numbers(expression)]
+        return not empty
+
+    with suppress(AssertionError):
+        wait_until(is_on_every_panel, timeout_s=120)
+    assert empty == []
+    assert [target["health"] for target in answer("targets")["activeTargets"]] == ["up"]
+    assert {rule["health"] for rule in rules()} == {"ok"}
+    assert "firing" not in {rule["state"] for rule in rules()}
+
+    containers.stop("web")
+    wait_until(lambda: any(rule["state"] == "firing" for rule in rules()), timeout_s=180)
+    assert [rule["name"] for rule in rules() if rule["state"] == "firing"] == ["VroomDown"]
