@@ -14,6 +14,8 @@ from vroom_features.settings import Settings, read_settings
 from webapp.parent_watchdog import KILL_AFTER_S, KILL_STREAMS_AFTER_S
 
 THREADS_A_WORKER = 32
+STREAMS_MAX = 10_000
+"""Open event streams; one more waits until another closes.  Granian's own limit is 1,024."""
 
 
 def serve(settings: Settings) -> None:
@@ -41,6 +43,7 @@ def serve_events(settings: Settings) -> None:
         port=settings.web_events_port,
         interface=Interfaces.ASGI,
         http=HTTPModes.http1,
+        backpressure=STREAMS_MAX,
         respawn_failed_workers=True,
         workers_kill_timeout=KILL_STREAMS_AFTER_S,
     ).serve()
