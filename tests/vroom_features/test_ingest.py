@@ -55,6 +55,15 @@ def test_a_changed_file_updates_adds_and_removes(source: SourceStore, tmp_path: 
         assert after.row_version > before.row_version
 
 
+def test_every_booking_of_one_moment_counts_and_is_known_again(source: SourceStore, tmp_path: Path) -> None:
+    booked = [(2, 0), (1, 1), *[(1, 0)] * 200, (2, 0)]
+    files = write_csvs(tmp_path, map(vehicle_line, (1, 2)), booking_lines(booked))
+    assert counts(seed(source, files)) == {"vehicles_added": 2, "reservations_added": 203}
+    write_csvs(files, map(vehicle_line, (1, 2)), booking_lines([*booked, (2, 0)]))
+    assert counts(seed(source, files)) == {"reservations_added": 1}
+    assert [row.num_reservations for row in source.get_vehicles((1, 2))] == [201, 3]
+
+
 def test_a_file_that_takes_a_typed_in_vehicles_id_is_refused(source: SourceStore, tmp_path: Path) -> None:
     arrive(source)
     with source.engine.begin() as connection:

@@ -123,8 +123,12 @@ def in_order(bookings: pd.DataFrame) -> pd.DataFrame:
     ids, moments = ids[order], moments[order]
     occurrence = np.zeros(len(order), np.int8)
     ordered = pd.DataFrame({"vehicle_id": ids, "created_at": moments, "occurrence": occurrence}, copy=False)
-    if ((ids[1:] == ids[:-1]) & (moments[1:] == moments[:-1])).any():  # counting them is slow
-        ordered["occurrence"] = ordered.groupby(BOOKING_KEY[:2], sort=False).cumcount()
+    is_repeat = (ids[1:] == ids[:-1]) & (moments[1:] == moments[:-1])
+    if is_repeat.any():  # a few among millions, and counting takes memory
+        repeated = ordered[np.append(is_repeat, False) | np.append(False, is_repeat)]
+        counted = repeated.groupby(BOOKING_KEY[:2], sort=False).cumcount()
+        ordered["occurrence"] = ordered["occurrence"].astype(np.min_scalar_type(counted.max()))
+        ordered.loc[counted.index, "occurrence"] = counted
     return ordered
 
 
