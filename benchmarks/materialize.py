@@ -39,11 +39,17 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vroom-benchmark-") as name:
         for size in options.vehicles:
-            data = (options.folder or Path(name)) / f"{size}"
-            if not (data / "reservations.csv").exists():
-                generator = [sys.executable, str(ROOT / "data" / "generate.py"), "--out", str(data)]
-                subprocess.run([*generator, "--vehicles", str(size), "--seed", "7"], check=True)
+            data = generate(size, options.folder or Path(name))
             measure(size, data, Path(name) / f"work-{size}", options.rounds)
+
+
+def generate(size: int, folder: Path) -> Path:
+    """Return the folder of a fleet's two CSV files, which are made unless they are there."""
+    data = folder / f"{size}"
+    if not (data / "SHA256SUMS").exists():  # written last
+        generator = [sys.executable, str(ROOT / "data" / "generate.py"), "--out", str(data)]
+        subprocess.run([*generator, "--vehicles", str(size), "--seed", "7"], check=True)
+    return data
 
 
 def measure(size: int, data: Path, work: Path, rounds: int) -> None:

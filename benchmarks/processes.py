@@ -1,8 +1,8 @@
 """Programs that benchmarks start: servers for a while, and commands of which the cost is measured."""
 
 import json
-import os
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +15,15 @@ import httpx
 import psutil
 
 ROOT = Path(__file__).parents[1]
+RUN = """
+import json, os, sys
+pid = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ)
+_, status, used = os.wait4(pid, 0)
+with open(sys.argv[1], "w") as file:
+    json.dump([used.ru_utime + used.ru_stime, used.ru_maxrss], file)
+sys.exit(os.waitstatus_to_exitcode(status) % 256)
+"""
+"""Runs a command.  Linux counts the memory of a process as that of those it starts, so a small one does."""
 
 
 @dataclass(frozen=True)
@@ -44,25 +53,22 @@ def cost(command: Sequence[str], *, cwd: Path = ROOT, environment: Mapping[str, 
     RuntimeError
         If it fails, with the end of what it printed.
     """
-    with tempfile.TemporaryFile("w+") as errors:
+    with tempfile.NamedTemporaryFile("r") as used:
         started = time.perf_counter()
-        with subprocess.Popen(
-            command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
-        ) as process:
-            assert process.stdout is not None
-            try:
-                output = process.stdout.read()
-                _, status, used = os.wait4(process.pid, 0)
-            except KeyboardInterrupt:
-                stop(process)
-                raise
-            process.returncode = os.waitstatus_to_exitcode(status)
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", RUN, used.name, *command],
+            cwd=cwd,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         wall_s = time.perf_counter() - started
-        if process.returncode:
-            errors.seek(0)
-            said = (output + errors.read())[-3000:]
-            raise RuntimeError(f"{' '.join(command)} in {cwd} ended with {process.returncode}:\n{said}")
-    return Cost(wall_s, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, output)
+        if done.returncode:
+            said = (done.stdout + done.stderr)[-3000:]
+            raise RuntimeError(f"{' '.join(command)} in {cwd} ended with {done.returncode}:\n{said}")
+        seconds, rss_kib = json.load(used)
+    return Cost(wall_s, seconds, rss_kib / 1024, done.stdout)
 
 
 @contextmanager
