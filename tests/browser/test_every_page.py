@@ -1,7 +1,7 @@
 """What holds for every page: accessible and light, in both themes, on a phone and on a wide screen."""
 
 import re
-from typing import Literal
+from itertools import product
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.chromium import BLANK, Window, password_of
 from tests.browser.conftest import WindowOf
+from tests.browser.screenshots import SCHEMES
 from tests.browser.site import Site
 from tests.vroom_features.stores import arrive
 
@@ -16,18 +17,14 @@ pytestmark = pytest.mark.browser
 LISTS = ("/my-cars", "/arrivals", "/fleet", "/fleet/12", "/models", "/feature-stores", "/runs")
 PAGES = ("/", *LISTS, "/system", "/system/audit", "/models/diagnostics", "/sign-in", "/docs", "/nowhere")
 WEIGHT_MAX_BYTES = 150_000
-LOOKS: tuple[tuple[Literal["light", "dark"], int], ...] = (("light", 1280), ("dark", 390))
+LOOKS = tuple(product(SCHEMES, (1440, 390)))
+AXE = {"resultTypes": ["violations"], "rules": {"target-size": {"enabled": True}}}
 
 
-def serious(page: Page) -> list[str]:
-    """Return what axe-core finds of serious or critical impact."""
-    found = Axe().run(page).response["violations"]
-    return [
-        f"{violation['id']}: {node['html'][:200]}"
-        for violation in found
-        if violation["impact"] in {"serious", "critical"}
-        for node in violation["nodes"]
-    ]
+def violations(page: Page) -> list[str]:
+    """Return what axe-core finds, small targets and missing landmarks too."""
+    found = Axe().run(page, options=AXE).response["violations"]
+    return [f"{violation['id']}: {node['html'][:200]}" for violation in found for node in violation["nodes"]]
 
 
 def test_a_page_without_a_model_says_so_and_starts_with_the_first_one(
@@ -36,7 +33,7 @@ def test_a_page_without_a_model_says_so_and_starts_with_the_first_one(
     page = window_of(site_without_a_model).open("/models")
     for path in ("/models", "/arrivals", "/fleet", "/system", "/"):
         page.goto(path)
-        assert serious(page) == [], path
+        assert violations(page) == [], path
     expect(page.locator("#answer")).to_contain_text("There are no forecasts yet")
     expect(page.locator("#model-chip")).to_have_text("No model yet")
     version = site_without_a_model.promote_another()
@@ -61,7 +58,7 @@ def test_a_page_is_accessible_and_light_and_asks_no_other_host(window: Window, s
     for scheme, width in LOOKS:
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         page.set_viewport_size({"width": width, "height": 844})
-        assert serious(page) == [], (scheme, width)
+        assert violations(page) == [], (scheme, width)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert hosts == {"127.0.0.1"}
 

@@ -225,12 +225,12 @@ def test_cars_are_compared_side_by_side_at_an_address_that_holds_them(window: Wi
     fill(page, actual_price="52,50", num_images=5)
     if not scripts:
         page.get_by_role("button", name="Forecast", exact=True).click()
-    table = page.get_by_role("region", name="Cars side by side")
+    table = page.get_by_role("group", name="Cars side by side")
     expect(table).to_contain_text("52,50")
     shown = table.get_by_role("row").nth(1).locator("strong").all_inner_texts()
     assert shown == [f"{figure(page)}", f"{first}"]
     shared = window.open(page.url, scripts=False)
-    assert shared.get_by_role("region", name="Cars side by side").inner_text() == table.inner_text()
+    assert shared.get_by_role("group", name="Cars side by side").inner_text() == table.inner_text()
     assert figure(shared) == figure(page)
     page.get_by_role("link", name="Show", exact=True).click()
     expect(page.locator("#actual_price")).to_have_value("77")
@@ -274,7 +274,7 @@ def test_a_phone_shows_the_answer_beside_the_form_and_rows_as_cards(window: Wind
     expect(follow).to_be_hidden()
     for path, name in (("/", "Cars like it"), ("/fleet", "Fleet"), ("/arrivals", "Saved cars")):
         page.goto(path)
-        table = page.get_by_role("region", name=name, exact=True)
+        table = page.get_by_role("group", name=name, exact=True)
         assert table.evaluate("table => table.scrollWidth <= table.clientWidth"), name
         expect(table.locator("td[data-label=Price]").first).to_be_visible()
 

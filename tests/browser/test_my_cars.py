@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.chromium import Window
-from tests.browser.test_every_page import LOOKS, serious
+from tests.browser.test_every_page import LOOKS, violations
 
 pytestmark = pytest.mark.browser
 
@@ -23,7 +23,7 @@ def assert_accessible(page: Page) -> None:
     for scheme, width in LOOKS:
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         page.set_viewport_size({"width": width, "height": 844})
-        assert serious(page) == [], (page.url, scheme)
+        assert violations(page) == [], (page.url, scheme)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 

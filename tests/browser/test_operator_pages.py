@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.chromium import BLANK, Window
 from tests.browser.site import Site
-from tests.browser.test_every_page import serious
+from tests.browser.test_every_page import violations
 from tests.browser.test_other_pages import never_reloaded
 from tests.promises.system import wait_until
 from tests.vroom_features.stores import arrive
@@ -40,7 +40,7 @@ def two_versions(site: Site) -> tuple[int, int]:
 def test_an_open_page_shows_a_check_for_drift_when_it_has_ended(window: Window, site: Site) -> None:
     site.forget_drift()
     page = window.open("/models", signed_in=True)
-    drift = page.get_by_role("region", name="Drift").first
+    drift = page.get_by_role("region", name="Drift")
     expect(page.get_by_text("Not checked yet.")).to_be_visible()
     with never_reloaded(page):
         site.check_drift()
@@ -116,7 +116,7 @@ def test_the_audit_log_shows_reasons_and_is_filtered(window: Window, two_version
     expect(page.get_by_text("Not started.")).to_be_visible()
     page.goto("/system")
     page.get_by_role("link", name="Audit log").click()
-    rows = page.get_by_role("region", name="Audit log").locator("tbody tr")
+    rows = page.get_by_role("group", name="Audit log").locator("tbody tr")
     expect(rows.nth(0)).to_contain_text("it errs on vans")
     expect(rows.nth(1)).to_contain_text("Read the registry")
     page.get_by_label("Action").select_option("Read the registry")
@@ -149,7 +149,7 @@ def test_an_alert_is_shown_to_the_operator_alone_and_goes_with_its_cause(window:
     page.goto("/fleet")
     alert = page.locator("#alerts").get_by_role("link", name=re.compile("^Large drift: .*Photos"))
     expect(alert).to_be_visible()
-    assert serious(page) == []
+    assert violations(page) == []
     expect(visitor.get_by_text("Large drift")).to_have_count(0)
     with never_reloaded(page):
         site.forget_drift()
