@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.chromium import Window
+from tests.browser.chromium import BLANK, Window
 from tests.browser.screenshots import SCHEMES
 from tests.browser.site import Site
 from tests.vroom_features.stores import arrive
@@ -15,6 +15,27 @@ from vroom_features.vehicle import EXAMPLE
 
 pytestmark = pytest.mark.browser
 NUMBER = re.compile(r"^\d+\.\d$")
+COLLECT_DRAWN_BOXES = """
+window.drawn = [];
+const { clearRect, fillText } = CanvasRenderingContext2D.prototype;
+CanvasRenderingContext2D.prototype.clearRect = function (...all) {
+  drawn = drawn.filter(({ canvas }) => canvas !== this.canvas);
+  return clearRect.apply(this, all);
+};
+CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
+  const box = this.measureText(text);
+  const place = this.getTransform();
+  const from = place.transformPoint({ x: x - box.actualBoundingBoxLeft, y: y - box.actualBoundingBoxAscent });
+  const to = place.transformPoint({ x: x + box.actualBoundingBoxRight, y: y + box.actualBoundingBoxDescent });
+  const [left, right] = [from.x, to.x].sort((a, b) => a - b);
+  const [top, bottom] = [from.y, to.y].sort((a, b) => a - b);
+  drawn.push({ canvas: this.canvas, text, left, right, top, bottom });
+  return fillText.call(this, text, x, y);
+};"""
+COLLIDING = """drawn.flatMap((a) => drawn
+  .filter((b) => a !== b && a.canvas === b.canvas && a.left < b.right && b.left < a.right)
+  .filter((b) => a.top < b.bottom && b.top < a.bottom)
+  .map((b) => `${a.text} | ${b.text}`))"""
 
 
 def fill(page: Page, **values: float | str) -> None:
@@ -277,6 +298,18 @@ def test_a_phone_shows_the_answer_beside_the_form_and_rows_as_cards(window: Wind
         table = page.get_by_role("group", name=name, exact=True)
         assert table.evaluate("table => table.scrollWidth <= table.clientWidth"), name
         expect(table.locator("td[data-label=Price]").first).to_be_visible()
+
+
+def test_the_texts_of_a_chart_do_not_collide_on_a_phone(window: Window) -> None:
+    page = window.open(BLANK, width=390)
+    page.add_init_script(COLLECT_DRAWN_BOXES)
+    for own, market in ((50, 50), (50.5, 50), (45, 50), (81_000, 80_000)):
+        page.goto(f"/?actual_price={own}&recommended_price={market}")
+        for plot in page.locator("#result .plot").all():
+            plot.scroll_into_view_if_needed()
+            expect(plot.locator("canvas")).to_be_visible()
+        assert {"now", "market"} <= set(page.evaluate("drawn.map(({ text }) => text)"))
+        assert page.evaluate(COLLIDING) == [], (own, market)
 
 
 def test_the_range_stands_out_in_both_themes(window: Window) -> None:

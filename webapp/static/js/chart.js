@@ -61,6 +61,11 @@ function axis(label, extra) {
   return { stroke: colour("soft"), font, labelFont: font, label, labelSize: 18, labelGap: 2, grid, ticks: { show: false }, ...extra };
 }
 
+// Of the longest number at a vertical axis, which its title stands beside.
+function widthOf(u, texts) {
+  return Math.max(44, ...(texts ?? []).map((text) => 7 * text.length + 9));
+}
+
 // build({ table data }, library, what load returned) gives { data, options }; drawn again when size or theme changes.
 export async function draw(figure, build, load = () => null) {
   const place = figure.querySelector(".plot");
@@ -88,7 +93,7 @@ export async function draw(figure, build, load = () => null) {
         height: place.clientHeight,
         legend: { show: false },
         scales: { x: { time: false } },
-        axes: [axis(x, { size: 34, ...xAxis }), axis(y, { size: 44 })],
+        axes: [axis(x, { size: 34, ...xAxis }), axis(y, { size: widthOf })],
         ...options,
         cursor: { drag: { x: false, y: false }, points: { size: 9 }, ...options.cursor },
       },
