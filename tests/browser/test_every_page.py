@@ -113,6 +113,6 @@ def test_the_operator_signs_in_reloads_the_model_and_signs_out(window: Window, s
     version = page.locator("#model-chip").inner_text()
     page.get_by_role("button", name="Reload").click()
     page.get_by_role("dialog").get_by_role("button", name="Reload").click()
-    expect(page.locator("main .notice").first).to_have_text(f"{version} serves.")
+    expect(page.locator("main .notice").first).to_have_text(f"{version} is live.")
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("link", name="Sign in").first).to_be_visible()

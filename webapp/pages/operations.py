@@ -33,19 +33,19 @@ ACTIONS = {
             "train",
             "Train a model",
             "Train a model on the latest snapshot?",
-            "It is compared with the champion, and serves from then on only if it is better.",
+            "It is compared with the champion, and goes live only if it is better.",
         ),
         Action(
             "promote",
             "Promote the candidate",
             "Compare the candidate with the champion?",
-            "If it is better it serves at once; if not, the reason is shown here.",
+            "If it is better it goes live at once; if not, the reason is shown here.",
         ),
         Action(
             "rollback",
             "Roll back",
             "Bring the previous champion back?",
-            "The model that served before serves again at once. You can promote again afterwards.",
+            "The model that was live before is live again at once. You can promote again afterwards.",
             is_risky=True,
             asks_reason=True,
         ),
@@ -70,7 +70,7 @@ PROMOTE_VERSION = Action(
     "promote",
     "Promote it",
     "Promote this model whatever the comparison says?",
-    "It serves at once. Broken files are refused all the same.",
+    "It goes live at once. Broken files are refused all the same.",
     is_risky=True,
     asks_reason=True,
 )
@@ -146,5 +146,5 @@ def reload() -> Response:
     if problem := services().slot.problem:
         flash(f"The registry was read, but: {problem}", "warn")
     else:
-        flash(f"Model {model.version} serves." if model else "The registry has no champion.", "good")
+        flash(f"Model {model.version} is live." if model else "The registry has no champion.", "good")
     return redirect(url_for("models.show"), 303)

@@ -73,5 +73,5 @@ showCurrentPage();
 localTimes(document);
 themeSwitch();
 on("replaced", localTimes);
-on("model", ({ version }) => toast(version ? `Model ${version} serves now.` : "No model serves now."));
+on("model", ({ version }) => toast(version ? `Model ${version} is live now.` : "No model is live now."));
 start();
