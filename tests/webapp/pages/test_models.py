@@ -138,7 +138,9 @@ def test_versions_are_listed_and_two_compared_on_the_same_cars(
     keep_decision(services, candidate, champion, **compared)
     services.registry.set_tags(candidate, {"coverage": "0.8123"})
     listed = client.page("/models").partition('id="versions"')[2]
-    assert re.search(rf'<th scope="row">{candidate}.*It is better<.*81.2%<', listed, re.DOTALL)
+    assert re.search(
+        rf'<th scope="row">{candidate}.*>promoted</span> It is better<.*81.2%<', listed, re.DOTALL
+    )
     shown = client.page("/models/compare", a=candidate, b=champion)
     assert "On the same 800 cars" in shown
     assert re.search(r"321<.*3.10<.*3.40<.*-0.300<.*-0.500 to -0.100<", shown)
