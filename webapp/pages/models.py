@@ -103,7 +103,6 @@ def read_history(promotions: PromotionService, offline_store: ServiceAddress) ->
         return History(records, problem=str(exc))
     if candidate and champion and candidate.version == champion.version:
         candidate = None
-    snapshot = current_manifest(offline_store)
     is_under_way = bool(records) and not records[0].is_closed
     is_by_hand = champion is not None and not (is_under_way or explains(last_made(records), champion))
     snapshot = current_manifest(offline_store)
