@@ -49,7 +49,7 @@ def test_an_open_page_shows_a_check_for_drift_when_it_has_ended(window: Window, 
     expect(page.get_by_text("Not checked yet.")).to_have_count(0)
 
 
-@pytest.mark.parametrize(("path", "num_charts"), [("/models", 1), ("/models/diagnostics", 13)])
+@pytest.mark.parametrize(("path", "num_charts"), [("/models", 2), ("/models/diagnostics", 13)])
 def test_each_chart_of_models_is_drawn_with_its_titles_and_says_its_points(
     window: Window, site: Site, path: str, num_charts: int
 ) -> None:
@@ -64,6 +64,7 @@ def test_each_chart_of_models_is_drawn_with_its_titles_and_says_its_points(
         expect(chart.locator("canvas")).to_be_visible()
         titles = {chart.get_attribute("data-x"), chart.get_attribute("data-y")}
         assert titles <= set(page.evaluate("[...drawnTexts]"))
+        assert re.search("reservations|%", f"{titles}")  # the unit
         chart.locator(".u-over").hover()
         chart.locator("summary").press("Enter")
         heads = chart.locator("thead th").all_inner_texts()

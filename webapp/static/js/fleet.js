@@ -38,7 +38,7 @@ function drawScatter(figure) {
     const data = [0, 1, 2, 3].map((column) => rows.map((row) => row[column]));
     return {
       x: "Forecast bookings",
-      y: "Booked",
+      y: "Actual bookings",
       data,
       options: {
         scales: { x: { time: false, range: [0, right] }, y: { range: [0, top] } },

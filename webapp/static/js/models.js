@@ -5,8 +5,8 @@ const MARGIN_S = 10 * 86400;
 
 function drawMatured(figure) {
   draw(figure, ({ day, error, expected }, uPlot) => ({
-    x: "Bookings through",
-    y: "Mean error",
+    x: figure.dataset.x,
+    y: figure.dataset.y,
     xAxis: { space: 90, values: (u, days) => days.map((seconds) => new Date(seconds * 1000).toISOString().slice(0, 10)) },
     data: [day, error, expected],
     options: {
