@@ -152,6 +152,8 @@ def test_an_alert_is_shown_to_the_operator_alone_and_goes_with_its_cause(window:
     expect(alert).to_be_visible()
     assert violations(page) == []
     expect(visitor.get_by_text("Large drift")).to_have_count(0)
+    dot = "getComputedStyle(document.getElementById('model-chip'), '::before').backgroundColor"
+    assert page.evaluate(dot) != visitor.evaluate(dot)
     with never_reloaded(page):
         site.forget_drift()
         wait_until(lambda: num_alerts() == {0})
