@@ -20,9 +20,11 @@ DRIFTED = FeatureDrift(feature="price_diff", psi=0.31, verdict="large drift")
 
 
 @contextmanager
-def worker_elsewhere(services: Services) -> Iterator[None]:
+def worker_elsewhere(services: Services, *, version: int = 99, problem: str | None = None) -> Iterator[None]:
     """Have another worker say that it serves model 99."""
-    state = WorkerState(worker="elsewhere:1", model_version=99, since=now(), problem=None, seen_at=now())
+    state = WorkerState(
+        worker="elsewhere:1", model_version=version, since=now(), problem=problem, seen_at=now()
+    )
     key = f"{services.online.prefix}:worker:{state.worker}"
     services.redis.set(key, state.model_dump_json(), ex=60)
     yield
@@ -92,6 +94,8 @@ def test_workers_that_serve_different_models_and_a_store_behind_are_alerts_when_
             f"The web workers serve different models: {champion} and 99",
             "The online store is behind the database",
         ]
+    with worker_elsewhere(services, version=champion, problem="checksums differ"):
+        assert "A web worker cannot load the champion" in raised(services, client)
     services.heartbeat.mark_stale()
 
 
