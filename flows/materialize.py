@@ -30,6 +30,7 @@ def seed_source(
     settings: Settings,
     data_dir: Path | str | None,
     *,
+    now: datetime,
     allow_removals: bool = False,
     complete_through: date | None = None,
 ) -> SeedReport | None:
@@ -51,6 +52,7 @@ def seed_source(
             allow_removals=allow_removals,
             watch_days=settings.watch_days or None,
             complete_through=complete_through,
+            now=now,
         )
     get_run_logger().info("read %s: %s", folder, report)
     return report
@@ -137,7 +139,11 @@ async def vroom_forecast_materialize(
         await keep_table(f"The end of {as_of}", asdict(past), key="materialize-past", about=about)
         return Completed(message=f"snapshot {past.snapshot_id} of the end of {as_of}: {_fleet(past)}")
     seeded = await seed_source(
-        settings, data_dir, allow_removals=allow_removals, complete_through=complete_through
+        settings,
+        data_dir,
+        now=datetime.now(UTC),
+        allow_removals=allow_removals,
+        complete_through=complete_through,
     )
     now = datetime.now(UTC)
     written = await write_stores(settings, now)

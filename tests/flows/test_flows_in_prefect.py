@@ -168,7 +168,7 @@ def test_a_fleet_is_materialized_and_the_run_reports_what_was_kept_and_set_aside
     assert "| read from | nothing |" in artifact("materialize")
 
     lines[-1:] = [vehicle_line(300, actual_price=""), vehicle_line(301, actual_price="")]
-    write_csvs(tmp_path / "mine", lines, ["1,soon", *booked[1:]])
+    write_csvs(tmp_path / "mine", lines, ["1,2999-01-01", *booked[1:]])
     as_bars = (tmp_path / "mine" / "vehicles.csv").read_text().replace(",", "|")
     (tmp_path / "mine" / "vehicles.csv").write_text(as_bars)
     bad = str(run(materialize.vroom_forecast_materialize, data_dir=mine).message)

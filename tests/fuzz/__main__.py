@@ -15,7 +15,7 @@ import atheris  # type: ignore[import-not-found]  # installed for the run
 
 with atheris.instrument_imports(include=["vroom_features", "vroom_model", "webapp"]):
     from vroom_features.errors import DataContractError, OnlineStoreError
-    from vroom_features.ingest.contract import RESERVATION_COLUMNS, VEHICLE_COLUMNS
+    from vroom_features.ingest.contract import VEHICLE_COLUMNS, reservation_columns
     from vroom_features.ingest.csv_files import check_file
     from vroom_features.messages import MessageError
     from vroom_features.online.rows import decode
@@ -44,7 +44,7 @@ FOLDER = Path(tempfile.mkdtemp(prefix="vroom-fuzz-"))
 def csv(data: bytes) -> None:
     """Read a file of either kind, plain or zipped; half of them begin with the right header."""
     choice, body = (data[0], data[1:]) if data else (0, b"")
-    columns = (VEHICLE_COLUMNS, RESERVATION_COLUMNS)[choice & 1]
+    columns = (VEHICLE_COLUMNS, reservation_columns())[choice & 1]
     if choice & 2:
         body = ",".join(column.name for column in columns).encode() + b"\n" + body
     path = FOLDER / ("fuzzed.csv.gz" if choice & 4 else "fuzzed.csv")

@@ -16,7 +16,7 @@ from tests.vroom_features.files import HEADERS, booking_lines, vehicle_line, wri
 from tests.vroom_features.stores import contents
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import DataContractError, VroomFeaturesError
-from vroom_features.ingest.contract import RESERVATION_COLUMNS
+from vroom_features.ingest.contract import reservation_columns
 from vroom_features.ingest.csv_files import UNZIPPED_ALWAYS_BYTES, check_file
 from vroom_features.ingest.seed import seed
 
@@ -86,7 +86,7 @@ def test_a_bad_row_does_not_change_how_other_rows_are_read(rows: list[tuple[str,
         for more in ([], ["x,x"]):
             folder = write_csvs(Path(scratch), reservations=[*map(",".join, rows), *more])
             try:
-                found.append(check_file(folder / "reservations.csv", RESERVATION_COLUMNS))
+                found.append(check_file(folder / "reservations.csv", reservation_columns()))
             except DataContractError as exc:
                 found.append(str(exc))
     alone, with_bad = found

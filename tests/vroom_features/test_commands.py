@@ -100,6 +100,8 @@ def test_what_a_seed_refuses_is_set_by_settings_and_options(home: Path) -> None:
     assert "line 4: actual_price '-1'" in refused.stderr
     assert command(home, "seed", "--max-bad-share", "0.3").returncode == 1
     assert command(home, "seed", VROOM_MAX_BAD_SHARE="0.4").returncode == 0
+    write_csvs(home / "data", [vehicle_line(2)], ["2,2999-01-01"])
+    assert "line 2: created_at '2999-01-01'" in command(home, "seed", "--allow-removals").stderr
     write_csvs(home / "data", [vehicle_line(2)], ["2,2023-01-01"])
     limits = {"VROOM_MAX_REMOVED_VEHICLE_SHARE": "1", "VROOM_MAX_REMOVED_RESERVATION_SHARE": "1"}
     assert command(home, "seed").returncode == 1

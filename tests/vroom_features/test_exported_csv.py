@@ -15,7 +15,7 @@ from tests.vroom_features.files import write_csvs
 from tests.vroom_features.stores import refused
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import DataContractError
-from vroom_features.ingest.contract import RESERVATION_COLUMNS, VEHICLE_COLUMNS, CheckedFile
+from vroom_features.ingest.contract import VEHICLE_COLUMNS, CheckedFile, reservation_columns
 from vroom_features.ingest.csv_files import BLOCK_CHARS, check_file
 from vroom_features.ingest.seed import seed
 from vroom_features.vehicle import COLUMNS
@@ -76,7 +76,7 @@ def write(folder: Path, frames: Frames, separator: str = ",", change: Content = 
 
 
 def check(folder: Path) -> dict[str, CheckedFile]:
-    columns = {"vehicles": VEHICLE_COLUMNS, "reservations": RESERVATION_COLUMNS}
+    columns = {"vehicles": VEHICLE_COLUMNS, "reservations": reservation_columns()}
     return {name: check_file(folder / f"{name}.csv", each) for name, each in columns.items()}
 
 

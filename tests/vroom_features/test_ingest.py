@@ -3,6 +3,7 @@
 import csv
 import gzip
 from collections.abc import Callable
+from datetime import UTC, date, datetime
 from itertools import product
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.vroom_features.files import HEADERS, booking_lines, vehicle_line, wri
 from tests.vroom_features.stores import arrive, contents, counts, on_both, refused, rows
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.ingest.seed import seed
+from vroom_features.watch import Watch
 
 
 def rejected(tmp_path: Path, name: str) -> list[list[str]]:
@@ -124,6 +126,20 @@ def test_too_many_bad_rows_refuse_the_file_and_those_that_may_be_are_set_aside_b
     assert all(reason for *_, reason in found)
     expected = [[str(152 + n), "created_at", moment] for n, moment in enumerate(MOMENTS)]
     assert [row[:3] for row in rejected(tmp_path, "reservations")] == expected
+
+
+def test_bookings_of_impossible_times_are_bad_rows_and_make_the_watch_no_longer(
+    source: SourceStore, tmp_path: Path
+) -> None:
+    impossible = ["1970-01-01 00:00:00", "1999-12-31 23:59:59", "2023-06-02 12:00:01", "2203-01-07"]
+    bookings = [*booking_lines([(1, n) for n in range(150)]), "1,2000-01-01", "1,2023-06-02 12:00"]
+    folder = write_csvs(tmp_path / "csv", reservations=[*bookings, *(f"1,{each}" for each in impossible)])
+    report = seed(source, folder, max_bad_share=0.05, now=datetime(2023, 6, 1, 12, tzinfo=UTC))
+    assert (report.reservations_added, report.reservations_quarantined) == (152, 4)
+    assert source.watch() == Watch(8554, date(2023, 6, 2))
+    found = rejected(tmp_path, "reservations")
+    assert [value for _, _, value, _ in found] == impossible
+    assert {reason.partition(", ")[2] for *_, reason in found} == {"from 2000-01-01 to 2023-06-02 12:00"}
 
 
 @on_both

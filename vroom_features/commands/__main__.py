@@ -77,6 +77,7 @@ def seed(
             allow_removals=allow_removals,
             watch_days=settings.watch_days or None,
             complete_through=complete_through,
+            now=datetime.now(UTC),
             progress=progress,
         )
     state = "unchanged, the database was up to date" if report.is_unchanged else "done"

@@ -80,18 +80,22 @@ class Column:
         return bool(((values >= self.low) & (values <= self.high)).all())
 
 
-_FIRST, _LAST = (
-    int(np.datetime64(moment, "us").astype(np.int64))
-    for moment in ("0001-01-01", "9999-12-31 23:59:59.999999")
-)
 VEHICLE_COLUMNS = (
     Column("vehicle_id", int, 1, UI_VEHICLE_ID_START - 1, f"an integer, 1 to {UI_VEHICLE_ID_START - 1:,}"),
     *map(Column.of, COLUMNS.values()),
 )
-RESERVATION_COLUMNS = (
-    Column("vehicle_id", int, 1, 2**63 - 1, "an integer, 1 or more"),
-    Column("created_at", datetime, _FIRST, _LAST, "a date and time such as 2023-05-01 12:30:00"),
-)
+
+
+def reservation_columns(now: datetime | None = None) -> tuple[Column, ...]:
+    """Return the columns of ``reservations.csv``: bookings are from 2000 on, to a day after ``now``."""
+    first = datetime(2000, 1, 1, tzinfo=UTC)
+    last = now + timedelta(days=1) if now else datetime.max.replace(tzinfo=UTC)
+    expected = f"a date and time such as 2023-05-01 12:30:00, from {first:%Y-%m-%d} to {last:%Y-%m-%d %H:%M}"
+    low, high = ((moment - _EPOCH) // _MICROSECOND for moment in (first, last))
+    return (
+        Column("vehicle_id", int, 1, 2**63 - 1, "an integer, 1 or more"),
+        Column("created_at", datetime, low, high, expected),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ seed is one transaction, and the same files again change nothing.
 """
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,9 @@ from vroom_features.database.queries import (
 from vroom_features.database.vehicles import SourceStore
 from vroom_features.errors import DataContractError
 from vroom_features.ingest.contract import (
-    RESERVATION_COLUMNS,
     VEHICLE_COLUMNS,
     CheckedFile,
+    reservation_columns,
     sort_out_unknown,
     write_quarantine,
 )
@@ -101,6 +101,7 @@ def seed(
     allow_removals: bool = False,
     watch_days: int | None = None,
     complete_through: date | None = None,
+    now: datetime | None = None,
     progress: Progress | None = None,
 ) -> SeedReport:
     """Make the csv vehicles and all bookings of the database those of the two files.
@@ -122,6 +123,8 @@ def seed(
         bookings span.
     complete_through : date, optional
         The day through which bookings are complete; by default that of the csv vehicles' last booking.
+    now : datetime, optional
+        Bookings more than a day after it are bad rows; by default none is too late.
     progress : callable, optional
 
     Raises
@@ -142,7 +145,7 @@ def seed(
     if digest == last_seed(source) and (watch is None or told(watch) == watch):
         return _unchanged(source)
     vehicle_file = check_file(vehicle_path, VEHICLE_COLUMNS, progress=progress)
-    booking_file = check_file(reservation_path, RESERVATION_COLUMNS, progress=progress)
+    booking_file = check_file(reservation_path, reservation_columns(now), progress=progress)
     notes = {vehicle_path.name: vehicle_file.notes, reservation_path.name: booking_file.notes}
     is_sqlite = source.engine.dialect.name == "sqlite"
     quarantine = (Path(str(source.engine.url.database)).parent if is_sqlite else data_dir) / "quarantine"
