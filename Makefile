@@ -37,6 +37,8 @@ install: $(VENV)/installed
 install-dev: $(VENV)/installed-dev
 
 python:
+	@[ "$(origin PYTHON)" = file ] && [ -x $(BIN)/python ] || $(PYTHON) --version >/dev/null || \
+	  { echo "$(PYTHON) cannot be run; install it, or name another: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@[ "$(origin PYTHON)" = file ] || [ ! -x $(BIN)/python ] || [ "$$($(PYTHON) --version)" = "$$($(BIN)/python --version)" ] || \
 	  { echo "$(VENV) is of $$($(BIN)/python --version), not $$($(PYTHON) --version): run make clean first, or name another VENV"; exit 1; }
 

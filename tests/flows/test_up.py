@@ -135,6 +135,19 @@ def test_a_folder_is_handed_on_only_when_it_was_given(
     assert child_environment(settings)["VROOM_DATA_DIR"] == str(settings.data_dir)
 
 
+@pytest.mark.parametrize("has_venv", [False, True])
+def test_a_python_that_cannot_be_run_is_named_as_that(tmp_path: Path, has_venv: bool) -> None:
+    if has_venv:
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    command = ["make", "python", "PYTHON=python3.0", f"VENV={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert (
+        done.stdout == "python3.0 cannot be run; install it, or name another: make PYTHON=python3.11 python\n"
+    )
+
+
 UNTIL_THE_SUPERVISOR_ENDS = """
 from flows.local.up import supervised
 from vroom_features.settings import Settings
