@@ -20,6 +20,7 @@ from tests.secrets import LOGIN, PASSWORD, USER, assert_nothing_secret
 from tests.vroom_features.stores import NOW, ids_in
 from vroom_features.database.queries import StoredVehicle
 from vroom_features.errors import OnlineStoreError
+from vroom_features.online.redis_client import connect_redis
 from vroom_features.online.rows import OnlineRow, freshness, online_row
 from vroom_features.online.store import OnlineStore, Synced
 
@@ -184,12 +185,21 @@ def test_a_wrong_kind_of_server_is_named(redis_url: str, redis_cluster: str) -> 
     assert "it is no Redis Cluster; write redis://" in problem(redis_url.replace("redis:", "redis+cluster:"))
     assert "the database in VROOM_REDIS_URL is too high" in problem(redis_url.replace("/0", "/99"))
     assert "set the user name and password" in problem(redis_url.replace("://", f"://{LOGIN}@"))
+    assert "set the user name and password" in problem(redis_cluster.replace("://", f"://{LOGIN}@"))
     node = redis_cluster.replace("+cluster", "")
     stores = [OnlineStore.connect(node, str(number)) for number in range(20)]
     with pytest.raises(OnlineStoreError, match=r"write redis\+cluster://"):
         [store.mark_synced(MARK) for store in stores]
     with ValkeyServer(free_port(), save="", replicaof="127.0.0.1 1") as replica:
         assert "a replica answers" in problem(f"{replica.connection_url}/0")
+
+
+def test_a_cluster_that_is_away_is_named_to_a_web_worker_that_starts() -> None:
+    url = f"redis+cluster://127.0.0.1:{free_port()}"
+    hint = "start a node of the cluster, or name another in VROOM_REDIS_URL"
+    with pytest.raises(redis_py.ConnectionError, match=hint):
+        connect_redis(url)
+    assert problem(url).count(hint) == 1
 
 
 @pytest.mark.parametrize("rights", ["~* &* +@all -set", "~other:* &* +@all", "~* &* +@read"])

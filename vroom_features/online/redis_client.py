@@ -18,9 +18,10 @@ _CLUSTER = "+cluster://"
 HINTS = {
     "^NoPermission|ACL failure": "give the user of VROOM_REDIS_URL this right, and read and write access to"
     " the keys and channels of VROOM_REDIS_PREFIX",
-    "^Authentication": "set the user name and password in VROOM_REDIS_URL",
+    "^Authentication|invalid username": "set the user name and password in VROOM_REDIS_URL",
     "^(Moved|Ask|ClusterDown)|cluster mode$": "a node of a Redis Cluster answers; write redis+cluster://host:port",
     "Cluster mode is not enabled|Cluster support disabled": "it is no Redis Cluster; write redis://host:port",
+    "Redis Cluster cannot be connected": "start a node of the cluster, or name another in VROOM_REDIS_URL",
     "^ReadOnly": "a replica answers; VROOM_REDIS_URL must name the primary",
     "^OutOfMemory": "Redis is full; raise its maxmemory",
     "^BusyLoading": "it reads its data since it started; this ends by itself",
@@ -53,7 +54,7 @@ def connect_redis(url: str | ServiceAddress, **options: Any) -> RedisClient:  # 
     try:
         return cast("ClusterClient", ClusterClient.from_url(node_url(address), **options))
     except RedisClusterException as exc:
-        raise redis.ConnectionError(str(exc)) from exc
+        raise redis.ConnectionError(describe(exc)) from exc
 
 
 def node_url(url: str | ServiceAddress) -> str:
@@ -79,7 +80,7 @@ def describe(error: Exception) -> str:
     text = re.sub(r"[\w.\[\]:-]*[\w\]]:\d+\b", "the server", text)
     kind = f"{type(error).__name__}: {text}"
     hint = next((hint for pattern, hint in HINTS.items() if re.search(pattern, kind)), "")
-    return f"{text}; {hint}" if hint else text
+    return text if hint in text else f"{text}; {hint}"
 
 
 def memory_info(client: RedisClient) -> list[dict[str, Any]]:
