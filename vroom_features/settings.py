@@ -147,7 +147,7 @@ class Settings(BaseSettings):
     log_format: Annotated[Literal["auto", "json", "console"], AnyCase] = "auto"
     """how the web app logs; auto: console in a terminal, JSON lines elsewhere"""
     webhook_url: WebhookAddress = SecretStr("")
-    """URL that flows post promotions, refusals, rollbacks, drift and failed runs to; empty: none"""
+    """URL that flows post decisions, drift and failed runs to, and the web app its alerts; empty: none"""
     webhook_allow_private: bool = False
     """post to a webhook on this machine or in a private network, too"""
     keep_runs_days: int = Field(30, ge=1, le=3650)

@@ -45,7 +45,7 @@ def workflows() -> Iterator[PrefectClient]:
 
     async def deploy() -> None:
         async with get_client() as client:
-            await client.create_deployment(await client.create_flow(ours), ours.name)
+            await client.create_deployment(await client.create_flow(ours), ours.name, tags=["vroom"])
 
     asyncio.run(deploy())
     with closing(PrefectClient(prefect_url())) as client:
@@ -57,6 +57,14 @@ def test_all_who_ask_at_once_get_the_same_run(workflows: PrefectClient) -> None:
         runs = list(together.map(lambda _: workflows.start(ACTION), range(32)))
     assert len({run.id for run in runs}) == 1
     assert runs[0] in workflows.recent(action=ACTION)
+
+
+def test_a_run_has_the_tags_of_its_deployment_and_that_of_the_web_app(workflows: PrefectClient) -> None:
+    async def tags() -> list[str]:
+        async with get_client() as client:
+            return (await client.read_flow_run(uuid.UUID(workflows.start(ACTION).id))).tags
+
+    assert set(asyncio.run(tags())) == {"vroom", "web"}
 
 
 def test_a_run_that_is_scheduled_for_later_holds_nobody_up(workflows: PrefectClient) -> None:
