@@ -150,7 +150,7 @@ class FeatureView:
         Returns
         -------
         DataFrame of shape (n_vehicles, n_features)
-            ``columns``, in order, on the index of ``frame``.
+            ``columns``, in order, on the index of ``frame``; missing where a raw column of theirs is.
 
         Raises
         ------

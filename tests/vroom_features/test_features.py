@@ -42,6 +42,8 @@ def test_features_of_a_frame_are_on_its_index_and_the_view_is_shown_in_a_line() 
         assert features.loc[vehicle_id].to_dict() == VEHICLE_VIEW.compute(row.to_dict())
     with pytest.raises(MissingColumnsError, match="num_images"):
         VEHICLE_VIEW.transform(frame.drop(columns="num_images"))
+    missing = VEHICLE_VIEW.transform(frame.assign(actual_price=float("nan"))).isna().any()
+    assert missing[missing].index.tolist() == ["price_diff"]
     assert repr(VEHICLE_VIEW).startswith("FeatureView(vehicle_forecast v1: technology, ")
 
 
