@@ -28,9 +28,16 @@ def compare_and_promote(
         max_label_drop=settings.promotion_max_label_drop,
     )
     with open_promotions(settings) as promotions:
-        return promotions.promote(
+        outcome = promotions.promote(
             snapshot, as_of=as_of, version=version, force_reason=force_reason, rules=rules
         )
+    get_run_logger().info(
+        "compared version %d on %s vehicles; wrote %s",
+        outcome.decision.candidate_version,
+        outcome.decision.num_vehicles or "no",
+        f"record {outcome.record}" if outcome.promoted else "no record",
+    )
+    return outcome
 
 
 @flow(name="vroom_forecast_promotion", timeout_seconds=1800, **ENDS)

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from prefect import State, flow
+from prefect import State, flow, get_run_logger
 from prefect.states import Completed
 
 from flows.tasks.endings import ENDS, fails_in_a_sentence
@@ -16,7 +16,11 @@ from vroom_model.records import Outcome
 def roll_back(settings: Settings, reason: str, as_of: datetime) -> Outcome:
     """Move the alias back by one promotion; repeated with the same time it is the same rollback."""
     with open_promotions(settings) as promotions:
-        return promotions.rollback(as_of=as_of, reason=reason)
+        outcome = promotions.rollback(as_of=as_of, reason=reason)
+    get_run_logger().info(
+        "wrote record %s: version %d is champion", outcome.record, outcome.decision.candidate_version
+    )
+    return outcome
 
 
 @flow(name="vroom_forecast_rollback", timeout_seconds=900, **ENDS)

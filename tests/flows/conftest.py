@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 from prefect import State
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+from prefect.logging.handlers import APILogHandler
 from prefect.testing.utilities import prefect_test_harness
 from tenacity import wait_none
 
@@ -58,3 +61,15 @@ def run(flow: Any, **parameters: Any) -> State[Any]:  # each flow has its own pa
     """Run a flow and return its final state."""
     state: State[Any] = asyncio.run(flow(**parameters, return_state=True))
     return state
+
+
+def log_of(state: State[Any]) -> str:
+    """Return what Prefect keeps of a run's log."""
+
+    async def read() -> str:
+        await APILogHandler.aflush()
+        wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[state.state_details.flow_run_id]))
+        async with get_client() as client:
+            return "\n".join(line.message for line in await client.read_logs(wanted))
+
+    return asyncio.run(read())

@@ -1,6 +1,5 @@
 """However a flow ends, its state is one sentence, its log has no traceback, and open pages are told."""
 
-import asyncio
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -9,9 +8,6 @@ from typing import Any
 import pytest
 import redis as redis_py
 from prefect import State
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
-from prefect.logging.handlers import APILogHandler
 from tenacity import wait_none
 
 from flows.materialize import vroom_forecast_materialize
@@ -20,7 +16,7 @@ from flows.pipeline import vroom_forecast_pipeline
 from flows.promotion import vroom_forecast_promotion
 from flows.rollback import vroom_forecast_rollback
 from flows.training import vroom_forecast_training
-from tests.flows.conftest import run
+from tests.flows.conftest import log_of, run
 from tests.ports import free_port
 from tests.vroom_features.stores import store_fleet
 from vroom_features.messages import RunFinished
@@ -28,18 +24,6 @@ from vroom_features.settings import Settings
 from vroom_model import webhook
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
-
-
-def log_of(state: State[Any]) -> str:
-    """Return what Prefect keeps of a run's log."""
-
-    async def read() -> str:
-        await APILogHandler.aflush()
-        wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[state.state_details.flow_run_id]))
-        async with get_client() as client:
-            return "\n".join(line.message for line in await client.read_logs(wanted))
-
-    return asyncio.run(read())
 
 
 def messages_of(

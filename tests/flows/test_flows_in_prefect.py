@@ -22,7 +22,7 @@ from flows import materialize, monitor, pipeline, promotion, rollback, training
 from flows.local import first_run
 from flows.tasks.promotions import open_promotions
 from tests.factories import VEHICLE
-from tests.flows.conftest import run
+from tests.flows.conftest import log_of, run
 from tests.flows.receiver import Receiver
 from tests.promises.system import wait_until
 from tests.snapshots import SAMPLE
@@ -97,10 +97,13 @@ def test_a_model_is_trained_promoted_forced_rolled_back_and_monitored(
     forced = run(promotion.vroom_forecast_promotion, version=4, force=True, reason="the fair begins")
     assert "promoted by force: the fair begins" in str(forced.message)
     assert "| forced | True |" in artifact("promotion")
+    assert "compared version 4 on 1000 vehicles; wrote no record" in log_of(refused)
+    assert "compared version 4 on 1000 vehicles; wrote record 2" in log_of(forced)
 
     back = run(rollback.vroom_forecast_rollback, reason="a drill")
     assert back.message == "version 1 is champion again, instead of 4: a drill"
     assert str(back.message) in artifact("rollback")
+    assert "wrote record 3: version 1 is champion" in log_of(back)
     further = run(rollback.vroom_forecast_rollback)
     assert further.is_failed()
     assert further.message == "there is no earlier champion to go back to"
