@@ -107,7 +107,7 @@ def test_a_missing_row_and_those_of_another_database_are_written_by_the_next_bea
     services.online.mark_synced(another := Synced("another", 1))
     services.heartbeat.beat_soon()
     wait_until(lambda: services.online.synced() != another)
-    assert online_state(services).is_in_sync
+    wait_until(lambda: online_state(services).is_in_sync)
     assert "in sync" in client.page("/feature-stores")
 
 
