@@ -24,7 +24,7 @@ from vroom_model.errors import VroomModelError
 
 
 def _materialize(settings: Settings, as_of: datetime) -> None:
-    asyncio.run(seed_source.fn(settings, settings.data_dir))
+    asyncio.run(seed_source.fn(settings, settings.data_dir, now=as_of))
     asyncio.run(write_stores.fn(settings, as_of))
 
 
