@@ -116,13 +116,14 @@ class System:
 
 
 def write_fleet(folder: Path, number: int) -> None:
-    """Write the sample with some changed prices, and by the number with fewer vehicles and bookings."""
+    """Write the sample with some changed prices, and by the number with fewer bookings.
+
+    All have the same vehicles: one that comes back begins a new watch, as in no database that is seeded anew.
+    """
     vehicles = pd.read_csv(ROOT / "data" / "vehicles.csv")
     bookings = pd.read_csv(ROOT / "data" / "reservations.csv")
     changed = [(number * 7 + place * 31) % len(vehicles) for place in range(NUM_CHANGED)]
     vehicles.loc[changed, "actual_price"] += number % 5 + 0.25
-    vehicles = vehicles.iloc[: len(vehicles) - number % 2]
-    bookings = bookings[bookings["vehicle_id"].isin(vehicles["vehicle_id"])]
     bookings = bookings.iloc[: len(bookings) - number % 3]
     vehicles.round({"actual_price": 2}).to_csv(folder / "vehicles.csv", index=False)
     bookings.to_csv(folder / "reservations.csv", index=False)
