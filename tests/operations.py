@@ -16,6 +16,7 @@ import socket
 import struct
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, NoReturn
 
@@ -160,11 +161,13 @@ def _supervise(
             if exc.errno == errno.ENOENT:  # the caller died meanwhile
                 continue
             raise
-        identity, _, _, number = struct.unpack_from("QIIi", notice)
+        identity, caller, _, number = struct.unpack_from("QIIi", notice)
         count, last = count + 1, watched[number]
         is_reached = 0 < at <= count
         if is_reached and error is None:
-            os.kill(pid, signal.SIGKILL)
+            for process in {pid, caller}:  # a program that the child started is killed with it
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
             continue
         failure = -error if is_reached and error is not None else 0
         answer = struct.pack("QqiI", identity, 0, failure, 0 if failure else _GO_ON)

@@ -1,5 +1,6 @@
 import errno
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,11 @@ def test_a_process_ends_at_its_nth_operation_by_itself_or_by_an_error(
     assert (tmp_path / "published").read_bytes() == b"whole"
     assert operations.run(lambda: publish(tmp_path / "nowhere"), at=0).how == "crashed"
     assert "FileNotFoundError" in capfd.readouterr().err
+
+
+def test_a_program_that_the_process_started_ends_with_it(tmp_path: Path) -> None:
+    def copy() -> bool:
+        return subprocess.run(["tee", tmp_path / "copy"], input=b"text", check=False).returncode == 0
+
+    assert operations.run(copy, at=2) == operations.Ended("killed", 2, "write")  # the first one is ours
+    assert (tmp_path / "copy").read_bytes() == b""
