@@ -140,7 +140,7 @@ def test_a_python_that_cannot_be_run_is_named_as_that(tmp_path: Path, has_venv: 
     if has_venv:
         (tmp_path / "bin").mkdir()
         (tmp_path / "bin" / "python").symlink_to(sys.executable)
-    command = ["make", "python", "PYTHON=python3.0", f"VENV={tmp_path}"]
+    command = ["make", "--no-print-directory", "python", "PYTHON=python3.0", f"VENV={tmp_path}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert (

@@ -139,6 +139,7 @@ def test_no_trace_is_shown_also_where_the_machine_has_flask_debug(
 ) -> None:
     monkeypatch.setenv("FLASK_DEBUG", "1")
     with running_app(settings) as client:
+        client.services.alerts.stop()  # it reads the database, too
         monkeypatch.setattr(client.services.source.engine, "connect", None)
         response = client.get("/vehicles")
     assert response.status_code == 500

@@ -68,23 +68,30 @@ function replaceSoon(regions) {
 // What a reader opened, scrolled and focused, restored in the element that replaces this one.
 const FOCUSABLE = "a[href], button, input, select, summary, [tabindex='0']";
 
+// What an element is called, for the fresh one may have more or fewer before it.
+function nameOf(el) {
+  const section = el.closest("[aria-labelledby]")?.getAttribute("aria-labelledby");
+  return el.id || el.getAttribute("href") || `${section} ${el.textContent.trim()}`;
+}
+
 function stateOf(region) {
   const focusable = [...region.querySelectorAll(FOCUSABLE)];
   const focused = document.activeElement;
   return {
-    opened: [...region.querySelectorAll("details")].map((el) => el.open),
+    opened: new Map([...region.querySelectorAll("summary")].map((el) => [nameOf(el), el.parentElement.open])),
     scrolled: [...region.querySelectorAll(".scroll")].map((el) => el.scrollLeft),
-    focused: region.contains(focused) ? { id: focused.id, href: focused.getAttribute("href"), at: focusable.indexOf(focused) } : null,
+    focused: region.contains(focused) ? { name: nameOf(focused), at: focusable.indexOf(focused) } : null,
   };
 }
 
 function restore(region, { opened, scrolled, focused }) {
-  region.querySelectorAll("details").forEach((el, i) => { if (opened[i] !== undefined) el.open = opened[i]; });
+  region.querySelectorAll("summary").forEach((el) => { el.parentElement.open = opened.get(nameOf(el)) ?? el.parentElement.open; });
   region.querySelectorAll(".scroll").forEach((el, i) => { el.scrollLeft = scrolled[i] ?? 0; });
   if (!focused) return;
   const focusable = [...region.querySelectorAll(FOCUSABLE)];
-  const same = focusable.find((el) => (focused.id && el.id === focused.id) || (focused.href && el.getAttribute("href") === focused.href));
-  (same ?? focusable[Math.min(focused.at, focusable.length - 1)])?.focus({ preventScroll: true });
+  const there = focusable[Math.min(focused.at, focusable.length - 1)];
+  const isSame = (el) => el && nameOf(el) === focused.name;
+  (isSame(there) ? there : focusable.find(isSame) ?? there)?.focus({ preventScroll: true });
 }
 
 async function replaceRegions() {
