@@ -65,7 +65,7 @@ chromium: ## Debian's Chromium for the browser tests, where it may be installed;
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } || \
 	  echo "No Chromium here and no right to install it: the browser tests will skip."
 
-DEBIAN := nginx openssl prometheus systemd-analyze pg_ctlcluster
+DEBIAN := nginx openssl prometheus systemd-analyze
 NO_START := /usr/sbin/policy-rc.d
 
 debian: ## Debian's programs for the tests of deployment, where they may be installed, with none of their services started
@@ -73,7 +73,7 @@ debian: ## Debian's programs for the tests of deployment, where they may be inst
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	    { [ -e $(NO_START) ] || { trap 'rm -f $(NO_START)' EXIT; printf '#!/bin/sh\nexit 101\n' >$(NO_START); chmod +x $(NO_START); }; } && \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-	      nginx openssl prometheus systemd postgresql >/dev/null; } || \
+	      nginx openssl prometheus systemd >/dev/null; } || \
 	  echo "Not all of $(DEBIAN) are here, and no right to install them: their tests will skip."
 
 docs: install-dev ## build the site of the documents, with search: site/html/index.html

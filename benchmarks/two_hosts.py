@@ -155,7 +155,8 @@ def compare_forecasts(models: dict[str, Predictor], snapshot: Snapshot) -> None:
 
 def start_services(stack: ExitStack, folder: Path) -> None:
     """Start PostgreSQL, Redis, Prefect and MLflow in their namespace, and wait until they answer."""
-    data, as_postgres = folder / "postgres", ["runuser", "-u", "postgres", "--"]
+    data = folder / "postgres"
+    as_postgres = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
     programs = max(Path("/usr/lib/postgresql").glob("*/bin"))
     subprocess.run(["install", "--directory", "--owner", "postgres", data], check=True)
     init = [*as_postgres, programs / "initdb", "-D", data, "--auth", "trust", "--encoding", "UTF8"]
