@@ -3,6 +3,8 @@
 Both are light: a web worker reads manifests without pyarrow.
 """
 
+import json
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -116,6 +118,22 @@ class RemoteFiles:
 
 
 Files = LocalFiles | RemoteFiles
+
+
+def checked_id(snapshot_id: str) -> str:
+    """Return a snapshot's id; ValueError if it cannot be one."""
+    if re.fullmatch(r"[\w-]{1,100}", snapshot_id, re.ASCII) is None:
+        raise ValueError(f"expected a snapshot's id, got {snapshot_id!r}")
+    return snapshot_id
+
+
+def current_id(files: Files) -> str:
+    """Return the id of the latest snapshot; FileNotFoundError if nothing was materialized yet."""
+    content = files.read("current.json")
+    try:
+        return checked_id(json.loads(content)["snapshot"])
+    except (KeyError, TypeError, ValueError) as exc:
+        raise UnreadableSnapshotError("current", f"current.json does not name it: {exc!r}") from exc
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ A reader that has a manifest sees that snapshot, whatever is written meanwhile.
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -28,7 +27,16 @@ from filelock import FileLock
 
 from vroom_features.addresses import ServiceAddress
 from vroom_features.errors import NoSnapshotError, OfflineStoreError, UnreadableSnapshotError
-from vroom_features.offline.files import Files, LocalFiles, Manifest, MemoryFiles, Part, files_at
+from vroom_features.offline.files import (
+    Files,
+    LocalFiles,
+    Manifest,
+    MemoryFiles,
+    Part,
+    checked_id,
+    current_id,
+    files_at,
+)
 from vroom_features.view import VEHICLE_VIEW
 
 if TYPE_CHECKING:
@@ -114,13 +122,6 @@ class Snapshot(Manifest):
         return content
 
 
-def _checked_id(snapshot_id: str) -> str:
-    """Return a snapshot's id; ValueError if it cannot be one."""
-    if re.fullmatch(r"[\w-]{1,100}", snapshot_id, re.ASCII) is None:
-        raise ValueError(f"expected a snapshot's id, got {snapshot_id!r}")
-    return snapshot_id
-
-
 def _to_parquet(rows: "pd.DataFrame") -> bytes:
     table = pa.table({name: _to_arrow(rows[name]) for name in map(str, rows)})
     sink = pa.BufferOutputStream()
@@ -156,13 +157,9 @@ class OfflineStore:
         """
         with self._translated():
             try:
-                content = self.files.read("current.json")
+                snapshot_id = current_id(self.files)
             except FileNotFoundError as exc:
                 raise NoSnapshotError(self.root) from exc
-            try:
-                snapshot_id = _checked_id(json.loads(content)["snapshot"])
-            except (KeyError, TypeError, ValueError) as exc:
-                raise UnreadableSnapshotError("current", f"current.json does not name it: {exc!r}") from exc
             return self.snapshot(snapshot_id)
 
     def snapshots(self) -> list[Snapshot]:
@@ -181,7 +178,7 @@ class OfflineStore:
         """Return one snapshot; UnreadableSnapshotError if it is lost, damaged or of another release."""
         with self._translated():
             try:
-                content = self.files.read(f"snapshots/{_checked_id(snapshot_id)}.json")
+                content = self.files.read(f"snapshots/{checked_id(snapshot_id)}.json")
             except FileNotFoundError as exc:
                 problem = f"{self.root} has no manifest of it; it was swept or lost"
                 raise UnreadableSnapshotError(snapshot_id, problem) from exc

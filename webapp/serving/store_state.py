@@ -3,14 +3,13 @@
 Snapshots are listed by their manifests, which are JSON: pyarrow would take more memory than a model.
 """
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vroom_features.addresses import ServiceAddress
 from vroom_features.errors import UnreadableSnapshotError
-from vroom_features.offline.files import Files, LocalFiles, Manifest, files_at
+from vroom_features.offline.files import Files, LocalFiles, Manifest, current_id, files_at
 from vroom_features.online.redis_client import memory_info, memory_warning
 from vroom_features.online.rows import freshness
 from vroom_features.online.sync import LastAudit, last_audit
@@ -96,10 +95,7 @@ def current_manifest(address: ServiceAddress) -> Manifest | None:
 
 
 def _current(files: Files) -> Manifest:
-    try:
-        snapshot_id = str(json.loads(files.read("current.json"))["snapshot"])
-    except (KeyError, TypeError, ValueError) as exc:
-        raise UnreadableSnapshotError("current", f"current.json does not name it: {exc!r}") from exc
+    snapshot_id = current_id(files)
     return Manifest.from_json(snapshot_id, files.read(f"snapshots/{snapshot_id}.json"))
 
 
