@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from vroom_features.database.queries import BIGGEST_ID
+from vroom_features.database.tables import EPOCH, MICROSECOND
 from vroom_features.errors import DataContractError
 from vroom_features.vehicle import COLUMNS, UI_VEHICLE_ID_START, RawColumn
 
@@ -21,8 +23,6 @@ Array = npt.NDArray[Any]
 Kind = type[int] | type[float] | type[datetime]
 
 _DATE = re.compile(r"\s*\d{4}-?\d\d-?\d\d(?:[T\s]|$)")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 def read_cell(cell: str, kind: Kind) -> int | float | None:
@@ -44,7 +44,7 @@ def read_cell(cell: str, kind: Kind) -> int | float | None:
                 return None
             moment = datetime.fromisoformat(cell.strip())
             moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-            return (moment - _EPOCH) // _MICROSECOND
+            return (moment - EPOCH) // MICROSECOND
         return float(cell) if kind is float else int(cell)
     except (ValueError, OverflowError):
         return None
@@ -91,9 +91,9 @@ def reservation_columns(now: datetime | None = None) -> tuple[Column, ...]:
     first = datetime(2000, 1, 1, tzinfo=UTC)
     last = now + timedelta(days=1) if now else datetime.max.replace(tzinfo=UTC)
     expected = f"a date and time such as 2023-05-01 12:30:00, from {first:%Y-%m-%d} to {last:%Y-%m-%d %H:%M}"
-    low, high = ((moment - _EPOCH) // _MICROSECOND for moment in (first, last))
+    low, high = ((moment - EPOCH) // MICROSECOND for moment in (first, last))
     return (
-        Column("vehicle_id", int, 1, 2**63 - 1, "an integer, 1 or more"),
+        Column("vehicle_id", int, 1, BIGGEST_ID, "an integer, 1 or more"),
         Column("created_at", datetime, low, high, expected),
     )
 

@@ -13,13 +13,12 @@ import pandas as pd
 from sqlalchemy import Connection, delete, exists, select, tuple_, update
 
 from vroom_features.database.bulk import append, read_frame, staged
-from vroom_features.database.queries import deletions, microseconds, reservations, vehicles
+from vroom_features.database.queries import BIGGEST_ID, deletions, microseconds, reservations, vehicles
 from vroom_features.database.tables import EPOCH, MICROSECOND
 from vroom_features.ingest.csv_files import Progress
 from vroom_features.vehicle import COLUMNS
 
 BOOKING_KEY = ["vehicle_id", "created_at", "occurrence"]
-HIGHEST = 2**63 - 1
 NUM_EXAMPLES = 3
 BLOCK_ROWS = 500_000
 """Bookings compared or written at a time."""
@@ -113,7 +112,7 @@ def blocks(bookings: pd.DataFrame, size: int) -> Iterator[tuple[pd.DataFrame, in
         end = int(np.searchsorted(ids, high, side="right"))
         yield bookings.iloc[start:end], low, high
         low, start = high + 1, end
-    yield bookings.iloc[start:], low, HIGHEST
+    yield bookings.iloc[start:], low, BIGGEST_ID
 
 
 def in_order(bookings: pd.DataFrame) -> pd.DataFrame:
