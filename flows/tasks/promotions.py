@@ -93,7 +93,7 @@ def delete_old_versions(settings: Settings) -> None:
             # Without history any version may have been champion: no promotion yet, or it is lost.
             if needed := {record.version for record in promotions.history()}:
                 keep = settings.keep_model_versions
-                deleted = promotions.registry.delete_old_versions(keep=keep, needed=needed)
-                logger.info("deleted old model versions %s", deleted)
+                if deleted := promotions.registry.delete_old_versions(keep=keep, needed=needed):
+                    logger.info("deleted old model versions %s", deleted)
     except (SourceStoreError, RegistryError) as exc:
         logger.warning("old model versions are not deleted: %s", exc)
