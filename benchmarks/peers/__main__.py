@@ -27,7 +27,7 @@ import httpx
 import psutil
 
 from benchmarks.load import Load, median, post, wrk
-from benchmarks.processes import ROOT, cost, cpu_s, pss_mb, running, wait_for
+from benchmarks.processes import ROOT, cpu_s, own_environment, pss_mb, running, wait_for
 from benchmarks.revision import commit_of
 from benchmarks.serving_stack import PYTHON_BIN, Services, services
 from tests.ports import free_port
@@ -214,15 +214,6 @@ def verdict(ratios: list[float], least: float | None) -> str:
     return f"{middle:.1f}x ({min(ratios):.1f} to {max(ratios):.1f}) | {target}"
 
 
-def install() -> None:
-    """Make the environment of the peers, or bring it up to date."""
-    uv = str(PYTHON_BIN / "uv")
-    if not (VENV / "bin" / "python").exists():
-        cost([uv, "venv", "--quiet", "--python", sys.executable, str(VENV)])
-    into = ["--python", str(VENV / "bin" / "python"), "-r", str(HERE / "requirements.txt")]
-    cost([uv, "pip", "install", "--quiet", *into])
-
-
 def main() -> int:
     """Measure and print."""
     names = ("FastAPI", "BentoML", "Ray Serve", "MLflow")
@@ -235,7 +226,7 @@ def main() -> int:
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed; it is in Debian's package wrk")
     if not options.here:
-        install()
+        own_environment(VENV, "-r", str(HERE / "requirements.txt"))
         command = [sys.executable, "-m", "benchmarks.peers", *sys.argv[1:], "--here"]
         os.execvp("unshare", [*LOOPBACK_ONLY, *command])
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the servers as Ctrl-C does
