@@ -101,6 +101,12 @@ class Broadcast:
                 with suppress(MessageError):  # not one of our messages, so no event
                     self._send(encode(self._kinds[message["channel"].decode()], message["data"]))
 
+    async def keep_alive(self) -> None:
+        """Send a comment to every stream from time to time, so that a closed connection is noticed."""
+        while True:
+            await asyncio.sleep(KEEPALIVE_S)
+            self._send(b": keep-alive\n\n")
+
     def _send(self, event: bytes) -> None:
         for queue in tuple(self.queues):
             if queue.full():
@@ -111,16 +117,13 @@ class Broadcast:
                 queue.put_nowait(event)
 
     async def stream(self) -> AsyncIterator[bytes]:
-        """Yield events as they come, and comments between, so that a closed connection is noticed."""
+        """Yield events as they come."""
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUE_MAX)
         self.queues.add(queue)
         try:
             yield HELLO
             while True:
-                try:
-                    event = await asyncio.wait_for(queue.get(), KEEPALIVE_S)
-                except TimeoutError:
-                    event = b": keep-alive\n\n"
+                event = await queue.get()
                 if event is None:
                     return
                 yield event
@@ -157,11 +160,11 @@ def create_events_app(settings: Settings | None = None) -> Starlette:
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         watch_parent(kill_after_s=KILL_STREAMS_AFTER_S)
-        task = asyncio.create_task(broadcast.run())
+        tasks = asyncio.gather(broadcast.run(), broadcast.keep_alive())
         yield
-        task.cancel()
+        tasks.cancel()
         with suppress(asyncio.CancelledError):
-            await task
+            await tasks
 
     async def events(request: Request) -> Response:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Origin"}

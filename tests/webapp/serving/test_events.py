@@ -81,6 +81,13 @@ def test_a_thousand_streams_receive_an_event_and_are_closed(streams: str, redis:
     wait_until(lambda: httpx.get(f"{streams}/health").json()["streams"] == 0, timeout_s=30)
 
 
+def test_a_stream_without_events_gets_a_comment_from_time_to_time(streams: str) -> None:
+    with httpx.stream("GET", f"{streams}/events", timeout=events.KEEPALIVE_S + 10) as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "retry: 2000"
+        assert next(line for line in lines if line) == ": keep-alive"
+
+
 def test_a_killed_subscription_comes_back(streams: str, redis: redis_py.Redis) -> None:
     killed = {client["id"] for client in redis.client_list(_type="pubsub")}
     redis.client_kill_filter(_type="pubsub")
