@@ -80,7 +80,7 @@ def median_s(work: Callable[[int], object], times: int) -> float:
 def main() -> None:
     """Train, forecast and explain, and print what that took."""
     fleet = make_fleet()
-    cars = [dict(zip(fleet.columns.astype(str), row, strict=True)) for row in fleet.head(NUM_ROWS).to_numpy()]
+    cars = fleet.head(NUM_ROWS).to_dict("records")
     rows = view.VEHICLE_VIEW.transform(fleet.head(NUM_ROWS)).to_numpy(np.float32)
     with tempfile.TemporaryDirectory(prefix="vroom-benchmark-") as name:
         folder, as_of = Path(name), datetime(2026, 1, 1, tzinfo=UTC)
