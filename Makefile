@@ -4,8 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 
-# Another Python's modules and warnings do not belong to the one of this folder.
-unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONWARNINGS PYTHONINSPECT PYTHONSAFEPATH
+# Another Python's name, modules and warnings do not belong to the one of this folder.
+unexport PYTHON PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONWARNINGS PYTHONINSPECT PYTHONSAFEPATH
 
 .PHONY: run test test-packaging lint lock-check python drill side-by-side install install-dev chromium debian docs lock sample screenshots clean help
 

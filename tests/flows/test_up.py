@@ -120,6 +120,12 @@ def test_what_programs_inherit_is_chosen(settings: Settings, monkeypatch: pytest
     assert set(dropped) < set(not_inherited())
 
 
+def test_the_python_that_make_was_given_is_not_named_to_programs() -> None:
+    command = ["make", "--eval=variables: ; @env", "variables", "PYTHON=python3.11"]
+    shown = subprocess.check_output(command, cwd=ROOT, env=command_environment(), text=True)
+    assert [line for line in shown.splitlines() if line.startswith("PYTHON=")] == []
+
+
 def test_a_folder_is_handed_on_only_when_it_was_given(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
