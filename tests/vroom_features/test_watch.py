@@ -74,6 +74,18 @@ def test_a_vehicles_life_is_that_of_the_table_in_the_docs(
     assert [v.vehicle_id for v in listed if v.is_under_watch] == [3, under_watch]
 
 
+@on_both
+def test_bookings_after_the_last_complete_day_are_not_of_a_watch(
+    source: SourceStore, offline: OfflineStore, online: OnlineStore, tmp_path: Path
+) -> None:
+    seed_days(source, tmp_path, [1], [*FIRST, (1, 12)], watch_days=L, complete_through=at(10).date())
+    run(source, offline, online)
+    assert rows_of(offline) == {1: (11, 10)}
+    watch = source.watch()
+    assert watch is not None
+    assert source.count_in_watch(watch, [1]) == {1: 10}
+
+
 @settings(max_examples=8, deadline=None)
 @given(data=st.data())
 def test_the_batch_makes_the_labels_of_the_pure_function(
