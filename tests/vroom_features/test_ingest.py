@@ -142,6 +142,14 @@ def test_bookings_of_impossible_times_are_bad_rows_and_make_the_watch_no_longer(
     assert {reason.partition(", ")[2] for *_, reason in found} == {"from 2000-01-01 to 2023-06-02 12:00"}
 
 
+def test_bookings_of_ids_that_no_database_holds_are_bad_rows(source: SourceStore, tmp_path: Path) -> None:
+    impossible = [str(2**63), str(2**70), "0", "-1"]
+    bookings = [*booking_lines([(1, n) for n in range(150)]), *(f"{each},2023-05-01" for each in impossible)]
+    report = seed(source, write_csvs(tmp_path / "csv", reservations=bookings), max_bad_share=0.05)
+    assert (report.reservations_added, report.reservations_quarantined) == (150, 4)
+    assert [value for _, _, value, _ in rejected(tmp_path, "reservations")] == impossible
+
+
 @on_both
 def test_times_of_every_form_are_read_in_one_file(source: SourceStore, tmp_path: Path) -> None:
     forms = ["2023-05-01 10:00", "2023-05-01T10:00:00Z", "2023-05-01T12:00+02:00", " 2023-05-01 10 "]
