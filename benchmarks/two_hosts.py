@@ -106,7 +106,7 @@ def inside(folder: Path, vehicles: int) -> None:
             bookings = f"{seeded.reservations_added:,} bookings"
             print(f"{vehicles:,} vehicles, {bookings}, in PostgreSQL after {seconds:.1f} s", flush=True)
             seconds, _ = timed(lambda: materialize(source, store, None, now=NOW, partition_vehicles=size))
-            with source.engine.connect() as connection:
+            with source.reading() as connection:
                 held = connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one()
         expected = store.current()
         parquet = sum(path.stat().st_size for path in (folder / "expected" / "data").iterdir())
