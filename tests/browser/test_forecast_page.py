@@ -243,10 +243,13 @@ def test_cars_are_compared_side_by_side_at_an_address_that_holds_them(window: Wi
     page = window.open("/?actual_price=77&num_images=2", scripts=scripts)
     first = figure(page)
     page.get_by_role("button", name="Pin to compare").click()
+    table = page.get_by_role("group", name="Cars side by side")
+    expect(table).to_be_visible()
+    if scripts:
+        page.locator("html[data-scripts=running]").wait_for()
     fill(page, actual_price="52,50", num_images=5)
     if not scripts:
         page.get_by_role("button", name="Forecast", exact=True).click()
-    table = page.get_by_role("group", name="Cars side by side")
     expect(table.get_by_role("row", name="Photos")).to_have_text(re.compile("5.*2"))  # typed last
     shown = table.get_by_role("row").nth(1).locator("strong").all_inner_texts()
     assert shown == [f"{figure(page)}", f"{first}"]
