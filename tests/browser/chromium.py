@@ -46,6 +46,11 @@ def password_of(site: Site | System) -> str:
     return (site.home / "operator-password").read_text().strip()
 
 
+def wait_for_scripts(page: Page) -> None:
+    """Return when the page's scripts run; they start after its first paint."""
+    page.locator("html[data-scripts=running]").wait_for()
+
+
 @dataclass
 class Window:
     """Opens pages of a site, and collects the errors and warnings of their consoles."""
@@ -77,7 +82,7 @@ class Window:
             sign_in(context, self.site)
         page.goto(path)
         if scripts and path != BLANK:
-            page.locator("html[data-scripts=running]").wait_for()
+            wait_for_scripts(page)
         return page
 
     def _collect(self, message: ConsoleMessage) -> None:

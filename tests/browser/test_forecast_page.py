@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.chromium import BLANK, Window
+from tests.browser.chromium import BLANK, Window, wait_for_scripts
 from tests.browser.screenshots import SCHEMES
 from tests.browser.site import Site
 from tests.vroom_features.stores import arrive
@@ -104,7 +104,7 @@ def test_a_car_is_typed_forecast_and_saved_once_and_back_shows_it_again(window: 
     # Of two clicks, the second may be the one whose answer the browser follows, with what both have to say.
     expect(page.get_by_text(re.compile(r"Saved as car \d+|Car \d+ was saved already")).first).to_be_visible()
     page.go_back()
-    page.locator("html[data-scripts=running]").wait_for()
+    wait_for_scripts(page)
     expect(page.locator("#actual_price")).to_have_value("61,25")
     expect(page.locator("#num_images")).to_have_value("9")
     expect(page.locator("input[name=technology][value='0']")).to_be_checked()
@@ -246,7 +246,7 @@ def test_cars_are_compared_side_by_side_at_an_address_that_holds_them(window: Wi
     table = page.get_by_role("group", name="Cars side by side")
     expect(table).to_be_visible()
     if scripts:
-        page.locator("html[data-scripts=running]").wait_for()
+        wait_for_scripts(page)
     fill(page, actual_price="52,50", num_images=5)
     if not scripts:
         page.get_by_role("button", name="Forecast", exact=True).click()
