@@ -1,8 +1,9 @@
 """``/``: the form of one vehicle and its forecast; ``/details``: both again, for what was typed since."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from secrets import token_urlsafe
 from typing import Any
@@ -92,7 +93,10 @@ def submit() -> Response:
 def _change(entry: Entry, vehicle: VehicleCreate) -> Response:
     """Change the stored vehicle that the form began with, unless it was changed meanwhile."""
     before = owners.require_owner(request.form.get("vehicle_id", 0, type=int))
-    versions = (request.form.get("version", ""),)
+    # The form has the row version, which is public and so may be in an address.  The other is of the name
+    # too, which could be guessed by it.
+    is_current = request.form.get("version") == str(before.row_version)
+    versions = (before.version,) if is_current else ()
     try:
         after = vehicles.change(services(), before.vehicle_id, vehicle, versions=versions)
     except StaleVehicleError:
@@ -130,16 +134,20 @@ def _page(entry: Entry, *, status: int = 200, save_problem: str = "") -> Respons
     )
 
 
-def _respond(template: str, entry: Entry, *, status: int = 200, **context: Any) -> Response:
+def _respond(
+    template: str, entry: Entry, *, own: StoredVehicle | None = None, status: int = 200, **context: Any
+) -> Response:
     pins, vehicle_id = _pins(), request.values.get("vehicle_id", type=int)
-    answer = _answer(entry, pins, vehicle_id)
+    address = partial(_address, version=own.row_version if own else None)
+    answer = _answer(entry, pins, vehicle_id, address)
     page = render_template(
         template,
         fields=FIELDS,
         entry=entry,
         pins=[urlencode(pin) for pin in pins],
         vehicle_id=vehicle_id,
-        address=_address(entry.values, pins),
+        address=address(entry.values, pins),
+        own=own,
         **context,
         **answer,
     )
@@ -149,9 +157,12 @@ def _respond(template: str, entry: Entry, *, status: int = 200, **context: Any) 
     return Response(page, 422 if entry.errors else status, mimetype="text/html")
 
 
-def _address(values: Mapping[str, str], pins: Iterable[Mapping[str, str]]) -> str:
-    """Return the address of a form beside other cars."""
+def _address(
+    values: Mapping[str, str], pins: Iterable[Mapping[str, str]], *, version: int | None = None
+) -> str:
+    """Return the address of a form beside other cars, with the version of the car that it began with."""
     changes: dict[str, Any] = {**values, "pin": [urlencode(pin) for pin in pins]}
+    changes["version"] = request.values.get("version", version, type=int)
     return url_for("forecast.show", vehicle_id=request.values.get("vehicle_id", type=int), **changes)
 
 
@@ -161,7 +172,9 @@ def _pins() -> list[dict[str, str]]:
     return [entry.values for entry in entries if entry.vehicle][-NUM_PINS:]
 
 
-def _answer(entry: Entry, pins: list[dict[str, str]], vehicle_id: int | None) -> dict[str, Any]:
+def _answer(
+    entry: Entry, pins: list[dict[str, str]], vehicle_id: int | None, address: Callable[..., str]
+) -> dict[str, Any]:
     """Return what the templates show of a vehicle, all of it by one model and for a year."""
     model = current_model()
     nothing: dict[str, Any] = {"forecast": None, "scale_top": scale_top()}
@@ -180,8 +193,8 @@ def _answer(entry: Entry, pins: list[dict[str, str]], vehicle_id: int | None) ->
             model,
             read_entry(pin),
             factor,
-            address=_address(pin, pins),
-            address_without=_address(entry.values, [each for each in pins if each != pin]),
+            address=address(pin, pins),
+            address_without=address(entry.values, [each for each in pins if each != pin]),
         )
         for pin in pins
     ]
@@ -193,7 +206,7 @@ def _answer(entry: Entry, pins: list[dict[str, str]], vehicle_id: int | None) ->
         "outside": predictor.outside(row) or [],
         "ranges": predictor.manifest.ranges,
         "question": entry.question,
-        "answer_to": lambda name, value: _address(entry.values | {name: plain(value)}, pins),
+        "answer_to": lambda name, value: address(entry.values | {name: plain(value)}, pins),
         "factor": factor,
         "scale_top": scale_top(here.forecast.high),
         "percentile": fleet.percentile(model, here.forecast.predicted_reservations / factor),

@@ -156,11 +156,17 @@ def test_a_change_updates_the_car_and_begins_a_new_watch(client: Visitor, servic
     assert shown.index("now 5.0") < shown.index("70 50 4") < shown.index("58 50 4")
 
 
-def test_a_change_of_an_old_page_is_refused_and_what_was_typed_is_kept(client: Visitor) -> None:
+@pytest.mark.parametrize("way", ["at once", "reloaded", "pinned"])
+def test_a_change_of_an_old_page_is_refused_and_what_was_typed_is_kept(client: Visitor, way: str) -> None:
     vehicle_id = save_by_form(client)
-    version = form_value(client.get(f"/?vehicle_id={vehicle_id}").text, "version")
+    page = client.page("/", vehicle_id=vehicle_id)
+    form = DEFAULTS | {"vehicle_id": vehicle_id, "version": form_value(page, "version")}
     changed(client, vehicle_id, actual_price=70)
-    late = changed(client, vehicle_id, version=version, actual_price=80)
+    if way == "reloaded":  # after the script replaced the address
+        page = client.page(form_value(page.replace("data-address", "value"), "result"))
+    elif way == "pinned":
+        page = client.page(client.send("/", **form, action="pin").location)
+    late = changed(client, vehicle_id, version=form_value(page, "version"), actual_price=80)
     assert (late.status_code, 'value="80"' in late.text) == (409, True)
     assert "changed in another window" in late.text
 

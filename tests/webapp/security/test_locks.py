@@ -172,7 +172,7 @@ def test_nobody_but_its_owner_and_the_operator_changes_a_car(
         if endpoint in OWNERS:
             answer = send(client, endpoint, method, path.replace("/1", f"/{vehicle_id}"), **found)
             assert answer.status_code in {401, 403}, (endpoint, answer.text)
-    form = {"action": "change", "vehicle_id": vehicle_id, "version": before and before.version}
+    form = {"action": "change", "vehicle_id": vehicle_id, "version": before and before.row_version}
     answer = client.post("/", data=VEHICLE | {"num_images": 1} | form, headers=found)
     assert answer.status_code in {401, 403}
     assert services.source.get_vehicle(vehicle_id) == before
