@@ -76,13 +76,13 @@ def submit() -> Response:
         problem = "Only the signed-in operator may save cars here."
         return _page(entry, status=403, save_problem=problem)
     # The key holds for this form and this content: the same twice is one car, a changed one is another.
-    content = sha256(entry.vehicle.model_dump_json().encode()).hexdigest()[:16]
-    form_key = request.form.get("form_key", "")[:64]
+    form_key = request.form.get("form_key", "")
+    digest = sha256(f"{form_key} {entry.vehicle.model_dump_json()}".encode()).hexdigest()
     owner = owners.owner_to_save(form_key)
     saved = vehicles.save(
         services(),
         entry.vehicle,
-        idempotency_key=f"form-{form_key}-{content}",
+        idempotency_key=f"form-{digest}",
         owner_hash=owners.hash_of(owner),
     )
     vehicle_id = saved.vehicle.vehicle_id

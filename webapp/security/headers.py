@@ -54,7 +54,7 @@ def _events_source(settings: Settings) -> str:
 
 
 def install(app: Flask, settings: Settings, *, style_source: str) -> None:
-    """Set headers and cookie flags, and refuse foreign hosts and origins.
+    """Set headers and cookie flags, and refuse foreign hosts and origins, and a NUL in a query.
 
     ``style_source`` is the source of styles for the content security policy.
     """
@@ -102,6 +102,7 @@ def install(app: Flask, settings: Settings, *, style_source: str) -> None:
     app.before_request(_set_request_id)
     app.before_request(refuse_foreign_hosts)
     app.before_request(_refuse_foreign_origins)
+    app.before_request(_refuse_nul)
     app.after_request(send_headers)
 
 
@@ -127,3 +128,9 @@ def _refuse_foreign_origins() -> None:
             " pass it on, in nginx by proxy_set_header Host $http_host"
         )
     raise ProblemError(403, "Foreign origin", problem)
+
+
+def _refuse_nul() -> None:
+    """Refuse the one character that PostgreSQL keeps in no text, before it is searched for."""
+    if any("\0" in value for values in request.args.listvalues() for value in values):
+        raise ProblemError(422, "Invalid input", "a NUL character (%00) stands in the query of this address")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 from tests.factories import VEHICLE
-from tests.webapp.conftest import Models, Visitor, add_record
+from tests.webapp.conftest import Models, Visitor, add_record, running_app
 from vroom_features.messages import MessageError
 from vroom_features.settings import Settings
 from webapp.events import EVENTS, encode
@@ -114,6 +114,26 @@ def test_a_hostile_key_saves_once_or_never(client: Visitor, services: Services, 
         assert page.status_code in {302, 303, 422}
         assert_harmless(page)
     assert saved() - before in {0, 1}
+
+
+def test_a_nul_which_postgresql_keeps_in_no_text_is_refused(settings: Settings, postgres_url: str) -> None:
+    own = {"database_url": postgres_url, "redis_prefix": "of-postgresql"}
+    searches = (
+        "/vehicles?search",
+        "/arrivals?q",
+        "/my-cars?q",
+        "/fleet?q",
+        "/fleet.csv?q",
+        "/system/audit?client",
+    )
+    with running_app(settings, **own) as client:
+        client.sign_in()
+        assert {path: client.get(f"{path}=1%00").status_code for path in searches} == dict.fromkeys(
+            searches, 422
+        )
+        saved = client.send("/", **VEHICLE, action="save", form_key="1\0")
+        assert saved.status_code == 303
+        assert client.get(saved.location).status_code == 200
 
 
 def test_a_hostile_reason_is_text_on_every_page(
