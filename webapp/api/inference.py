@@ -19,7 +19,7 @@ from vroom_features.vehicle import COLUMNS
 from vroom_features.view import VEHICLE_VIEW
 from webapp.problems import INFERENCE_PREFIX, ProblemError, invalid
 from webapp.services import services
-from webapp.serving.current_model import LoadedModel, require_model
+from webapp.serving.current_model import LoadedModel, no_model, require_model
 from webapp.serving.vehicles import BatchDocument
 
 inference_api = Blueprint("inference_api", __name__, url_prefix=INFERENCE_PREFIX)
@@ -134,6 +134,7 @@ def model_ready(name: str, version: str | None = None) -> dict[str, object]:
 def infer(name: str, version: str | None = None) -> Response:
     """Forecast up to 1,000 vehicles: one tensor a column, in JSON or in the binary extension."""
     model = _model(name, version)
+    require_model()  # a body that is refused counts as one
     header_length = request.headers.get(HEADER_LENGTH, type=int)
     try:
         asked, tensors = read_request(request.get_data(cache=False), header_length)
@@ -155,7 +156,9 @@ def infer(name: str, version: str | None = None) -> Response:
 def _model(name: str, version: str | None) -> LoadedModel:
     if name != services().settings.model_name:
         raise ProblemError(404, "No such model", f"there is no model {name!r}")
-    model = require_model()
+    model = services().slot.current
+    if model is None:
+        raise no_model()
     if version is not None and version != str(model.version):
         raise ProblemError(404, "No such version", f"version {version} does not serve; {model.version} does")
     return model

@@ -89,6 +89,13 @@ def test_each_forecast_counts(
     assert 3500 < int(refused.headers["Retry-After"]) <= 3600
 
 
+def test_asking_about_the_model_counts_no_forecast(client: Visitor, settings: Settings) -> None:
+    path = f"/v2/models/{settings.model_name}"
+    assert [client.get(f"{path}{end}").status_code for end in ("", "/ready") * 3] == [200] * 6
+    codes = [client.post(f"{path}/infer", json={}).status_code for _ in range(6)]
+    assert codes == [400] * 5 + [429]  # what is refused counts as one
+
+
 def test_the_forecast_page_is_limited_and_keeps_what_was_typed(client: Visitor) -> None:
     typed = VEHICLE | {"actual_price": 61.25, "csrf_token": client.token()}
     page = {"Accept": "text/html"}
