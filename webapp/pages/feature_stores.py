@@ -18,7 +18,7 @@ def show() -> Response:
         "feature_stores/show.html",
         read_online=lambda: online_state(app),
         read_offline=lambda: offline_state(app.settings.offline_store),
-        count=app.source.count_vehicles,
+        counts=app.source.count_vehicles(),  # read now: without a database the answer is an error
         view=VEHICLE_VIEW,
         read_operations=lambda: read_progress("materialize"),
         read_notes=lambda: read_notes(app),

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Self
 
 from flask import Blueprint, redirect, render_template, request, url_for
@@ -154,7 +155,8 @@ def car(vehicle_id: int) -> str | Response:
 def download() -> Response:
     lines = csv_lines(services().source, Query.read(request.args), current_model())
     name = {"Content-Disposition": "attachment; filename=fleet.csv"}
-    return Response(lines, content_type="text/csv; charset=utf-8", headers=name)
+    whole = chain([next(lines)], lines)  # the ids are read now: without a database the answer is an error
+    return Response(whole, content_type="text/csv; charset=utf-8", headers=name)
 
 
 @bp.get("/fleet/points")
@@ -177,9 +179,9 @@ def csv_lines(source: SourceStore, query: Query, model: LoadedModel | None) -> I
     The ids are read at once, so that the file holds each vehicle once while others come and go; a vehicle
     that is gone when its batch is read is left out.
     """
-    yield _lines([[*EXPORT_FIELDS, *FORECAST_FIELDS, *WATCH_FIELDS]])
     watch = source.watch()
     ids = source.list_vehicle_ids(**query.listed(), limit=EXPORT_MAX)
+    yield _lines([[*EXPORT_FIELDS, *FORECAST_FIELDS, *WATCH_FIELDS]])
     for start in range(0, len(ids), EXPORT_BATCH_SIZE):
         vehicles = source.get_vehicles(ids[start : start + EXPORT_BATCH_SIZE])
         yield _lines([_line(row, model) for row in fleet_rows(source, watch, model, vehicles)])

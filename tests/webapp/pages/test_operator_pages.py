@@ -4,6 +4,8 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from tests.snapshots import SAMPLE
 from tests.webapp.conftest import OPERATOR, Visitor, add_record
 from vroom_features.ingest.seed import seed
@@ -34,6 +36,20 @@ def test_snapshots_and_last_audit_are_shown(client: Visitor, services: Services)
     assert client.get("/stores").json["watch"] == watch
     assert "3 rows differ" in shown
     assert "2 missing, 0 stale, 1 wrong, 0 orphaned" in shown
+
+
+@pytest.mark.parametrize("path", ["/feature-stores", "/fleet.csv"])
+def test_a_database_that_cannot_be_read_gives_an_error_and_no_half_page(
+    client: Visitor, services: Services, path: str
+) -> None:
+    def rename(old: str, new: str) -> None:
+        with services.source.engine.begin() as connection:
+            connection.exec_driver_sql(f"ALTER TABLE {old} RENAME TO {new}")
+
+    rename("reservations", "moved")
+    code = client.get(path).status_code
+    rename("moved", "reservations")
+    assert code == 503
 
 
 def test_a_pointer_that_names_no_snapshot_is_shown(client: Visitor, services: Services) -> None:
