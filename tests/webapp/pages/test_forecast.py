@@ -69,7 +69,9 @@ def test_the_form_without_scripts_forecasts_at_an_address_of_its_own(client: Vis
 
 def test_a_wrong_field_comes_back_with_its_error_and_what_was_typed(client: Visitor) -> None:
     typed = {"num_images": "2.5", "description": "33", "actual_price": "-3", "technology": "7"}
-    answers = [client.send(path, **DEFAULTS | typed, action="save") for path in ("/", "/details")]
+    asked = (("/", "save"), ("/", "pin"), ("/details", "save"))
+    answers = [client.send(path, **DEFAULTS | typed, action=action) for path, action in asked]
+    assert ["Not saved yet." in answer.text for answer in answers] == [True, False, False]
     for answer in answers:
         assert answer.status_code == 422
         assert dict(re.findall(r'id="(\w+)-error">([^<]+)<', answer.text)) == {
