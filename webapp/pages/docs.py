@@ -6,15 +6,16 @@ from typing import Any
 import orjson
 from flask import Blueprint, current_app, render_template
 
+from webapp.services import services
+
 Document = dict[str, Any]
 LIMITS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
 PATHS = {
     "vehicle_id": "1",
-    "name": "vroom-forecast",
     "version": "1",
     "run_id": "00000000-0000-0000-0000-000000000000",
 }
-"""Examples of what stands in a path."""
+"""Examples of what stands in a path, beside the model's name."""
 bp = Blueprint("docs", __name__)
 
 
@@ -26,9 +27,10 @@ def show() -> str:
         for method, operation in methods.items():
             operations[operation["tags"][0]].append((method, path, operation))
     schemas = dict(sorted(document["components"]["schemas"].items()))
+    examples = PATHS | {"name": services().settings.model_name}
 
     def curl_of(method: str, path: str, operation: Document) -> str:
-        return curl(method, path, operation, schemas)
+        return curl(method, path.format_map(examples), operation, schemas)
 
     return render_template("docs/show.html", operations=operations, schemas=schemas, kind=kind, curl=curl_of)
 
@@ -47,8 +49,6 @@ def curl(method: str, path: str, operation: Document, schemas: Document) -> str:
         words += ["-H 'Content-Type: application/json'", f"-d '{orjson.dumps(example).decode()}'"]
     elif method == "post":
         words += ["-X", "POST"]
-    for name, value in PATHS.items():
-        path = path.replace(f"{{{name}}}", value)
     return " ".join([*words, f'"$VROOM{path}"'])
 
 

@@ -192,11 +192,7 @@ def test_no_request_breaks_an_operation_and_answers_are_as_described(
 def test_the_commands_of_the_page_are_answered(client: Visitor, services: Services, tmp_path: Path) -> None:
     seed(services.source, write_csvs(tmp_path))
     commands = re.findall(r"<pre[^>]*><code>(curl .+?)</code></pre>", client.get("/docs").text)
-    name = services.settings.model_name
-    codes = {
-        command: ask(client, command.replace("/vroom-forecast", f"/{name}")).status_code
-        for command in map(unescape, commands)
-    }
+    codes = {command: ask(client, command).status_code for command in map(unescape, commands)}
     # Prefect and such a run are not there, and a car of a CSV is not deleted.
     unexpected = {
         command: code for command, code in codes.items() if code not in {200, 201, 307, 404, 409, 503}
