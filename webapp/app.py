@@ -126,7 +126,7 @@ def open_services(settings: Settings) -> Services:
         counter=counter,
         audit_log=AuditLog(source.engine, source.address),
         fleet=FleetOverview(source),
-        load_explainer=lru_cache(maxsize=1)(lambda ref: Explainer.load(cache.fetch(ref))),
+        load_explainer=lru_cache(maxsize=1)(lambda ref: cache.load(ref, Explainer.load)),
         operator=read_operator(settings),
         worker=worker,
     )

@@ -5,6 +5,7 @@ from tests.faults import ALIAS
 from tests.vroom_model.champions import AS_OF, FULL, MIDDLING, TAG, WEAK, Champions
 from vroom_features.database.engine import promotion_lock
 from vroom_model.errors import ReasonError, RegistryError, RollbackError
+from vroom_model.manifest import SERVING_NAME
 from vroom_model.messages import ModelPromoted
 from vroom_model.records import Decision
 from vroom_model.registry.promotion import PromotionService
@@ -63,6 +64,24 @@ def test_better_candidates_take_over_and_rollbacks_go_back_one_at_a_time(champio
         champions.rollback()
     assert [message.epoch for message in champions.messages] == [1, 2, 3, 4, 5]
     assert champions.promote(second).promoted  # a rollback returns to what served before
+    champions.rollback()
+    assert champions.champion() == first
+
+
+def test_damaged_copies_of_models_on_disk_are_downloaded_again_to_promote_and_to_roll_back(
+    champions: Champions,
+) -> None:
+    def damage() -> None:
+        for graph in champions.folder.glob(f"cache/*/{SERVING_NAME}"):
+            graph.write_bytes(b"damaged")
+
+    first, _ = champions.promote_each(WEAK, FULL)
+    middling = champions.register(MIDDLING)
+    damage()
+    refused = champions.promote(middling).decision
+    assert not refused.promote
+    assert refused.champion_mae is not None  # it was compared
+    damage()
     champions.rollback()
     assert champions.champion() == first
 

@@ -6,14 +6,17 @@ import re
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 from vroom_model.errors import BrokenModelError, ModelNotFoundError, RegistryError
 from vroom_model.manifest import MANIFEST_NAME, ModelManifest
 from vroom_model.records import ChampionRef
 from vroom_model.registry.mlflow_api import MlflowApi
 
+Loaded = TypeVar("Loaded")
 LAST_GOOD = "last_good.json"
 NUM_CACHED_MAX = 8
 LEFT_BEHIND_S = 3600.0
@@ -58,13 +61,25 @@ class ModelCache:
             ) from exc
         return directory
 
+    def load(self, ref: ChampionRef, read: Callable[[Path], Loaded]) -> Loaded:
+        """Fetch a version and return what ``read`` makes of its directory.
+
+        A copy that cannot be used is discarded.  One that was kept may have been damaged on disk, and is
+        downloaded again.
+        """
+        was_kept = self.is_kept(ref)
+        directory = self.fetch(ref)
+        try:
+            return read(directory)
+        except BrokenModelError:
+            shutil.rmtree(directory, ignore_errors=True)
+            if not was_kept:
+                raise
+            return self.load(ref, read)
+
     def is_kept(self, ref: ChampionRef) -> bool:
         """Return whether the files of this version are on disk; they may be damaged."""
         return self._directory(ref).is_dir()
-
-    def discard(self, ref: ChampionRef) -> None:
-        """Delete the files of a version, so that the next fetch downloads them again."""
-        shutil.rmtree(self._directory(ref), ignore_errors=True)
 
     def remember(self, ref: ChampionRef) -> None:
         """Write to disk that this version serves, for a start while MLflow cannot be reached."""

@@ -23,6 +23,7 @@ from vroom_features.errors import LockTimeoutError
 from vroom_model.errors import ModelNotFoundError, PromotionRaceError, RegistryError, RollbackError
 from vroom_model.messages import ModelPromoted
 from vroom_model.records import Decision, ModelVersion, Outcome, check_reason
+from vroom_model.registry.model_cache import ModelCache
 from vroom_model.registry.registry import Registry
 from vroom_model.serving.predictor import Predictor
 
@@ -142,10 +143,11 @@ class PromotionService:
 
     def load(self, version: ModelVersion) -> Predictor:
         """Return the predictor of a version, its files verified."""
-        sha256 = version.ref.manifest_sha256
+        ref = version.ref
         with tempfile.TemporaryDirectory(prefix="vroom-model-") as name:
-            directory = self.registry.download(version, self._cache_dir or Path(name))
-            return Predictor.load(directory, version=version.version, manifest_sha256=sha256)
+            cache = ModelCache(self.registry.api, self._cache_dir or name)
+            read = partial(Predictor.load, version=ref.version, manifest_sha256=ref.manifest_sha256)
+            return cache.load(ref, read)
 
     def _change(self, kind: Kind, choose: Choose, as_of: datetime, version: int | None = None) -> Outcome:
         """Decide without the lock, then make the change with it if nothing changed in between."""

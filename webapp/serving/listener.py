@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -122,15 +123,12 @@ class ModelListener(threading.Thread):
             self._remembered = ref
 
     def _load(self, ref: ChampionRef) -> None:
-        """Load and swap; a copy that was damaged on disk is downloaded again."""
+        def read(directory: Path) -> Predictor:
+            with metrics.SWAPS.labels("broken").count_exceptions(VroomModelError):
+                return Predictor.load(directory, version=ref.version, manifest_sha256=ref.manifest_sha256)
+
         with metrics.SWAP_TIME.time():
-            was_kept = self._cache.is_kept(ref)
-            try:
-                predictor = self._open(ref)
-            except BrokenModelError:
-                if not was_kept:
-                    raise
-                predictor = self._open(ref)
+            predictor = self._cache.load(ref, read)
             model = LoadedModel(predictor=predictor, ref=ref, since=now())
             previous = self._slot.swap(model)
         metrics.SWAPS.labels("ok").inc()
@@ -140,16 +138,6 @@ class ModelListener(threading.Thread):
             "champion swapped model_version=%s previous=%s", ref.version, previous and previous.version
         )
         self._on_swap()
-
-    def _open(self, ref: ChampionRef) -> Predictor:
-        """Fetch and verify; a broken copy is discarded, so that the next try downloads it again."""
-        directory = self._cache.fetch(ref)
-        try:
-            return Predictor.load(directory, version=ref.version, manifest_sha256=ref.manifest_sha256)
-        except VroomModelError:
-            metrics.SWAPS.labels("broken").inc()
-            self._cache.discard(ref)
-            raise
 
     def _restore(self) -> None:
         """Load the last model that served on this machine, while the registry names none."""
