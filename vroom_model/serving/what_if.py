@@ -92,12 +92,11 @@ def helpful_changes(predictor: Predictor, vehicle: Mapping[str, float]) -> list[
 def _candidates(predictor: Predictor, vehicle: Mapping[str, float]) -> Iterator[tuple[str, float]]:
     market, price = vehicle["recommended_price"], vehicle["actual_price"]
     lowest, highest = (ratio * market for ratio in predictor.manifest.price_ratio)
-    target = min(max(market if price > market else DISCOUNT * price, lowest), highest)
     seen = predictor.manifest.ranges
     if price_range := seen.get("actual_price"):
-        target = min(max(target, price_range.low), price_range.high)
-    target = round(target, 2)
-    if 0 < target < price:
+        lowest, highest = max(lowest, price_range.low), min(highest, price_range.high)
+    target = round(min(max(market if price > market else DISCOUNT * price, lowest), highest), 2)
+    if lowest <= target <= highest and 0 < target < price:
         yield "actual_price", target
     for name in predictor.view.sources:
         if name in seen and COLUMNS[name].is_whole:
