@@ -2,7 +2,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -99,9 +99,13 @@ def test_manifest_and_card_describe_snapshot_view_files_and_metrics(
     expected += [f"| {each.segment} | {each.num_rows:,} | {each.mae:.2f} |" for each in manifest.segments]
     assert [words for words in expected if words not in text] == []
     assert "(1,000 vehicles), feature view" in text
-    snapshot = manifest.snapshot.model_copy(update={"num_left_out": 25})
-    left_out = card_text(manifest.model_copy(update={"snapshot": snapshot}))
-    assert "(1,000 vehicles; 25 under watch left out), feature view" in left_out
+    assert "the reservations of a watch of 365 days" in text
+    snapshot = manifest.snapshot.model_copy(update={"num_left_out": 25, "watch_days": None})
+    trained_at = AS_OF.astimezone(timezone(timedelta(hours=5)))
+    other = card_text(manifest.model_copy(update={"snapshot": snapshot, "trained_at": trained_at}))
+    assert "(1,000 vehicles; 25 under watch left out), feature view" in other
+    assert f"Trained {AS_OF:%Y-%m-%d %H:%M} UTC" in other
+    assert "the reservations of a watch;" in other
 
 
 def test_a_feature_of_noise_is_masked_and_the_price_matters_most(trained: TrainedModel) -> None:

@@ -1,5 +1,6 @@
 """The model card: what a person should know of a model before using it, in Markdown and two plots."""
 
+from datetime import UTC
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -33,6 +34,8 @@ def card_text(manifest: ModelManifest) -> str:
     """Return the card in Markdown."""
     metrics = manifest.metrics
     low, high = manifest.price_ratio
+    trained_at, watch_days = manifest.trained_at.astimezone(UTC), manifest.snapshot.watch_days
+    watch = f"a watch of {watch_days} days" if watch_days else "a watch"
     left_out = manifest.snapshot.num_left_out
     more = f"; {left_out:,} under watch left out" if left_out else ""
     measures = [
@@ -57,7 +60,7 @@ def card_text(manifest: ModelManifest) -> str:
     parts = [
         "# Vroom forecast model",
         "Forecasts the reservations of a vehicle, with a range that covers "
-        f"{manifest.coverage:.0%} of outcomes. Trained {manifest.trained_at:%Y-%m-%d %H:%M} UTC on snapshot "
+        f"{manifest.coverage:.0%} of outcomes. Trained {trained_at:%Y-%m-%d %H:%M} UTC on snapshot "
         f"`{manifest.snapshot.id}` ({manifest.snapshot.num_rows:,} vehicles{more}), feature view "
         f"`{manifest.view.name}:{manifest.view.version}`, seed {manifest.seed}.",
         "## How good it is",
@@ -71,10 +74,9 @@ def card_text(manifest: ModelManifest) -> str:
         "Rise of the out-of-fold error when a feature is shuffled, and the spread over shuffles.",
         _table(["feature", "rise", "spread"], importances),
         "## What it is not",
-        f"- It was trained on prices from {low:.2f} to {high:.2f} times the market price; beyond them it "
-        "repeats the nearest.\n- Prices were never set at random: how a forecast changes with the price is "
-        "an association, not the effect of a change.\n- Reservations are counted over the whole time that "
-        "the fleet was watched; it forecasts a time of the same length, and knows no season.",
+        f"- It was trained on prices from {low:.2f} to {high:.2f} times the market price.\n- Prices were "
+        "never set at random: how a forecast changes with the price is an association, not the effect of a "
+        f"change.\n- Labels and forecasts are the reservations of {watch}; it knows no season.",
         "## How it was made",
         _table(
             ["parameter", "value"], [[name, f"{value:g}"] for name, value in sorted(manifest.params.items())]
