@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -19,6 +20,7 @@ from tests.promises.system import ROOT
 from tests.snapshots import FrameSnapshot
 from tests.vroom_features.stores import store_fleet
 from tests.vroom_model.champions import AS_OF, MIDDLING, WEAK, Champions, trained_model
+from vroom_features.offline.snapshots import Snapshot
 from vroom_model.errors import (
     BaselineError,
     BrokenModelError,
@@ -31,6 +33,7 @@ from vroom_model.records import ModelVersion
 from vroom_model.registry.registry import Registry
 from vroom_model.segments import metric_name
 from vroom_model.serving.predictor import Predictor
+from vroom_model.training.boosting import FoldBooster, TrainingParams, stream_folds
 from vroom_model.training.recording import open_run
 from vroom_model.training.register import register_candidate, train_candidate
 from vroom_model.training.train import TrainedModel
@@ -171,6 +174,19 @@ def test_unchanged_inputs_make_no_second_version_unless_the_first_was_cut_off(
     with pytest.raises(BaselineError, match="does not beat the mean"):
         register_candidate(registry, trained_model(useless))
     assert len(registry.versions()) == 3
+
+
+def test_other_boosters_of_the_same_inputs_are_a_version_of_their_own(
+    registry: Registry, fleet: FrameSnapshot
+) -> None:
+    def fit(snapshot: Snapshot, _params: TrainingParams, **options: Any) -> tuple[FoldBooster, ...]:
+        return stream_folds(snapshot, MIDDLING, **options)
+
+    models = [trained_model(fleet, WEAK, fit=each) for each in (stream_folds, fit)]
+    assert len({model.manifest.training_digest for model in models}) == 1
+    done = [register_candidate(registry, model) for model in (*models, models[0])]
+    assert [(each.version.version, each.is_new) for each in done] == [(1, True), (2, True), (1, False)]
+    assert registry.candidate() == done[-1].version
 
 
 def test_missing_and_spoiled_files_are_refused_even_by_force_and_the_same_training_makes_a_new_version(

@@ -87,15 +87,17 @@ def register_candidate(registry: Registry, trained: TrainedModel) -> Registered:
         If MLflow cannot be used.
     """
     manifest = trained.manifest
-    if again := _find_registered(registry, manifest.training_digest):
+    if again := _find_registered(registry, manifest.training_digest, files=manifest.files):
         return again
     name = _run_name(TrainingParams.model_validate(manifest.params), manifest.seed)
     with open_run(registry, name) as run:
         return _record_and_register(registry, run, trained)
 
 
-def _find_registered(registry: Registry, training_digest: str) -> Registered | None:
-    """Make the version that came of this very training the candidate, if there is a usable one."""
+def _find_registered(
+    registry: Registry, training_digest: str, *, files: Mapping[str, str] | None = None
+) -> Registered | None:
+    """Make the version that came of this training, with these files, the candidate, if one can be used."""
     for version in registry.versions(training_digest=training_digest):
         if not version.tags.get("complete"):
             continue
@@ -106,6 +108,8 @@ def _find_registered(registry: Registry, training_digest: str) -> Registered | N
             except BrokenModelError as exc:
                 logger.warning("version %s is skipped: %s", version.version, exc.problem)
                 continue
+        if files not in (None, manifest.files):  # `fit` fitted other boosters
+            continue
         registry.set_alias("candidate", version.version)
         return Registered(registry.version(version.version), manifest, is_new=False)
     return None

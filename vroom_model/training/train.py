@@ -74,7 +74,10 @@ def training_digest(
     seed: int = 0,
     engine: Engine | None = None,
 ) -> str:
-    """Return the digest of a training's inputs: equal digests give equal models, byte for byte."""
+    """Return the digest of a training's inputs: equal digests give equal models, byte for byte.
+
+    Except from `fit`, which is not known: boosters from Dask differ with the number of its workers.
+    """
     params = params or TrainingParams()
     made_from = {
         "snapshot": snapshot.digest,
