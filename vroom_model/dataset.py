@@ -4,6 +4,7 @@ A vehicle under watch has bookings of a few weeks where others have those of a y
 so these vehicles are left out.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -69,6 +70,10 @@ class Dataset:
         arrays = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
         taken: dict[str, Any] = {name: array[rows] for name, array in arrays.items()}
         return replace(self, **taken)
+
+    def limited(self, max_label: float) -> "Dataset":
+        """Return the vehicles with labels of at most ``max_label``."""
+        return replace(self, labels=np.minimum(self.labels, max_label))
 
 
 def as_snapshot(data: "Snapshot | pd.DataFrame", *, created_at: datetime = EPOCH) -> Snapshot:
@@ -145,11 +150,15 @@ def _next_matures(snapshot: Snapshot) -> date | None:
 
 
 def read_blocks(
-    snapshot: Snapshot, *, inputs: Sequence[str] = VEHICLE_VIEW.inputs, num_folds: int = NUM_FOLDS
+    snapshot: Snapshot,
+    *,
+    inputs: Sequence[str] = VEHICLE_VIEW.inputs,
+    num_folds: int = NUM_FOLDS,
+    max_label: float = math.inf,
 ) -> Iterator[Dataset]:
     """Yield the vehicles of a snapshot that have a label part by part, checked as ``load_dataset`` does."""
     for frame in _read_frames(snapshot, inputs):
-        yield _dataset(frame, inputs, num_folds, snapshot.id)
+        yield _dataset(frame, inputs, num_folds, snapshot.id).limited(max_label)
 
 
 def _read_frames(snapshot: Snapshot, inputs: Sequence[str]) -> Iterator[pd.DataFrame]:
@@ -220,15 +229,14 @@ def check_learnable(dataset: Dataset, *, num_folds: int = NUM_FOLDS) -> None:
         )
 
 
-def limit_labels(dataset: Dataset) -> tuple[Dataset, int]:
-    """Return the data set without extreme labels, and how many there were.
+def label_limit(dataset: Dataset) -> float:
+    """Return the largest label that is not extreme.
 
     One vehicle of 5,000 reservations among others of 10 would raise forecasts of vehicles like it by 100, and
     decide every squared error.  What is above the limit counts as the limit.
     """
     booked = dataset.labels[dataset.labels > 0]
     if len(booked) < 2:
-        return dataset, 0
+        return math.inf
     # "lower", so that the largest of a few does not set its own limit.
-    limit = LIMIT_TIMES * float(np.quantile(booked, LIMIT_QUANTILE, method="lower"))
-    return replace(dataset, labels=np.minimum(dataset.labels, limit)), int((booked > limit).sum())
+    return LIMIT_TIMES * float(np.quantile(booked, LIMIT_QUANTILE, method="lower"))

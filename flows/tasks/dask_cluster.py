@@ -37,13 +37,19 @@ def dask_task_runner(address: str) -> DaskTaskRunner:
 
 
 def fit_on_cluster(
-    address: str, snapshot: Snapshot, params: TrainingParams, *, inputs: Sequence[str], seed: int
+    address: str,
+    snapshot: Snapshot,
+    params: TrainingParams,
+    *,
+    inputs: Sequence[str],
+    seed: int,
+    max_label: float,
 ) -> tuple[FoldBooster, ...]:
     """Fit one booster per fold on the cluster; a local one is started for it."""
     workers = num_local_workers(address)
     cluster = {"address": address} if workers is None else _on_this_machine(workers)
     with Client(**cluster) as client:  # type: ignore[no-untyped-call]  # Dask's own
-        return fit_on_dask(client, snapshot, params, inputs=inputs, seed=seed)
+        return fit_on_dask(client, snapshot, params, inputs=inputs, seed=seed, max_label=max_label)
 
 
 def _on_this_machine(workers: int) -> dict[str, Any]:  # as LocalCluster takes them

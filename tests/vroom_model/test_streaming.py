@@ -119,6 +119,14 @@ def test_a_dask_cluster_makes_the_same_bytes_wherever_its_workers_read(
 
 
 @pytest.mark.filterwarnings("ignore")  # as above
+def test_a_dask_cluster_learns_no_label_above_the_limit(client: "Client", stored: Snapshot) -> None:
+    from vroom_model.training.dask_training import fit_on_dask  # noqa: PLC0415  # an optional extra
+
+    boosters = fit_on_dask(client, stored, WEAK, seed=0, max_label=3.0)
+    assert predict_by_fold(boosters, load_dataset(stored).features).max() <= 3.0
+
+
+@pytest.mark.filterwarnings("ignore")  # as above
 @pytest.mark.timeout(180, func_only=True)  # XGBoost's other workers wait longer for a lost one
 def test_a_dask_cluster_trains_again_at_once_after_a_worker_was_killed_in_training(
     client: "Client", stored: Snapshot

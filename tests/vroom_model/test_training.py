@@ -18,10 +18,10 @@ from vroom_model.evaluation.diagnostics import diagnostics
 from vroom_model.evaluation.metrics import score
 from vroom_model.manifest import MANIFEST_NAME, ModelManifest
 from vroom_model.serving.predictor import Forecasts, Predictor
-from vroom_model.training.boosting import TrainingParams
+from vroom_model.training.boosting import TrainingParams, stream_folds
 from vroom_model.training.model_card import CALIBRATION_NAME, CARD_NAME, SEGMENTS_NAME, card_text, write_card
 from vroom_model.training.register import register_candidate
-from vroom_model.training.train import TrainedModel, train
+from vroom_model.training.train import Fit, TrainedModel, train
 
 LATER = AS_OF + timedelta(days=1)
 LABEL = VEHICLE_VIEW.label
@@ -182,8 +182,9 @@ def test_a_right_model_of_a_skewed_fleet_is_registered_and_promoted(
     assert "the mean" in outcome.decision.reason
 
 
-def test_one_extreme_car_moves_no_forecast_of_the_others(fleet: FrameSnapshot) -> None:
-    model, plain = (trained_model(each) for each in (fleet.changed(one_car_of_5000), fleet))
+@pytest.mark.parametrize("fit", [None, stream_folds])
+def test_one_extreme_car_moves_no_forecast_of_the_others(fleet: FrameSnapshot, fit: Fit | None) -> None:
+    model, plain = (trained_model(each, fit=fit) for each in (fleet.changed(one_car_of_5000), fleet))
     assert model.manifest.metrics["num_limited"] == 1
     assert "1 with extremely many reservations" in card_text(model.manifest)
     features = load_dataset(fleet).features
@@ -191,7 +192,7 @@ def test_one_extreme_car_moves_no_forecast_of_the_others(fleet: FrameSnapshot) -
         Predictor.load(each.directory, version=1).predict_matrix(features).predicted_reservations
         for each in (model, plain)
     )
-    assert np.abs(forecasts - expected).max() < 3
+    assert np.abs(forecasts - expected).max() < 5  # without a limit, 150
 
 
 def test_residuals_and_coverage_are_those_of_each_group_of_vehicles(fleet: FrameSnapshot) -> None:

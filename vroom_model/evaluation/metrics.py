@@ -11,7 +11,7 @@ import pandas as pd
 
 from vroom_features.offline.snapshots import Snapshot
 from vroom_features.watch import CHANCE, RecentBookings, watch_scale
-from vroom_model.dataset import Dataset, as_snapshot, limit_labels, load_dataset
+from vroom_model.dataset import Dataset, as_snapshot, label_limit, load_dataset
 from vroom_model.errors import BrokenModelError
 from vroom_model.folds import out_of_fold
 from vroom_model.manifest import (
@@ -220,9 +220,8 @@ def score(predictor: Predictor, snapshot: Snapshot | pd.DataFrame) -> Evaluation
     if missing := manifest.missing_metrics:
         problem = f"its manifest lacks metrics: {', '.join(missing)}"
         raise BrokenModelError(f"version {predictor.version}", problem)
-    dataset, _ = limit_labels(
-        load_dataset(snapshot, inputs=manifest.view.columns, num_folds=manifest.num_folds)
-    )
+    dataset = load_dataset(snapshot, inputs=manifest.view.columns, num_folds=manifest.num_folds)
+    dataset = dataset.limited(label_limit(dataset))
     by_fold = predictor.predict_by_fold(dataset.features)
     raw = out_of_fold(by_fold, dataset.folds)
     scale = watch_scale(manifest.snapshot.watch, snapshot.watch)

@@ -5,8 +5,10 @@ vehicles a useless one does no harm.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -137,11 +139,9 @@ def _choose_features(dataset: Dataset, params: TrainingParams, *, seed: int) -> 
 class TrainingBatches(xgb.DataIter):
     """The vehicles outside one fold, batch by batch; XGBoost keeps one byte of each feature."""
 
-    def __init__(self, snapshot: Snapshot, fold: int, num_folds: int, *, inputs: Sequence[str]) -> None:
-        self._snapshot = snapshot
+    def __init__(self, fold: int, read: Callable[[], Iterator[Dataset]]) -> None:
         self._fold = fold
-        self._num_folds = num_folds
-        self._inputs = inputs
+        self._read = read
         self._blocks: Iterator[Dataset] = iter(())
         super().__init__()
 
@@ -156,17 +156,22 @@ class TrainingBatches(xgb.DataIter):
 
     def reset(self) -> None:
         """Start from the first batch."""
-        self._blocks = read_blocks(self._snapshot, inputs=self._inputs, num_folds=self._num_folds)
+        self._blocks = self._read()
 
 
 def stream_folds(
-    snapshot: Snapshot, params: TrainingParams, *, inputs: Sequence[str] = VEHICLE_VIEW.inputs, seed: int
+    snapshot: Snapshot,
+    params: TrainingParams,
+    *,
+    inputs: Sequence[str] = VEHICLE_VIEW.inputs,
+    seed: int,
+    max_label: float = math.inf,
 ) -> tuple[FoldBooster, ...]:
     """Fit one booster per fold in batches; the snapshot is read a few times for each."""
+    read = partial(read_blocks, snapshot, inputs=inputs, num_folds=params.num_folds, max_label=max_label)
     boosters = []
     for fold in range(params.num_folds):
-        batches = TrainingBatches(snapshot, fold, params.num_folds, inputs=inputs)
-        matrix = xgb.QuantileDMatrix(batches, nthread=params.num_threads)
+        matrix = xgb.QuantileDMatrix(TrainingBatches(fold, read), nthread=params.num_threads)
         settings = booster_params(params, inputs=inputs, num_rows=matrix.num_row(), seed=seed)
         booster = xgb.train(settings, matrix, params.num_rounds)
         boosters.append(FoldBooster(booster, (True,) * len(inputs)))

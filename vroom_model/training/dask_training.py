@@ -1,5 +1,6 @@
 """Fitting on a Dask cluster; needs the extra ``dask``."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ def fit_on_dask(
     *,
     inputs: Sequence[str] = VEHICLE_VIEW.inputs,
     seed: int,
+    max_label: float = math.inf,
 ) -> tuple[FoldBooster, ...]:
     """Fit one booster per fold, each worker reading parts of the snapshot.
 
@@ -32,7 +34,7 @@ def fit_on_dask(
     """
     boosters = []
     for fold in range(params.num_folds):
-        matrix = training_matrix(client, snapshot, fold, params.num_folds, inputs=inputs)
+        matrix = training_matrix(client, snapshot, fold, params.num_folds, inputs=inputs, max_label=max_label)
         place(client, matrix)
         num_rows = snapshot.num_labels * (params.num_folds - 1) // params.num_folds
         settings = booster_params(params, inputs=inputs, num_rows=num_rows, seed=seed)
@@ -47,13 +49,18 @@ def fit_on_dask(
 
 
 def training_matrix(
-    client: Client, snapshot: Snapshot, fold: int, num_folds: int, *, inputs: Sequence[str]
+    client: Client,
+    snapshot: Snapshot,
+    fold: int,
+    num_folds: int,
+    *,
+    inputs: Sequence[str],
+    max_label: float = math.inf,
 ) -> dxgb.DaskQuantileDMatrix:
     """Return the vehicles outside one fold, read by whichever worker was free."""
     parts = [replace(snapshot, parts=(part,)) for part in snapshot.parts if part.num_labels]
-    rows = dd.from_map(  # type: ignore[no-untyped-call]  # Dask's own
-        read_part, parts, fold=fold, num_folds=num_folds, inputs=list(inputs), meta=_empty_frame(inputs)
-    )
+    options = {"fold": fold, "num_folds": num_folds, "inputs": list(inputs), "max_label": max_label}
+    rows = dd.from_map(read_part, parts, meta=_empty_frame(inputs), **options)  # type: ignore[no-untyped-call]  # Dask's own
     return dxgb.DaskQuantileDMatrix(client, rows[list(inputs)], rows[VEHICLE_VIEW.label])
 
 
@@ -74,10 +81,12 @@ def place(client: Client, matrix: dxgb.DaskQuantileDMatrix) -> None:
     }
 
 
-def read_part(part: Snapshot, *, fold: int, num_folds: int, inputs: Sequence[str]) -> pd.DataFrame:
+def read_part(
+    part: Snapshot, *, fold: int, num_folds: int, inputs: Sequence[str], max_label: float
+) -> pd.DataFrame:
     """Return the vehicles of a part outside one fold; a worker runs it."""
     frames = [_empty_frame(inputs)]
-    for block in read_blocks(part, inputs=inputs, num_folds=num_folds):
+    for block in read_blocks(part, inputs=inputs, num_folds=num_folds, max_label=max_label):
         kept = block.take(block.folds != fold)
         frame = pd.DataFrame(kept.features, columns=list(inputs))
         frames.append(frame.assign(**{VEHICLE_VIEW.label: kept.labels.astype(np.float32)}))

@@ -16,7 +16,7 @@ import xgboost as xgb
 from vroom_features.offline.snapshots import Snapshot
 from vroom_features.vehicle import COLUMNS
 from vroom_features.view import VEHICLE_VIEW
-from vroom_model.dataset import Dataset, as_snapshot, check_learnable, limit_labels, load_dataset
+from vroom_model.dataset import Dataset, as_snapshot, check_learnable, label_limit, load_dataset
 from vroom_model.evaluation.diagnostics import decile_edges, diagnostics
 from vroom_model.evaluation.interval import fit_lines, out_of_fold_ranges
 from vroom_model.evaluation.metrics import (
@@ -128,12 +128,14 @@ def train(
     snapshot = as_snapshot(snapshot, created_at=as_of)
     dataset = load_dataset(snapshot, inputs=inputs, num_folds=params.num_folds)
     check_learnable(dataset, num_folds=params.num_folds)
-    dataset, num_limited = limit_labels(dataset)
+    max_label = label_limit(dataset)
+    num_limited = int((dataset.labels > max_label).sum())
+    dataset = dataset.limited(max_label)
     engine: Engine = "elsewhere" if fit else _engine(snapshot.num_labels)
     if fit:
-        boosters = fit(snapshot, params, inputs=inputs, seed=seed)
+        boosters = fit(snapshot, params, inputs=inputs, seed=seed, max_label=max_label)
     elif engine == "stream":
-        boosters = stream_folds(snapshot, params, inputs=inputs, seed=seed)
+        boosters = stream_folds(snapshot, params, inputs=inputs, seed=seed, max_label=max_label)
     else:
         boosters = fit_folds(dataset, params, seed=seed)
     raw = out_of_fold(predict_by_fold(boosters, dataset.features), dataset.folds)
