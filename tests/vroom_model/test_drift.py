@@ -7,7 +7,9 @@ import pytest
 from tests.snapshots import FrameSnapshot
 from tests.vroom_model.champions import AS_OF, WEAK, trained_model
 from vroom_features.view import VEHICLE_VIEW
+from vroom_model.evaluation.diagnostics import decile_edges
 from vroom_model.evaluation.drift import feature_drift, monitor
+from vroom_model.manifest import Histogram
 from vroom_model.records import MIN_ARRIVALS
 from vroom_model.serving.predictor import Predictor
 
@@ -49,6 +51,19 @@ def test_the_same_prices_are_no_drift_where_a_third_of_the_fleet_sits_on_the_edg
     for name, reference in trained_model(priced, WEAK).manifest.reference.items():
         found = feature_drift(name, reference, priced.frame[name].to_numpy(np.float64))
         assert found.psi == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("learned", "found"), [([0] * 5 + [1] * 95, 0), ([1] * 5 + [0] * 95, 1), ([3], 2), ([3], 4)]
+)
+def test_a_feature_that_was_nearly_constant_and_is_another_now_has_drifted(
+    learned: list[int], found: int
+) -> None:
+    values = np.resize(np.array(learned, dtype=float), 1_000)
+    reference = Histogram.of(values, decile_edges(values))
+    assert feature_drift("num_images", reference, values).verdict == "steady"
+    moved = np.full(MIN_ARRIVALS, float(found))
+    assert feature_drift("num_images", reference, moved).verdict == "large drift"
 
 
 def test_a_sample_of_them_shows_no_large_drift(predictor: Predictor, features: Features) -> None:

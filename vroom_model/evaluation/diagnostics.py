@@ -45,5 +45,9 @@ def _residual_bins(
 
 
 def decile_edges(values: Array) -> Array:
-    """Return the distinct deciles of values; value ``v`` is in bin ``searchsorted(edges, v)``."""
-    return np.unique(np.quantile(values, np.linspace(0, 1, NUM_BINS + 1)[1:-1], method="inverted_cdf"))
+    """Return the distinct deciles of values; value ``v`` is in bin ``searchsorted(edges, v)``.
+
+    If all are one value, it has an edge just below it, too: otherwise its bin would have all smaller values.
+    """
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, NUM_BINS + 1)[1:-1], method="inverted_cdf"))
+    return edges if len(edges) > 1 else np.array([np.nextafter(edges[0], -np.inf), edges[0]])

@@ -161,11 +161,15 @@ def test_diagnostics_show_residuals_and_drift_and_what_an_earlier_release_lacks(
     reference = {
         "num_images": Histogram(edges=(2.0, 3.0), counts=(30, 30, 0)),
         "technology": Histogram(edges=(0.0, 1.0), counts=(20, 40, 0)),
+        "street_parked": Histogram(edges=(-5e-324, 0.0), counts=(0, 57, 3)),
+        "description": Histogram(edges=(299.9999999999999, 300.0), counts=(0, 60, 0)),
     }
     version = models.register(5.0, diagnostics=found, reference=reference)
     drift = FeatureDrift(feature="num_images", psi=0.31, verdict="large drift", counts=(150, 50, 0))
     booking = FeatureDrift(feature="technology", psi=0.01, verdict="steady", counts=(50, 150, 0))
-    keep_report(services, version, features=(drift, booking))
+    parking = FeatureDrift(feature="street_parked", psi=0.5, verdict="large drift", counts=(0, 160, 40))
+    written = FeatureDrift(feature="description", psi=0.5, verdict="large drift", counts=(40, 160, 0))
+    keep_report(services, version, features=(drift, booking, parking, written))
     models.crown(version)
     services.listener.refresh()
     shown = client.page("/models/diagnostics")
@@ -174,6 +178,8 @@ def test_diagnostics_show_residuals_and_drift_and_what_an_earlier_release_lacks(
     assert re.search("up to 2<.*75.0%<.*50.0%<.*150<.*\n?.*>3<.*25.0%<", shown)
     assert re.search("In person</th><td[^>]*>\\+0.5<", shown)
     assert re.search(">In person<.*25.0%<.*33.3%<.*>Instant, by phone<.*75.0%<", shown, re.DOTALL)
+    assert re.search('data-v="0">Own space<.*80.0%<.*95.0%<.*data-v="1">Street<.*20.0%<', shown)
+    assert re.search('data-v="0">below 300<.*20.0%<.*data-v="1">300<.*80.0%<.*100.0%<', shown)
 
 
 def test_unchanged_data_is_said_at_the_button(
