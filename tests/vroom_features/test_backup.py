@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from sqlalchemy import text
 from sqlmodel import Session, select
 
 from tests.factories import make_vehicle
@@ -125,6 +126,24 @@ def test_a_restore_brings_back_everything_the_history_too(seeded: SourceStore, t
     assert not seeded.save_vehicle(make_vehicle(), saved_at=NOW, idempotency_key="once").created
     with pytest.raises(BackupError, match="another database"):  # since the restore
         restore(seeded.address, backup)
+
+
+@on_both
+def test_a_backup_leads_back_from_a_newer_program_and_none_leads_to_it(
+    source: SourceStore, tmp_path: Path
+) -> None:
+    kept, old, new = arrive(source), tmp_path / "old", tmp_path / "new"
+    back_up(source.address, old)
+    with source.engine.begin() as connection:
+        connection.execute(text("UPDATE database_state SET schema_version = 99"))
+    back_up(source.address, new)
+    with pytest.raises(BackupError, match=r"has schema version 99, this program knows .*; --force"):
+        restore(source.address, old)
+    restore(source.address, old, force=True)
+    arrived = arrive(source)
+    with pytest.raises(BackupError, match="new has schema version 99"):
+        restore(source.address, new, force=True)
+    assert new_ids(source) == {kept, arrived}
 
 
 @on_both

@@ -67,8 +67,8 @@ def restore(url: str | ServiceAddress, origin: Path | str, *, force: bool = Fals
 
     It is one transaction: a program that has the database open sees the old one or the new one.  The result
     counts as another database, so that the next materialization fills both stores again.  ``force`` goes on
-    where the database has changes that the backup lacks, is another one, or is damaged; a damaged SQLite file
-    is moved aside.
+    where the database has changes that the backup lacks, is another one, has the schema of a newer program,
+    or is damaged; a damaged SQLite file is moved aside.
     """
     if not (origin := Path(origin)).is_file():
         raise BackupError(f"there is no backup {origin}")
@@ -76,13 +76,14 @@ def restore(url: str | ServiceAddress, origin: Path | str, *, force: bool = Fals
     address = ServiceAddress(url)
     target = sqlite_path(address)
     with translated(address):
+        state = _state_of_dump(origin) if target is None else _state_of_file(origin)
+        if state.schema_version > SCHEMA_VERSION:
+            raise BackupError(f"{origin} {_newer(state)}; restore it with the program that made it")
         if target is None:
-            state = _state_of_dump(origin)
             if (found := _state_on_server(address)) is not None and not force:
                 _refuse_loss(found, state)
             _restore_dump(address, origin, identity)
         else:
-            state = _state_of_file(origin)
             _restore_file(target, origin, state, identity, force=force)
         engine = connect(address)  # upgrades the schema of an old backup
         with engine.connect() as connection:
@@ -100,9 +101,15 @@ def sqlite_path(address: ServiceAddress) -> Path | None:
 def _refuse_loss(found: State, wanted: State) -> None:
     if found.database_id != wanted.database_id:
         raise BackupError("the backup is of another database than the one that is there; --force replaces it")
+    if found.schema_version > SCHEMA_VERSION:
+        raise BackupError(f"the database {_newer(found)}; --force replaces it")
     if found.change_number > wanted.change_number:
         lost = found.change_number - wanted.change_number
         raise BackupError(f"the database has {lost} changes that the backup lacks; --force loses them")
+
+
+def _newer(state: State) -> str:
+    return f"has schema version {state.schema_version}, this program knows {SCHEMA_VERSION}"
 
 
 # SQLite
@@ -116,8 +123,6 @@ def _state_of_file(path: Path) -> State:
         row = connection.execute(STATE_SQL).fetchone()
     if row is None:
         raise DamagedDatabaseError(path, "its state is missing")
-    if row[0] > SCHEMA_VERSION:
-        raise BackupError(f"{path} has schema version {row[0]}, this program knows {SCHEMA_VERSION}")
     return State(*row)
 
 
