@@ -8,6 +8,8 @@ from typing import Any, Self, TypeVar
 from vroom_features.errors import VroomFeaturesError
 
 Moments = TypeVar("Moments", datetime, Any)  # a datetime, or an array or Series of them
+FIRST_DAY = date(2000, 1, 1)
+"""No booking is older."""
 DAYS_A_YEAR = 365
 RECENT_DAYS = 30
 CHANCE = 3
@@ -21,11 +23,13 @@ def midnight(day: date) -> datetime:
 
 
 def end_of_past_day(day: date, now: datetime) -> datetime:
-    """Return the end of a day; VroomFeaturesError if it is not over."""
-    end = midnight(day) + timedelta(days=1)
-    if end > now:
-        raise VroomFeaturesError(f"expected a day that is over, got {day}; today is {now.date()}")
-    return end
+    """Return the end of a day; VroomFeaturesError if it is not over, or before all bookings."""
+    today = now.astimezone(UTC).date()
+    if not FIRST_DAY <= day < today:
+        raise VroomFeaturesError(
+            f"expected a day that is over, from {FIRST_DAY} on, got {day}; today is {today}"
+        )
+    return midnight(day) + timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)

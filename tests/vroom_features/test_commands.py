@@ -51,8 +51,17 @@ def test_the_watch_and_the_past_are_options(home: Path) -> None:
     assert past["state"] == "done, the snapshot of the end of 2023-01-12"
     assert (past["num_fleet"], past["num_labels"], past["num_online"]) == (2, 0, None)
     assert not (home / "off" / "current.json").exists()
-    refused = command(home, "materialize", "--as-of", "2999-01-01", "--offline", "off")
-    assert "expected a day that is over, got 2999-01-01" in refused.stderr
+
+
+@pytest.mark.parametrize("day", ["0001-01-03", "9999-12-31"])
+def test_a_day_before_all_bookings_or_to_come_is_refused(home: Path, day: str) -> None:
+    assert command(home, "seed").returncode == 0
+    told = command(home, "seed", "--complete-through", day)
+    assert (told.returncode, told.stderr.count("\n")) == (1, 1)
+    assert f"expected complete_through from 2000-01-01 to today, got {day}" in told.stderr
+    past = command(home, "materialize", "--as-of", day, "--offline", "off")
+    assert (past.returncode, past.stderr.count("\n")) == (1, 1)
+    assert f"expected a day that is over, from 2000-01-01 on, got {day}" in past.stderr
 
 
 def test_a_report_for_people_has_a_line_for_each_count(home: Path) -> None:

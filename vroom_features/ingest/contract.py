@@ -16,6 +16,7 @@ from vroom_features.database.queries import BIGGEST_ID
 from vroom_features.database.tables import EPOCH, MICROSECOND
 from vroom_features.errors import DataContractError
 from vroom_features.vehicle import COLUMNS, UI_VEHICLE_ID_START, RawColumn
+from vroom_features.watch import FIRST_DAY, midnight
 
 PROBLEMS_KEPT = 100_000
 Mask = npt.NDArray[np.bool_]
@@ -88,7 +89,7 @@ VEHICLE_COLUMNS = (
 
 def reservation_columns(now: datetime | None = None) -> tuple[Column, ...]:
     """Return the columns of ``reservations.csv``: bookings are from 2000 on, to a day after ``now``."""
-    first = datetime(2000, 1, 1, tzinfo=UTC)
+    first = midnight(FIRST_DAY)
     last = now + timedelta(days=1) if now else datetime.max.replace(tzinfo=UTC)
     expected = f"a date and time such as 2023-05-01 12:30:00, from {first:%Y-%m-%d} to {last:%Y-%m-%d %H:%M}"
     low, high = ((moment - EPOCH) // MICROSECOND for moment in (first, last))

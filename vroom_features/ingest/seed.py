@@ -42,7 +42,7 @@ from vroom_features.ingest.upsert import (
 )
 from vroom_features.ingest.watch import WatchUpdate, booked_days
 from vroom_features.settings import MAX_BAD_SHARE, MAX_REMOVED_RESERVATION_SHARE, MAX_REMOVED_VEHICLE_SHARE
-from vroom_features.watch import Watch
+from vroom_features.watch import FIRST_DAY, Watch
 
 FILES = ("vehicles.csv", "reservations.csv")
 
@@ -122,15 +122,16 @@ def seed(
         Length of a watch; by default as it was, and at the first seed the days that the csv vehicles'
         bookings span.
     complete_through : date, optional
-        The day through which bookings are complete; by default that of the csv vehicles' last booking.
+        The day through which bookings are complete, from 2000 to today; by default that of the csv vehicles'
+        last booking.
     now : datetime, optional
-        Bookings more than a day after it are bad rows; by default none is too late.
+        In UTC.  Bookings more than a day after it are bad rows; by default no day is too late.
     progress : callable, optional
 
     Raises
     ------
     DataContractError
-        If a file is refused, or too much would be removed; the database is unchanged.
+        If a file or ``complete_through`` is refused, or too much would be removed; the database is unchanged.
     SourceStoreError
         If the database cannot be written; it is unchanged.
     """
@@ -138,6 +139,11 @@ def seed(
     def told(watch: Watch) -> Watch:
         return Watch(watch_days or watch.days, complete_through or watch.complete_through)
 
+    today = now.date() if now else date.max
+    if complete_through is not None and not FIRST_DAY <= complete_through <= today:
+        raise DataContractError(
+            f"expected complete_through from {FIRST_DAY} to today, got {complete_through}; today is {today}"
+        )
     data_dir = Path(data_dir)
     vehicle_path, reservation_path = (find_csv(data_dir, name) for name in FILES)
     digest = digest_of(data_dir)
