@@ -276,28 +276,82 @@ def versions(folder: Path) -> list[tuple[str, int]]:
         return connection.execute("SELECT name, version FROM model_versions").fetchall()
 
 
-def test_a_damaged_backup_is_refused_and_a_damaged_database_is_moved_aside(tmp_path: Path) -> None:
-    folder, backup = tmp_path / "mlflow", tmp_path / "backup"
-    folder.mkdir()
+@pytest.fixture
+def mlflow(tmp_path: Path) -> Path:
+    """Return the folder of an MLflow with one model version and two artifacts."""
+    folder = tmp_path / "home" / "mlflow"
+    (folder / ARTIFACTS).mkdir(parents=True)
+    for name in ("first", "second"):
+        (folder / ARTIFACTS / name).write_text(name)
     with closing(sqlite3.connect(folder / DATABASE)) as connection:
         connection.execute(
             "CREATE TABLE model_versions AS SELECT 'vroom' AS name, 1 AS version, 'r' AS run_id"
         )
         connection.commit()
-    back_up_mlflow(folder, backup)
+    return folder
+
+
+def test_a_damaged_backup_is_refused_and_a_damaged_database_is_moved_aside(
+    mlflow: Path, tmp_path: Path
+) -> None:
+    backup = tmp_path / "backup"
+    back_up_mlflow(mlflow, backup)
     with pytest.raises(BackupError, match="exists already"):
-        back_up_mlflow(folder, backup)
+        back_up_mlflow(mlflow, backup)
     assert backup.stat().st_mode & 0o077 == 0
     cut = tmp_path / "cut"
     cut.write_bytes(backup.read_bytes()[:6_000])
     with pytest.raises(BackupError, match="no whole backup"):
-        restore_mlflow(cut, folder)
-    (folder / DATABASE).write_bytes(b"\0" * 50_000)
+        restore_mlflow(cut, mlflow)
+    (mlflow / DATABASE).write_bytes(b"\0" * 50_000)
     with pytest.raises(BackupError, match="--force moves it aside"):
-        refuse_loss(backup, folder)
-    restore_mlflow(backup, folder)
-    assert len(list(folder.glob(f"{DATABASE}.damaged-*"))) == 1
-    assert versions(folder) == [("vroom", 1)]
+        refuse_loss(backup, mlflow, force=False)
+    restore_mlflow(backup, mlflow)
+    assert len(list(mlflow.glob(f"{DATABASE}.damaged-*"))) == 1
+    assert versions(mlflow) == [("vroom", 1)]
+
+
+def test_a_cut_part_of_mlflow_is_refused_before_anything_is_restored(mlflow: Path, tmp_path: Path) -> None:
+    backup, home = tmp_path / "backup", {"VROOM_HOME": str(mlflow.parent)}
+    with closing(SourceStore.open(f"sqlite:///{mlflow.parent / 'vroom.db'}")) as source:
+        report(tmp_path, "backup", "--to", str(backup), **home)
+        kept, part = arrive(source), tmp_path / "backup.mlflow.tar"
+        part.write_bytes(part.read_bytes()[:6_000])
+        done = command(tmp_path, "restore", "--from", str(backup), "--force", **home)
+        assert (done.returncode, "no whole backup" in done.stderr) == (1, True)
+        assert new_ids(source) == {kept}
+
+
+def test_an_mlflow_that_cannot_be_read_or_written_is_a_clear_error(
+    mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup, file = tmp_path / "backup", tmp_path / "file"
+    back_up_mlflow(mlflow, backup)
+    file.touch()
+    with pytest.raises(BackupError, match=f"MLflow in {file}: "):
+        restore_mlflow(backup, file)
+    monkeypatch.setattr("tempfile.tempdir", str(file))  # where no folder can be made
+    with pytest.raises(BackupError, match=f"MLflow in {mlflow}: "):
+        refuse_loss(backup, mlflow, force=False)
+    (mlflow / DATABASE).write_bytes(b"no database at all\n" * 1000)
+    with pytest.raises(BackupError, match="not a database"):
+        back_up_mlflow(mlflow, tmp_path / "another")
+
+
+def test_an_artifact_that_is_deleted_meanwhile_is_left_out(
+    mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = tarfile.TarFile.gettarinfo
+
+    def delete_the_second(self: tarfile.TarFile, name: Path, *others: object) -> tarfile.TarInfo:
+        if Path(name).name == "first":
+            (mlflow / ARTIFACTS / "second").unlink()
+        return read(self, name, *others)  # type: ignore[arg-type]  # as tarfile gives them
+
+    monkeypatch.setattr(tarfile.TarFile, "gettarinfo", delete_the_second)
+    back_up_mlflow(mlflow, tmp_path / "backup")
+    with tarfile.open(tmp_path / "backup") as tar:
+        assert tar.getnames() == [DATABASE, ARTIFACTS, f"{ARTIFACTS}/first"]
 
 
 @pytest.mark.parametrize(("name", "kind"), [("../outside", tarfile.REGTYPE), (ARTIFACTS, tarfile.SYMTYPE)])

@@ -176,8 +176,8 @@ def restore(
     """Replace the database by a backup; then run materialize, which fills both stores again."""
     part = _mlflow_part(origin)
     mlflow = _embedded_mlflow(db) if part.exists() else None
-    if mlflow is not None and not force:
-        refuse_loss(part, mlflow)
+    if mlflow is not None:
+        refuse_loss(part, mlflow, force=force)
     state = backups.restore(_database(db), origin, force=force)
     if mlflow is not None:
         restore_mlflow(part, mlflow)

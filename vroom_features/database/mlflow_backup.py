@@ -1,9 +1,10 @@
 """Backups of the MLflow that `make run` starts: its database and its artifacts, in one tar file."""
 
 import shutil
+import sqlite3
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
@@ -19,28 +20,27 @@ def back_up_mlflow(folder: Path | str, to: Path | str) -> None:
     folder, to = Path(folder), Path(to)
     if to.exists():
         raise BackupError(f"{to} exists already; give another name")
-    with replaced_whole(to) as new, TemporaryDirectory(dir=to.parent) as name:
+    with _translated(folder), replaced_whole(to) as new, TemporaryDirectory(dir=to.parent) as name:
         database = Path(name) / DATABASE
         copy_to_one_file(folder / DATABASE, database)
         with tarfile.open(new, "w") as tar:
             tar.add(database, DATABASE)
-            if (folder / ARTIFACTS).is_dir():  # after the database, which names only artifacts that exist
-                tar.add(folder / ARTIFACTS, ARTIFACTS)
+            _add(tar, folder / ARTIFACTS, ARTIFACTS)  # after the database, which names only those that exist
         with _unpacked(new):
             pass  # it can be read back
 
 
-def refuse_loss(origin: Path | str, folder: Path | str) -> None:
-    """Raise BackupError where a restore would lose model versions."""
+def refuse_loss(origin: Path | str, folder: Path | str, *, force: bool) -> None:
+    """Raise BackupError where a backup is not whole or, without ``force``, would lose model versions."""
     origin, target = Path(origin), Path(folder, DATABASE)
-    if not target.exists():
+    with _translated(target.parent), _unpacked(origin) as unpacked:
+        kept = _versions(unpacked / DATABASE)
+    if force or not target.exists():
         return
     try:
-        found = _versions(target)
+        lost = _versions(target) - kept
     except DamagedDatabaseError as exc:
         raise BackupError(f"{exc}; stop what uses it, then --force moves it aside") from exc
-    with _unpacked(origin) as unpacked:
-        lost = found - _versions(unpacked / DATABASE)
     if lost:
         raise BackupError(f"MLflow has {len(lost)} model versions that the backup lacks; --force loses them")
 
@@ -52,7 +52,7 @@ def restore_mlflow(origin: Path | str, folder: Path | str) -> None:
     """
     origin, folder = Path(origin), Path(folder)
     target = folder / DATABASE
-    with _unpacked(origin) as unpacked:
+    with _translated(folder), _unpacked(origin) as unpacked:
         folder.mkdir(parents=True, exist_ok=True)
         if (unpacked / ARTIFACTS).is_dir():
             shutil.copytree(unpacked / ARTIFACTS, folder / ARTIFACTS, dirs_exist_ok=True)
@@ -64,10 +64,28 @@ def restore_mlflow(origin: Path | str, folder: Path | str) -> None:
         copy_database(unpacked / DATABASE, target)
 
 
+def _add(tar: tarfile.TarFile, path: Path, name: str) -> None:
+    """Add a file or a folder with all that is in it; what is deleted meanwhile is left out."""
+    with suppress(FileNotFoundError):
+        tar.add(path, name, recursive=False)
+        if path.is_dir():
+            for each in sorted(path.iterdir()):
+                _add(tar, each, f"{name}/{each.name}")
+
+
+@contextmanager
+def _translated(folder: Path) -> Iterator[None]:
+    """Turn the errors of files and of SQLite into ours."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as exc:
+        raise BackupError(f"MLflow in {folder}: {exc}") from exc
+
+
 @contextmanager
 def _unpacked(origin: Path) -> Iterator[Path]:
     """Yield a folder with the content of a backup, its database checked."""
-    with TemporaryDirectory(dir=origin.parent) as name:
+    with TemporaryDirectory() as name:  # the backup's own may be read-only
         try:
             with tarfile.open(origin) as tar:
                 if foreign := [member.name for member in tar if not _is_plain(member)]:
