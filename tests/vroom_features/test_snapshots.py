@@ -94,6 +94,18 @@ def test_a_past_snapshot_holds_what_was_known_then_and_leaves_the_current_one(
         run(source, offline, as_of=datetime(2030, 1, 1, tzinfo=UTC))
 
 
+@pytest.mark.parametrize("content", [None, "{"], ids=["missing", "unreadable"])
+def test_a_past_snapshot_deletes_no_other_while_none_is_current(
+    source: SourceStore, offline: OfflineStore, tmp_path: Path, content: str | None
+) -> None:
+    seed_days(source, tmp_path, [1], FIRST)
+    published = run(source, offline).snapshot_id
+    pointer = tmp_path / "offline" / "current.json"
+    pointer.unlink() if content is None else pointer.write_text(content)
+    past = run(source, offline, as_of=at(6)).snapshot_id
+    assert {each.id for each in offline.snapshots()} == {published, past}
+
+
 def test_a_join_on_the_event_timestamp_leaks_nothing_with_a_past_snapshot(
     source: SourceStore, offline: OfflineStore, tmp_path: Path
 ) -> None:

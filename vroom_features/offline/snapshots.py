@@ -227,10 +227,9 @@ class OfflineStore:
         """Keep the last snapshots, and as many of past states; delete others, and what killed runs left."""
         snapshots, keep = self.snapshots(), max(keep, 1)
         kept = [s for s in snapshots if s.as_of is not None][-keep:]
-        with suppress(NoSnapshotError):  # there may be past states alone
-            current = self.current()
-            published = [s for s in snapshots if s.as_of is None]
-            kept += [s for s in published[-keep:] if s.id != current.id] + [current]
+        kept += [s for s in snapshots if s.as_of is None][-keep:]
+        with suppress(NoSnapshotError, UnreadableSnapshotError):  # the next materialization makes one
+            kept.append(self.current())  # which may be older than those
         with self._translated():
             old = set(self._ids()) - {s.id for s in kept}
             self.files.delete(f"snapshots/{snapshot_id}.json" for snapshot_id in old)
