@@ -142,7 +142,7 @@ def training_label(
         ``vehicle_id`` as a column or the index, ``source`` (``'csv'`` or ``'ui'``) and ``watch_start`` (a
         moment in UTC; for a csv vehicle the day before its first).
     reservations : DataFrame of shape (n_reservations, ...)
-        ``vehicle_id`` as a column or the index, and ``created_at`` (UTC).
+        ``vehicle_id`` as a column or the index, and ``created_at`` (in UTC where it has no zone).
     watch_days : int
         L, the length of a watch in days.
     complete_through : date
@@ -178,9 +178,13 @@ def training_label(
         vehicles = vehicles.assign(watch_start=watch.start)
     _require(vehicles, "vehicle_id", "source", "watch_start")
     _require(reservations, "vehicle_id", "created_at")
-    if reservations["created_at"].dtype.kind != "M":  # text, as pandas reads it from a CSV
-        reservations = reservations.astype({"created_at": "datetime64[us, UTC]"})
-    booked = reservations.merge(vehicles[["vehicle_id", "source", "watch_start"]], on="vehicle_id")
+    at = reservations["created_at"]
+    if at.dtype.kind != "M":  # text, as pandas reads it from a CSV
+        at = at.astype("datetime64[us, UTC]")
+    elif at.dt.tz is None:
+        at = at.dt.tz_localize("UTC")
+    made = reservations[["vehicle_id"]].assign(created_at=at)
+    booked = made.merge(vehicles[["vehicle_id", "source", "watch_start"]], on="vehicle_id")
     is_csv, made_at = booked["source"] == "csv", booked["created_at"]
     is_in_last = (made_at >= watch.end - watch.length) & (made_at < watch.end)
     is_in_first = (made_at >= booked["watch_start"]) & (made_at < booked["watch_start"] + watch.length)

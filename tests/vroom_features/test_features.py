@@ -20,10 +20,12 @@ def test_the_two_csv_files_are_counted_as_pandas_reads_them(index: str | None) -
     if index:
         vehicles, bookings = vehicles.set_index(index), bookings.set_index(index)
     watch = {"watch_days": WATCH.days, "complete_through": WATCH.complete_through}
+    parsed = bookings.astype({"created_at": "datetime64[s]"}).assign(source="app")  # as by parse_dates
     for counted in (
         num_reservations(vehicles, bookings, source="csv"),
         num_reservations(vehicles.assign(source="csv"), bookings),
         training_label(vehicles, bookings, source="csv", **watch),
+        training_label(vehicles, parsed, source="csv", **watch),
     ):
         assert counted.tolist() == expected
         pd.testing.assert_index_equal(counted.index, vehicles.index)
