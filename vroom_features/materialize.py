@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection, select
 
@@ -93,9 +93,10 @@ def materialize(
     now : datetime
         The time of the snapshot and of the rows.
     as_of : datetime, optional
-        A past moment: the snapshot is of what was saved, held and booked before it, and bookings are complete
-        through no later day.  Neither the current snapshot nor the online store changes.  Vehicles of CSV
-        files have no history: they are as they are today, and a deleted vehicle is not there.
+        A past moment, with its zone: the snapshot is of what was saved, held and booked before it, and
+        bookings are complete through no later day.  Neither the current snapshot nor the online store
+        changes.  Vehicles of CSV files have no history: they are as they are today, and a deleted vehicle is
+        not there.
     partition_vehicles : int
         Vehicles in a partition; the result is the same for any.
     keep_snapshots : int
@@ -111,6 +112,7 @@ def materialize(
     if as_of is not None:
         if as_of > now:
             raise OfflineStoreError(f"expected a moment that is past, got {as_of.isoformat()}")
+        as_of = as_of.astimezone(UTC)
         online = map_ranges = None
     if online is not None:
         wait_for_store(source, online)
