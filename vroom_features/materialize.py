@@ -95,8 +95,8 @@ def materialize(
     as_of : datetime, optional
         A past moment, with its zone: the snapshot is of what was saved, held and booked before it, and
         bookings are complete through no later day.  Neither the current snapshot nor the online store
-        changes.  Vehicles of CSV files have no history: they are as they are today, and a deleted vehicle is
-        not there.
+        changes.  Vehicles of CSV files have no history: those whose watch had begun are as they are today.
+        Others and deleted ones are not there.
     partition_vehicles : int
         Vehicles in a partition; the result is the same for any.
     keep_snapshots : int
