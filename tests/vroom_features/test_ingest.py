@@ -8,7 +8,6 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
 
 from tests.vroom_features.files import HEADERS, booking_lines, vehicle_line, write_csvs
 from tests.vroom_features.stores import arrive, contents, counts, on_both, refused, rows
@@ -67,11 +66,9 @@ def test_every_booking_of_one_moment_counts_and_is_known_again(source: SourceSto
 
 
 def test_a_file_that_takes_a_typed_in_vehicles_id_is_refused(source: SourceStore, tmp_path: Path) -> None:
-    arrive(source)
-    with source.engine.begin() as connection:
-        connection.execute(text("UPDATE vehicles SET vehicle_id = 7"))
-    with refused(source, "vehicle_id 7 belongs to a vehicle that was typed in"):
-        seed(source, write_csvs(tmp_path / "csv", [vehicle_line(1), vehicle_line(7)]))
+    files = write_csvs(tmp_path / "csv", [vehicle_line(1), vehicle_line(arrive(source))])
+    with refused(source, "expected an integer, 1 to 1,000,000,000"):
+        seed(source, files)
 
 
 def test_bad_rows_that_cannot_be_listed_refuse_the_file(seeded: SourceStore, tmp_path: Path) -> None:

@@ -157,8 +157,8 @@ def seed(
     quarantine = (Path(str(source.engine.url.database)).parent if is_sqlite else data_dir) / "quarantine"
     with source.writing() as connection:
         of_form = select(vehicles.c.vehicle_id).where(vehicles.c.source == "ui")
-        from_form = pd.Index(read_frame(connection, of_form)["vehicle_id"])
-        wanted = _in_order(vehicle_file, from_form, vehicle_path)
+        from_form = read_frame(connection, of_form)["vehicle_id"]
+        wanted = _in_order(vehicle_file)
         rejected = write_quarantine(vehicle_path, vehicle_file, quarantine, max_bad_share)
         last = get_last_change(connection)
         version = last.number + 1
@@ -259,13 +259,7 @@ def _of_watch(watch: Watch | None) -> dict[str, Any]:
     return {"watch_days": watch.days, "complete_through": watch.complete_through.isoformat()}
 
 
-def _in_order(file: CheckedFile, from_form: pd.Index, path: Path) -> pd.DataFrame:
+def _in_order(file: CheckedFile) -> pd.DataFrame:
     """Return the vehicles on their ids, in order; of rows with the same id, the first counts."""
-    ids = pd.Index(file.columns["vehicle_id"])
-    if len(taken := from_form.intersection(ids)):
-        raise DataContractError(
-            f"{path}: vehicle_id {taken[0]} belongs to a vehicle that was typed in;"
-            " give the row another id, or delete that vehicle"
-        )
     file.reject(file.columns["vehicle_id"].duplicated(), "an earlier row has this id")
     return file.take_columns().set_index("vehicle_id").sort_index()
