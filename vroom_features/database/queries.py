@@ -147,12 +147,12 @@ class LastChange:
 class Changes:
     """What happened to vehicles of the web form after a change number.
 
-    ``deleted`` maps each deleted vehicle to its row version; ``change_number`` is the database's last one;
-    ``complete`` is False when there were more vehicles than the limit.
+    ``deleted`` has the ids of those deleted; ``change_number`` is the database's last one; ``complete`` is
+    False when there were more vehicles than the limit.
     """
 
     vehicles: tuple[StoredVehicle, ...]
-    deleted: dict[int, int]
+    deleted: tuple[int, ...]
     change_number: int
     complete: bool
 

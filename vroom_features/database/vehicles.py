@@ -27,7 +27,7 @@ from vroom_features.database.queries import (
     vehicles,
 )
 from vroom_features.errors import IdempotencyConflictError, NotDeletableError
-from vroom_features.vehicle import VehicleCreate
+from vroom_features.vehicle import UI_VEHICLE_ID_START, VehicleCreate
 from vroom_features.watch import Watch
 
 
@@ -238,11 +238,13 @@ class SourceStore:
             .order_by(vehicles.c.vehicle_id)
             .limit(limit)
         )
-        gone = select(deletions).where(deletions.c.row_version > row_version)
+        gone = select(deletions.c.vehicle_id).where(
+            deletions.c.vehicle_id >= UI_VEHICLE_ID_START, deletions.c.row_version > row_version
+        )
         with self.reading() as connection:
             change_number = connection.execute(select(state.c.change_number)).scalar_one()
             found = tuple(queries.stored(row) for row in connection.execute(changed))
-            deleted = {row.vehicle_id: row.row_version for row in connection.execute(gone)}
+            deleted = tuple(connection.execute(gone).scalars())
             return Changes(found, deleted, change_number, complete=len(found) < limit)
 
     def new_arrivals(self, remainders: range, divisor: int) -> tuple[StoredVehicle, ...]:
