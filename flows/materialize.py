@@ -147,7 +147,7 @@ async def vroom_forecast_materialize(
     )
     now = datetime.now(UTC)
     written = await write_stores(settings, now)
-    publish(settings, VehicleMaterialized(vehicle_ids=(), materialized_at=now))
+    publish(settings, VehicleMaterialized(materialized_at=now))
     audited = await audit_online(settings, datetime.now(UTC))
     report = {
         "read from": data_dir or settings.data_dir if seeded else "nothing",

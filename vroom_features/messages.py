@@ -53,10 +53,12 @@ class VehicleDeleted(Message):
 
 
 class VehicleMaterialized(Message):
-    """Features of vehicles were written to the online store; ``vehicle_ids`` is empty when they are many."""
+    """Features of vehicles were written to the online store."""
 
     channel: ClassVar[str] = f"{PREFIX}:vehicle-materialized"
-    vehicle_ids: tuple[int, ...] = Field(max_length=1000)
+    vehicle_ids: tuple[int, ...] = Field(
+        (), max_length=1000, description="always empty; programs of an earlier release read it"
+    )
     materialized_at: datetime
 
 

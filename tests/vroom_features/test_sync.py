@@ -140,7 +140,7 @@ def test_two_deployments_on_one_redis_do_not_mix(
         assert audited(other, beside).is_clean
         assert mine == theirs
         assert (online.get(mine) == beside.get(theirs), audited(seeded, online).is_clean) == (False, True)
-        saved = VehicleMaterialized(vehicle_ids=(theirs,), materialized_at=NOW)
+        saved = VehicleMaterialized(materialized_at=NOW)
         with redis.pubsub() as messages:
             messages.psubscribe("*:vehicle-materialized")
             wait_until(lambda: messages.get_message(timeout=1) is not None)  # subscribed

@@ -194,7 +194,7 @@ class WorkerHeartbeat(threading.Thread):
         if report.num_changed:
             CAUGHT_UP.inc(report.num_changed)
             logger.info("online store caught up num_rows=%s", report.num_changed)
-            self.publish(VehicleMaterialized(vehicle_ids=(), materialized_at=now()))
+            self.publish(VehicleMaterialized(materialized_at=now()))
         if model is not None and model is not self._announced:
             loaded = ModelLoaded(model_name=self._model_name, version=model.version, worker=self._worker)
             self._announced = model if self.publish(loaded) else None

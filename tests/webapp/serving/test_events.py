@@ -28,7 +28,7 @@ MESSAGES: list[tuple[Message, str]] = [
     (ModelLoaded(model_name="m", version=2, worker="w"), "model-swapped"),
     (VehicleSaved(vehicle_id=7), "vehicle-saved"),
     (VehicleDeleted(vehicle_id=7), "vehicle-deleted"),
-    (VehicleMaterialized(vehicle_ids=(7,), materialized_at=NOW), "vehicle-materialized"),
+    (VehicleMaterialized(materialized_at=NOW), "vehicle-materialized"),
     (PipelineCompleted(model_name="m", version=2, promoted=True, reason="a\nb\r\nc"), "run-finished"),
     (RunFinished(flow="f", run_id="r", state="Completed", message="a\nb\r\nc"), "run-finished"),
 ]
