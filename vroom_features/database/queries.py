@@ -38,7 +38,7 @@ from vroom_features.watch import RecentBookings, Watch
 BIGGEST_ID = 2**63 - 1
 DAY = timedelta(days=1)
 Kind = Literal["fleet", "new"]
-"""Vehicles with a known outcome, or new arrivals."""
+"""The fleet, which has those under watch too, or new arrivals."""
 
 
 class StoredVehicle(VehicleBase):

@@ -189,8 +189,8 @@ class Part:
 class Manifest:
     """One state of the fleet.
 
-    ``digest`` depends on the rows and the view only, not on the partitions, the engine or the day.
-    ``database_id`` and ``change_number`` identify the state of the database that it was made from.
+    ``digest`` depends on the rows, the view and ``watch_days`` only, not on the partitions, the engine or the
+    day.  ``database_id`` and ``change_number`` identify the state of the database that it was made from.
     ``watch_days`` and ``complete_through`` are its watch, None while no booking is known; the numbers booked
     are its ``recent`` bookings.  ``as_of`` is set where it is a past state: what was saved, held and booked
     before that moment.  ``format`` is the version of the manifest's shape.
