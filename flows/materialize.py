@@ -1,7 +1,7 @@
 """Seed the source database from the CSVs, then compute the features and write both stores."""
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -60,14 +60,18 @@ def seed_source(
 
 @library_task(timeout_s=3600)
 def write_stores(settings: Settings, now: datetime, as_of: datetime | None = None) -> MaterializeReport:
-    """Write both stores, or the snapshot of a past moment beside the others; repeated it writes the same."""
-    with closing(SourceStore.open(settings.source_database)) as source:
+    """Write both stores, or the snapshot of a past moment beside the others, and delete old audit lines.
+
+    Repeated it writes the same.
+    """
+    redis = nullcontext() if as_of else closing(OnlineStore.connect(settings.redis, settings.redis_prefix))
+    with redis as online, closing(SourceStore.open(settings.source_database)) as source:
         oldest = now - timedelta(days=settings.keep_audit_days)
         AuditLog(source.engine, source.address).delete_old(older_than=oldest)
         report = materialize(
             source,
             OfflineStore(settings.offline_store),
-            None if as_of else OnlineStore.connect(settings.redis, settings.redis_prefix),
+            online,
             now=now,
             as_of=as_of,
             partition_vehicles=settings.partition_vehicles,
