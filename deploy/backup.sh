@@ -7,6 +7,7 @@
 set -eu
 umask 077
 folder=${1:?the folder to make} artifacts=${MLFLOW_ARTIFACTS:?the folder of the artifacts}
+folder=${folder%/}
 if [ -e "$folder" ]; then echo "$folder exists already; give another name" >&2; exit 1; fi
 partial="$folder.partial"
 rm -rf "$partial"

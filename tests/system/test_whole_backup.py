@@ -77,7 +77,11 @@ class Installation:
         library = [sys.executable, "-m", "vroom_features", command, kinds[command]]
         words = ["sh", f"deploy/{command}.sh"] if self.postgres else library
         done = subprocess.run(
-            [*words, str(folder)], env=self.environment, cwd=ROOT, capture_output=True, text=True
+            [*words, f"{folder}/"],  # with the slash that a shell completes
+            env=self.environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 0, done.stderr
 
