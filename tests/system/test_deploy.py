@@ -56,6 +56,8 @@ def test_the_compose_file_is_valid_and_mounts_files_that_exist() -> None:
         for volume in service.get("volumes", ()):
             origin = volume.split(":")[0]
             assert "/" not in origin or (DEPLOY / origin).exists() or origin == "./tls", volume
+    for name in re.findall(r"^  server (\w+):", (DEPLOY / "nginx.conf").read_text(), flags=re.MULTILINE):
+        assert services["nginx"]["depends_on"][name]["restart"]  # it finds their addresses when it starts
 
 
 @needs("systemd-analyze")
