@@ -128,7 +128,13 @@ def test_clients_that_drip_their_bodies_delay_nobody_behind_the_documented_proxy
             for connection in slow:
                 connection.sendall(b" ")
             assert client.post("/predict", json=VEHICLE).raise_for_status().json()["model_version"]
-        assert client.get("/metrics").status_code == 403
+
+
+@pytest.mark.packaging
+@needs_nginx
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/", "//metrics", "/vroom/metrics", "/vroom//metrics"])
+def test_the_documented_proxy_does_not_pass_on_requests_for_metrics(proxy_port: int, path: str) -> None:
+    assert httpx.get(f"https://127.0.0.1:{proxy_port}{path}", verify=False).status_code == 403
 
 
 def test_the_workers_of_a_killed_server_end_and_free_its_port(server: Web) -> None:
