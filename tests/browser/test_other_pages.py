@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Request, Route, expect
 
 from tests.browser.chromium import BLANK, Window
 from tests.browser.site import Site
@@ -76,6 +76,40 @@ def test_an_open_list_follows_what_a_host_saves_and_an_operator_deletes(window: 
     dialog.get_by_role("button", name="Delete").click()
     expect(operator.get_by_text(f"Car {vehicle_id} is deleted.")).to_be_visible()
     expect(row).to_have_count(0)
+
+
+@pytest.mark.parametrize("answer", ["Cancel", "Delete"])
+def test_a_question_that_is_opened_while_a_list_is_fetched_can_be_answered(
+    window: Window, site: Site, answer: str
+) -> None:
+    held: list[Route] = []
+
+    def is_fetch(request: Request) -> bool:
+        return request.resource_type == "fetch" and request.url.endswith("/arrivals")
+
+    def hold_first_fetch(route: Route) -> None:
+        if is_fetch(route.request) and not held:
+            held.append(route)
+        else:
+            route.continue_()
+
+    vehicle_id = arrive(site.source)
+    page = window.open("/arrivals", signed_in=True)
+    expect(page.locator(f"#vehicle-{vehicle_id}")).to_contain_text("up to date")
+    page.route("**/arrivals", hold_first_fetch)
+    with page.expect_request(is_fetch):
+        new_id = site.save()
+    delete = page.get_by_role("button", name=f"Delete car {vehicle_id}")
+    delete.click()
+    with page.expect_response(lambda response: is_fetch(response.request)) as response:
+        held[0].continue_()
+    response.value.finished()
+    page.get_by_role("dialog").get_by_role("button", name=answer).click()
+    if answer == "Delete":
+        expect(page.get_by_text(f"Car {vehicle_id} is deleted.")).to_be_visible()
+    else:
+        expect(delete).to_be_focused()
+        expect(page.locator(f"#vehicle-{new_id}")).to_be_visible()
 
 
 def test_open_pages_show_a_new_version_and_keep_what_was_opened(window: Window, site: Site) -> None:

@@ -94,12 +94,18 @@ function restore(region, { opened, scrolled, focused }) {
   (isSame(there) ? there : focusable.find(isSame) ?? there)?.focus({ preventScroll: true });
 }
 
+// An open question belongs to a form of the page: regions are replaced once it is closed.
+function postponeDuringQuestion(ids) {
+  if (!document.querySelector("dialog[open]")) return false;
+  for (const id of ids) touched.add(id);
+  clearTimeout(pending);
+  pending = setTimeout(replaceRegions, 1000);
+  return true;
+}
+
 async function replaceRegions() {
-  if (document.querySelector("dialog[open]")) {
-    pending = setTimeout(replaceRegions, 1000);
-    return;
-  }
   const ids = [...touched];
+  if (postponeDuringQuestion(ids)) return;
   touched.clear();
   let page;
   try {
@@ -110,6 +116,7 @@ async function replaceRegions() {
     scheduleRefresh(); // the poll shows that the server cannot be reached
     return;
   }
+  if (postponeDuringQuestion(ids)) return; // opened meanwhile
   for (const id of ids) {
     const old = document.getElementById(id);
     const fresh = page.getElementById(id);
