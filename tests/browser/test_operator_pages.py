@@ -107,6 +107,34 @@ def test_versions_are_compared_and_one_is_promoted_with_a_reason_but_not_in_hast
     expect(page.get_by_role("row").nth(1)).to_contain_text(f"Promote model {other}")
 
 
+def test_the_versions_to_compare_stay_chosen_and_focused_when_the_list_is_replaced(
+    window: Window, site: Site, two_versions: tuple[int, int]
+) -> None:
+    page = window.open("/models")
+    first = page.get_by_label(f"Compare model {min(two_versions)}")
+    second = page.get_by_label(f"with model {max(two_versions)}")
+    for radio in (first, second):
+        expect(radio).not_to_be_checked()
+        radio.check()
+    second.focus()
+    page.evaluate("document.getElementById('models-details').dataset.isOld = ''")
+    site.check_drift()
+    expect(page.locator("#models-details[data-is-old]")).to_have_count(0)
+    for radio in (first, second):
+        expect(radio).to_be_checked()
+    expect(second).to_be_focused()
+
+
+def test_compare_asks_for_a_second_version_where_none_is_chosen(
+    window: Window, two_versions: tuple[int, int]
+) -> None:
+    page = window.open("/models")
+    page.locator("[name=b]:checked").evaluate("radio => { radio.checked = false; }")
+    page.get_by_role("button", name="Compare").click()
+    expect(page.locator("[name=b]").first).to_be_focused()
+    assert page.url.endswith("/models")
+
+
 def test_the_audit_log_shows_reasons_and_is_filtered(window: Window, two_versions: tuple[int, int]) -> None:
     page = window.open("/models", signed_in=True)
     page.get_by_role("button", name="Reload").click()

@@ -65,7 +65,7 @@ function replaceSoon(regions) {
   pending = setTimeout(replaceRegions, REFRESH_MS + Math.random() * SPREAD_MS);
 }
 
-// What a reader opened, scrolled and focused, restored in the element that replaces this one.
+// What a reader opened, scrolled, chose and focused, restored in the element that replaces this one.
 const FOCUSABLE = "a[href], button, input, select, summary, [tabindex='0']";
 
 // What an element is called, for the fresh one may have more or fewer before it.
@@ -80,13 +80,15 @@ function stateOf(region) {
   return {
     opened: new Map([...region.querySelectorAll("summary")].map((el) => [nameOf(el), el.parentElement.open])),
     scrolled: [...region.querySelectorAll(".scroll")].map((el) => el.scrollLeft),
+    chosen: new Set([...region.querySelectorAll("[type=radio]:checked")].map((el) => el.id)),
     focused: region.contains(focused) ? { name: nameOf(focused), at: focusable.indexOf(focused) } : null,
   };
 }
 
-function restore(region, { opened, scrolled, focused }) {
+function restore(region, { opened, scrolled, chosen, focused }) {
   region.querySelectorAll("summary").forEach((el) => { el.parentElement.open = opened.get(nameOf(el)) ?? el.parentElement.open; });
   region.querySelectorAll(".scroll").forEach((el, i) => { el.scrollLeft = scrolled[i] ?? 0; });
+  region.querySelectorAll("[type=radio]").forEach((el) => { el.checked ||= chosen.has(el.id); });
   if (!focused) return;
   const focusable = [...region.querySelectorAll(FOCUSABLE)];
   const there = focusable[Math.min(focused.at, focusable.length - 1)];
