@@ -336,3 +336,15 @@ def test_the_chart_library_is_loaded_by_the_first_chart_in_sight(window: Window)
     page.locator("#result .plot").first.scroll_into_view_if_needed()
     expect(page.locator("#result canvas").first).to_be_visible()
     assert page.evaluate(loaded) == 1
+
+
+def test_the_charts_of_an_earlier_answer_are_destroyed(window: Window) -> None:
+    page = window.open()
+    for plot in page.locator("#result .plot").all():
+        plot.scroll_into_view_if_needed()
+        expect(plot.locator("canvas")).to_be_visible()
+    page.evaluate("window.earlier = [...document.querySelectorAll('#result .plot')]")
+    fill(page, actual_price=61)
+    page.wait_for_function(
+        "() => earlier.every((plot) => !plot.isConnected && !plot.querySelector('canvas'))"
+    )

@@ -66,8 +66,18 @@ function widthOf(u, texts) {
   return Math.max(44, ...(texts ?? []).map((text) => 7 * text.length + 9));
 }
 
+// A chart goes with the part of the page that it was in.
+function destroyReplaced() {
+  for (const [figure, { plot }] of drawn) {
+    if (figure.isConnected) continue;
+    plot?.destroy();
+    drawn.delete(figure);
+  }
+}
+
 // build({ table data }, library, what load returned) gives { data, options }; drawn again when size or theme changes.
 export async function draw(figure, build, load = () => null) {
+  destroyReplaced();
   const place = figure.querySelector(".plot");
   const columns = columnsOf(figure.querySelector("table"));
   let uPlot;
@@ -127,13 +137,8 @@ export function drawAll(kinds) {
 }
 
 function redrawAll() {
-  for (const [figure, { plot, render }] of drawn) {
-    if (figure.isConnected) render();
-    else {
-      plot?.destroy();
-      drawn.delete(figure);
-    }
-  }
+  destroyReplaced();
+  for (const { render } of drawn.values()) render();
 }
 
 let timer = 0;
