@@ -29,6 +29,8 @@ from vroom_features.errors import DataContractError
 from vroom_features.ingest.csv_files import find_csv
 from vroom_features.online.redis_client import connect_redis, describe, node_url
 from vroom_features.settings import Settings, read_settings
+from vroom_model.errors import RegistryError
+from vroom_model.registry.mlflow_api import MlflowApi
 
 CONFIG, DEPLOYMENTS, PREFECT_SETTINGS = (
     Path(__file__).with_name(name) for name in ("supervisord.conf", "prefect.yaml", "prefect.toml")
@@ -37,7 +39,7 @@ FREE_BYTES_NEEDED = 500_000_000
 PORTS = ("web_port", "web_events_port", "redis_port", "mlflow_port", "prefect_port")
 SOCKET_PATH_MAX = 100  # the system's limit for a Unix socket is about 108 characters
 STOP_TIMEOUT_S = 60
-REDIS_TIMEOUT_S = 5.0
+SERVICE_TIMEOUT_S = 5.0
 
 
 def start() -> int:
@@ -95,15 +97,25 @@ def check(settings: Settings) -> None:
         raise StartError(
             f"{settings.home} has {free / 1e6:.0f} MB free and needs {FREE_BYTES_NEEDED / 1e6:.0f} MB"
         )
-    if settings.redis_url:  # then no Redis is started
+    if settings.redis_url:  # then none is started, as with MLflow
         try:
-            with closing(connect_redis(settings.redis, socket_timeout=REDIS_TIMEOUT_S)) as client:
+            with closing(connect_redis(settings.redis, socket_timeout=SERVICE_TIMEOUT_S)) as client:
                 client.ping()
         except RedisError as exc:
             raise StartError(f"VROOM_REDIS_URL: {describe(exc)}") from exc
-    ports = {
-        name: getattr(settings, name) for name in PORTS if name != "redis_port" or not settings.redis_url
-    }
+    if settings.mlflow_uri:
+        try:
+            with closing(MlflowApi(settings.mlflow, timeout_s=SERVICE_TIMEOUT_S)) as mlflow:
+                mlflow.get("registered-models/search", max_results="1")
+        except RegistryError as exc:
+            raise StartError(f"VROOM_MLFLOW_URI: {exc}") from exc
+    if settings.prefect_url:
+        raise StartError(
+            "VROOM_PREFECT_URL: a Prefect server is started here and the flows are deployed to it; unset it, "
+            "or start the other parts one by one, as docs/deploy.md says"
+        )
+    elsewhere = {"redis_port": settings.redis_url, "mlflow_port": settings.mlflow_uri}
+    ports = {name: getattr(settings, name) for name in PORTS if not elsewhere.get(name)}
     try:
         check_ports(ports)
     except ValueError as exc:
@@ -216,8 +228,9 @@ def _bring_up(settings: Settings, environment: dict[str, str], console: Console)
         wait_for("web", lambda: httpx.get(f"{page}/health", timeout=5, trust_env=False), settings)
     console.print(f"The page is open at {page} and says what it waits for.", highlight=False)
     with waiting_for(settings, console, "Starting MLflow, which keeps the models"):
-        _start(settings, environment, "mlflow", "prefect")
-        wait_for("mlflow", lambda: httpx.get(f"{settings.mlflow}/health", timeout=5), settings)
+        _start(settings, environment, *(["mlflow"] if not settings.mlflow_uri else []), "prefect")
+        if not settings.mlflow_uri:
+            wait_for("mlflow", lambda: httpx.get(f"{settings.mlflow}/health", timeout=5), settings)
     with waiting_for(settings, console, "Starting Prefect, which runs the flows"):
         wait_for("prefect", lambda: httpx.get(f"{prefect_api}/health", timeout=5), settings)
     console.print("MLflow and Prefect are up.")

@@ -46,6 +46,8 @@ def test_check_names_what_is_in_the_way_and_its_setting(
             ({"home": tmp_path / "a file"}, r"cannot make folders.*VROOM_HOME"),
             ({"home": tmp_path / ("d" * 120)}, "too long for a socket"),
             ({"redis_url": ServiceAddress("redis://127.0.0.1:1/0")}, "VROOM_REDIS_URL: .*Connection refused"),
+            ({"mlflow_uri": ServiceAddress("http://127.0.0.1:1")}, "VROOM_MLFLOW_URI: .*cannot be used"),
+            ({"prefect_url": ServiceAddress("http://127.0.0.1:1")}, "VROOM_PREFECT_URL: .*unset it"),
             ({"home": tmp_path / ("é" * 60)}, "too long for a socket"),
             (
                 {"web_host": "192.0.2.1"},
@@ -59,16 +61,21 @@ def test_check_names_what_is_in_the_way_and_its_setting(
         check(settings.model_copy(update={"redis_url": single}))
 
 
-def test_no_redis_is_started_beside_ones_own(
-    settings: Settings, redis_server: ValkeyServer, redis_cluster: str, monkeypatch: pytest.MonkeyPatch
+def test_the_ports_of_ones_own_redis_and_mlflow_may_be_in_use_and_no_other_redis_is_started(
+    settings: Settings,
+    redis_server: ValkeyServer,
+    redis_cluster: str,
+    mlflow_server: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert "True" in child_environment(settings)["STARTS_REDIS"]
     (settings.home / "log").mkdir(parents=True)
     monkeypatch.chdir(settings.home)  # where the supervisor runs
     for url in (redis_server.connection_url, redis_cluster):
-        own = settings.model_copy(
-            update={"redis_url": ServiceAddress(url), "redis_port": int(url.rpartition(":")[2])}
-        )
+        redis_port, mlflow_port = (int(address.rpartition(":")[2]) for address in (url, mlflow_server))
+        addresses = {"redis_url": ServiceAddress(url), "mlflow_uri": ServiceAddress(mlflow_server)}
+        ports = {"redis_port": redis_port, "mlflow_port": mlflow_port}
+        own = settings.model_copy(update=addresses | ports)
         check(own)
         for name, value in child_environment(own).items():
             monkeypatch.setenv(name, value)
