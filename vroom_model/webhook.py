@@ -34,11 +34,12 @@ async def post(settings: Settings, document: Mapping[str, object]) -> None:
     """Post a document; if it does not arrive, the log says why."""
     if not (url := settings.webhook_url.get_secret_value()):
         return
-    retry = retry_if_not_exception_type(WebhookError)
+    retry = retry_if_not_exception_type((WebhookError, httpx.InvalidURL))
     attempts = AsyncRetrying(stop=stop_after_attempt(ATTEMPTS), wait=WAIT, retry=retry, reraise=True)
     try:
         await attempts(_post, url, document, settings.webhook_allow_private)
-    except (WebhookError, httpx.HTTPError, OSError, ValueError) as exc:  # ValueError: a name that no host has
+    # ValueError and InvalidURL: a name or address that no host has
+    except (WebhookError, httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as exc:
         logger.warning("the webhook did not take the message: %s: %s", type(exc).__name__, exc)
 
 

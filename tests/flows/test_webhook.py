@@ -61,7 +61,9 @@ def test_a_receiver_that_fails_is_tried_again_where_that_may_help(
     assert_nothing_secret(caplog.text)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid", f"{'a' * 70}.example"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "no-such-host.invalid", f"{'a' * 70}.example", "300.1.2.3", "\N{SNOWMAN}.invalid"]
+)
 def test_a_receiver_that_is_not_there_is_a_warning(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
