@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import redis
@@ -123,11 +123,9 @@ class ModelListener(threading.Thread):
             self._remembered = ref
 
     def _load(self, ref: ChampionRef) -> None:
-        def read(directory: Path) -> Predictor:
-            with metrics.SWAPS.labels("broken").count_exceptions(VroomModelError):
-                return Predictor.load(directory, version=ref.version, manifest_sha256=ref.manifest_sha256)
-
-        with metrics.SWAP_TIME.time():
+        read = partial(Predictor.load, version=ref.version, manifest_sha256=ref.manifest_sha256)
+        broken = metrics.SWAPS.labels("broken").count_exceptions(BrokenModelError)
+        with metrics.SWAP_TIME.time(), broken:
             predictor = self._cache.load(ref, read)
             model = LoadedModel(predictor=predictor, ref=ref, since=now())
             previous = self._slot.swap(model)

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import redis as redis_py
 from flask import Flask
+from prometheus_client import REGISTRY
 
 from tests.factories import VEHICLE
 from tests.faults import Fault, FaultyProxy
@@ -137,8 +139,11 @@ def test_a_deleted_alias_leaves_its_model_serving(champion: int, client: Visitor
 def test_a_cached_model_that_was_damaged_is_downloaded_again(settings: Settings, champion: int) -> None:
     (graph,) = (settings.home / "models").glob(f"{champion}-*/{SERVING_NAME}")
     graph.write_bytes(b"damaged")
+    broken = partial(REGISTRY.get_sample_value, "vroom_swaps_total", {"outcome": "broken"})
+    before = broken()
     with running_app(settings, web_poll_seconds=60.0) as client:  # so it must be downloaded at the first read
         assert client.answer() == (CHAMPION, champion)
+    assert broken() == before  # the alert would say that the champion cannot be loaded
 
 
 def test_a_last_good_model_that_cannot_be_noted_is_noted_later(
