@@ -80,7 +80,7 @@ function stateOf(region) {
   return {
     opened: new Map([...region.querySelectorAll("summary")].map((el) => [nameOf(el), el.parentElement.open])),
     scrolled: [...region.querySelectorAll(".scroll")].map((el) => el.scrollLeft),
-    chosen: new Set([...region.querySelectorAll("[type=radio]:checked")].map((el) => el.id)),
+    chosen: new Set([...region.querySelectorAll("[type=radio][id]:checked")].map((el) => el.id)),
     focused: region.contains(focused) ? { name: nameOf(focused), at: focusable.indexOf(focused) } : null,
   };
 }
