@@ -47,7 +47,7 @@ def test_a_large_limit_is_taken_in_hundredths_and_never_passed(redis_url: str) -
 
 def test_threads_that_take_at_once_keep_what_each_took(redis_url: str, redis: Redis) -> None:
     counted = limit(redis_url, "400 per hour")
-    redis.client_pause(200)  # so that each thread finds nothing left
+    redis.client_pause(100)  # so that each thread finds nothing left
     with ThreadPoolExecutor(4) as pool:
         assert sum(pool.map(allowed, [counted] * 4, [1] * 4)) == 4
     assert allowed(counted, 500) == 396
