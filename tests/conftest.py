@@ -98,15 +98,19 @@ def redis(redis_url: str) -> Iterator[redis_py.Redis]:
 @pytest.fixture(scope="session")
 def redis_cluster() -> Iterator[str]:
     """Start nodes that share the slots and refuse a command across them; return the URL of one."""
+    buses = [free_port() for _ in range(NUM_NODES)]
     with ExitStack() as stack:
         servers = [
-            stack.enter_context(ValkeyServer(save="", **{"cluster-enabled": "yes"})) for _ in range(NUM_NODES)
+            stack.enter_context(
+                ValkeyServer(free_port(), save="", **{"cluster-enabled": "yes", "cluster-port": bus})
+            )
+            for bus in buses
         ]
         nodes = [stack.enter_context(redis_py.Redis.from_url(server.connection_url)) for server in servers]
         bounds = [NUM_SLOTS * number // NUM_NODES for number in range(NUM_NODES + 1)]
         for node, first, end in zip(nodes, bounds, bounds[1:], strict=False):
             node.execute_command("CLUSTER ADDSLOTSRANGE", first, end - 1)
-            node.execute_command("CLUSTER MEET", "127.0.0.1", servers[0].port)
+            node.execute_command("CLUSTER MEET", "127.0.0.1", servers[0].port, buses[0])
         wait_until(lambda: all(map(_is_whole, nodes)), timeout_s=60)
         yield servers[0].connection_url.replace("redis://", "redis+cluster://")
 
