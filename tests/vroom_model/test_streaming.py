@@ -1,5 +1,6 @@
 """Boosters of large fleets: fitted in batches, from a stored snapshot, and on a Dask cluster."""
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -72,6 +73,7 @@ def client() -> Iterator["Client"]:
         distributed.Client(cluster) as client,
     ):
         yield client
+    gc.collect()  # Dask leaves connections to the collector, and the tests here ignore them
 
 
 @pytest.mark.filterwarnings("ignore")  # Dask's and XGBoost's own, of one another
