@@ -38,7 +38,7 @@ asyncio.run(main())
 """
 
 
-pytestmark = pytest.mark.packaging
+pytestmark = [pytest.mark.packaging, pytest.mark.timeout(900)]
 
 
 def insert(file: Path, block: str, *, before: str) -> None:

@@ -13,6 +13,7 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.settings import get_current_settings
 from prefect.states import Failed, Scheduled
+from tenacity import stop_after_delay
 
 from vroom_features.settings import Settings
 from webapp.app import create_app
@@ -40,7 +41,7 @@ def prefect_url() -> str:
 
 
 @pytest.fixture
-def workflows() -> Iterator[PrefectClient]:
+def workflows(monkeypatch: pytest.MonkeyPatch) -> Iterator[PrefectClient]:
     """Return the web app's client, with one deployment on the server."""
 
     async def deploy() -> None:
@@ -48,7 +49,9 @@ def workflows() -> Iterator[PrefectClient]:
             await client.create_deployment(await client.create_flow(ours), ours.name, tags=["vroom"])
 
     asyncio.run(deploy())
-    with closing(PrefectClient(prefect_url())) as client:
+    # SQLite serves one of many at a time, which takes a slow machine longer than an operator waits.
+    monkeypatch.setattr(PrefectClient._call.retry, "stop", stop_after_delay(60))
+    with closing(PrefectClient(prefect_url(), timeout_s=60)) as client:
         yield client
 
 

@@ -9,6 +9,7 @@ from tenacity import wait_none
 
 from tests.flows.receiver import Receiver
 from tests.ports import free_port
+from tests.promises.system import wait_until
 from tests.secrets import LOGIN, assert_nothing_secret
 from vroom_features.settings import Settings
 from vroom_model import webhook
@@ -51,10 +52,11 @@ def test_a_receiver_that_fails_is_tried_again_where_that_may_help(
     warning: str,
 ) -> None:
     if statuses == [0]:
-        monkeypatch.setattr(webhook, "TIMEOUT_S", 0.5)
+        monkeypatch.setattr(webhook, "TIMEOUT_S", 2.0)
     receiver.statuses = statuses
     with caplog.at_level(logging.INFO):
         post(receiver.url)
+    wait_until(lambda: len(receiver.documents) >= num_attempts)
     assert len(receiver.documents) == num_attempts
     assert warning in caplog.text
     assert bool(caplog.records) == bool(warning)

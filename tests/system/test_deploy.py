@@ -156,7 +156,7 @@ def test_the_composed_services_train_promote_and_forecast_behind_nginx(container
     saved = containers.json("/vehicles", *body, *token)["vehicle_id"]
     assert containers.json("/predict/id", *body[:2], "-d", json.dumps({"vehicle_id": saved}))["source"]
     assert containers.ask("/vehicles", *body)[0] == 401  # behind a proxy only the operator saves
-    _, events = containers.ask("/events", "--max-time", "2")
+    _, events = containers.ask("/events", "--max-time", "10")
     assert events.startswith("retry: 2000")
 
     containers.run("backup", "sh", "deploy/backup.sh", "/backups/whole")

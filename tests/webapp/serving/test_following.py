@@ -71,7 +71,7 @@ def test_endless_messages_hide_no_promotion(champion: int, settings: Settings, m
         many = "for _ = 1, 200000 do redis.call('PUBLISH', ARGV[1], ARGV[2]) end"  # half a minute to read
         redis.eval(many, 0, message.channel, message.encode())
         models.crown(version)
-        wait_until(lambda: client.answer() == (6.0, version), timeout_s=8)
+        wait_until(lambda: client.answer() == (6.0, version), timeout_s=20)
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,8 @@ def test_old_models_are_cleared_but_not_the_last_good_or_new_one(cache: ModelCac
     cache.remember(last_good)
     refs = [crown(2.0) for _ in range(NUM_CACHED_MAX + 3)]
     for age, ref in enumerate(reversed(refs)):
-        os.utime(cache.fetch(ref), (time.time() - age, time.time() - age))
+        used_at = time.time() - 60 * age
+        os.utime(cache.fetch(ref), (used_at, used_at))
     newest = crown(3.0)
     cache.fetch(newest)
     assert cache.is_kept(last_good)
@@ -141,4 +142,5 @@ def test_a_trickle_is_given_up(
             with pytest.raises(RegistryError, match=r"more than 0\.5 s"):
                 call()
         proxy.heal()
+        monkeypatch.undo()
         assert slow.champion().ref == ref
