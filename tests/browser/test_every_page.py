@@ -7,7 +7,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from tests.browser.chromium import BLANK, Window, password_of
+from tests.browser.chromium import BLANK, Window, password_of, wait_for_scripts
 from tests.browser.conftest import WindowOf
 from tests.browser.screenshots import SCHEMES
 from tests.browser.site import Site
@@ -110,6 +110,7 @@ def test_the_operator_signs_in_reloads_the_model_and_signs_out(window: Window, s
     page.get_by_label("Password").fill(password_of(site))
     page.get_by_role("main").get_by_role("button", name="Sign in").click()
     expect(page).to_have_url(f"{site.url}/models")
+    wait_for_scripts(page)
     version = page.locator("#model-chip").inner_text()
     page.get_by_role("button", name="Reload").click()
     page.get_by_role("dialog").get_by_role("button", name="Reload").click()

@@ -3,9 +3,9 @@
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.chromium import Window
+from tests.browser.chromium import Window, wait_for_scripts
 from tests.browser.test_every_page import LOOKS, violations
 
 pytestmark = pytest.mark.browser
@@ -31,9 +31,12 @@ def assert_accessible(page: Page) -> None:
 def test_a_host_names_changes_withdraws_and_deletes_a_car(window: Window, *, scripts: bool) -> None:
     page = window.open(scripts=scripts)
 
-    def confirm(button: str) -> None:
+    def press(button: Locator, answer: str) -> None:
+        if scripts:
+            wait_for_scripts(page)
+        button.click()
         (page.get_by_role("dialog") if scripts else page.locator("main")).get_by_role(
-            "button", name=button
+            "button", name=answer
         ).click()
 
     number, other = save(page, "61.25"), save(page, "62.75")
@@ -52,14 +55,12 @@ def test_a_host_names_changes_withdraws_and_deletes_a_car(window: Window, *, scr
     page.get_by_role("button", name="Save changes").click()
     expect(page.locator("tr.fresh")).to_contain_text("63.50")
     expect(rows).to_have_count(2)
-    rows.filter(has_text="Käfer").get_by_role("button", name="Withdraw").click()
-    confirm("Withdraw it")
+    press(rows.filter(has_text="Käfer").get_by_role("button", name="Withdraw"), "Withdraw it")
     expect(page.locator(".head")).to_contain_text("withdrawn")
     history = page.get_by_role("region", name="History").locator("tbody tr")
     expect(history).to_have_count(2)
     expect(history.last).to_contain_text(re.compile(r"\d+\.\d \(\d+ to \d+\) by model \d"))
-    page.get_by_role("button", name="Delete").click()
-    confirm("Delete it")
+    press(page.get_by_role("button", name="Delete"), "Delete it")
     expect(rows).to_have_count(1)
     expect(rows).to_contain_text(other)
 
@@ -82,6 +83,7 @@ def test_a_private_link_opens_the_cars_on_another_device(window: Window) -> None
     phone.get_by_role("button", name="Open here").click()
     expect(phone.get_by_role("link", name=number, exact=True)).to_be_visible()
     page.goto("/my-cars")
+    wait_for_scripts(page)
     page.get_by_role("button", name="Revoke it").click()
     page.get_by_role("dialog").get_by_role("button", name="Revoke the link").click()
     expect(page.get_by_text("The private link no longer works.")).to_be_visible()

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.chromium import BLANK, Window
+from tests.browser.chromium import BLANK, Window, wait_for_scripts
 from tests.browser.site import Site
 from tests.browser.test_every_page import violations
 from tests.browser.test_other_pages import never_reloaded
@@ -91,6 +91,8 @@ def test_versions_are_compared_and_one_is_promoted_with_a_reason_but_not_in_hast
     segments = page.get_by_role("region", name="Error by segment").locator("tbody tr").first
     expect(segments).to_contain_text(re.compile(r"([+-]\d\.\d{3}\s*){2}to [+-]\d\.\d{3}"))
     page.get_by_role("link", name="All models").click()
+    page.wait_for_url("**/models")
+    wait_for_scripts(page)
     page.get_by_role("button", name=f"Promote model {other}").click()
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_label("Reason")).to_be_focused()
@@ -139,6 +141,8 @@ def test_the_audit_log_shows_reasons_and_is_filtered(window: Window, two_version
     page = window.open("/models", signed_in=True)
     page.get_by_role("button", name="Reload").click()
     page.get_by_role("dialog").get_by_role("button", name="Reload").click()
+    expect(page.locator("main .notice").first).to_contain_text("is live.")
+    wait_for_scripts(page)
     page.get_by_role("button", name=f"Promote model {two_versions[1]}").click()
     page.get_by_role("dialog").get_by_label("Reason").fill("it errs on vans")
     page.get_by_role("dialog").get_by_label("Reason").press("Enter")

@@ -141,7 +141,7 @@ def check_what_came_of_it(system: System, traffic: Traffic, *, refuses: str = ""
     refused = {name for name in names if not {name, name.split("/")[0]} & set(refuses.split())}
     assert not refused, f"refused meanwhile: {dict(traffic.refused)}"
     promises.runs_converge(system)
-    promises.check_all(system)
+    settle(system)
 
 
 def settle(system: System, *, timeout_s: float = RECOVERY_TIMEOUT_S) -> None:

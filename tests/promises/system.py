@@ -63,11 +63,23 @@ def wait_until(is_so: Callable[[], object], *, timeout_s: float = 30.0) -> None:
     """Return as soon as the condition holds; an answer that cannot be had yet counts as no."""
     until = time.monotonic() + timeout_s
     while True:
-        with suppress(httpx.TransportError):
+        with suppress(httpx.HTTPError):
             if is_so():
                 return
         assert time.monotonic() < until, f"not so after {timeout_s:.0f} s"
         time.sleep(POLL_S)
+
+
+def ask_prefect(url: str, body: object) -> Any:  # parsed JSON
+    """Post to Prefect, again while its SQLite is busy; return its answer."""
+    answers: list[httpx.Response] = []
+
+    def is_taken() -> bool:
+        answers.append(httpx.post(url, json=body, timeout=30))
+        return answers[-1].status_code != httpx.codes.SERVICE_UNAVAILABLE
+
+    wait_until(is_taken)
+    return answers[-1].raise_for_status().json()
 
 
 @contextmanager
@@ -155,7 +167,7 @@ class Web:
 
     def workers(self) -> dict[str, int | None]:
         """Return which version each worker says it serves, of those that live."""
-        workers = self.health()["workers"]
+        workers = self.health()["workers"] or ()  # without Redis nobody knows
         return {worker["worker"]: worker["model_version"] for worker in workers if lives(worker)}
 
     def serves(self, version: int) -> bool:
@@ -254,24 +266,13 @@ class System(Web):
     def add_schedule(self, flow: str) -> None:
         """Have a deployment run every day, as a user sets it up in Prefect."""
         daily = {"active": True, "schedule": {"cron": "0 4 * * *"}}
-        self._ask_prefect(f"{self._deployment(flow)}/schedules", [daily])
+        ask_prefect(f"{self._deployment(flow)}/schedules", [daily])
 
     def deploy_run(self, flow: str, **parameters: object) -> str:
         """Ask Prefect for a run of a deployment; return the run's id."""
         asked = {"parameters": parameters, "state": {"type": "SCHEDULED"}, "idempotency_key": uuid4().hex}
         url = f"{self._deployment(flow)}/create_flow_run"
-        return str(self._ask_prefect(url, asked).json()["id"])
-
-    def _ask_prefect(self, url: str, body: object) -> httpx.Response:
-        """Post to Prefect, again while its SQLite is busy."""
-        answers: list[httpx.Response] = []
-
-        def is_taken() -> bool:
-            answers.append(httpx.post(url, json=body, timeout=30))
-            return answers[-1].status_code != httpx.codes.SERVICE_UNAVAILABLE
-
-        wait_until(is_taken)
-        return answers[-1].raise_for_status()
+        return str(ask_prefect(url, asked)["id"])
 
     def state_of(self, run_id: str) -> tuple[str, str]:
         """Return the type of a run's state, and its message."""

@@ -76,7 +76,7 @@ class Savers:
     def wait_for_more(self) -> None:
         """Wait until each client may have gone on."""
         goal = len(self.acknowledged) + 2 * len(self._threads)
-        wait_until(lambda: len(self.acknowledged) >= goal)
+        wait_until(lambda: len(self.acknowledged) >= goal, timeout_s=120)
 
     def _save(self, number: int) -> None:
         price = 30.0 + number
@@ -99,6 +99,7 @@ def test_saves_survive_the_death_of_the_workers_that_take_them(system: System) -
     with Savers(system) as savers:
         for _ in range(3):
             savers.wait_for_more()
+            wait_until(system.workers, timeout_s=120)
             os.kill(process_id(next(iter(system.workers()))), signal.SIGKILL)
         savers.wait_for_more()
     assert system.sql("SELECT COUNT(*) FROM vehicles") == [(before + len(savers.acknowledged),)]

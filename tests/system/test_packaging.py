@@ -15,7 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.conftest import CERTIFICATES
-from tests.promises.system import ROOT, VEHICLE, System, command_environment, running, web_server
+from tests.promises.system import ROOT, VEHICLE, System, command_environment, running, wait_until, web_server
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT, GROUPS = PYPROJECT["project"], PYPROJECT["dependency-groups"]
@@ -184,7 +184,7 @@ def test_vroom_up_in_an_empty_folder_does_the_main_job_and_serves(started: Syste
     assert started.get("/").status_code == 200
     predicted, version = started.forecast()
     assert predicted > 0
-    assert started.serves(version)
+    wait_until(lambda: started.serves(version), timeout_s=60)
     assert "no watch has ended" not in started.run("vroom_forecast_monitor")  # a run from here, too
 
 
@@ -206,7 +206,7 @@ def test_a_web_container_serves_without_the_libraries_that_train(
     }
     command = [container.program("vroom"), "web"]
     with web_server(environment, program=tmp_path, command=command, **services) as web:
-        assert web.health()["status"] == "ok"
+        wait_until(lambda: web.health()["status"] == "ok", timeout_s=60)  # after the first heartbeat
         assert web.forecast() == started.forecast()
         assert web.post("/predict/batch", [VEHICLE, VEHICLE]).is_success
         assert web.post("/predict/id", {"vehicle_id": web.save()}).is_success

@@ -83,7 +83,7 @@ def test_servers_of_both_save_forecast_and_follow_the_champion(
             this.run_flow("vroom_forecast_rollback", settings, reason="a test")
             both_serve(first)
         for url in (old, new):
-            assert httpx.get(f"{url}/health", timeout=30).json()["status"] == "ok"
+            wait_until(lambda url=url: httpx.get(f"{url}/health", timeout=30).json()["status"] == "ok")
         this.run("-m", "vroom_features", "materialize", settings=settings)  # what the old one saved, too
         this.run("-m", "vroom_features", "audit", settings=settings)
 

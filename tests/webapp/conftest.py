@@ -153,6 +153,9 @@ def running_app(settings: Settings, **changes: object) -> Iterator[Visitor]:
     app.test_client_class = Visitor
     client = app.test_client()
     try:
+        wait_until(
+            client.services.slot.settled.is_set, timeout_s=60
+        )  # a worker starts without, if it takes long
         yield client
     finally:
         client.services.close()

@@ -83,10 +83,11 @@ def test_a_refused_candidate_is_an_alert_until_it_is_champion(
 
 
 def test_workers_that_serve_different_models_and_a_store_behind_are_alerts_when_it_lasts(
-    champion: int, client: Visitor, services: Services
+    champion: int, client: Visitor, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services.registry.set_tags(champion, {"monitor": ""})
     client.save()
+    monkeypatch.setattr(services.heartbeat, "_sync_store", lambda: None)  # it stays behind
     services.online.clear()
     with worker_elsewhere(services):
         assert raised(services, client) == []
@@ -96,6 +97,7 @@ def test_workers_that_serve_different_models_and_a_store_behind_are_alerts_when_
         ]
     with worker_elsewhere(services, version=champion, problem="checksums differ"):
         assert "A web worker cannot load the champion" in raised(services, client)
+    monkeypatch.undo()
     services.heartbeat.mark_stale()
 
 

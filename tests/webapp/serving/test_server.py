@@ -168,6 +168,7 @@ FORECASTS = f"""
 import gc, json, sys
 from webapp.wsgi import app
 assert gc.get_freeze_count() > 50_000, "a full collection would hold requests up"
+app.extensions["vroom"].slot.settled.wait(60)
 client, vehicle = app.test_client(), json.loads({BODY!r})
 saved = client.post("/vehicles", json=vehicle).json["vehicle_id"]
 tensors = [{{"name": n, "shape": [1], "datatype": "FP64", "data": [v]}} for n, v in vehicle.items()]
