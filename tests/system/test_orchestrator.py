@@ -42,6 +42,16 @@ asyncio.run(drifted())
 """
 
 
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    """End a server or worker; Prefect's worker was seen to hang after SIGTERM."""
+    process.terminate()
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 @dataclass
 class Orchestrator:
     """Prefect's server with a worker, and the environment of both."""
@@ -128,8 +138,7 @@ def orchestrator(prefect_bin: Path, tmp_path_factory: pytest.TempPathFactory) ->
             ["worker", "start", "--pool", "vroom", "--type", "process", "--install-policy", "never"],
         ):
             process = subprocess.Popen([prefect_bin / "prefect", *words], cwd=ROOT, env=environment)
-            stack.callback(process.wait, 60)
-            stack.callback(process.terminate)
+            stack.callback(stop, process)
             if words[0] == "server":
                 wait_until(
                     lambda: httpx.get(f"{environment['PREFECT_API_URL']}/health").is_success, timeout_s=240
