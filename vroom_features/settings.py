@@ -177,14 +177,19 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _has_a_port_for_each(self) -> Self:
+        checks.check_ports(self.own_ports)
+        return self
+
+    @property
+    def own_ports(self) -> dict[str, int]:
+        """Ports of the servers that are not elsewhere, by setting."""
         urls = {
             "redis_port": self.redis_url,
             "mlflow_port": self.mlflow_uri,
             "prefect_port": self.prefect_url,
         }
         own = ("web_port", "web_events_port", *(name for name, url in urls.items() if not url))
-        checks.check_ports({name: getattr(self, name) for name in own})
-        return self
+        return {name: getattr(self, name) for name in own}
 
     @property
     def is_data_dir_set(self) -> bool:

@@ -36,7 +36,6 @@ CONFIG, DEPLOYMENTS, PREFECT_SETTINGS = (
     Path(__file__).with_name(name) for name in ("supervisord.conf", "prefect.yaml", "prefect.toml")
 )
 FREE_BYTES_NEEDED = 500_000_000
-PORTS = ("web_port", "web_events_port", "redis_port", "mlflow_port", "prefect_port")
 SOCKET_PATH_MAX = 100  # the system's limit for a Unix socket is about 108 characters
 STOP_TIMEOUT_S = 60
 SERVICE_TIMEOUT_S = 5.0
@@ -114,8 +113,7 @@ def check(settings: Settings) -> None:
             "VROOM_PREFECT_URL: a Prefect server is started here and the flows are deployed to it; unset it, "
             "or start the other parts one by one, as docs/deploy.md says"
         )
-    elsewhere = {"redis_port": settings.redis_url, "mlflow_port": settings.mlflow_uri}
-    ports = {name: getattr(settings, name) for name in PORTS if not elsewhere.get(name)}
+    ports = settings.own_ports
     try:
         check_ports(ports)
     except ValueError as exc:

@@ -108,7 +108,7 @@ def _find_registered(
             except BrokenModelError as exc:
                 logger.warning("version %s is skipped: %s", version.version, exc.problem)
                 continue
-        if files not in (None, manifest.files):  # `fit` fitted other boosters
+        if files is not None and files != manifest.files:  # `fit` fitted other boosters
             continue
         registry.set_alias("candidate", version.version)
         return Registered(registry.version(version.version), manifest, is_new=False)
